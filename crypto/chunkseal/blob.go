@@ -22,8 +22,8 @@ const MaxBlobBytes = 16 << 20
 
 // Errors of blobs.
 var (
-	// ErrBlob: not a blob of this version, another key, label or associated
-	// data, or changed bytes. Which of these is not told.
+	// ErrBlob: not a blob of this version, a wrong key, label or associated data, or changed
+	// bytes. The error does not say which.
 	ErrBlob = errors.New("chunkseal: the blob does not open")
 	// ErrKeySize: the key does not have KeySize bytes, or was wiped.
 	ErrKeySize = fmt.Errorf("chunkseal: a key must have %d bytes", KeySize)

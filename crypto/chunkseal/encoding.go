@@ -27,7 +27,7 @@ const (
 	signatureBlockMinimum = 32 + 4 + 4
 )
 
-// Kind tells what a section holds.
+// Kind is the kind of content in a section.
 type Kind uint8
 
 // The kinds of sections.
@@ -122,7 +122,7 @@ func parseSections(b []byte) ([]Section, error) {
 	return list, nil
 }
 
-// Manifest is what the publisher says of a model in public.
+// Manifest is the publisher's public description of a model.
 type Manifest struct {
 	Name          string   // of the model, printable ASCII
 	Version       uint64   // grows with each release; readers refuse below their minimum

@@ -30,14 +30,13 @@ const (
 	ReasonUnreadable refusal.Reason = "unreadable"            // the storage returned an error
 )
 
-// Failure is where in a sealed file something was refused. Why is in the refusal
-// underneath, whose reason [refusal.ReasonOf] finds.
+// Failure is a refusal with its place in the sealed file. [refusal.ReasonOf] finds its reason.
 type Failure struct {
 	// Chunk is the chunk's index in the file, -1 if the failure is not of one chunk.
 	Chunk int
 	// Tensor is the section that the chunk belongs to, if known.
 	Tensor string
-	// Err is the refusal; its own Err is what the storage said, if it did.
+	// Err is the refusal; its own Err is the storage's error, if there was one.
 	Err *refusal.Error
 }
 

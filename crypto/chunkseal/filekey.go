@@ -64,15 +64,15 @@ func deriveKeys(key *keybuf.Buffer, fileID [32]byte) (fileKeys, error) {
 	return k, nil
 }
 
-// Lock tells the key of one sealed file from all others, without telling the key: both
-// halves stand in the file's first block.
+// Lock identifies the key of one sealed file without revealing it. Both halves are in the file's
+// first block.
 type Lock struct {
 	FileID     [32]byte
 	Commitment [32]byte
 }
 
-// Opens says whether the key is the one that the file was sealed under. It is an error if
-// key has not [KeySize] bytes.
+// Opens says whether the file was sealed under key. It returns an error if key does not have
+// [KeySize] bytes.
 func (l Lock) Opens(key *keybuf.Buffer) (bool, error) {
 	keys, err := deriveKeys(key, l.FileID)
 	return err == nil && subtle.ConstantTimeCompare(keys.commitment[:], l.Commitment[:]) == 1, err

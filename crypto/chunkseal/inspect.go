@@ -15,8 +15,8 @@ type Publisher interface {
 	Verify(context string, msg, sig []byte) error
 }
 
-// Public is what a sealed file tells without its key. Until Verify has
-// succeeded, it is what anyone could have written.
+// Public is the part of a sealed file that can be read without its key. Until Verify has
+// succeeded, anybody could have written it.
 type Public struct {
 	Manifest
 	FormatVersion int
@@ -39,8 +39,8 @@ type Public struct {
 	slots     []uint32 // where each chunk begins, in units of slotBytes; one more for the end
 }
 
-// Inspect reads what is public. It checks the structure and the root, and
-// reads no chunk. size is the file's: bytes beyond the end are a Failure.
+// Inspect reads the public part of a file. It checks the structure and the root, and reads no
+// chunk. size is the file's size: bytes beyond the end are a Failure.
 func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	if size < blockBytes {
 		return nil, Refuse(ReasonNotSealed, "%d bytes are too few for a first block", size)
@@ -79,7 +79,7 @@ func Inspect(r io.ReaderAt, size int64) (*Public, error) {
 	return p, p.finish()
 }
 
-// Lock returns what tells the key that the file was sealed under from others.
+// Lock returns the Lock that identifies the key under which the file was sealed.
 func (p *Public) Lock() Lock { return Lock{FileID: p.FileID, Commitment: p.head.commitment} }
 
 // finish reads the parts whose bytes the root covers.
@@ -119,8 +119,8 @@ func (p *Public) Verify(publisher Publisher) error {
 	return nil
 }
 
-// Acceptable checks the publisher's signature, and name, version and id, as Open does
-// before it uses a key.
+// Acceptable checks the publisher's signature and the name, version and id, as Open does before
+// it uses a key.
 func (p *Public) Acceptable(want OpenOptions) error {
 	if err := p.Verify(want.Publisher); err != nil {
 		return err
@@ -128,8 +128,8 @@ func (p *Public) Acceptable(want OpenOptions) error {
 	return p.acceptable(want)
 }
 
-// VerifyChunks checks every chunk against its digest in the index, without a
-// key: together with Verify, the whole file against the publisher's signature.
+// VerifyChunks checks every chunk against its digest in the index, without a key. Together with
+// Verify it checks the whole file against the publisher's signature.
 func (p *Public) VerifyChunks(ctx context.Context, progress func(done, total int)) error {
 	slot := make([]byte, alignSlot(MaxChunkBytes+tagSize))
 	for i := range p.Chunks {

@@ -9,12 +9,12 @@ import (
 // tailField is where the first block says where the chunks end.
 const tailField = 88
 
-// Part is all of a sealed file but its chunks: its first block, and what follows the
-// chunks. The publisher's signature covers it, and it tells who signed which model without
-// the model.
+// Part is everything in a sealed file but its chunks: the first block, and all that follows the
+// chunks. The publisher's signature covers it, and it shows who signed which model without
+// containing the model.
 func (p *Public) Part() []byte { return p.part }
 
-// InspectPart reads what Part gave, as Inspect reads a file. The chunks cannot be verified.
+// InspectPart reads the result of Part as Inspect reads a file. The chunks cannot be verified.
 func InspectPart(part []byte) (*Public, error) {
 	if len(part) < blockBytes {
 		return nil, Refuse(ReasonNotSealed, "%d bytes are too few for a first block", len(part))

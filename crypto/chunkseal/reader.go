@@ -34,10 +34,9 @@ type Reader struct {
 	contexts sync.Pool
 }
 
-// Open opens a file of size bytes under its model key. It reads the first block
-// and the manifest; chunks are checked when they are used. It refuses the file
-// whole, before any use of the key, if structure, root, signature, publisher,
-// name, version or id are not right.
+// Open opens a file of size bytes under its model key. It reads the first block and the
+// manifest; chunks are checked when they are used. If structure, root, signature, publisher,
+// name, version or id are wrong, it refuses the whole file before it uses the key.
 func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Reader, error) {
 	p, err := Inspect(r, size)
 	if err != nil {
@@ -103,8 +102,8 @@ func (r *Reader) layOut() error {
 	return nil
 }
 
-// VerifyFile checks all of a file, in no more memory than a chunk takes: as Open does, and
-// each chunk against its digest. It decrypts none.
+// VerifyFile checks a whole file in the memory of a single chunk: everything that Open checks,
+// and each chunk against its digest. It decrypts no chunk.
 func VerifyFile(ctx context.Context, path string, key *keybuf.Buffer, want OpenOptions) (err error) {
 	file, err := os.Open(path)
 	if err != nil {
@@ -174,8 +173,8 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 	return out, nil
 }
 
-// OpenChunk reads chunk i through the ReaderAt and opens it into dst, for
-// callers that are not in a hurry.
+// OpenChunk reads chunk i through the ReaderAt and opens it into dst, for callers to whom speed
+// does not matter.
 func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
 	if i < 0 || i >= r.public.Chunks {
 		return nil, fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", i, r.public.Chunks)

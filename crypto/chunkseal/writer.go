@@ -47,8 +47,8 @@ type Summary struct {
 	Chunks int
 }
 
-// NewWriter begins a file with a fresh random file id at the start of w. All
-// sections are known beforehand; their chunks follow in this order.
+// NewWriter begins a file with a fresh random file id at the start of w. All sections are given
+// in advance; their chunks follow in this order.
 func NewWriter(w io.WriteSeeker, key *keybuf.Buffer, m Manifest, sections []Section) (*Writer, error) {
 	var id [32]byte
 	rand.Read(id[:]) // never returns an error (crypto/rand)

@@ -20,10 +20,10 @@ type Event struct {
 	// Multiplier is the noise's standard deviation (Gaussian, L2) or scale
 	// (Laplace, L1) in units of the sensitivity.
 	Multiplier float64
-	// Rate is the chance of each participant to be in a use, by itself (Poisson
+	// Rate is the independent probability that a participant takes part in a use (Poisson
 	// sampling); 1 without sampling. The Laplace mechanism is counted at 1.
 	Rate float64
-	// Steps is how many uses.
+	// Steps is the number of uses.
 	Steps int
 }
 
@@ -50,11 +50,10 @@ func checkEvents(events []Event, delta float64) error {
 // Statement is what a series of events spent at a delta.
 type Statement struct {
 	Delta float64 `json:"delta"`
-	// Epsilon counts on sampling: it holds against those who do not see who took
-	// part.
+	// Epsilon relies on sampling: it holds against those who do not see who took part.
 	Epsilon float64 `json:"epsilon"`
-	// EpsilonWithoutSampling holds against everybody, such as the aggregator, which
-	// sees who took part.
+	// EpsilonWithoutSampling holds against everybody, including the aggregator, which sees who
+	// took part.
 	EpsilonWithoutSampling float64 `json:"epsilon_without_sampling"`
 }
 
@@ -144,9 +143,9 @@ func gaussianEpsilon(mu, delta float64) float64 {
 	return high
 }
 
-// Calibrate is the smallest noise multiplier of the Gaussian mechanism with which so
-// many steps at a sampling rate spend at most epsilon, to a relative precision of
-// 10^-5 upwards.
+// Calibrate returns the smallest noise multiplier of the Gaussian mechanism with which steps
+// uses at a sampling rate spend at most epsilon. It is never too small, and too large by at most
+// 10^-5 of its value.
 func Calibrate(epsilon, delta, rate float64, steps int) (float64, error) {
 	if !(epsilon > 0 && epsilon <= 1000) {
 		return 0, fmt.Errorf("epsilon %g: %w", epsilon, ErrRange)

@@ -39,11 +39,10 @@ func (n *Norm) L2() float64 {
 	return math.Sqrt(n.sum*(1+float64(n.count)*0x1p-52)) * (1 + 0x1p-51)
 }
 
-// Count is how many values were added.
+// Count is the number of values that were added.
 func (n *Norm) Count() uint64 { return n.count }
 
-// Factor is what to multiply a vector of this norm with so that its norm is inside
-// the bound: at most 1.
+// Factor returns the factor, at most 1, that brings a vector of this norm inside the bound.
 func Factor(norm, bound float64) float64 {
 	if norm <= bound {
 		return 1

@@ -24,9 +24,8 @@ type Gaussian struct {
 	buckets *table
 }
 
-// NewGaussian prepares a sampler, which may be used concurrently with a Source
-// each. sigma is rounded up to a multiple of 2^-20, so that noise is never less
-// than was asked for.
+// NewGaussian prepares a sampler. Several goroutines may use it, each with a Source of its own.
+// sigma is rounded up to a multiple of 2^-20, so noise is never less than requested.
 func NewGaussian(sigma float64) (*Gaussian, error) {
 	sigma, err := roundUp(sigma)
 	if err != nil {

@@ -14,7 +14,7 @@ type Laplace struct {
 	buckets *table
 }
 
-// NewLaplace prepares a sampler, which may be used concurrently with a Source each.
+// NewLaplace prepares a sampler. Several goroutines may use it, each with a Source of its own.
 // scale is rounded up to a multiple of 2^-20.
 func NewLaplace(scale float64) (*Laplace, error) {
 	scale, err := roundUp(scale)

@@ -109,8 +109,8 @@ func logErfc(x float64) float64 {
 	return -x*x - math.Log(x*math.Sqrt(math.Pi)) + math.Log1p(-y*(1-3*y*(1-5*y)))
 }
 
-// RDPEpsilon is the epsilon that events have together at a delta, by Renyi
-// divergences: an upper bound that is quick, and looser than Spend's.
+// RDPEpsilon returns the epsilon that events spend together at a delta, by Renyi divergences: an
+// upper bound that is fast to compute, and looser than Spend's.
 func RDPEpsilon(events []Event, delta float64) (float64, error) {
 	if err := checkEvents(events, delta); err != nil {
 		return 0, err

@@ -27,7 +27,7 @@ func NewSource(seed [32]byte) (*Source, error) {
 	return &Source{ctr: cipher.NewCTR(block, make([]byte, aes.BlockSize)), buf: make([]byte, sourceBuffer), at: sourceBuffer, zero: make([]byte, sourceBuffer)}, nil
 }
 
-// RandomSource is a stream of a seed that nobody knows.
+// RandomSource returns a stream with a random seed that nobody knows.
 func RandomSource() (*Source, error) {
 	var seed [32]byte
 	if _, err := rand.Read(seed[:]); err != nil {
@@ -52,7 +52,7 @@ func (s *Source) refill() {
 	s.at = 0
 }
 
-// Wipe clears what was drawn ahead.
+// Wipe clears the random bytes that were drawn ahead.
 func (s *Source) Wipe() {
 	clear(s.buf)
 	s.at = sourceBuffer

@@ -34,11 +34,11 @@ const (
 
 // Reasons for which a release is refused.
 const (
-	// ReasonList: the list is not in its one form, or not signed by both halves of its key.
+	// ReasonList: the list is malformed, or not signed by both halves of its key.
 	ReasonList refusal.Reason = "release-list-invalid"
-	// ReasonPublisher: the list is of another publisher than the expected one.
+	// ReasonPublisher: the list is by a publisher other than the expected one.
 	ReasonPublisher refusal.Reason = "release-publisher-mismatch"
-	// ReasonFile: a listed file is missing or has other bytes.
+	// ReasonFile: a listed file is missing or has other contents.
 	ReasonFile refusal.Reason = "release-file-mismatch"
 	// ReasonUnlisted: a file is not on the list.
 	ReasonUnlisted refusal.Reason = "release-file-unlisted"
@@ -60,7 +60,7 @@ type File struct {
 	Digest [32]byte
 }
 
-// List is what a publisher says a release consists of.
+// List is a publisher's statement of which files make up a release.
 type List struct {
 	// Version is the release's version, as the programs print it.
 	Version string
@@ -140,8 +140,8 @@ func Sign(publisher signednote.Signer, l List) ([]byte, error) {
 	return signednote.Sign(publisher, origin, l.text(origin))
 }
 
-// Open verifies a signed list of the publisher. Nothing of a list that does not verify is
-// returned.
+// Open verifies a signed list of the publisher. It returns nothing from a list that does not
+// verify.
 func Open(signed []byte, publisher identity.Public) (List, error) {
 	if len(signed) > maxNoteBytes {
 		return List{}, refuseList("got %d bytes, want at most %d", len(signed), maxNoteBytes)

@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// Of lists the files of a directory, all but the list itself and the public keys beside it. The
+// Of lists the files in a directory, except the list itself and the public keys beside it. The
 // caller adds version and commit.
 func Of(dir string) (List, error) {
 	names, err := namesIn(dir)
@@ -66,12 +66,12 @@ func Check(dir string, publisher identity.Public) (List, error) {
 	return l, nil
 }
 
-// ErrSums refuses sums that are not those of the list.
+// ErrSums returns the refusal of a checksum file that does not match the list.
 func ErrSums(path string) error {
 	return refusal.New(ReasonFile, "%s does not match the files beside it", path)
 }
 
-// OpenFile is Open of a file.
+// OpenFile is Open for a file.
 func OpenFile(name string, publisher identity.Public) (List, error) {
 	f, err := os.Open(name)
 	if err != nil {
@@ -89,7 +89,7 @@ func OpenFile(name string, publisher identity.Public) (List, error) {
 	return l, nil
 }
 
-// CheckFile compares one file with the line of its name.
+// CheckFile compares one file with the line for its name.
 func (l List) CheckFile(path string) error {
 	want, ok := l.find(filepath.Base(path))
 	if !ok {

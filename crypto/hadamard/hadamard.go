@@ -27,8 +27,8 @@ import (
 // MaxValues bounds a block: integers below 2^46 are gathered without an overflow.
 const MaxValues = 1 << 16
 
-// ErrLength means a block whose length is no power of two from 16 to MaxValues, or another
-// than the rotation's.
+// ErrLength means a block whose length is not a power of two from 16 to MaxValues, or differs
+// from the rotation's.
 var ErrLength = errors.New("hadamard: invalid block length")
 
 // Rotation is the rotation of all blocks of one length under one seed. It is not safe for
@@ -82,8 +82,8 @@ func (r *Rotation) Spread(block uint64, values []float64) error {
 	return nil
 }
 
-// Gather rotates a block of integers back in place, without the factor 1/sqrt(n). They are below
-// 2^46.
+// Gather rotates a block of integers back in place, without the factor 1/sqrt(n). The integers
+// must be below 2^46.
 func (r *Rotation) Gather(block uint64, values []int64) error {
 	if len(values) != r.n {
 		return ErrLength

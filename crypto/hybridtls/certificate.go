@@ -18,10 +18,9 @@ import (
 	"time"
 )
 
-// NewCertificate makes a self-signed ECDSA P-256 certificate for hosts (names
-// or IP addresses), which serves as its own root, and its PKCS#8 key, both PEM.
-// Every TLS peer can use P-256; post-quantum authentication is by the signed
-// messages that contain the exporter.
+// NewCertificate makes a self-signed ECDSA P-256 certificate for hosts (names or IP addresses),
+// which serves as its own root, and its PKCS#8 key, both in PEM. Every TLS peer supports P-256;
+// post-quantum authentication comes from the signed messages that contain the exporter.
 func NewCertificate(hosts []string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
 	if len(hosts) == 0 || validity <= 0 {
 		return nil, nil, errors.New("hybridtls: a certificate needs hosts and a validity period")
@@ -77,8 +76,9 @@ func make509(name string, hosts []string, validity time.Duration, root *Root) (c
 	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: der}), pem.EncodeToMemory(&pem.Block{Type: "PRIVATE KEY", Bytes: pkcs8}), nil
 }
 
-// Serves says whether peers would accept a server that shows the certificate at this time, as
-// far as it alone tells: whoever puts another in its place is told before they refuse it.
+// Serves returns an error if peers would refuse a server with this certificate at this time, as
+// far as the certificate alone shows. It tells an operator who replaces a certificate before the
+// peers do.
 func Serves(pair *tls.Certificate, now time.Time) error {
 	for i, der := range pair.Certificate {
 		c, err := x509.ParseCertificate(der)
@@ -127,8 +127,8 @@ func isHostName(h string) bool {
 	return true
 }
 
-// NewRoot makes a self-signed certificate that only signs others, and its PKCS#8 key, both
-// PEM. It is what goes into images where certificates change more often than images do.
+// NewRoot makes a self-signed certificate that only signs others, and its PKCS#8 key, both in
+// PEM. Put it into images where certificates change more often than images do.
 func NewRoot(name string, validity time.Duration) (certPEM, keyPEM []byte, err error) {
 	if name == "" || validity <= 0 {
 		return nil, nil, errors.New("hybridtls: a root needs a name and a validity period")
@@ -136,13 +136,13 @@ func NewRoot(name string, validity time.Duration) (certPEM, keyPEM []byte, err e
 	return make509(name, nil, validity, nil)
 }
 
-// Root is a certificate with its key that signs others.
+// Root is a certificate that signs others, with its key.
 type Root struct {
 	certificate *x509.Certificate
 	key         crypto.Signer
 }
 
-// ParseRoot reads what NewRoot made, or another root of this form.
+// ParseRoot reads the result of NewRoot, or another root of this form.
 func ParseRoot(certPEM, keyPEM []byte) (*Root, error) {
 	pair, err := tls.X509KeyPair(certPEM, keyPEM)
 	if err != nil {
@@ -171,9 +171,9 @@ func (r *Root) Issue(hosts []string, validity time.Duration) (certPEM, keyPEM []
 // maxRoots bounds the roots of one file.
 const maxRoots = 64
 
-// Roots reads certificates (PEM), each of which may vouch for a server: during a rotation
-// the old root and the new one. All of them must be whole: one that is passed over would be
-// missed on the day on which the server shows it.
+// Roots reads PEM certificates, each of which may sign a server's: during a rotation the old
+// root and the new one. All of them must be complete: a root that was silently ignored would be
+// missed on the day a server presents a certificate under it.
 func Roots(text []byte) (*x509.CertPool, error) {
 	pool, n := x509.NewCertPool(), 0
 	begun := bytes.Count(text, []byte("-----BEGIN"))

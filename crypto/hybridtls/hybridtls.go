@@ -25,16 +25,17 @@ import (
 const (
 	// ALPN is the protocol that both ends must name (docs/protocol.md, Transport).
 	ALPN = "anchorhold-kbp/1"
-	// ALPNFederation is the name of uploads to an aggregator; For puts it into a
+	// ALPNFederation is the protocol of uploads to an aggregator. For puts it into a
 	// configuration.
 	ALPNFederation = "anchorhold-fed/1"
-	// ALPNProofs is the name of receipts, challenges and proofs to a broker, likewise.
+	// ALPNProofs is the protocol of receipts, challenges and proofs sent to a broker. For puts
+	// it into a configuration.
 	ALPNProofs = "anchorhold-proofs/1"
 	// ExporterLabel is the label of the channel bindings (RFC 8446, 7.5).
 	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
 	// ExporterSize is the channel binding's length in bytes.
 	ExporterSize = 48
-	// HandshakeTimeout bounds a handshake whose context has no earlier end.
+	// HandshakeTimeout bounds a handshake whose context has no earlier deadline.
 	HandshakeTimeout = 10 * time.Second
 )
 
@@ -72,7 +73,7 @@ func ServerConfig(cert tls.Certificate, p Profile) (*tls.Config, error) {
 	return cfg, nil
 }
 
-// ClientConfig returns the configuration of a client that believes roots alone.
+// ClientConfig returns the configuration of a client that trusts only roots.
 func ClientConfig(serverName string, roots *x509.CertPool, p Profile) (*tls.Config, error) {
 	if serverName == "" || roots == nil {
 		return nil, errors.New("hybridtls: a client needs the server's name and the roots that may sign its certificate; the system's roots are never used")
@@ -99,9 +100,8 @@ func base(p Profile) (*tls.Config, error) {
 	}, nil
 }
 
-// For returns the configuration for another protocol of ours. Ends that name
-// different protocols have no connection, so that no message of one is taken for
-// one of the other.
+// For returns the configuration for another protocol of ours. Ends that name different protocols
+// cannot connect, so a message of one protocol is never taken for one of another.
 func For(cfg *tls.Config, alpn string) *tls.Config {
 	cfg = cfg.Clone()
 	cfg.NextProtos = []string{alpn}
@@ -119,9 +119,9 @@ type Conn struct {
 // certificate and the whole handshake (RFC 8446, 7.5; RFC 9266).
 func (c *Conn) Exporter() [ExporterSize]byte { return c.exporter }
 
-// ExporterOf is the channel binding of one of several exchanges on the connection: the
-// exporter with the exchange's number, four bytes big-endian, as its context. What was made
-// for one exchange therefore fits no other.
+// ExporterOf is the channel binding of one of several exchanges on the connection: the exporter
+// with the exchange's number, four bytes big-endian, as its context. A value made for one
+// exchange therefore fits no other.
 func (c *Conn) ExporterOf(exchange uint32) (ekm [ExporterSize]byte, err error) {
 	state := c.ConnectionState()
 	b, err := state.ExportKeyingMaterial(ExporterLabel, binary.BigEndian.AppendUint32(nil, exchange), ExporterSize)
@@ -135,8 +135,8 @@ func (c *Conn) ExporterOf(exchange uint32) (ekm [ExporterSize]byte, err error) {
 // Group names the key exchange, as "X25519MLKEM768".
 func (c *Conn) Group() string { return c.group.String() }
 
-// Server runs the server's half of a handshake on raw and checks what came of
-// it. It owns raw: on failure raw is closed. A refusal is a *refusal.Error.
+// Server runs the server's half of a handshake on raw and checks the result. It owns raw: on
+// failure raw is closed. A refusal is a *refusal.Error.
 func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	var hello *tls.ClientHelloInfo
 	cfg = cfg.Clone()
@@ -154,8 +154,8 @@ func Server(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	return conn, nil
 }
 
-// Client runs the client's half of a handshake on raw and checks what came of
-// it. It owns raw: on failure raw is closed. A refusal is a *refusal.Error.
+// Client runs the client's half of a handshake on raw and checks the result. It owns raw: on
+// failure raw is closed. A refusal is a *refusal.Error.
 func Client(ctx context.Context, raw net.Conn, cfg *tls.Config) (*Conn, error) {
 	conn, err := handshake(ctx, tls.Client(raw, cfg), cfg)
 	if err != nil {

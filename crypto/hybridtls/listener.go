@@ -20,8 +20,9 @@ type Listener struct {
 	wg      sync.WaitGroup
 }
 
-// NewListener begins to accept on raw, which it owns and which bounds the connections:
-// each has its handshake at once. refused is told why one did not come about.
+// NewListener begins to accept connections on raw, which it owns and which bounds their number:
+// each has its handshake at once. refused is called with the error of every handshake that
+// fails.
 func NewListener(raw net.Listener, cfg *tls.Config, refused func(error)) *Listener {
 	l := &Listener{raw: raw, cfg: cfg, refused: refused, ready: make(chan net.Conn), failed: make(chan error, 1)}
 	l.ctx, l.cancel = context.WithCancel(context.Background())
@@ -64,7 +65,7 @@ func (l *Listener) Accept() (net.Conn, error) {
 	}
 }
 
-// Addr is the address that is listened on.
+// Addr is the address of the listener.
 func (l *Listener) Addr() net.Addr { return l.raw.Addr() }
 
 // Close ends Accept and every handshake under way.

@@ -14,7 +14,7 @@ import (
 // NoteContext is the FIPS 204 context of the ML-DSA line of a signed note.
 const NoteContext = "anchorhold/note/1"
 
-// ErrNote means that a text is none that a note may have.
+// ErrNote means a text that is not allowed in a note.
 var ErrNote = errors.New("identity: a note must be text that ends with a newline and has no other control characters")
 
 // NoteSignature are the two signatures of one signed note (c2sp.org/signed-note).
@@ -56,13 +56,13 @@ func (k *Private) SignNote(text []byte) (NoteSignature, error) {
 	return sig, nil
 }
 
-// VerifyNoteEd25519 checks the Ed25519 line of a note alone. Whoever trusts a
-// note calls VerifyNoteMLDSA as well.
+// VerifyNoteEd25519 checks only the Ed25519 line of a note. To trust a note, call
+// VerifyNoteMLDSA as well.
 func (p Public) VerifyNoteEd25519(text, sig []byte) bool {
 	return !p.IsZero() && checkNote(text) == nil && ed25519.Verify(p.Ed25519(), text, sig)
 }
 
-// VerifyNoteMLDSA checks the ML-DSA line of a note alone.
+// VerifyNoteMLDSA checks only the ML-DSA line of a note.
 func (p Public) VerifyNoteMLDSA(text, sig []byte) bool {
 	_, n := p.level.sizes()
 	return !p.IsZero() && len(sig) == n && checkNote(text) == nil && p.verifyMLDSA(text, []byte(NoteContext), sig)

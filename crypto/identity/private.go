@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
-// SeedSize is the bytes of ML-DSA's and Ed25519's seed together.
+// SeedSize is the size in bytes of ML-DSA's and Ed25519's seeds together.
 const SeedSize = mldsaSeedSize + ed25519.SeedSize
 
 // ErrWiped is returned for a key that [Private.Wipe] cleared.
@@ -37,8 +37,8 @@ func Generate(level Level) (*Private, error) {
 	return FromSeed(level, seed)
 }
 
-// FromSeed is the identity of a level and a seed of [SeedSize] bytes, ML-DSA's first. It
-// takes ownership of the seed, and wipes it where it fails.
+// FromSeed returns the identity of a level and a seed of [SeedSize] bytes, ML-DSA's first. It
+// takes ownership of the seed, and wipes it if it fails.
 func FromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
 	if seed.Len() != SeedSize {
 		seed.Wipe()
@@ -71,8 +71,8 @@ func FromSeed(level Level, seed *keybuf.Buffer) (*Private, error) {
 // Public returns the public half.
 func (k *Private) Public() Public { return k.public }
 
-// Seed lends what the identity is made of, for a file that keeps it encrypted. It stays the
-// identity's, and is empty once that was wiped.
+// Seed lends the identity's seed to code that stores it encrypted. The identity keeps owning the
+// seed, which is empty once the identity was wiped.
 func (k *Private) Seed() *keybuf.Buffer {
 	if k == nil {
 		return nil
@@ -106,13 +106,13 @@ func (k *Private) Sign(context string, msg []byte) ([]byte, error) {
 
 const redacted = "[redacted identity]"
 
-// Format serves every verb of fmt with the same words: under a verb that does
-// not suit it, fmt would follow the pointer to the expanded key and print that.
+// Format prints the same words for every verb of fmt: for an unsuitable verb, fmt would
+// otherwise follow the pointer to the expanded key and print that.
 func (k Private) Format(s fmt.State, _ rune) {
 	_, _ = s.Write([]byte(redacted)) // fmt offers no way to report it
 }
 
-// LogValue shows slog that there is a key, and nothing of it.
+// LogValue tells slog that there is a key, and nothing about it.
 func (k Private) LogValue() slog.Value { return slog.StringValue(redacted) }
 
 // Wipe clears the secret. It may be called on nil and more than once.

@@ -83,10 +83,10 @@ func idOf(encoded []byte) [32]byte {
 // Level returns the level; 0 for the zero value.
 func (p Public) Level() Level { return p.level }
 
-// IsZero says whether there is no identity here.
+// IsZero reports whether there is no identity.
 func (p Public) IsZero() bool { return p.bytes == nil }
 
-// Equal says whether two identities are the same; a zero value equals nothing.
+// Equal reports whether two identities are the same; a zero value equals nothing.
 func (p Public) Equal(other Public) bool { return !p.IsZero() && bytes.Equal(p.bytes, other.bytes) }
 
 // Verify checks a signature over msg under a context. Both halves must verify.

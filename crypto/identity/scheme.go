@@ -29,7 +29,7 @@ func (l Level) String() string {
 	return "unknown"
 }
 
-// Known says whether there is a scheme of this level.
+// Known reports whether this level has a scheme.
 func (l Level) Known() bool {
 	n, _ := l.sizes()
 	return n != 0

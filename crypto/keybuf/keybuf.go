@@ -21,19 +21,19 @@ import (
 // maxBytes bounds one buffer: keys and small secrets, never bulk data.
 const maxBytes = 1 << 20
 
-// ErrWiped is what the use of a wiped or absent buffer ends with.
+// ErrWiped is returned for the use of a wiped or absent buffer.
 var ErrWiped = errors.New("keybuf: the secret was wiped")
 
 // ErrSize is the refusal of a buffer that would be empty or too large.
 var ErrSize = errors.New("keybuf: a buffer must hold 1 byte to 1 MiB")
 
-// Buffer holds one secret. It has one owner, who calls Wipe. Where another
-// goroutine may wipe it at any time, as at the end of a lease, its bytes are used
-// through Use: what Bytes returns is not safe to touch during or after a Wipe.
+// Buffer holds one secret. It has one owner, who calls Wipe. If another goroutine may wipe it at
+// any time, for example at the end of a lease, use its bytes through Use: the result of Bytes
+// must not be touched during or after a Wipe.
 //
-// The address is no slice on purpose. A struct that holds a Buffer in a field
-// that is not exported is printed by reflection, past Buffer's own methods, and
-// fmt follows pointers and slices under a verb that does not suit them.
+// The address is deliberately not a slice. A struct that holds a Buffer in an unexported field
+// is printed by reflection, past Buffer's own methods, and for an unsuitable verb fmt follows
+// pointers and slices.
 type Buffer struct {
 	mu         *sync.RWMutex  // Wipe waits for Use; a pointer, so that copies share it
 	address    unsafe.Pointer // of whole pages outside the Go heap; nil after Wipe
@@ -73,7 +73,7 @@ func Random(n int) (*Buffer, error) {
 	return b, nil
 }
 
-// Take copies secret into a new buffer and wipes the original, also when it fails.
+// Take copies secret into a new buffer and wipes the original, even if it fails.
 func Take(secret []byte) (*Buffer, error) {
 	defer Wipe(secret)
 	b, err := New(len(secret))
@@ -84,10 +84,10 @@ func Take(secret []byte) (*Buffer, error) {
 	return b, nil
 }
 
-// TakeBriefly is Take for a secret that its caller wipes before it returns, in a place
-// where that happens often: to map, lock and unmap a page costs fifty times as much as the
-// copy. Wipe clears the page and keeps it for the next such buffer, so that bytes used after Wipe
-// are not caught by the processor, as those of other buffers are.
+// TakeBriefly is Take for a secret that its caller wipes before it returns, where that happens
+// often: to map, lock and unmap a page costs fifty times as much as the copy. Wipe clears the
+// page and keeps it for the next such buffer, so the processor does not catch a use of the bytes
+// after Wipe, as it does for other buffers.
 func TakeBriefly(secret []byte) (*Buffer, error) {
 	if len(secret) < 1 || len(secret) > maxBytes {
 		return Take(secret)
@@ -194,8 +194,7 @@ func (b *Buffer) Wipe() {
 	runtime.SetFinalizer(b, nil)
 }
 
-// Protection tells how the memory is protected.
-// Unlocked for nil.
+// Protection says how the memory is protected. It is Unlocked for nil.
 func (b *Buffer) Protection() Protection {
 	if b == nil {
 		return Unlocked
@@ -211,13 +210,13 @@ func Wipe(b []byte) {
 
 const redacted = "[redacted key]"
 
-// LogValue shows slog that there is a key, and nothing of it.
+// LogValue tells slog that there is a key, and nothing about it.
 func (b *Buffer) LogValue() slog.Value { return slog.StringValue(redacted) }
 
-// Format serves every verb of fmt with the same words.
+// Format prints the same words for every verb of fmt.
 func (b *Buffer) Format(s fmt.State, _ rune) {
 	_, _ = s.Write([]byte(redacted)) // fmt offers no way to report it
 }
 
-// MarshalText keeps encoders from the bytes: they get the same words.
+// MarshalText keeps the bytes from encoders: they get the same words.
 func (b *Buffer) MarshalText() ([]byte, error) { return []byte(redacted), nil }

@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Protection tells how a buffer's memory is protected.
+// Protection says how a buffer's memory is protected.
 type Protection uint8
 
 const (
@@ -17,8 +17,8 @@ const (
 	Unlocked Protection = iota
 	// Locked memory stays in RAM and out of core dumps and of child processes.
 	Locked
-	// Secret memory (memfd_secret) is besides unmapped from the kernel's own
-	// address space, so that not even the kernel reads it by mistake.
+	// Secret memory (memfd_secret) is, in addition, unmapped from the kernel's own address
+	// space, so that not even the kernel reads it by mistake.
 	Secret
 )
 

@@ -21,7 +21,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 )
 
-// Sealed is one wrapped secret, and what its context exports.
+// Sealed is one wrapped secret, and the export of its context.
 type Sealed struct {
 	Enc, Ciphertext []byte
 	// Export is a secret of keywrap.ExportSize bytes that only the two ends of this

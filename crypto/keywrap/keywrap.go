@@ -30,7 +30,7 @@ const (
 	Overhead = 16
 	// MaxSecretBytes bounds one secret.
 	MaxSecretBytes = 64 << 10
-	// ExportSize is what one item exports.
+	// ExportSize is the size of one item's export.
 	ExportSize = 32
 )
 
@@ -67,16 +67,16 @@ func NewRecipient() (*Recipient, error) {
 // PublicKey returns the encoding that evidence binds, PublicKeySize bytes.
 func (r *Recipient) PublicKey() []byte { return append([]byte(nil), r.public...) }
 
-// OpenAll opens one batch and erases the private key, whatever comes of it.
-// Either all secrets are returned, in order, or none.
+// OpenAll opens one batch and erases the private key in any case. It returns either all secrets,
+// in order, or none.
 func (r *Recipient) OpenAll(items []Sealed) ([]*keybuf.Buffer, error) {
 	secrets, _, err := r.OpenExporting(items, "")
 	return secrets, err
 }
 
-// OpenExporting opens like OpenAll. It returns besides what the contexts of the items
-// export for exporter, ExportSize bytes each, one after the other: a secret that shows
-// the sealer that all items were opened, and that only the two of them can compute.
+// OpenExporting opens like OpenAll. It also returns the exports of the items' contexts for
+// exporter, ExportSize bytes each, one after the other: a secret that proves to the sealer that
+// all items were opened, and that only the two of them can compute.
 func (r *Recipient) OpenExporting(items []Sealed, exporter string) (secrets []*keybuf.Buffer, exported []byte, err error) {
 	private := r.take()
 	if private == nil {

@@ -14,8 +14,8 @@ import (
 // Reason is the stable code of a refusal: lower-case words joined by '-'.
 type Reason string
 
-// Error is an error with a stable code. Detail is for the operator of the side that refused;
-// a remote peer gets the code only.
+// Error is an error with a stable code. Detail is for the operator of the side that refused; a
+// remote peer gets only the code.
 type Error struct {
 	// Reason is the stable code.
 	Reason Reason

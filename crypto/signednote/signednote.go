@@ -33,7 +33,7 @@ var (
 	ErrForm = errors.New("not a signed note")
 	// ErrHalf means that one of the two signatures is missing.
 	ErrHalf = errors.New("the note has only one of its key's two signatures; both are required")
-	// ErrLevel means that the key is of a level that signs no notes.
+	// ErrLevel means that the key's level does not sign notes.
 	ErrLevel = errors.New("notes must be signed with an ML-DSA-65 key")
 )
 
@@ -60,7 +60,7 @@ func Sign(signer Signer, name string, text []byte) ([]byte, error) {
 }
 
 // Open returns the text of a note that is signed by both halves of key under name. Lines of
-// other keys, as witnesses add them, are passed over.
+// other keys, for example of witnesses, are ignored.
 func Open(signed []byte, name string, key identity.Public) (string, error) {
 	if key.Level() != identity.LevelEpoch {
 		return "", ErrLevel
@@ -76,8 +76,8 @@ func Open(signed []byte, name string, key identity.Public) (string, error) {
 	return n.Text, nil
 }
 
-// Unverified returns the text of a note with at most maxLines signatures and believes none of
-// them: it is how a reader finds out whose note this is.
+// Unverified returns the text of a note with at most maxLines signatures and verifies none of
+// them: a reader uses it to find out whose note this is.
 func Unverified(signed []byte, maxLines int) (string, error) {
 	// Signature lines of nobody known are the one way to have package note parse
 	// without verifying.
@@ -89,8 +89,8 @@ func Unverified(signed []byte, maxLines int) (string, error) {
 	return open.Note.Text, nil
 }
 
-// VerifierKey returns the Ed25519 half under a name, as programs that know signed notes take
-// it. It proves less than [Open]: one half of the key.
+// VerifierKey returns the Ed25519 half under a name, in the form that programs for signed notes
+// read. It proves less than [Open], because it is only one half of the key.
 func VerifierKey(name string, key identity.Public) (string, error) {
 	return note.NewEd25519VerifierKey(name, key.Ed25519())
 }
@@ -101,8 +101,7 @@ func keyHash(name, signatureType string, public []byte) uint32 {
 	return binary.BigEndian.Uint32(sum[:])
 }
 
-// line is one kind of signature line of one key. It is what package note signs and verifies
-// with.
+// line is one kind of signature line of one key. Package note signs and verifies with it.
 type line struct {
 	name   string
 	hash   uint32

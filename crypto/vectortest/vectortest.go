@@ -40,14 +40,14 @@ func (h *Hex) UnmarshalText(text []byte) (err error) {
 
 // Vector is one statement of a signed format.
 type Vector struct {
-	// About says in one sentence which statement this is.
+	// About describes the statement in one sentence.
 	About string `json:"about"`
 	// Specification is the section that describes the format.
 	Specification string `json:"specification"`
 	// Context is the signing context.
 	Context string `json:"context,omitempty"`
-	// PublicKeys are identities in their canonical encoding. The verifier trusts the root,
-	// or the one key that is there; the others are found in the chain.
+	// PublicKeys are identities in their canonical encoding. The verifier trusts the root, or
+	// the only key in the list; the others are found in the chain.
 	PublicKeys map[string]Hex `json:"public_keys,omitempty"`
 	// MinEpoch and Now are the verifier's lowest epoch and, for a live statement, its time in
 	// milliseconds.
@@ -87,8 +87,8 @@ type Edit struct {
 	Insert Hex `json:"insert"`
 }
 
-// Damage adds the edits that every statement which ends in a signature must refuse: each half of
-// the signature changed, a body changed under it, a byte missing, a byte more.
+// Damage adds the changes that every statement ending in a signature must refuse: each half of
+// the signature changed, a changed body, a missing byte, an additional byte.
 func (v *Vector) Damage(body int, malformed, signature refusal.Reason) {
 	end := len(v.Statement)
 	flip := func(about string, at int, reason refusal.Reason) {
@@ -102,8 +102,8 @@ func (v *Vector) Damage(body int, malformed, signature refusal.Reason) {
 		Refused{About: "a byte follows", Edit: &Edit{end, 0, Hex{0}}, Reason: string(malformed)})
 }
 
-// Load reads the vector of a name in testdata/vectors. If there is none and write is set, it
-// takes create's and stores that; it never replaces one.
+// Load reads the named vector in testdata/vectors. If there is none and write is set, it calls
+// create and stores the result; it never replaces a vector.
 func Load(t testing.TB, name string, write bool, create func() Vector) Vector {
 	t.Helper()
 	file := filepath.Join("testdata", "vectors", name+".json")

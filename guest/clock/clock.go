@@ -21,7 +21,7 @@ import (
 
 // Files below the root of the system.
 const (
-	// SourceFile names the clock source that the kernel uses now.
+	// SourceFile names the clock source that the kernel is using.
 	SourceFile = "sys/devices/system/clocksource/clocksource0/current_clocksource"
 	// StatusDevice reads model-specific registers. It needs a privilege that the
 	// agent does not have.

@@ -13,8 +13,8 @@ const (
 	callerBindingLabel = "anchorhold/local-api/1/caller-report-data"
 )
 
-// Binding is what the evidence of one key release is bound to
-// (docs/protocol.md, REPORT_DATA).
+// Binding is everything that the evidence for one key release is bound to (docs/protocol.md,
+// REPORT_DATA).
 type Binding struct {
 	// Exporter is the TLS channel binding.
 	Exporter [48]byte
@@ -32,9 +32,8 @@ func (b Binding) ReportData() [64]byte {
 	return hashFields(bindingLabel, b.Exporter[:], b.HashM1[:], b.HashM2[:], b.KEMKey, b.AgentKey, b.ClaimsDigest[:])
 }
 
-// CallerBinding is what the evidence for a local caller's nonce is bound to. It
-// is under a label of its own: the local API cannot produce a REPORT_DATA that
-// a broker would accept.
+// CallerBinding is everything that the evidence for a local caller's nonce is bound to. It has a
+// label of its own, so the local API cannot produce a REPORT_DATA that a broker would accept.
 type CallerBinding struct {
 	// Nonce is the caller's, 16 to 64 bytes.
 	Nonce []byte

@@ -37,13 +37,13 @@ type TCB struct {
 
 // TCBs are the four versions in a report.
 type TCBs struct {
-	// Current is what runs now.
+	// Current is the version that runs now.
 	Current TCB `json:"current"`
-	// Reported is what the signing key was derived for.
+	// Reported is the version for which the signing key was derived.
 	Reported TCB `json:"reported"`
-	// Committed is what cannot be rolled back below.
+	// Committed is the version below which the platform cannot be rolled back.
 	Committed TCB `json:"committed"`
-	// Launch is what ran when the guest was launched.
+	// Launch is the version that ran when the guest was launched.
 	Launch TCB `json:"launch"`
 }
 
@@ -53,7 +53,7 @@ type PolicyBits uint64
 // PlatformInfo is the platform information of an SEV-SNP report.
 type PlatformInfo uint64
 
-// Claims is what an appraisal found true of a guest. A policy decides on it.
+// Claims are the properties of a guest that an appraisal confirmed. A policy decides on them.
 type Claims struct {
 	// Kind is the kind of evidence.
 	Kind Kind `json:"kind"`
@@ -65,9 +65,9 @@ type Claims struct {
 	ReportVersion uint32 `json:"report_version"`
 	// Measurement is the launch measurement, 48 bytes.
 	Measurement Hex `json:"measurement"`
-	// HostData is what the host put in at launch, 32 bytes.
+	// HostData is the host's data at launch, 32 bytes.
 	HostData Hex `json:"host_data"`
-	// ReportData is what the guest asked to be signed, 64 bytes.
+	// ReportData is the data that the guest asked to have signed, 64 bytes.
 	ReportData Hex `json:"report_data"`
 	// ReportID names this guest instance, 32 bytes.
 	ReportID Hex `json:"report_id"`

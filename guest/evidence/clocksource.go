@@ -5,14 +5,14 @@ import (
 	"slices"
 )
 
-// ClockSource is what a guest's kernel counts time with. Leases are counted on
-// that clock, so it says whether the host can stretch a lease by slowing it.
-// The zero value is [ClockUnknown], which satisfies no policy that asks.
+// ClockSource is the clock that a guest's kernel keeps time with. Leases are counted on that
+// clock, so it says whether the host can stretch a lease by slowing it. The zero value is
+// [ClockUnknown], which satisfies no policy that requires a clock source.
 type ClockSource uint8
 
 // Clock sources. Their numbers are part of the encoding and never change.
 const (
-	// ClockUnknown: the kernel does not say, or names one that is not listed here.
+	// ClockUnknown: the kernel does not name its clock, or names one that is not listed here.
 	ClockUnknown ClockSource = iota
 	// ClockSecureTSC: the processor's time-stamp counter under SEV-SNP Secure TSC,
 	// whose frequency and offset the host cannot change after the launch.
@@ -33,7 +33,7 @@ func clockNames() [numClocks]string {
 	return [numClocks]string{"unknown", "secure-tsc", "tdx-tsc", "tsc", "paravirtual", "timer"}
 }
 
-// Known says whether this version knows the clock source.
+// Known reports whether this version knows the clock source.
 func (c ClockSource) Known() bool { return c < numClocks }
 
 // String is the name that policies use.
@@ -63,5 +63,5 @@ func (c *ClockSource) UnmarshalText(text []byte) error {
 	return nil
 }
 
-// HostProof says whether the host cannot slow this clock.
+// HostProof reports whether the host is unable to slow this clock.
 func (c ClockSource) HostProof() bool { return c == ClockSecureTSC || c == ClockTDX }

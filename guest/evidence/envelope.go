@@ -20,11 +20,11 @@ const (
 	KindTDX Kind = "tdx"
 )
 
-// Known says whether this version knows the kind.
+// Known reports whether this version knows the kind.
 func (k Kind) Known() bool { return k == KindSNP || k == KindTDX }
 
-// EndorsementType says what a certificate is for. Endorsements are a cache that
-// the guest offers; none is believed unless its chain ends at a pinned root.
+// EndorsementType is the purpose of a certificate. Endorsements are a cache that the guest
+// offers; none is trusted unless its chain ends at a pinned root.
 type EndorsementType string
 
 // Types of endorsements, all X.509 certificates in DER.
@@ -60,7 +60,7 @@ type Endorsement struct {
 	Data []byte
 }
 
-// Envelope carries a report and what helps to verify it.
+// Envelope carries a report and the certificates that help to verify it.
 type Envelope struct {
 	Kind         Kind
 	Report       []byte
@@ -158,8 +158,8 @@ const (
 	snpChipBytes  = 64
 )
 
-// Chip returns the id of the chip that the report names, of which nothing was verified: 64
-// bytes of SEV-SNP, zero if the platform masks it; nil of other kinds.
+// Chip returns the id of the chip that the report names, without verifying anything: 64 bytes
+// for SEV-SNP, zero if the platform masks it; nil for other kinds.
 func (e Envelope) Chip() []byte {
 	if e.Kind != KindSNP || len(e.Report) < snpChipOffset+snpChipBytes {
 		return nil
@@ -177,8 +177,8 @@ func (e Envelope) Endorsement(t EndorsementType) []byte {
 	return nil
 }
 
-// Digest is the SHA-256 of the report behind a label that names the kind: the
-// same report has the same digest whatever certificates come with it.
+// Digest is the SHA-256 of the report after a label that names the kind: the same report has the
+// same digest whatever certificates come with it.
 func (e Envelope) Digest() [32]byte {
 	var b cryptobyte.Builder
 	addString(&b, "anchorhold/evidence/digest/1")

@@ -9,7 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// MaxClaimBytes bounds each text that a guest states of itself.
+// MaxClaimBytes bounds each text that a guest states about itself.
 const MaxClaimBytes = 128
 
 // The label of the claims ends in their version.
@@ -18,8 +18,8 @@ const (
 	guestClaimsLabel  = guestClaimsFamily + "2"
 )
 
-// GuestClaims is what the guest states of itself. REPORT_DATA binds its digest,
-// so the measured software vouches for it.
+// GuestClaims are a guest's statements about itself. REPORT_DATA binds their digest, so the
+// measured software vouches for them.
 type GuestClaims struct {
 	// EventLogDigest is the SHA-256 of the boot event log; zero where there is none.
 	EventLogDigest [32]byte
@@ -31,8 +31,8 @@ type GuestClaims struct {
 	Tenant string
 	// MemoryLimit is the agent's memory limit in bytes.
 	MemoryLimit uint64
-	// ClockSource is what the kernel counts time with, and so whether the host
-	// can slow the clock that leases are counted on.
+	// ClockSource is the clock that the kernel keeps time with. It says whether the host can
+	// slow the clock on which leases are counted.
 	ClockSource ClockSource
 }
 
@@ -77,9 +77,8 @@ func (g GuestClaims) encode() []byte {
 // Digest is the SHA-256 of the canonical encoding.
 func (g GuestClaims) Digest() [32]byte { return sha256.Sum256(g.encode()) }
 
-// ParseGuestClaims reads the canonical encoding and nothing else. Claims of
-// another version are refused by a reason of their own: whoever reads it has to
-// update one of the two ends.
+// ParseGuestClaims reads the canonical encoding and nothing else. Claims of another version have
+// a reason of their own, which tells the reader to update one of the two ends.
 func ParseGuestClaims(data []byte) (GuestClaims, error) {
 	s := cryptobyte.String(data)
 	var g GuestClaims

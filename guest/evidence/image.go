@@ -21,14 +21,14 @@ const (
 // RegisterLaunch is the name of SEV-SNP's only measurement, the launch digest.
 const RegisterLaunch = "launch"
 
-// Register is one measurement of what was started in a guest, by the name that its
-// kind of evidence gives it: "launch" for SEV-SNP.
+// Register is one measurement of the software started in a guest, under the name that its kind
+// of evidence gives it: "launch" for SEV-SNP.
 type Register struct {
 	Name  string `json:"name"`
 	Value Hex    `json:"value"`
 }
 
-// Valid says whether name and value are inside their limits.
+// Valid reports whether name and value are inside their limits.
 func (r Register) Valid() bool {
 	if r.Name == "" || len(r.Name) > maxRegisterName || len(r.Value) < MinRegisterBytes || len(r.Value) > MaxRegisterBytes {
 		return false
@@ -54,8 +54,8 @@ const (
 	imageDigestBytes = 1 + sha256.Size
 )
 
-// ImageDigest names what was started in a guest, whatever kind of evidence showed it.
-// The zero value names nothing.
+// ImageDigest identifies the software started in a guest, whatever kind of evidence showed it.
+// The zero value identifies nothing.
 type ImageDigest struct {
 	Algorithm ImageAlgorithm
 	Sum       [sha256.Size]byte

@@ -30,15 +30,16 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonNoTEE: this is no SEV-SNP guest, or its kernel has no configfs-tsm.
+	// ReasonNoTEE: this is not an SEV-SNP guest, or its kernel has no configfs-tsm.
 	ReasonNoTEE refusal.Reason = "tee-absent"
 	// ReasonDevice: the kernel or the firmware could not make a report.
 	ReasonDevice refusal.Reason = "tee-failed"
-	// ReasonUnresponsive: a call into the kernel has not come back, and none is made before it does.
+	// ReasonUnresponsive: a call into the kernel has not returned, and no other is made before
+	// it does.
 	ReasonUnresponsive refusal.Reason = "tee-unresponsive"
 )
 
-// DefaultRoot is where configfs-tsm lies.
+// DefaultRoot is the directory of configfs-tsm.
 const DefaultRoot = "/sys/kernel/config/tsm/report"
 
 const (
@@ -51,9 +52,9 @@ const (
 	lastWord   = 50 * time.Millisecond // for the device's own error to arrive once the time is over
 )
 
-// Files is the part of a filesystem that configfs-tsm needs. Its methods return
-// what the system calls return; the operating system implements it, and a tree
-// in memory with the kernel's behaviour in tests.
+// Files is the part of a filesystem that configfs-tsm needs. Its methods return the results of
+// the system calls. The operating system implements it, and in tests a tree in memory that
+// behaves like the kernel.
 type Files interface {
 	// Mkdir makes an entry and Remove removes it.
 	Mkdir(name string) error
@@ -71,7 +72,7 @@ type Options struct {
 	Files Files
 }
 
-// Collector collects reports. It may be used by several goroutines.
+// Collector collects reports. It is safe for concurrent use.
 type Collector struct {
 	root  string
 	files Files
@@ -85,8 +86,8 @@ type result struct {
 	err error
 }
 
-// New returns a collector. It makes and removes one entry to find out whether
-// there is a TEE at all.
+// New returns a collector. It creates and removes one entry to find out whether there is a TEE
+// at all.
 func New(o Options) (*Collector, error) {
 	c := &Collector{root: o.Root, files: o.Files, turn: make(chan struct{}, 1)}
 	if c.root == "" {
@@ -123,12 +124,11 @@ func explain(root string, err error) error {
 	return refusal.New(ReasonDevice, "%s: %w", root, err)
 }
 
-// Collect returns a report over reportData with the certificates that the host
-// offers. It waits for its turn until the context ends, and then at most half a
-// minute for the firmware. A system call cannot be interrupted: at the deadline
-// the goroutine that makes it is given up, and keeps the turn until the kernel
-// answers, so that a device that hangs holds up one goroutine however often it is
-// asked.
+// Collect returns a report over reportData with the certificates that the host offers. It waits
+// for its turn until the context ends, and then at most half a minute for the firmware. A system
+// call cannot be interrupted: at the deadline the goroutine that makes it is abandoned, and
+// keeps the turn until the kernel answers. A device that hangs therefore blocks one goroutine,
+// however often it is asked.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	if ctx.Err() != nil {
 		return evidence.Envelope{}, refusal.New(ReasonDevice, "before the request started: %w", context.Cause(ctx))

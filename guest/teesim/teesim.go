@@ -22,13 +22,12 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// Options say what the simulated guest and platform are.
+// Options describe the simulated guest and platform.
 type Options struct {
 	// Dir keeps the chain of certificates and keys; made if missing. Required:
 	// making RSA-4096 keys takes seconds.
 	Dir string
-	// Measurement is the launch measurement; zero is allowed, as for a guest
-	// that nobody measured.
+	// Measurement is the launch measurement; zero is allowed, for a guest that was not measured.
 	Measurement [48]byte
 	// Version of the reports, 2, 3, 4 or 5; 0 is 3.
 	Version uint32
@@ -46,10 +45,10 @@ type Options struct {
 	VLEK bool
 	// MaskChip hides the chip id.
 	MaskChip bool
-	// Stall, if set, is a device that answers once the channel is closed. Collect
-	// returns at its deadline all the same.
+	// Stall, if set, is a device that answers only when the channel is closed. Collect still
+	// returns at its deadline.
 	Stall <-chan struct{}
-	// Change alters a report before it is signed, to make what no field covers.
+	// Change alters a report before it is signed, for cases that no field covers.
 	Change func(report []byte)
 }
 
@@ -60,7 +59,7 @@ type TCBs struct{ Current, Reported, Committed, Launch uint64 }
 // certificates are made for.
 const goodTCB = 72<<56 | 23<<48 | 9
 
-// TEE is a simulated guest. It may be used by several goroutines.
+// TEE is a simulated guest. It is safe for concurrent use.
 type TEE struct {
 	opt      Options
 	chain    *chain

@@ -10,7 +10,7 @@ type Residues struct {
 	parts  [2][][]uint64
 }
 
-// NewResidues is the sum of no ciphertexts.
+// NewResidues returns an empty sum.
 func NewResidues(p Params) *Residues {
 	r := &Residues{n: p.N(), primes: p.Q}
 	for i := range r.parts {
@@ -22,8 +22,8 @@ func NewResidues(p Params) *Residues {
 // CiphertextBytes is the length of every ciphertext of a set: two polynomials over Q.
 func (p Params) CiphertextBytes() int { return 2 * polyBytes(p.N(), p.Q) }
 
-// Unmarshal replaces the residues with those of a ciphertext, or refuses it with
-// ErrNotCanonical and leaves nothing of worth.
+// Unmarshal replaces the residues with those of a ciphertext. If it returns ErrNotCanonical, the
+// residues are undefined.
 func (r *Residues) Unmarshal(ct []byte) error {
 	size := polyBytes(r.n, r.primes)
 	if len(ct) != 2*size {

@@ -9,18 +9,17 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
-// Decryptor decrypts with a secret that it holds in locked memory until Wipe. Its
-// results have the ciphertext's noise in them, which gives the key away: they are for
-// this process alone until noise was added and they were rounded. It is not for
-// several goroutines at a time.
+// Decryptor decrypts with a secret that it holds in locked memory until Wipe. Its results
+// contain the ciphertext's noise, which reveals the key: they must not leave this process before
+// noise is added and they are rounded. It is not safe for concurrent use.
 type Decryptor struct {
 	*decoder
 	key *locked
 	sum *Residues
 }
 
-// NewDecryptor is for the secret that GenerateKey returned. A decrypted value beyond
-// limit means another key or a broken sum; limit is at most MaxValue.
+// NewDecryptor returns a decryptor with the secret that GenerateKey returned. A decrypted value
+// beyond limit means a wrong key or a broken sum; limit is at most MaxValue.
 func NewDecryptor(p Params, secret *keybuf.Buffer, layout Layout, limit float64) (*Decryptor, error) {
 	s, err := newScheme(p)
 	if err != nil {
@@ -36,7 +35,7 @@ func NewDecryptor(p Params, secret *keybuf.Buffer, layout Layout, limit float64)
 	return d, nil
 }
 
-// Decrypt fills values, at most Values of them, from a ciphertext or a sum.
+// Decrypt fills values, at most Values of them, from a ciphertext or a sum of ciphertexts.
 func (d *Decryptor) Decrypt(values []float64, ct []byte) error {
 	if d.key.coeffs == nil {
 		return fmt.Errorf("the key was wiped: %w", ErrKey)

@@ -10,11 +10,11 @@ import (
 	"github.com/tuneinsight/lattigo/v6/schemes/ckks"
 )
 
-// ErrRange means a value that no ciphertext of the set can carry, or a decryption
-// outside what a sum can be: another key, or noise over its budget.
+// ErrRange means a value that no ciphertext of the set can carry, or a decryption that cannot be
+// a sum: a wrong key, or noise over its budget.
 var ErrRange = errors.New("ckks: value out of range")
 
-// Layout says where values stand in the N/2 complex slots.
+// Layout is the placement of values in the N/2 complex slots.
 type Layout int
 
 // The layouts: one value in the real part of each slot, in the order of SEAL and
@@ -24,7 +24,7 @@ const (
 	Pairs
 )
 
-// Values is how many values one ciphertext holds; 0 for an unknown layout.
+// Values is the number of values in one ciphertext; 0 for an unknown layout.
 func (p Params) Values(l Layout) int {
 	if l != Real && l != Pairs {
 		return 0
@@ -52,8 +52,8 @@ func (s *scheme) slotOrder(l Layout) []int {
 	return order
 }
 
-// Encryptor encrypts under one public key. Its randomness is the system's. It is not
-// for several goroutines at a time.
+// Encryptor encrypts under one public key, with the system's randomness. It is not safe for
+// concurrent use.
 type Encryptor struct {
 	*scheme
 	layout   Layout
@@ -67,7 +67,7 @@ type Encryptor struct {
 	order    []int
 }
 
-// NewEncryptor is for the public key that GenerateKey or CombineKeys made.
+// NewEncryptor returns an encryptor for a public key made by GenerateKey or CombineKeys.
 func NewEncryptor(p Params, public []byte, layout Layout) (*Encryptor, error) {
 	s, err := newScheme(p)
 	if err != nil {
@@ -107,9 +107,8 @@ func (s *scheme) encryptor(key *rlwe.PublicKey, layout Layout) (*Encryptor, erro
 	return e, nil
 }
 
-// Encrypt encrypts up to Values values, zeros after them, into dst of
-// CiphertextBytes. A value that is no number or above MaxValue is refused: the
-// library would encode something else.
+// Encrypt encrypts up to Values values, followed by zeros, into dst of CiphertextBytes. A value
+// that is not a number or is above MaxValue is refused: the library would encode something else.
 func (e *Encryptor) Encrypt(dst []byte, values []float64) error {
 	if len(values) > e.Values(e.layout) || len(dst) != e.CiphertextBytes() {
 		return fmt.Errorf("%d values into a buffer of %d bytes: %w", len(values), len(dst), ErrRange)

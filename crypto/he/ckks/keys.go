@@ -18,7 +18,7 @@ const SeedSize = 32
 // keyVersion is the first byte of a public key.
 const keyVersion = 1
 
-// ErrKey means a key that is malformed, or of another set.
+// ErrKey means a key that is malformed, or for a different set.
 var ErrKey = errors.New("ckks: key refused")
 
 // scheme is what one parameter set needs: the library's rings and tables.
@@ -44,10 +44,10 @@ func (s *scheme) qp(coeffs [][]uint64) ringqp.Poly {
 
 func poly(coeffs [][]uint64) ring.Poly { return ring.Poly{Coeffs: coeffs} }
 
-// GenerateKey makes the key pair of a seed of SeedSize bytes: the same for the same
-// seed on every machine. The secret is 2 bits for each coefficient; whoever stores a
-// key stores the seed. The public key is a version, the digest of the parameters, the
-// seed of a, and b = -a*s + e modulo QP, packed; PublicKeyBytes in all.
+// GenerateKey makes the key pair of a seed of SeedSize bytes: the same pair for the same seed on
+// every machine. The secret has 2 bits for each coefficient; to store a key, store its seed. The
+// public key is a version, the digest of the parameters, the seed of a, and b = -a*s + e modulo
+// QP, packed; PublicKeyBytes in all.
 func GenerateKey(p Params, seed *keybuf.Buffer) (secret *keybuf.Buffer, public []byte, err error) {
 	s, err := newScheme(p)
 	if err != nil {

@@ -37,8 +37,7 @@ const (
 	headroom = 8
 )
 
-// Params are the numbers of a set. A set's name, digest and budget are the
-// business of the callers.
+// Params are the numbers of a set. Its name, digest and budget are up to the callers.
 type Params struct {
 	// LogN is the logarithm of the ring degree N.
 	LogN int
@@ -126,8 +125,8 @@ func (p Params) level() int {
 	return level
 }
 
-// MaxValue is the largest value of a contribution or a sum; half the modulus is left to
-// noise and to noticing a wrong key.
+// MaxValue is the largest value of a contribution or a sum. The other half of the modulus is
+// left for noise, and for detecting a wrong key.
 func (p Params) MaxValue() float64 {
 	return math.Exp2(math.Floor(logOf(p.Q[:p.level()+1])) - 1 - float64(p.LogScale))
 }

@@ -13,13 +13,13 @@ import (
 	"github.com/tuneinsight/lattigo/v6/ring"
 )
 
-// ErrShareUsed means that this share was computed before. There is no second one, not
-// for other parties and not after a failure: two shares for one ciphertext, with two
-// noises or for two subsets, give the key away (ePrint 2024/194, 2025/409). A round
-// that lost a party while it decrypted has failed.
+// ErrShareUsed means that this share was computed before. There is no second one, not for other
+// parties and not after a failure: two shares for one ciphertext, with two noises or for two
+// subsets, reveal the key (ePrint 2024/194, 2025/409). A round that loses a party while it
+// decrypts has failed.
 var ErrShareUsed = errors.New("ckks: this share was already given out")
 
-// ShareJournal remembers for which ciphertexts a share was computed.
+// ShareJournal remembers the ciphertexts for which a share was computed.
 type ShareJournal interface {
 	// Consume records the key, or returns ErrShareUsed if it is recorded. When it
 	// returns nil the record is durable. Of concurrent calls with one key at most one
@@ -57,13 +57,13 @@ func (s *party) bitmap(active []int) (set uint64, err error) {
 	return set, nil
 }
 
-// DecryptionShare computes this party's share in the decryption of a sum by the
-// active parties, itself among them: c1 times its part of the key, and noise. The
-// journal has it on record before it is computed; a second call with the ciphertext
-// is refused with ErrShareUsed, whatever became of the first.
+// DecryptionShare computes this party's share in the decryption of a sum by the active parties,
+// including itself: c1 times its part of the key, plus noise. The journal records it before it
+// is computed; a second call with the same ciphertext returns ErrShareUsed, whatever became of
+// the first.
 //
-// The caller answers for the ciphertext: a sum over the round's cohort that the broker
-// signed. A party that decrypts whatever it is given is a decryption oracle.
+// The caller is responsible for the ciphertext, which must be a sum over the round's cohort that
+// the broker signed. A party that decrypts whatever it is given is a decryption oracle.
 func (p *Party) DecryptionShare(ctx context.Context, journal ShareJournal, active []int, ct []byte) ([]byte, error) {
 	set, err := p.bitmap(active)
 	switch {
@@ -138,7 +138,7 @@ type Combiner struct {
 	sum *Residues
 }
 
-// NewCombiner makes a combiner; limit is as for NewDecryptor.
+// NewCombiner returns a combiner; limit is as for NewDecryptor.
 func NewCombiner(a Access, layout Layout, limit float64) (*Combiner, error) {
 	s, err := newParty(a)
 	if err != nil {

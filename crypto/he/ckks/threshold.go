@@ -16,16 +16,16 @@ import (
 
 // Errors of threshold decryption.
 var (
-	// ErrFlood means noise for shares that hides too little, that the library would
-	// sample wrongly, or that drowns the values.
+	// ErrFlood means noise for shares that hides too little, that the library would sample
+	// wrongly, or that drowns the values.
 	ErrFlood = errors.New("ckks: flooding noise refused")
-	// ErrShare means a share that is malformed, missing, there twice, or of another kind.
+	// ErrShare means a share that is malformed, missing, given twice, or of the wrong kind.
 	ErrShare = errors.New("ckks: share refused")
 )
 
 // Limits on threshold decryption.
 const (
-	// MaxParties bounds how many parties a key has.
+	// MaxParties is the largest number of parties of a key.
 	MaxParties = 64
 	// minFlood is the least standard deviation that hides a share: 2^30 times the
 	// noise of a sum of a thousand contributions.
@@ -36,7 +36,7 @@ const (
 	maxFloodError = 1.0 / (1 << 20)
 )
 
-// Flood is the deviation that Threshold's primes and scale are made for.
+// Flood is the standard deviation for which Threshold's primes and scale were chosen.
 const Flood = maxFlood
 
 // Access says who may decrypt what: the sums of one round, by any Threshold of
@@ -51,9 +51,9 @@ type Access struct {
 
 // Check refuses an access structure that the library would accept.
 //
-// Its sampler, asked for noise wider than a prime, returns residues that are not
-// reduced and disagree between primes: every decryption is then garbage, and nothing
-// says so. Above 2^53 it samples numbers whose lowest bits are zero.
+// When asked for noise wider than a prime, the library's sampler returns residues that are not
+// reduced and disagree between primes, without an error: every decryption is then garbage. Above
+// 2^53 it samples numbers whose lowest bits are zero.
 func (a Access) Check() error {
 	if err := a.Params.Check(); err != nil {
 		return err
@@ -135,15 +135,15 @@ func (s *party) open(share []byte, kind byte, from, to int, primes []uint64, ski
 	return x, nil
 }
 
-// CommonSeed is the seed of the part of the key of a round that all public shares
-// have in common: a hash of the round's ID, which nobody can steer further.
+// CommonSeed returns the seed for the part of a round's key that all public shares have in
+// common: a hash of the round's ID, which nobody can influence further.
 func CommonSeed(round [16]byte) [SeedSize]byte {
 	return sha256.Sum256(append([]byte("anchorhold/fedagg/common/1\x00"), round[:]...))
 }
 
-// Party is one holder of a threshold key. All that it draws comes from its seed; a
-// party that lost its seed is lost, and the others go on while they are Threshold. It
-// is not for several goroutines at a time.
+// Party is one holder of a threshold key. All its randomness comes from its seed; a party that
+// lost its seed is lost, and the others can go on as long as Threshold of them are left. It is
+// not safe for concurrent use.
 //
 // The steps: every party sends its PublicShare to all (after all committed to
 // theirs, or the last one chooses the key), and its Deal to each other one over a
@@ -163,8 +163,8 @@ type Party struct {
 	published bool
 }
 
-// NewParty makes the party with an index from 1 to Parties of a seed of SeedSize
-// bytes. The same seed must never serve another Round.
+// NewParty returns the party with an index from 1 to Parties and a seed of SeedSize bytes. The
+// same seed must never serve another Round.
 func NewParty(a Access, index int, seed *keybuf.Buffer) (*Party, error) {
 	s, err := newParty(a)
 	if err != nil {
@@ -223,8 +223,8 @@ func (p *Party) Wipe() {
 	p.seed.Wipe()
 }
 
-// PublicShare is the party's part of the collective public key, over the a of a seed
-// that all parties share and none chose. There is one; then ErrShareUsed.
+// PublicShare returns the party's part of the collective public key, over the common a, whose
+// seed no party chose. A second call returns ErrShareUsed.
 func (p *Party) PublicShare(common [SeedSize]byte) ([]byte, error) {
 	switch {
 	case p.dealing == nil:
@@ -243,8 +243,8 @@ func (p *Party) PublicShare(common [SeedSize]byte) ([]byte, error) {
 	return append(p.header(kindPublic, p.index, 0), key[33:]...), nil
 }
 
-// CombineKeys makes the collective public key from the shares of all parties, in the
-// order of their indexes. Encryptor takes it like any other.
+// CombineKeys makes the collective public key from the shares of all parties, in the order of
+// their indexes. It is used like any other key.
 func CombineKeys(a Access, common [SeedSize]byte, shares [][]byte) ([]byte, error) {
 	s, err := newParty(a)
 	if err != nil {
@@ -282,7 +282,7 @@ func (p *Party) dealt(to int) [][]uint64 {
 	return share.Q.Coeffs
 }
 
-// Deal is the share of the party's secret for one other party. It is secret.
+// Deal returns the share of the party's secret for one other party. The share is secret.
 func (p *Party) Deal(to int) (*keybuf.Buffer, error) {
 	if p.dealing == nil || to < 1 || to > p.access.Parties || to == p.index {
 		return nil, fmt.Errorf("party %d has nothing to deal to party %d: %w", p.index, to, ErrShare)
@@ -298,7 +298,8 @@ func (p *Party) Deal(to int) (*keybuf.Buffer, error) {
 	return out, nil
 }
 
-// Receive takes what another party dealt to this one, once.
+// Receive takes the share that another party dealt to this one. Each party's share is taken
+// once.
 func (p *Party) Receive(from int, dealt *keybuf.Buffer) error {
 	if p.dealing == nil || p.received[from] || from < 1 || from > p.access.Parties {
 		return fmt.Errorf("party %d cannot take a share from party %d: %w", p.index, from, ErrShare)

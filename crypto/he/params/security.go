@@ -36,7 +36,7 @@ type Object struct {
 	Ceiling float64 // of the table
 }
 
-// Objects lists what the set's use shows to an attacker.
+// Objects lists the objects that the use of the set reveals to an attacker.
 func (s Set) Objects() []Object {
 	list := []Object{{"ciphertext", s.LogQ(), ceiling(s.LogN)}}
 	if len(s.P) > 0 {
@@ -45,8 +45,8 @@ func (s Set) Objects() []Object {
 	return list
 }
 
-// Check holds the set against the tables and its own form. It is called before
-// anything is computed with a set.
+// Check compares the set with the tables and checks its form. It is called before anything is
+// computed with a set.
 func (s Set) Check() error {
 	for _, o := range s.Objects() {
 		if o.LogQ > o.Ceiling {
@@ -72,7 +72,7 @@ func (s Set) Check() error {
 	return nil
 }
 
-// Budget is what a sum of so many contributions leaves.
+// Budget is what remains after a sum of some number of contributions.
 type Budget struct {
 	// Contributions that are added.
 	Contributions int
@@ -101,14 +101,14 @@ const floodFactor = 8
 // the scale is used whole.
 const SlotUnit = 1 << 30
 
-// ErrBudget means that a sum would not leave the bits that were asked for.
+// ErrBudget means that a sum would leave fewer bits than requested.
 var ErrBudget = errors.New("noise budget exhausted")
 
 // sigmas is the distance, in standard deviations, that a sum of noise keeps but
 // with probability below 2^-160 for one value: below 2^-128 for 2^32 of them.
 const sigmas = 15
 
-// Budget computes what a sum of so many contributions leaves, or refuses.
+// Budget computes what a sum of contributions leaves, or refuses it.
 func (s Set) Budget(contributions int) (Budget, error) {
 	if contributions < 1 || contributions > s.MaxContributions {
 		return Budget{}, fmt.Errorf("%s: got %d contributions, want 1 to %d: %w", s.ID, contributions, s.MaxContributions, ErrBudget)
@@ -140,7 +140,7 @@ func (s Set) Budget(contributions int) (Budget, error) {
 	return b, nil
 }
 
-// Require is Budget with at least so many NoiseBits.
+// Require is Budget, and refuses a sum that leaves fewer than threshold NoiseBits.
 func (s Set) Require(contributions, threshold int) (Budget, error) {
 	b, err := s.Budget(contributions)
 	if err == nil && b.NoiseBits < float64(threshold) {

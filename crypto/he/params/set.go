@@ -53,7 +53,7 @@ type Set struct {
 	Lanes int
 	// MaxContributions is the most that one sum may add.
 	MaxContributions int
-	// For says in a line what the set is for.
+	// For says in one line what the set is for.
 	For string
 }
 
@@ -90,7 +90,7 @@ func All() []Set {
 	}
 }
 
-// ErrUnknown means a name that no set has.
+// ErrUnknown means an unknown set.
 var ErrUnknown = errors.New("unknown parameter set")
 
 // Lookup returns the set of a name.
@@ -105,7 +105,7 @@ func Lookup(id string) (Set, error) {
 	return Set{}, fmt.Errorf("%q: %w; known sets are %s", id, ErrUnknown, strings.Join(known, ", "))
 }
 
-// Match returns the set with the ring degree, bit sizes of all primes and scale of
+// Match returns the set with the ring degree, the bit sizes of all primes and the scale given by
 // a configuration in the template's form.
 func Match(degree int, modulusBits []int, logScale int) (Set, error) {
 	for _, s := range All() {
@@ -151,7 +151,7 @@ func logOf(primes []uint64) (sum float64) {
 	return sum
 }
 
-// ValuesPerBlock is how many values one block of an upload holds.
+// ValuesPerBlock is the number of values in one block of an upload.
 func (s Set) ValuesPerBlock() int {
 	n := s.Lanes << s.LogN
 	if s.Encoding == Slots {
@@ -170,5 +170,5 @@ func (s Set) BlockBytes() int {
 	return 2 * n
 }
 
-// BytesPerValue is what one value takes on the wire.
+// BytesPerValue is the size of one value on the wire.
 func (s Set) BytesPerValue() float64 { return float64(s.BlockBytes()) / float64(s.ValuesPerBlock()) }

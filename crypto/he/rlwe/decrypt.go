@@ -13,9 +13,8 @@ func NewDecryptor(key *SecretKey) *Decryptor {
 	return &Decryptor{key: key, sum: &Sum{ring: key.ring, words: make([]int32, 2*BlockValues)}}
 }
 
-// Decrypt writes the sum of the plaintexts with the noise of their encryption,
-// BlockValues values between -q/2 and q/2. They are a secret: see the package's
-// comment.
+// Decrypt writes the sum of the plaintexts with the noise of their encryption, BlockValues
+// values between -q/2 and q/2. They are secret: see the package comment.
 func (d *Decryptor) Decrypt(dst []int32, block []byte) error {
 	if len(dst) != BlockValues {
 		return fmt.Errorf("a buffer for %d values: %w", len(dst), ErrLength)

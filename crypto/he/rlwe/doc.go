@@ -42,7 +42,7 @@ const (
 	SeedSize = 32
 )
 
-// ErrLength means a block, key or vector of another length than it must have.
+// ErrLength means a block, key or vector of the wrong length.
 var ErrLength = errors.New("wrong length")
 
 // ErrNotCanonical means a residue that is not below the modulus.

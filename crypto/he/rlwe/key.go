@@ -35,8 +35,8 @@ func PublicKeyOf(seed *keybuf.Buffer) ([]byte, error) {
 	return public.Bytes(), nil
 }
 
-// Generate makes the pair of keys of a 32-byte secret seed; the same seed makes
-// the same keys. The caller keeps the seed and wipes the secret key.
+// Generate makes the key pair of a 32-byte secret seed: the same pair for the same seed. The
+// caller keeps the seed and wipes the secret key.
 func Generate(seed *keybuf.Buffer) (*SecretKey, *PublicKey, error) {
 	if seed.Len() != SeedSize {
 		return nil, nil, fmt.Errorf("seed of %d bytes: %w", seed.Len(), ErrLength)

@@ -14,8 +14,8 @@ type ResidueSum struct {
 	words  []uint64 // two polynomials, prime after prime
 }
 
-// NewResidueSum is for ciphertexts of two polynomials of n residues, n a multiple
-// of 8, over primes below 2^62.
+// NewResidueSum returns an empty sum for ciphertexts of two polynomials of n residues, n a
+// multiple of 8, over primes below 2^62.
 func NewResidueSum(primes []uint64, n int) *ResidueSum {
 	return &ResidueSum{primes: primes, n: n, words: make([]uint64, 2*n*len(primes))}
 }
@@ -31,7 +31,7 @@ func (s *ResidueSum) blockBytes() (total int) {
 // Reset begins again.
 func (s *ResidueSum) Reset() { clear(s.words) }
 
-// Add adds a ciphertext. After an error the sum is worth nothing until Reset.
+// Add adds a ciphertext. After an error the sum is undefined until Reset.
 func (s *ResidueSum) Add(block []byte) error {
 	if len(block) != s.blockBytes() {
 		return fmt.Errorf("block of %d bytes: %w", len(block), ErrLength)

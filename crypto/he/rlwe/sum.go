@@ -14,7 +14,7 @@ type Sum struct {
 	pending int
 }
 
-// NewSum returns the sum of nothing: a ciphertext of zeros without noise.
+// NewSum returns an empty sum: a ciphertext of zeros without noise.
 func NewSum() *Sum { return &Sum{ring: newRing(), words: make([]int32, 2*BlockValues)} }
 
 // Reset begins again.
@@ -23,8 +23,8 @@ func (s *Sum) Reset() {
 	s.pending = 0
 }
 
-// Add adds a block. A block that is not canonical is an error, after which the sum
-// is worth nothing until Reset.
+// Add adds a block. A block that is not canonical is an error, after which the sum is undefined
+// until Reset.
 func (s *Sum) Add(block []byte) error {
 	if len(block) != BlockBytes {
 		return fmt.Errorf("block of %d bytes: %w", len(block), ErrLength)

@@ -196,9 +196,9 @@ func Write(path string, k *identity.Private, u Unlock) error {
 	return writeNew(path, []byte(armorBegin+base64.StdEncoding.EncodeToString(raw)+armorEnd), 0o600)
 }
 
-// Protect puts the key in the file at path under another secret. The file is replaced
-// whole, by a rename, and only once the new one is on the disk and opens to the same key: after
-// an error or a crash it is the old one or the new one. Owner and group stay.
+// Protect encrypts the key in the file at path under a new secret. The file is replaced as a
+// whole, by a rename, once the new one is on disk and opens to the same key: after an error or a
+// crash it is either the old one or the new one. Owner and group stay the same.
 func Protect(path string, old, now Unlock) (identity.Public, error) {
 	k, err := Read(path, old)
 	if err != nil {
@@ -239,8 +239,8 @@ func Protect(path string, old, now Unlock) (identity.Public, error) {
 	return k.Public(), syncDir(filepath.Dir(path))
 }
 
-// Read opens a key file. A file that others may read or change, or that
-// belongs to another user than this one or root, is refused.
+// Read opens a key file. A file that others can read or change, or that belongs to a user other
+// than this one and root, is refused.
 func Read(path string, u Unlock) (*identity.Private, error) {
 	data, err := readPrivate(path)
 	if err != nil {

@@ -12,9 +12,9 @@ import (
 // childVariable is set in the process that a test starts of itself.
 const childVariable = "ANCHORHOLD_KEYBUFTEST_CHILD"
 
-// Undumpable runs a program's own main in another process of this test's binary, which
-// was dumpable with whatever core dump limit it may have, and asks the kernel there what
-// became of that: only the process itself is told. A main that fails shows nothing.
+// Undumpable runs a program's own main in a child process of this test's binary, which could be
+// dumped and had whatever core dump limit applies, and asks the kernel there for the result,
+// because only the process itself can ask. A main that fails proves nothing.
 func Undumpable(t *testing.T, main func() error) {
 	t.Helper()
 	if os.Getenv(childVariable) == "" {

@@ -24,18 +24,18 @@ import (
 
 // Errors of this package.
 var (
-	// ErrTranscript means a directory that is not an unbroken ceremony.
+	// ErrTranscript means a directory that is not a complete, unchanged ceremony.
 	ErrTranscript = errors.New("ceremony: the transcript does not verify")
 	// ErrOrder means a step that is not the next one.
 	ErrOrder = errors.New("ceremony: not the next step")
-	// ErrCircuit means a circuit that no ceremony is held for: not for Groth16 over
-	// BN254, of more than one commitment, or too small or too large.
+	// ErrCircuit means a circuit that cannot have a ceremony: not for Groth16 over BN254, with
+	// more than one commitment, or too small or too large.
 	ErrCircuit = errors.New("ceremony: circuit refused")
 )
 
 // Limits.
 const (
-	// MinContributions are needed in each phase that is held.
+	// MinContributions is the number of contributions that each phase held here needs.
 	MinContributions = 2
 	// MaxConstraints bounds a circuit.
 	MaxConstraints = 1 << 24
@@ -72,13 +72,13 @@ type Phase struct {
 	Beacon string `json:"beacon,omitempty"`
 }
 
-// Powers say where phase 1 comes from, if it was not held.
+// Powers say where phase 1 comes from, if it was taken from a file.
 type Powers struct {
 	Source statement.Digest `json:"source"` // SHA-256 of the public file
 	Digest statement.Digest `json:"digest"` // SHA-256 of its part that is in the directory
 }
 
-// State is what ceremony.json says.
+// State is the contents of ceremony.json.
 type State struct {
 	Format string `json:"format"`
 	// Circuit and what follows say what the keys will be for.
@@ -89,20 +89,20 @@ type State struct {
 	Constraints int                         `json:"constraints"`
 	// Domain is the power of two that the powers of tau are for.
 	Domain uint64 `json:"domain"`
-	// Powers stand for phase 1; nil if it is held.
+	// Powers stand in for phase 1; nil if the phase takes place here.
 	Powers *Powers  `json:"powers,omitempty"`
 	Phases [2]Phase `json:"phases"`
 }
 
 const format = "anchorhold/ceremony/1"
 
-// Ceremony is an open directory. It is not for several goroutines at once.
+// Ceremony is an open directory. It is not safe for concurrent use.
 type Ceremony struct {
 	State State
 	dir   string
 }
 
-// Begin makes a directory for a circuit. An error is ErrCircuit, or of writing.
+// Begin makes a directory for a circuit. The error is ErrCircuit, or a failure to write.
 func Begin(dir string, circuit *circuits.Circuit, inference *statement.InferenceCircuit, gradient *statement.GradientCircuit) (*Ceremony, error) {
 	c, err := begin(dir, circuit, inference, gradient)
 	if err != nil {
@@ -147,8 +147,8 @@ func system(c *circuits.Circuit) (*cs.R1CS, error) {
 	return s, nil
 }
 
-// Open reads a directory's state; it verifies nothing else. An error is ErrTranscript, or
-// of reading.
+// Open reads a directory's state and verifies nothing else. The error is ErrTranscript, or a
+// failure to read.
 func Open(dir string) (*Ceremony, error) {
 	f, err := os.Open(filepath.Join(dir, fileState))
 	if err != nil {

@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// Party is who contributes.
+// Party is the party that contributes.
 type Party struct {
 	// Name is what the party calls itself: 1 to 128 bytes that can be printed.
 	Name string
@@ -23,14 +23,14 @@ type Party struct {
 	Statement string
 }
 
-// Contribute is ContributeAs without a statement and without an end.
+// Contribute is ContributeAs without a statement and without a context.
 func (c *Ceremony) Contribute(name string, tell Progress) (Contribution, error) {
 	return c.ContributeAs(context.Background(), Party{Name: name}, tell)
 }
 
-// ContributeAs verifies what is there and adds one party's contribution to the open
-// phase. What it draws is in this process's memory alone. Errors are ErrOrder,
-// ErrTranscript, the context's, or of reading and writing; the ceremony is then as it was.
+// ContributeAs verifies the transcript and adds one party's contribution to the open phase. The
+// party's secret is in this process's memory only. The error is ErrOrder, ErrTranscript, the
+// context's, or a failure to read or write; the ceremony is then unchanged.
 func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress) (Contribution, error) {
 	phase := c.Phase()
 	if phase > 2 {
@@ -70,14 +70,14 @@ func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress)
 	return added, c.save(c.State.with(phase, func(p *Phase) { p.Contributions = append(p.Contributions, added) }))
 }
 
-// End is EndContext without an end.
+// End is EndContext without a context.
 func (c *Ceremony) End(beacon []byte, tell Progress) error {
 	return c.EndContext(context.Background(), beacon, tell)
 }
 
-// EndContext ends the open phase with a beacon: public randomness of a time after the last
-// contribution, such as a block's hash that was named in advance. Errors are ErrOrder,
-// ErrTranscript, the context's, or of reading and writing.
+// EndContext ends the open phase with a beacon: public randomness from a time after the last
+// contribution, such as the hash of a block that was named in advance. The error is ErrOrder,
+// ErrTranscript, the context's, or a failure to read or write.
 func (c *Ceremony) EndContext(ctx context.Context, beacon []byte, tell Progress) error {
 	phase := c.Phase()
 	switch {
@@ -94,14 +94,14 @@ func (c *Ceremony) EndContext(ctx context.Context, beacon []byte, tell Progress)
 	return c.save(c.State.with(phase, func(p *Phase) { p.Beacon = hex.EncodeToString(beacon) }))
 }
 
-// Keys is KeysContext without an end.
+// Keys is KeysContext without a context.
 func (c *Ceremony) Keys(out string, tell Progress) (keyset.Set, error) {
 	return c.KeysContext(context.Background(), out, tell)
 }
 
-// KeysContext verifies a ceremony that has ended and writes the keys that come from it, to
-// a directory as package keyset has them. Errors are ErrOrder, ErrTranscript, the
-// context's, or of reading and writing.
+// KeysContext verifies a finished ceremony and writes the resulting keys to a directory in the
+// form of package keyset. The error is ErrOrder, ErrTranscript, the context's, or a failure to
+// read or write.
 func (c *Ceremony) KeysContext(ctx context.Context, out string, tell Progress) (keyset.Set, error) {
 	if phase := c.Phase(); phase <= 2 {
 		return keyset.Set{}, fmt.Errorf("phase %d has not ended: %w", phase, ErrOrder)

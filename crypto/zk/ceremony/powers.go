@@ -15,10 +15,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// BeginUniversal makes a directory for a circuit whose phase 1 is a public powers-of-tau
-// file: its first powers are copied, and checked. The caller has held the file's digest
-// against the published one. Errors are ErrCircuit, those of ptau, the context's, or of
-// reading and writing.
+// BeginUniversal makes a directory for a circuit whose phase 1 is a public powers-of-tau file:
+// its first powers are copied and checked. The caller has compared the file's digest with the
+// published one. The error is ErrCircuit, one of ptau's, the context's, or a failure to read or
+// write.
 func BeginUniversal(ctx context.Context, dir string, circuit *circuits.Circuit, inference *statement.InferenceCircuit, gradient *statement.GradientCircuit,
 	file *ptau.File, tell Progress) (*Ceremony, error) {
 	n, err := system(circuit)
@@ -49,10 +49,10 @@ func BeginUniversal(ctx context.Context, dir string, circuit *circuits.Circuit, 
 // power is the domain's.
 func (c *Ceremony) power() int { return bits.TrailingZeros64(c.State.Domain) }
 
-// VerifyPowers sees that phase 1 is from this public file: the transcript names the file,
-// and the directory's part of it is what the file begins with. Verify does not need the
-// file, and believes the part. Errors are ErrOrder, ErrTranscript, the context's, or of
-// reading.
+// VerifyPowers checks that phase 1 is from this public file: the transcript names the file, and
+// the directory's part of it matches the beginning of the file. Verify does not need the file,
+// and trusts the part. The error is ErrOrder, ErrTranscript, the context's, or a failure to
+// read.
 func (c *Ceremony) VerifyPowers(ctx context.Context, file *ptau.File) error {
 	if c.State.Powers == nil {
 		return fmt.Errorf("phase 1 of this ceremony was not taken from a file: %w", ErrOrder)

@@ -19,7 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// Progress is told what is being done.
+// Progress is called with a description of each step.
 type Progress func(what string)
 
 // contribution is what both phases have in common.
@@ -44,11 +44,11 @@ type run struct {
 	complete bool
 }
 
-// Verify verifies the whole transcript, as far as it is. An error is ErrTranscript, and
-// names the file that does not belong, or is of reading.
+// Verify verifies the whole transcript as far as it exists. The error is ErrTranscript, which
+// names the file at fault, or a failure to read.
 func (c *Ceremony) Verify(tell Progress) error { return c.VerifyContext(context.Background(), tell) }
 
-// VerifyContext is Verify until the context ends.
+// VerifyContext is Verify with a context that can end it.
 func (c *Ceremony) VerifyContext(ctx context.Context, tell Progress) error {
 	_, err := c.verify(ctx, tell)
 	return err

@@ -14,8 +14,8 @@ import (
 	"github.com/consensys/gnark/logger"
 )
 
-// Library names what compiled a circuit: another version may number its wires
-// otherwise, and a key then fits no longer.
+// Library names the compiler of a circuit: another version may number its wires differently, and
+// existing keys then no longer fit.
 const Library = "gnark v0.16.1"
 
 // Circuit is a compiled circuit.

@@ -5,7 +5,7 @@ import (
 	"io"
 )
 
-// Encode is the bytes of a key or proof, in the library's canonical form.
+// Encode returns the bytes of a key or proof in the library's canonical form.
 func Encode(v io.WriterTo) ([]byte, error) { return marshal(v) }
 
 // marshal is the bytes of what writes itself.

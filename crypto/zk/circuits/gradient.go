@@ -15,18 +15,18 @@ import (
 // MaxCoordinates bounds a gradient: with more, sums could touch each other.
 const MaxCoordinates = statement.MaxCoordinates
 
-// Gradient is the circuit of two bounds on an update of Coordinates whole numbers, which
-// are committed to as numbers of Bits bits: on the amount of each, and on the sum of
-// their squares.
+// Gradient is the circuit of two bounds on an update of Coordinates whole numbers, committed to
+// as numbers of Bits bits: one bound on the absolute value of each, and one on the sum of their
+// squares.
 type Gradient struct {
 	Coordinates int
 	Bits        int // 8 or 16
 }
 
-// MaxLInf is the largest bound on the amount of a coordinate.
+// MaxLInf is the largest bound on the absolute value of a coordinate.
 func (c Gradient) MaxLInf() int { return 1<<(c.Bits-1) - 1 }
 
-// Check holds the numbers against their limits.
+// Check compares the numbers with their limits.
 func (c Gradient) Check() error {
 	if c.Coordinates < 1 || c.Coordinates > MaxCoordinates || c.Bits != 8 && c.Bits != 16 {
 		return fmt.Errorf("circuits: got %d coordinates of %d bits, want 1 to %d of 8 or 16 bits", c.Coordinates, c.Bits, MaxCoordinates)
@@ -166,8 +166,8 @@ func product(api frontend.API, v []frontend.Variable) frontend.Variable {
 type GradientAssignment struct {
 	Salt   statement.Salt
 	Values []int16
-	// LInf bounds the amount of each coordinate, from 1 to 127 or 32767; SquaredL2 the
-	// sum of squares.
+	// LInf bounds the absolute value of each coordinate, from 1 to 127 or 32767; SquaredL2
+	// bounds the sum of squares.
 	LInf      uint32
 	SquaredL2 uint64
 	// Statement is the digest that the proof is bound to.

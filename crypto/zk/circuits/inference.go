@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// MaxBatch bounds the inferences that one proof is about.
+// MaxBatch is the largest number of inferences that one proof is about.
 const MaxBatch = 64
 
 // Inference is the circuit of some inferences of one architecture.
@@ -20,7 +20,7 @@ type Inference struct {
 	Batch        int
 }
 
-// Check holds the numbers against their limits.
+// Check compares the numbers with their limits.
 func (c Inference) Check() error {
 	if c.Batch < 1 || c.Batch > MaxBatch {
 		return fmt.Errorf("circuits: got a batch of %d inferences, want 1 to %d", c.Batch, MaxBatch)

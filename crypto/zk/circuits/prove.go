@@ -13,15 +13,15 @@ import (
 
 // Errors of this package.
 var (
-	// ErrWitness means that what was to be proven is not so.
+	// ErrWitness means that the statement to be proven is false.
 	ErrWitness = errors.New("circuits: the witness does not satisfy the circuit")
-	// ErrCircuit means bytes that are not the circuit that was asked for.
+	// ErrCircuit means bytes that are not the requested circuit.
 	ErrCircuit = errors.New("circuits: circuit refused")
-	// ErrKey means bytes that are no key.
+	// ErrKey means bytes that are not a key.
 	ErrKey = errors.New("circuits: key refused")
 )
 
-// Phase is how far a proof is.
+// Phase is the progress of a proof.
 type Phase string
 
 // The phases of a proof, in their order.
@@ -31,8 +31,8 @@ const (
 	PhaseCheck   Phase = "check"
 )
 
-// Setup makes Groth16 keys by itself. Whoever runs it could keep what lets proofs be
-// forged: it is for development, and for tests.
+// Setup makes Groth16 keys on its own. Whoever runs it could keep the secret with which proofs
+// can be forged, so it is only for development and tests.
 func Setup(c *Circuit) (groth16.ProvingKey, groth16.VerifyingKey, error) {
 	pk, vk, err := groth16.Setup(c.System)
 	if err != nil {

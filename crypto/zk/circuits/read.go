@@ -11,7 +11,7 @@ import (
 	"github.com/consensys/gnark/constraint"
 )
 
-// WriteTo writes the circuit as ReadCircuit reads it: its encoding by the library.
+// WriteTo writes the circuit in the form that ReadCircuit reads, the library's encoding.
 func (c *Circuit) WriteTo(w io.Writer) (int64, error) { return c.System.WriteTo(w) }
 
 // maxCircuitBytes and maxKeyBytes bound what is read.
@@ -20,8 +20,8 @@ const (
 	maxKeyBytes     = 8 << 30
 )
 
-// ReadCircuit reads a compiled circuit for Groth16 from a source that is trusted, which
-// is much faster than to compile it anew. From any other source OpenCircuit reads it.
+// ReadCircuit reads a compiled circuit for Groth16 from a trusted source, which is much faster
+// than compiling it. Use OpenCircuit for any other source.
 func ReadCircuit(r io.Reader) (c *Circuit, err error) {
 	return readCircuit(r, groth16.NewCS(ecc.BN254))
 }
@@ -42,9 +42,9 @@ func readCircuit(r io.Reader, empty constraint.ConstraintSystem) (c *Circuit, er
 	return c, nil
 }
 
-// OpenCircuit reads a compiled circuit for Groth16 that has a digest. Nothing of it is
-// decoded before the digest is known to be right: the library's decoder can crash the
-// process on bytes that it did not write, from a goroutine of its own.
+// OpenCircuit reads the compiled circuit for Groth16 with a given digest. Nothing is decoded
+// before the digest is known to be right: on bytes that it did not write, the library's decoder
+// can crash the process from a goroutine of its own.
 func OpenCircuit(r io.Reader, digest [32]byte) (*Circuit, error) {
 	return openCircuit(r, digest, groth16.NewCS(ecc.BN254))
 }
@@ -70,10 +70,10 @@ func openCircuit(r io.Reader, digest [32]byte, empty constraint.ConstraintSystem
 // ProvingKey is a Groth16 proving key, as the library has it.
 type ProvingKey = groth16.ProvingKey
 
-// ReadProvingKey reads a Groth16 proving key in the library's raw form, point by
-// point, without checking that each is in its group: a key that is not the one that
-// was registered makes proofs that do not verify. Its lengths are believed, so that the
-// caller has held the file's digest against the registered one.
+// ReadProvingKey reads a Groth16 proving key in the library's raw form, point by point, without
+// checking that each is in its group: a key other than the registered one makes proofs that do
+// not verify. Its lengths are trusted, so the caller must have compared the file's digest with
+// the registered one.
 func ReadProvingKey(r io.Reader) (groth16.ProvingKey, error) {
 	key := groth16.NewProvingKey(ecc.BN254)
 	if err := safely(func() error { _, err := key.UnsafeReadFrom(io.LimitReader(r, maxKeyBytes)); return err }); err != nil {

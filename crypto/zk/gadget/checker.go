@@ -10,7 +10,7 @@ import (
 // Bytes is the number of entries of the table that bytes are looked up in.
 const Bytes = 256
 
-// ErrFinished means a checker that was used after, or twice at, its end.
+// ErrFinished means that a checker was used after it was finished, or was finished twice.
 var ErrFinished = errors.New("gadget: the checker has already made its one commitment")
 
 // Checker makes the assertions of a circuit. Range checks are collected and answered
@@ -84,15 +84,15 @@ func (c *Checker) Bit(name string, v frontend.Variable) {
 	}
 }
 
-// Bind has a public input take part in one constraint. In Groth16 an input without any
-// could be exchanged under a finished proof.
+// Bind makes a public input take part in one constraint. In Groth16, an input that takes part in
+// none could be exchanged in a finished proof.
 func (c *Checker) Bind(name string, v frontend.Variable) {
 	if !c.skipped(name) {
 		c.api.Mul(v, v)
 	}
 }
 
-// Commit has witnesses covered by the commitment from which the challenge comes.
+// Commit adds witnesses to the commitment from which the challenge comes.
 func (c *Checker) Commit(v ...frontend.Variable) { c.wires = append(c.wires, v...) }
 
 // Byte asserts that v is from 0 to 255.
@@ -124,8 +124,8 @@ func (c *Checker) Steps(name string, steps, counts []frontend.Variable) (t *Tabl
 	return t, top
 }
 
-// Whole asserts that each of some witnesses is a byte, and returns the number that
-// they are, lowest first.
+// Whole asserts that each of the witnesses is a byte, and returns the number that they form,
+// lowest first.
 func (c *Checker) Whole(name string, v []frontend.Variable) frontend.Variable {
 	c.Commit(v...)
 	terms := make([]frontend.Variable, len(v))
@@ -148,7 +148,7 @@ func (c *Checker) Below(name string, v []frontend.Variable, bits int) frontend.V
 	return sum
 }
 
-// Defer runs f with the challenge, when everything was committed to.
+// Defer runs f with the challenge, once everything is committed to.
 func (c *Checker) Defer(f func(challenge frontend.Variable)) { c.waiting = append(c.waiting, f) }
 
 // Finish makes the one commitment, and answers all range checks. The assertion about

@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// MaxBatch bounds the proofs of one batch.
+// MaxBatch is the largest number of proofs in one batch.
 const MaxBatch = 4096
 
 // pairsAtOnce is how many pairings are computed between two looks at the context: some
@@ -69,9 +69,9 @@ type claim struct {
 	weight  weight
 }
 
-// VerifyBatch verifies many proofs of one key, in about a third of the time that they
-// take one by one. It is nil only if every proof holds; if some do not, it is a
-// *BatchError that names all of them, found by halving. An empty batch holds.
+// VerifyBatch verifies many proofs of one key, in about a third of the time that they take one
+// by one. It returns nil only if every proof holds. Otherwise it returns a *BatchError that
+// names all proofs that do not hold, found by halving. An empty batch holds.
 func (k *Key) VerifyBatch(ctx context.Context, claims []Claim) error {
 	return k.batch(ctx, len(claims), func(i int) ([]byte, []fr.Element, error) { return claims[i].Proof, claims[i].Public, nil })
 }

@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// ErrKey means bytes that are not a verifying key which can be used.
+// ErrKey means bytes that are not a usable verifying key.
 var ErrKey = errors.New("groth16verify: verifying key refused")
 
 func badKey(format string, args ...any) error {
@@ -24,8 +24,8 @@ const (
 	g2Bytes = curve.SizeOfG2AffineCompressed
 	// Before the points of the public inputs: three points in G1, three in G2, a count.
 	keyHeadBytes = 3*g1Bytes + 3*g2Bytes + 4
-	// MaxKeyBytes bounds a key: points of all public inputs, of the constant and of the
-	// commitment, and the list of inputs that are committed to.
+	// MaxKeyBytes bounds a key: points for all public inputs, the constant and the commitment,
+	// and the list of inputs that are committed to.
 	MaxKeyBytes = keyHeadBytes + (statement.MaxPublicInputs+2)*g1Bytes + 3*4 + 8*statement.MaxPublicInputs + 2*g2Bytes
 )
 
@@ -48,8 +48,8 @@ type Key struct {
 	committed []int
 }
 
-// ParseKey reads the canonical bytes of a verifying key: what gnark's WriteTo writes.
-// An error is ErrKey.
+// ParseKey reads the canonical bytes of a verifying key, as gnark's WriteTo writes them. The
+// error is ErrKey.
 func ParseKey(raw []byte) (*Key, error) {
 	if len(raw) < keyHeadBytes || len(raw) > MaxKeyBytes {
 		return nil, badKey("got %d bytes, want %d to %d", len(raw), keyHeadBytes, MaxKeyBytes)

@@ -14,10 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// ErrProof means a proof that does not prove what it should.
+// ErrProof means a proof that does not prove its statement.
 var ErrProof = errors.New("groth16verify: proof refused")
 
-// ErrMismatch means an envelope of another key or another number of public inputs.
+// ErrMismatch means an envelope for a different key, or a wrong number of public inputs.
 var ErrMismatch = errors.New("groth16verify: the key does not match the envelope")
 
 func badProof(format string, args ...any) error {
@@ -88,9 +88,9 @@ func (k *Key) scalars(p *proof, public []fr.Element) ([]fr.Element, error) {
 	return append(list, challenge[0]), nil
 }
 
-// Verify verifies one proof for public inputs. It returns ErrProof for a proof that does
-// not hold, ErrMismatch for a wrong number of inputs, and the context's error when its
-// time is over, which is looked at between steps of less than a millisecond.
+// Verify verifies one proof for public inputs. It returns ErrProof for a proof that does not
+// hold, ErrMismatch for a wrong number of inputs, and the context's error once that has ended,
+// which it checks between steps of less than a millisecond.
 func (k *Key) Verify(ctx context.Context, raw []byte, public []fr.Element) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -130,8 +130,8 @@ func (k *Key) Verify(ctx context.Context, raw []byte, public []fr.Element) error
 	return ctx.Err()
 }
 
-// VerifyEnvelope verifies an envelope's proof of its statement. The caller has made sure,
-// by a statement.Record, that the key is of the statement's circuit.
+// VerifyEnvelope verifies an envelope's proof of its statement. The caller has made sure, by a
+// statement.Record, that the key is for the statement's circuit.
 func (k *Key) VerifyEnvelope(ctx context.Context, e *statement.Envelope) error {
 	public, err := k.admit(e)
 	if err != nil {

@@ -76,7 +76,7 @@ type Geometry struct {
 // Weights is the number of weights of the layer.
 func (g Geometry) Weights() int { return g.Out * g.Fan }
 
-// Positions is how often the weights of one output are used.
+// Positions is the number of times that the weights of one output are used.
 func (g Geometry) Positions() int { return g.To.H * g.To.W }
 
 // Geometries are the layers with their shapes. The architecture must be checked.
@@ -97,7 +97,7 @@ func (a Architecture) Geometries() []Geometry {
 	return list
 }
 
-// Check holds an architecture against the limits.
+// Check compares an architecture with the limits.
 func (a Architecture) Check() error {
 	if err := a.Input.check(); err != nil {
 		return err

@@ -12,7 +12,7 @@ var (
 	// ErrParameters means constants that do not belong to the architecture, or that
 	// could overflow.
 	ErrParameters = errors.New("intnet: parameters refused")
-	// ErrInput means an input or output of another size than the network's.
+	// ErrInput means an input or output whose size differs from the network's.
 	ErrInput = errors.New("intnet: input refused")
 )
 
@@ -47,7 +47,7 @@ type Network struct {
 	Parameters
 }
 
-// Check holds the constants against the architecture. After it, nothing overflows.
+// Check compares the constants with the architecture. After it, nothing overflows.
 func (n *Network) Check() error {
 	if err := n.Architecture.Check(); err != nil {
 		return err
@@ -115,7 +115,7 @@ func (n *Network) Forward(in []int8) ([]int32, error) {
 	return t.Outputs(), nil
 }
 
-// Trace is Forward with every number between.
+// Trace is Forward with every intermediate number.
 func (n *Network) Trace(in []int8) (*Trace, error) {
 	if len(in) != n.Input.Size() {
 		return nil, fmt.Errorf("got %d values, the network takes %d: %w", len(in), n.Input.Size(), ErrInput)

@@ -15,16 +15,15 @@ import (
 // maxEntries bounds a directory of keys.
 const maxEntries = 4096
 
-// Files are verifying keys and records as somebody who only verifies has them: files of any
-// name, and directories in which each is named as in a set. Circuits and proving keys need not
-// be there.
+// Files are the verifying keys and records of somebody who only verifies: files of any name, and
+// directories in which each file is named as in a set. Circuits and proving keys can be absent.
 type Files struct {
 	maxKey  int64
 	keys    map[statement.Digest]string            // their paths
 	records map[statement.Digest]*statement.Record // by verifying key
 }
 
-// NewFiles returns no files. maxKey bounds a verifying key, in bytes.
+// NewFiles returns an empty list of files. maxKey bounds a verifying key, in bytes.
 func NewFiles(maxKey int) *Files {
 	return &Files{maxKey: int64(maxKey), keys: map[statement.Digest]string{}, records: map[statement.Digest]*statement.Record{}}
 }
@@ -93,8 +92,8 @@ func (f *Files) AddRecord(path string) error {
 	return nil
 }
 
-// Ring is a ring of these files, without a bound on the time of a verification. What is wrong
-// with a key or its record is the error of the envelope that names it.
+// Ring returns a ring of these files, without a limit on the time of a verification. If
+// something is wrong with a key or its record, an envelope that names the key gets the error.
 func (f *Files) Ring(w Waivers, parsers Parsers) *Ring {
 	r := &Ring{keys: map[statement.Digest]*ringKey{}, waivers: w, parsers: parsers}
 	for key := range f.keys {

@@ -26,11 +26,11 @@ import (
 
 // Errors of this package.
 var (
-	// ErrMissing means that a file of a set is not there.
+	// ErrMissing means that a file of a set is missing.
 	ErrMissing = errors.New("keyset: a file is missing")
-	// ErrChanged means that a file is not the one that its record names.
+	// ErrChanged means that a file does not match its record.
 	ErrChanged = errors.New("keyset: a file does not match its record")
-	// ErrUnknown means that no set has the digest that was asked for.
+	// ErrUnknown means that no set has the requested digest.
 	ErrUnknown = errors.New("keyset: no such key")
 )
 
@@ -52,8 +52,8 @@ type Set struct {
 	dir    string
 }
 
-// Load reads every record of a directory, sorted by circuit. The large files are
-// looked at when they are opened.
+// Load reads every record of a directory, sorted by circuit. The large files are checked when
+// they are opened.
 func Load(dir string) ([]Set, error) {
 	names, err := filepath.Glob(filepath.Join(dir, "*"+extRecord))
 	if err != nil {
@@ -122,8 +122,7 @@ func (s Set) VerifyingKey() ([]byte, error) {
 	return raw, err
 }
 
-// OpenCircuit opens the circuit. Its digest is of what it says, and is checked by
-// whoever reads it.
+// OpenCircuit opens the circuit. Whoever reads it checks its digest, which covers its contents.
 func (s Set) OpenCircuit() (*os.File, error) {
 	f, err := os.Open(s.path(s.Record.Circuit, extCircuit))
 	if errors.Is(err, os.ErrNotExist) {
@@ -157,9 +156,9 @@ func (s Set) OpenProvingKey() (*os.File, error) {
 // Write writes something, such as a key, to w.
 type Write func(w io.Writer) error
 
-// Save writes a set: circuit and proving key as their functions write them, the
-// verifying key, and last the record, whose digests of both keys it fills in. It replaces
-// no other keys of the same circuit. The directory is made, and none above it.
+// Save writes a set: circuit and proving key as their functions write them, the verifying key,
+// and last the record, in which it fills in the digests of both keys. It never replaces other
+// keys of the same circuit. It makes the directory, but none above it.
 func Save(dir string, r statement.Record, circuit, proving Write, verifying []byte) (Set, error) {
 	if err := os.Mkdir(dir, 0o755); err != nil && !errors.Is(err, os.ErrExist) {
 		return Set{}, err

@@ -17,8 +17,8 @@ const (
 	memoryKeyPLONK   = 20       // a key has two points for each constraint, a proof dozens of polynomials
 )
 
-// ProvingMemory is an upper bound of the memory, in bytes, that a process needs for one
-// proof with this set. An error is ErrMissing, or that of looking at a file.
+// ProvingMemory is an upper bound of the memory, in bytes, that a process needs for one proof
+// with this set. The error is ErrMissing, or a failure to look at a file.
 func (s Set) ProvingMemory() (int64, error) {
 	key := int64(memoryKeyGroth16)
 	if s.Record.System == statement.PLONK {

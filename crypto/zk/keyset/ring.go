@@ -18,7 +18,8 @@ var ErrDevelopment = errors.New("keyset: the keys come from a development setup"
 // ErrSystem means keys of a proof system that this program does not verify.
 var ErrSystem = errors.New("keyset: this program does not verify this proof system")
 
-// ErrUnregistered means a key of which no record says what it is for, where that is not allowed.
+// ErrUnregistered means a key without a record that says what it is for, where that is not
+// allowed.
 var ErrUnregistered = errors.New("keyset: no record says what the key is for")
 
 // ErrKey means a file that is not a verifying key of its proof system.
@@ -29,11 +30,11 @@ type Verifier interface {
 	VerifyEnvelope(ctx context.Context, e *statement.Envelope) error
 }
 
-// Parse makes a verifier of a verifying key's canonical bytes.
+// Parse makes a verifier from the canonical bytes of a verifying key.
 type Parse func(raw []byte) (Verifier, error)
 
-// Parsers are the proof systems that a program verifies. It brings those that it links, or
-// that it has another process verify: this package links none.
+// Parsers are the proof systems that a program verifies. The program brings those that it links,
+// or that it has another process verify: this package links none.
 type Parsers map[statement.System]Parse
 
 // By is a Parse that calls a verifier's own function.
@@ -49,14 +50,15 @@ func By[V Verifier](parse func(raw []byte) (V, error)) Parse {
 
 // Waivers are the checks that a ring leaves out. The zero value leaves out none.
 type Waivers struct {
-	// Development takes keys whose maker could forge proofs.
+	// Development accepts keys whose maker could forge proofs.
 	Development bool
-	// Unregistered takes keys without a record, of which nobody says which circuit they are of.
+	// Unregistered accepts keys without a record, for which nobody says which circuit they are
+	// for.
 	Unregistered bool
 }
 
-// Ring verifies proofs with the keys of some sets, or of some files. Its methods may be called
-// from any goroutine.
+// Ring verifies proofs with the keys of some sets, or of some files. Its methods are safe for
+// concurrent use.
 type Ring struct {
 	keys    map[statement.Digest]*ringKey
 	waivers Waivers
@@ -74,9 +76,9 @@ type ringKey struct {
 	verifier Verifier // guarded by mu; nil until it is needed, and for good if the file holds no key
 }
 
-// NewRing prepares the verifying keys of sets; development allows those that were set
-// up for it. timeout bounds one verification; 0 is no bound. Keys of a system that is not
-// among the parsers are refused.
+// NewRing prepares the verifying keys of sets; development allows keys from a development setup.
+// timeout bounds one verification; 0 means no limit. Keys of a system that is not among the
+// parsers are refused.
 func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parsers) (*Ring, error) {
 	r := &Ring{keys: map[statement.Digest]*ringKey{}, waivers: Waivers{Development: development}, timeout: timeout, parsers: parsers}
 	for _, s := range sets {
@@ -96,7 +98,7 @@ func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parser
 	return r, nil
 }
 
-// Parse makes a verifier of a key; one of a system that is not among p is ErrSystem.
+// Parse makes a verifier from a key; ErrSystem means that its system is not among p.
 func (p Parsers) Parse(system statement.System, raw []byte) (Verifier, error) {
 	parse := p[system]
 	if parse == nil {
@@ -105,7 +107,7 @@ func (p Parsers) Parse(system statement.System, raw []byte) (Verifier, error) {
 	return parse(raw)
 }
 
-// Verify verifies an envelope, and returns the record of its key: the zero record if the key
+// Verify verifies an envelope and returns the record of its key. The record is zero if the key
 // has none and that is allowed, and with every error.
 func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Record, error) {
 	v, record, err := r.Admit(e)
@@ -123,8 +125,8 @@ func (r *Ring) Verify(ctx context.Context, e *statement.Envelope) (statement.Rec
 	return record, nil
 }
 
-// Admit checks all of an envelope but its proof, and returns the verifier of its key, the same
-// for each envelope, and the key's record.
+// Admit checks everything in an envelope but its proof, and returns the verifier of its key, the
+// same for each envelope, and the key's record.
 func (r *Ring) Admit(e *statement.Envelope) (Verifier, statement.Record, error) {
 	fail := func(err error) (Verifier, statement.Record, error) { return nil, statement.Record{}, err }
 	k, ok := r.keys[e.Key]
@@ -181,7 +183,7 @@ func unknownKey(key statement.Digest) error {
 	return fmt.Errorf("verifying key %s: %w", key, ErrUnknown)
 }
 
-// Set is the set of a verifying key.
+// Set returns the set of a verifying key.
 func (r *Ring) Set(key statement.Digest) (Set, error) {
 	k, ok := r.keys[key]
 	if !ok || k.set == nil {
@@ -190,9 +192,9 @@ func (r *Ring) Set(key statement.Digest) (Set, error) {
 	return *k.set, nil
 }
 
-// ForArchitecture finds the set that proves single inferences of an architecture. Of several
-// it is always the same one: what nobody can forge before development's, Groth16 before PLONK,
-// then by the verifying key's digest.
+// ForArchitecture finds the set that proves single inferences of an architecture. Among several
+// the choice is always the same: sets that nobody can forge with before development sets,
+// Groth16 before PLONK, then by the verifying key's digest.
 func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
 	var fit []Set
 	for _, k := range r.keys {

@@ -28,7 +28,7 @@ var (
 	ErrCircuit = errors.New("plonkprove: circuit refused")
 	// ErrKey means bytes that are not a proving key of the circuit.
 	ErrKey = errors.New("plonkprove: proving key refused")
-	// ErrWitness means that what was to be proven is not so.
+	// ErrWitness means that the statement to be proven is false.
 	ErrWitness = errors.New("plonkprove: the witness does not satisfy the circuit")
 )
 
@@ -58,9 +58,9 @@ func sparse(system constraint.ConstraintSystem) (*cs.SparseR1CS, error) {
 	return s, nil
 }
 
-// Domain is the power of two that a circuit's keys are for: a constraint each for
-// constraints and public inputs. The reference string has as many powers, and
-// ptau.Blinding. An error is ErrCircuit.
+// Domain returns the power of two that a circuit's keys are for: one row for each constraint and
+// each public input. The reference string has as many powers, plus ptau.Blinding. The error is
+// ErrCircuit.
 func Domain(system constraint.ConstraintSystem) (uint64, error) {
 	s, err := sparse(system)
 	if err != nil {
@@ -73,9 +73,9 @@ func Domain(system constraint.ConstraintSystem) (uint64, error) {
 	return 1 << bits.Len64(uint64(n-1)), nil
 }
 
-// Setup makes a circuit's keys from a powers-of-tau file, whose powers it checks. The
-// library cannot be stopped: the context ends the set-up between two steps. Errors are
-// ErrCircuit, those of ptau, the context's, or of reading.
+// Setup makes a circuit's keys from a powers-of-tau file, whose powers it checks. The library
+// cannot be interrupted: the context ends the setup between two steps. The error is ErrCircuit,
+// one of ptau's, the context's, or a failure to read.
 func Setup(ctx context.Context, system constraint.ConstraintSystem, file *ptau.File, tell ptau.Progress) (*Keys, error) {
 	quiet()
 	s, err := sparse(system)
@@ -134,10 +134,10 @@ func (k *Keys) WriteProving(w io.Writer) error {
 	return err
 }
 
-// ReadProving reads a circuit's proving key, and nothing behind it. No list is allocated
-// before its length is known to be the circuit's; points are not checked, so that the
-// caller has held the file's digest against the registered one: with another key, proofs
-// do not verify. An error is ErrKey or ErrCircuit.
+// ReadProving reads a circuit's proving key, and nothing after it. No list is allocated before
+// its length is known to be the circuit's. Points are not checked, so the caller must have
+// compared the file's digest with the registered one: with another key, proofs do not verify.
+// The error is ErrKey or ErrCircuit.
 func ReadProving(r io.Reader, system constraint.ConstraintSystem) (*Keys, error) {
 	quiet()
 	s, err := sparse(system)

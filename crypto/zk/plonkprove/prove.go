@@ -14,10 +14,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
 )
 
-// Prove proves that a witness satisfies a circuit, whose keys k are. The proof is in the
-// library's canonical form and hides the witness statistically: without the option, PLONK's
-// quotient would tell its owner's secrets to whoever has unbounded time. The library cannot
-// be stopped: the context is looked at before. Errors are ErrCircuit, ErrWitness, or the
+// Prove proves that a witness satisfies the circuit of the keys. The proof is in the library's
+// canonical form and hides the witness statistically: without that option, PLONK's quotient
+// would reveal secrets to an adversary with unbounded time. The library cannot be interrupted:
+// the context is checked only at the start. The error is ErrCircuit, ErrWitness, or the
 // context's.
 func (k *Keys) Prove(ctx context.Context, system constraint.ConstraintSystem, full witness.Witness, tell ptau.Progress) ([]byte, error) {
 	quiet()

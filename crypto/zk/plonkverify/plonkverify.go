@@ -22,11 +22,11 @@ import (
 
 // Errors of this package.
 var (
-	// ErrKey means bytes that are not a verifying key which can be used.
+	// ErrKey means bytes that are not a usable verifying key.
 	ErrKey = errors.New("plonkverify: verifying key refused")
-	// ErrProof means a proof that does not prove what it should.
+	// ErrProof means a proof that does not prove its statement.
 	ErrProof = errors.New("plonkverify: proof refused")
-	// ErrMismatch means an envelope of another key or another number of public inputs.
+	// ErrMismatch means an envelope for a different key, or a wrong number of public inputs.
 	ErrMismatch = errors.New("plonkverify: the key does not match the envelope")
 )
 
@@ -74,7 +74,7 @@ type Key struct {
 	commitments int
 }
 
-// ParseKey reads the canonical bytes of a verifying key: what gnark's WriteTo writes. An
+// ParseKey reads the canonical bytes of a verifying key, as gnark's WriteTo writes them. The
 // error is ErrKey.
 func ParseKey(raw []byte) (*Key, error) {
 	quiet()
@@ -164,9 +164,9 @@ func (k *Key) Digest() statement.Digest { return k.digest }
 // Inputs is the number of public inputs.
 func (k *Key) Inputs() int { return int(k.key.NbPublicVariables) }
 
-// Verify verifies one proof for public inputs. It returns ErrProof for a proof that does
-// not hold, ErrMismatch for a wrong number of inputs, and the context's error when its
-// time is over, which is looked at before and after: it takes some milliseconds.
+// Verify verifies one proof for public inputs. It returns ErrProof for a proof that does not
+// hold, ErrMismatch for a wrong number of inputs, and the context's error once that has ended,
+// which it checks before and after: a verification takes some milliseconds.
 func (k *Key) Verify(ctx context.Context, raw []byte, public []fr.Element) error {
 	if err := ctx.Err(); err != nil {
 		return err
@@ -189,8 +189,8 @@ func (k *Key) Verify(ctx context.Context, raw []byte, public []fr.Element) error
 	return ctx.Err()
 }
 
-// VerifyEnvelope verifies an envelope's proof of its statement. The caller has made sure,
-// by a statement.Record, that the key is of the statement's circuit.
+// VerifyEnvelope verifies an envelope's proof of its statement. The caller has made sure, by a
+// statement.Record, that the key is for the statement's circuit.
 func (k *Key) VerifyEnvelope(ctx context.Context, e *statement.Envelope) error {
 	if err := e.Check(); err != nil {
 		return err

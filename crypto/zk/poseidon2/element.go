@@ -5,7 +5,7 @@ import (
 	"errors"
 )
 
-// ErrNotCanonical means bytes of a number that is not below the modulus.
+// ErrNotCanonical means the bytes of a number that is not below the modulus.
 var ErrNotCanonical = errors.New("poseidon2: number is not below the modulus")
 
 // Bytes is the length of an element's encoding.
@@ -17,7 +17,7 @@ type Element struct {
 	mont limbs // the number times 2^256, reduced
 }
 
-// Parse reads a big-endian number; one that is not below the modulus is ErrNotCanonical.
+// Parse reads a big-endian number, and returns ErrNotCanonical if it is not below the modulus.
 func Parse(b [Bytes]byte) (Element, error) {
 	n := load(b)
 	_, below := sub(n, modulus)
@@ -37,7 +37,7 @@ func LowBits(b [Bytes]byte) Element {
 // FromUint64 is the element of a number.
 func FromUint64(n uint64) Element { return Element{montgomery(limbs{n})} }
 
-// FromInt64 is the element of a number; a negative one is the modulus minus its amount.
+// FromInt64 is the element of a number; a negative one is the modulus minus its absolute value.
 func FromInt64(n int64) Element {
 	sign := uint64(n >> 63) // all ones if negative
 	amount := limbs{(uint64(n) ^ sign) - sign}

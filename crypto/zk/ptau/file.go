@@ -16,10 +16,10 @@ import (
 
 // Errors of this package.
 var (
-	// ErrRefused means a file that is not what it should be.
+	// ErrRefused means a malformed or wrong file.
 	ErrRefused = errors.New("ptau: file refused")
-	// ErrPower means a file with too few powers for what was asked, or a size that no
-	// file has: a larger file is needed.
+	// ErrPower means a file with too few powers, or a size that no file has: a larger file is
+	// needed.
 	ErrPower = errors.New("ptau: too few powers")
 )
 
@@ -27,7 +27,7 @@ func refused(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrRefused, fmt.Errorf(format, args...))
 }
 
-// Progress is told what is being done.
+// Progress is called with a description of each step.
 type Progress func(what string)
 
 // MaxPower is the highest power that the field has roots of unity for.
@@ -68,13 +68,14 @@ const copyBytes = 1 << 20
 
 type section struct{ at, size int64 }
 
-// File is a file whose layout was checked; its points have not been looked at.
+// File is a file whose layout was checked. Its points were not.
 type File struct {
-	// Power says how many powers it has: 2^Power in G2, twice as many less one in G1.
+	// Power is the logarithm of the number of powers: 2^Power in G2, and one less than twice as
+	// many in G1.
 	Power int
-	// CeremonyPower is that of the ceremony, from whose file this one may be a part.
+	// CeremonyPower is the power of the ceremony, of whose file this one may be a part.
 	CeremonyPower int
-	// Contributions is how many the file says it has. Nothing proves that.
+	// Contributions is the number that the file claims. Nothing proves it.
 	Contributions int
 
 	source   io.ReaderAt
@@ -82,8 +83,8 @@ type File struct {
 	sections [secLast + 1]section
 }
 
-// Open checks the layout of a file of so many bytes: header, and that the sections fill
-// it with the lengths that its power gives them. Errors are ErrRefused, or of reading.
+// Open checks the layout of a file of size bytes: its header, and that the sections fill the
+// file with the lengths that its power requires. The error is ErrRefused, or a failure to read.
 func Open(source io.ReaderAt, size int64) (*File, error) {
 	f := &File{source: source, size: size}
 	if err := f.findSections(); err != nil {
@@ -240,7 +241,7 @@ func (f *File) checkSizes() error {
 // Digests are of a whole file.
 type Digests struct {
 	SHA256 [sha256.Size]byte
-	// BLAKE2b is what ceremonies publish.
+	// BLAKE2b is the digest that ceremonies publish.
 	BLAKE2b [blake2b.Size]byte
 }
 
@@ -276,9 +277,9 @@ func (f *File) copy(ctx context.Context, w io.Writer, at, size int64) error {
 	return nil
 }
 
-// Truncate writes the part of a file that has the powers of a smaller one: bytes are
-// copied and not looked at. What was prepared for phase 2 is left out. An error is
-// ErrPower, or of reading and writing.
+// Truncate writes the part of a file that has the powers of a smaller one. It copies bytes
+// without checking them, and leaves out the sections prepared for phase 2. The error is
+// ErrPower, or a failure to read or write.
 func (f *File) Truncate(ctx context.Context, w io.Writer, power int) error {
 	if power < 1 || power > f.Power {
 		return fmt.Errorf("power %d of a file of power %d: %w", power, f.Power, ErrPower)

@@ -12,15 +12,15 @@ import (
 	"github.com/consensys/gnark-crypto/utils"
 )
 
-// Blinding is how many powers above its domain a PLONK prover needs, to hide what it
-// opens.
+// Blinding is the number of powers above its domain that a PLONK prover needs, to hide the
+// values that it opens.
 const Blinding = 3
 
-// KZG returns the reference string of PLONK for a domain, a power of two: domain+Blinding
-// powers of tau, and the same string in Lagrange's form for the domain. A file that was
-// prepared for phase 2 has the second, and is refused if a random combination shows it to
-// be wrong; of another file it is computed, which takes far longer. Errors are ErrPower,
-// ErrRefused, the context's, or of reading.
+// KZG returns the reference string of PLONK for a domain, a power of two: domain+Blinding powers
+// of tau, and the same string in Lagrange form for the domain. A file that was prepared for
+// phase 2 contains the second, and is refused if a random combination shows that to be wrong;
+// for any other file it is computed, which takes far longer. The error is ErrPower, ErrRefused,
+// the context's, or a failure to read.
 func (f *File) KZG(ctx context.Context, domain uint64, tell Progress) (monomial, lagrange *kzg.SRS, err error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power || domain+Blinding > uint64(points(secTauG1, f.Power)) {

@@ -13,9 +13,9 @@ import (
 	"github.com/consensys/gnark/backend/groth16/bn254/mpcsetup"
 )
 
-// Powers returns the first phase of Groth16 for circuits of a domain: at most so many
-// constraints, a power of two. Errors are ErrPower, ErrRefused, the context's, or of
-// reading.
+// Powers returns the first phase of Groth16 for circuits of a domain, a power of two and the
+// largest number of constraints. The error is ErrPower, ErrRefused, the context's, or a failure
+// to read.
 func (f *File) Powers(ctx context.Context, domain uint64, tell Progress) (*mpcsetup.SrsCommons, error) {
 	tell = orSilent(tell)
 	if bits.OnesCount64(domain) != 1 || domain < 2 || domain > 1<<f.Power {

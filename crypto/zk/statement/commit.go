@@ -75,9 +75,9 @@ func packInt32(dst []poseidon2.Element, v []int32) []poseidon2.Element {
 	return pack(dst, len(v), 4, Int32sPerElement, func(i int) uint64 { return uint64(uint32(v[i]) ^ 1<<31) })
 }
 
-// WeightsCommitment commits to every constant of a network: of each layer biases,
-// multipliers and weights. It has no salt, so that two guests which hold one model
-// know that they do; the entropy of a model hides it.
+// WeightsCommitment commits to every constant of a network: for each layer its biases,
+// multipliers and weights. It has no salt, so two guests with the same model can tell that they
+// have it; the entropy of a model hides it from others.
 func WeightsCommitment(n *intnet.Network) Commitment {
 	var all []poseidon2.Element
 	for _, l := range n.Parameters.Layers {
@@ -88,9 +88,9 @@ func WeightsCommitment(n *intnet.Network) Commitment {
 	return Hash(DomainWeights, all).Bytes()
 }
 
-// InputCommitment commits to an input of a length that is known otherwise, by the
-// model's architecture: inside the last element, -128 looks as padding does. The same is
-// true of gradients, whose length is in the statement, and of weights.
+// InputCommitment commits to an input. Its length must be known otherwise, from the model's
+// architecture: inside the last element, -128 looks like padding. The same is true of gradients,
+// whose length is in the statement, and of weights.
 func InputCommitment(salt Salt, in []int8) Commitment {
 	return Hash(DomainInput, PackInt8([]poseidon2.Element{salt.Element()}, in)).Bytes()
 }

@@ -31,7 +31,7 @@ const (
 	MaxRecordBytes = 4 << 10
 )
 
-// MarshalBinary is the statement's one binary form, of which Digest is the hash.
+// MarshalBinary is the statement's only binary form, over which Digest is computed.
 func (s *Statement) MarshalBinary() ([]byte, error) {
 	if err := s.Check(); err != nil {
 		return nil, err

@@ -7,15 +7,15 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// Envelope carries a proof with what it proves and the key that verifies it. The proof
-// system is the statement's.
+// Envelope carries a proof, the statement that it proves and the digest of the key that verifies
+// it. The proof system is the statement's.
 type Envelope struct {
 	Statement Statement
 	Key       Digest // of the verifying key's canonical bytes
 	Proof     []byte // as the proof system writes it, 1 to MaxProofBytes bytes
 }
 
-// Check holds the envelope against the limits. It does not verify the proof.
+// Check compares the envelope with the limits. It does not verify the proof.
 func (e *Envelope) Check() error {
 	if len(e.Proof) < 1 || len(e.Proof) > MaxProofBytes {
 		return malformed("a proof of %d bytes, want 1 to %d", len(e.Proof), MaxProofBytes)
@@ -80,7 +80,7 @@ func (e Envelope) MarshalJSON() ([]byte, error) {
 	return json.Marshal(envelopeJSON{envelopeFormat, e.Statement, e.Key, e.Proof})
 }
 
-// ParseEnvelopeJSON reads the JSON form. White space between values is free; all else
+// ParseEnvelopeJSON reads the JSON form. White space between values is free; everything else
 // must be as MarshalJSON writes it. It does not verify the proof.
 func ParseEnvelopeJSON(raw []byte) (*Envelope, error) {
 	var j envelopeJSON

@@ -8,12 +8,10 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
-// ErrMalformed means bytes that are not the one encoding of what they should be, or
-// values outside the limits.
+// ErrMalformed means bytes that are not in their only encoding, or values outside the limits.
 var ErrMalformed = errors.New("statement: malformed")
 
-// ErrMismatch means parts that are well-formed, each alone, and not about the same
-// thing.
+// ErrMismatch means parts that are well-formed but are not about the same thing.
 var ErrMismatch = errors.New("statement: mismatch")
 
 func malformed(format string, args ...any) error {

@@ -7,8 +7,8 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 )
 
-// Record says what a pair of keys is for and where it comes from: what a registry signs.
-// A key alone proves nothing, because it does not say which circuit it was made for.
+// Record says what a pair of keys is for and where it comes from. A registry signs it. A key
+// alone proves nothing, because it does not say which circuit it was made for.
 type Record struct {
 	System       System
 	Circuit      Digest // of the constraint system and its library's version
@@ -20,9 +20,9 @@ type Record struct {
 	Inference *InferenceCircuit
 	Gradient  *GradientCircuit
 
-	// Development keys were made by one party, who can forge proofs.
+	// Development keys were made by one party, which can forge proofs.
 	Development bool
-	// Ceremony is the digest of the transcript of the set-up, or of the universal
+	// Ceremony is the digest of the transcript of the trusted setup, or of the universal
 	// reference string; zero if and only if the keys are for development.
 	Ceremony Digest
 }
@@ -42,7 +42,7 @@ type GradientCircuit struct {
 
 const maxLibraryBytes = 128
 
-// Check holds the record against the limits.
+// Check compares the record with the limits.
 func (r *Record) Check() error {
 	if err := r.System.check(); err != nil {
 		return err
@@ -78,8 +78,8 @@ func (r *Record) Check() error {
 	return nil
 }
 
-// Admits is nil if the envelope is of this record's key, circuit and shape; ErrMismatch
-// if not. It does not verify the proof.
+// Admits returns nil if the envelope is for this record's key, circuit and shape, and
+// ErrMismatch if not. It does not verify the proof.
 func (r *Record) Admits(e *Envelope) error {
 	if err := r.Check(); err != nil {
 		return err
@@ -113,7 +113,7 @@ func (r *Record) Admits(e *Envelope) error {
 	return nil
 }
 
-// MarshalBinary is the record's one binary form, which a registry signs.
+// MarshalBinary is the record's only binary form, which a registry signs.
 func (r *Record) MarshalBinary() ([]byte, error) {
 	if err := r.Check(); err != nil {
 		return nil, err
@@ -202,7 +202,7 @@ func (r Record) MarshalJSON() ([]byte, error) {
 	return json.Marshal(recordJSON{recordFormat, r.System, r.Circuit, r.VerifyingKey, r.ProvingKey, r.Library, r.Inference, r.Gradient, r.Development, r.Ceremony})
 }
 
-// ParseRecordJSON reads the JSON form. White space between values is free; all else must
+// ParseRecordJSON reads the JSON form. White space between values is free; everything else must
 // be as MarshalJSON writes it.
 func ParseRecordJSON(raw []byte) (*Record, error) {
 	var j recordJSON

@@ -40,8 +40,8 @@ func (m Model) ID() Digest {
 	return sha256.Sum256(raw)
 }
 
-// ModelOf names a network with its quantization and the root of its sealed file. A
-// network that is not well-formed is an error.
+// ModelOf identifies a network with its quantization and the root of its sealed file. A network
+// that is not well-formed is an error.
 func ModelOf(n *intnet.Network, quantization, chunks Digest) (Model, error) {
 	architecture, err := n.Architecture.Digest()
 	if err != nil {
@@ -63,8 +63,8 @@ func (m Model) MarshalJSON() ([]byte, error) {
 	return json.Marshal(modelJSON{m.ID(), m.Architecture, m.Quantization, m.Chunks, m.Weights})
 }
 
-// UnmarshalJSON reads what MarshalJSON writes. An ID that is not the fields' is
-// ErrMismatch.
+// UnmarshalJSON reads the result of MarshalJSON. It returns ErrMismatch for an ID that does not
+// match the fields.
 func (m *Model) UnmarshalJSON(raw []byte) error {
 	var j modelJSON
 	if err := json.Unmarshal(raw, &j); err != nil {
@@ -78,7 +78,7 @@ func (m *Model) UnmarshalJSON(raw []byte) error {
 	return nil
 }
 
-// Statement is what a proof is about: of one system and circuit, either inferences or a
+// Statement is the subject of a proof: for one system and circuit, either inferences or a
 // gradient. The other one is nil.
 type Statement struct {
 	System    System     `json:"system"`
@@ -112,7 +112,7 @@ type Gradient struct {
 	SquaredL2   uint64     `json:"squared_l2"` // the sum of squares is not larger
 }
 
-// Check holds the statement against the limits.
+// Check compares the statement with the limits.
 func (s *Statement) Check() error {
 	if err := s.System.check(); err != nil {
 		return err

@@ -28,8 +28,8 @@ import (
 // Shape of a circuit.
 type Shape struct {
 	Inputs int
-	// Commitment has the circuit draw a challenge from a commitment to witnesses;
-	// Public has the first public input take part in it.
+	// Commitment makes the circuit draw a challenge from a commitment to witnesses; Public makes
+	// the first public input take part in it.
 	Commitment, Public bool
 }
 
@@ -160,8 +160,8 @@ func (g *Groth16) Envelope(s statement.Statement) (*statement.Envelope, error) {
 	return &statement.Envelope{Statement: s, Key: g.Digest, Proof: proof}, err
 }
 
-// Inferences is a statement of so many inferences with so many outputs, every part of
-// which is made from the seed.
+// Inferences is a statement of a number of inferences, each with a number of outputs. Every part
+// of it is derived from the seed.
 func Inferences(seed byte, items, outputs int) statement.Statement {
 	digest := func(label string) statement.Digest { return sha256.Sum256(append([]byte(label), seed)) }
 	commitment := func(label string) statement.Commitment {

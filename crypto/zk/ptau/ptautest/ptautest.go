@@ -77,8 +77,8 @@ func plain(c *mpcsetup.SrsCommons) []Section {
 		{6, G2([]curve.G2Affine{c.G2.Beta})}, {7, append(le.AppendUint32(nil, parties), make([]byte, parties*contributionBytes)...)}}
 }
 
-// Quick are the sections of a file for 2^power whose secrets this process knew, with
-// Lagrange's form: for tests that a ceremony would take too long for.
+// Quick are the sections of a file for 2^power whose secrets this process knew, with the
+// Lagrange form: for tests that cannot wait for a ceremony.
 func Quick(power int) []Section {
 	n := 1 << power
 	var tau, alpha, beta fr.Element
