@@ -62,7 +62,7 @@ func (p *parser) blockMapping(key Node) (Node, *Error) {
 // indented begins a collection whose place is its indentation.
 func (p *parser) indented(kind Kind, line, column int) (Node, *Error) {
 	n, err := p.collection(kind, line, column)
-	if column > maxIndent {
+	if err == nil && column > maxIndent {
 		err = n.Errorf("indented by more than %d; use two spaces for each level", maxIndent)
 	}
 	return n, err
@@ -98,8 +98,9 @@ func (p *parser) blockKey() (Node, *Error) {
 	return key, nil
 }
 
-// blockValue reads what belongs to a key after its colon, or to a dash: nothing, the rest of the
-// line, or lines that are indented deeper. A list may be indented like its key.
+// blockValue reads what belongs to a key after its colon, or to a dash, which is a node of kind
+// Sequence: nothing, the rest of the line, or lines that are indented deeper. A list may be
+// indented like its key.
 func (p *parser) blockValue(parent int, key *Node) (Node, *Error) {
 	line := p.line
 	if err := p.skipGap(); err != nil {

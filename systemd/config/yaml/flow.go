@@ -123,7 +123,7 @@ func (p *parser) flowPair(m *Node, parent int, seen keys) (pair Pair, err *Error
 		pair.Value.Line, pair.Value.Column = pair.Key.Line, pair.Key.Column
 		return pair, err
 	}
-	if pair.Value, err = p.flowNode(parent, true); err != nil {
+	if pair.Value, err = p.flowNode(parent, p.line == pair.Key.Line); err != nil {
 		return pair, err
 	}
 	return pair, p.flowGap(m, parent)

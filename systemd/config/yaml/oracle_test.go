@@ -172,8 +172,8 @@ func (w *writer) few(n int, text string) string {
 func (w *writer) seldom(n int) int { return len(w.few(n, " ")) }
 
 func (w *writer) scalar() string {
-	return w.one("x", "y z", "1", "-1", "0x1f", "1.5", "-.5", "true", "~", "", "null", "'q'", "'it''s'", "' '", `"q"`, `"\n\u00e9"`, `"a # b"`, "é", "2^40", "http://x:1/", ":8443", "-x", "?x",
-		"a#b", "a, b", "it's", `a"b`, "v1", "two words", "x", "plain", "99999999999999999999", "0888", "1e3", "yes", "12:30:45", "2026-01-02", ".", "+", "--", "a:b", "0", "-0", "+1", "1.", "0x", "[]", "{}", "[ ]") + w.few(15, w.one("]", "010", "1_0", "-", "<<", "@x", "a\tb", "+-1", "0b1", "---", "...", "&a x", "*a", "!t x", "\n  y"))
+	return w.one("x", "y z", "1", "-1", "0x1f", "1.5", "-.5", "true", "~", "", "null", "'q'", "'it''s'", "' '", `"q"`, `"\n\u00e9"`, `"a # b"`, "é", "2^40", "http://x:1/", ":8443", "-x",
+		"a#b", "a, b", "it's", `a"b`, "v1", "two words", "x", "plain", "99999999999999999999", "0888", "1e3", "yes", "12:30:45", "2026-01-02", ".", "+", "--", "a:b", "0", "-0", "+1", "1.", "0x", "[]", "{}", "[ ]") + w.few(15, w.one("]", "010", "1_0", "-", "<<", "@x", "?x", "a\tb", "+-1", "0b1", "---", "...", "&a x", "*a", "!t x", "\n  y"))
 }
 
 // key is the i-th of a mapping that begins with the key from.

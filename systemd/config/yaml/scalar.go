@@ -52,8 +52,8 @@ func (p *parser) plainStart() *Error {
 		return p.errorf("got a dash inside a value; start a list on a line of its own, or write it as [a, b]")
 	case p.brackets > 0 && (c == ',' || c == ']' || c == '}'):
 		return p.errorf("got %q, want a value; remove it, or put text in quotes", c)
-	case strings.IndexByte(",[]{}#|>%@`", c) >= 0,
-		p.brackets > 0 && strings.IndexByte("-?:", c) >= 0 && flowIndicator(p.at(1)),
+	case strings.IndexByte(",[]{}#|>%@`?", c) >= 0, // old YAML reads [?x] as a key
+		p.brackets > 0 && strings.IndexByte("-:", c) >= 0 && flowIndicator(p.at(1)),
 		p.column == 1 && (strings.HasPrefix(p.text[p.pos:], "---") || strings.HasPrefix(p.text[p.pos:], "...")):
 		return p.errorf("text that starts with %c needs quotes", c)
 	}

@@ -4,9 +4,9 @@
 // scalars, comments, and one document with or without its markers. It refuses anchors, aliases,
 // merge keys, tags, directives, complex keys, further documents, duplicate keys, plain and quoted
 // scalars of several lines, numbers that programs read differently (010, 1_000), and tabs as
-// indentation, each with a sentence that says where it is and what to write instead. The two
-// rules behind that list: a document which is accepted means the same to every YAML parser, and
-// a missing quote or colon never joins two lines into one value.
+// indentation, each with a sentence that says where it is and what to write instead. Two rules
+// are behind that list: every YAML parser finds the same structure and text in a document that
+// is accepted, and a forgotten quote or colon never joins two lines into one value.
 //
 // Time and memory are linear in the document, whose size, depth and number of values are bounded.
 // Package config fills values from the nodes.

@@ -30,6 +30,7 @@ func TestParseReadsWhatTheSpecificationSays(t *testing.T) {
 		{"8.1.3 folded", "a: >\n\n  x\n  y\n\n  z\n\n\n  w\n\n", `{"a":"\nx y\nz\n\nw\n"}`},
 		{"8.2.1 block sequences", "- a\n- - b\n  - c\n-\n  - d\n- e: f\n  g:\n  - h\n- \"i\"\n", `["a",["b","c"],["d"],{"e":"f","g":["h"]},"i"]`},
 		{"8.2.2 block mappings", "a:\n- x\n- y\nb: \n  c : d\ne:\n  f\n", `{"a":["x","y"],"b":{"c":"d"},"e":"f"}`},
+		{"8.2.3 block nodes on a line of their own", "a:\n  |\n  x\nb:\n  >-\n   y\nc:\n  [d]\ne:\n  'f'\ng:\n-\n  |\n  h\n-\n  - i\n", `{"a":"x\n","b":"y","c":["d"],"e":"f","g":["h\n",["i"]]}`},
 		{"9.1 documents", "# c\n--- # c\na: 1\n... # c\n# c\n", `{"a":1}`},
 		{"10.3 tag resolution", "[null, Null, ~, true, False, 0, -12, +3, 0x1F, 1.5, -.5, 2., 1.5e3, '1', yes, 1e3, 12:30, 0x, 089, 18446744073709551615, 18446744073709551616]", `[null,null,null,true,false,0,-12,3,31,1.5,-0.5,2,1500,"1","yes","1e3","12:30","0x","089",18446744073709551615,"18446744073709551616"]`},
 		{"10.3 empty values", "a:\nb: {c:, d: }\ne:\n-\n- x\n", `{"a":null,"b":{"c":null,"d":null},"e":[null,"x"]}`},
@@ -125,7 +126,7 @@ func TestParseRefusesAndSaysWhere(t *testing.T) {
 		{"a: [b,\nc]", 2, 1, "inside brackets"}, {"a:\n  b: [\n c]", 3, 2, "inside brackets"}, {"a:\n  b: [\n    c\n ]", 4, 2, "inside brackets"},
 		// the rest of the line
 		{"a: b: c", 1, 5, "second colon"}, {"a: - b", 1, 4, "cannot start on the line"}, {"a: 'b' c", 1, 8, "end of the line"}, {"a: 'b'#c", 1, 7, "space before the #"}, {"a: [b] c", 1, 8, "end of the line"}, {"--- a", 1, 5, "end of the line"}, {"a", 1, 2, ""}, {"a: b\nc", 2, 1, "without a key"}, {"a:b\nc: d", 2, 1, ""}, {"a: b\nc:d", 2, 1, "colon and a space"},
-		{": a", 1, 1, "colon without a key"}, {"---x: 1", 1, 1, "quotes"}, {"...x: 1", 1, 1, "quotes"}, {"a: @b", 1, 4, "needs quotes"}, {"a: `b`", 1, 4, "needs quotes"}, {"a: %b", 1, 4, "needs quotes"}, {"a: ]", 1, 4, "needs quotes"}, {"a: ,", 1, 4, "needs quotes"}, {"a: - ", 1, 4, "cannot start on the line"},
+		{": a", 1, 1, "colon without a key"}, {"---x: 1", 1, 1, "quotes"}, {"...x: 1", 1, 1, "quotes"}, {"a: @b", 1, 4, "needs quotes"}, {"a: `b`", 1, 4, "needs quotes"}, {"a: %b", 1, 4, "needs quotes"}, {"a: ?b", 1, 4, "needs quotes"}, {"a: {b: #c\n  d:e}", 2, 3, "colon without a space"}, {"a: ]", 1, 4, "needs quotes"}, {"a: ,", 1, 4, "needs quotes"}, {"a: - ", 1, 4, "cannot start on the line"},
 		// brackets
 		{"a: [b", 1, 4, "never closed"}, {"a: {b: c\nd: e", 2, 1, "inside brackets"}, {"[\n---\n]", 1, 1, "never closed"}, {"a: [b}", 1, 6, "comma or ]"}, {"a: {b: c]", 1, 9, "comma or }"}, {"a: [,]", 1, 5, "want a value"}, {"a: [b,,c]", 1, 7, "want a value"}, {"a: {,}", 1, 5, "want a value"}, {"a: [b: c]", 1, 6, "braces around it"}, {"a: [- b]", 1, 5, "dash"}, {"a: {b}", 1, 5, "without a value"}, {"a: {b:c}", 1, 5, "colon without a space"}, {"a: {b: [c:d]}", 1, 9, "colon without a space"}, {"a: {b\n  : c}", 1, 5, "without a value"}, {"a: [\"b\" \"c\"]", 1, 9, "comma or ]"}, {"a: [|]", 1, 5, "needs quotes"},
 		// characters
