@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
@@ -97,7 +98,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, statement.Digest{1}); err != nil {
+	if _, err := broker.Register(t.Context(), set[0].Record, keys.Verifying, digest.Digest{1}); err != nil {
 		t.Fatal(err)
 	}
 	w := b.works()

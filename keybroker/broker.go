@@ -12,6 +12,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -156,7 +157,7 @@ type Config struct {
 	// Ended refuses an agent key (by its ID), or a processor (by the SHA-256 of its chip id),
 	// that an operator ended. What it allows stays allowed until done is called, which
 	// waits for the record of the release. Optional.
-	Ended func(agent, chip audit.Digest) (done func(), err error)
+	Ended func(agent, chip digest.Digest) (done func(), err error)
 	// Now is the broker's clock; default time.Now.
 	Now func() time.Time
 	// NotEarlier is a time that has already been, such as that of the last audit

@@ -41,8 +41,8 @@ type exchange struct {
 	// agent's whose key has this ID.
 	number      uint32
 	formerAgent [32]byte
-	letGo       []func()    // gives back the memory of messages
-	id          protocol.ID // names the exchange in the audit log
+	letGo       []func()          // gives back the memory of messages
+	id          digest.ExchangeID // names the exchange in the audit log
 
 	frames [5][]byte // M1 to M5 as they were on the wire
 

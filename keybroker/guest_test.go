@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -159,7 +160,7 @@ func (g *guest) attest(m3 *protocol.Attest) error {
 }
 
 func request(resources ...string) *protocol.Request {
-	return &protocol.Request{Resources: resources, Idempotency: protocol.ID{1}}
+	return &protocol.Request{Resources: resources, Idempotency: digest.ExchangeID{1}}
 }
 
 func (g *guest) release() error {

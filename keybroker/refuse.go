@@ -68,7 +68,7 @@ func (x *exchange) linger() error {
 
 // recordRefusal writes the details as far as the audit log's budget for this peer
 // goes; what is over it is counted there.
-func (x *exchange) recordRefusal(ctx context.Context, id protocol.ID, d *denial) {
+func (x *exchange) recordRefusal(ctx context.Context, id digest.ExchangeID, d *denial) {
 	r := x.baseRecord(audit.KindRefusal)
 	r.Decision, r.Reasons, r.RefusalID = "refused", d.reasons, id.String()
 	if len(x.attest.Resources) == 1 {

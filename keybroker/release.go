@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"log/slog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keyseal"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -197,7 +198,7 @@ func (x *exchange) readReceipt(ctx context.Context) bool {
 		r.Kind, r.Decision, r.Reasons = audit.KindAnomaly, "", d.reasons
 		x.log(ctx, slog.LevelWarn, "release without a valid receipt", slog.String("reason", string(d.code())))
 	}
-	r.MessageDigest = audit.Digest(digest32(x.release))
+	r.MessageDigest = digest.Digest(digest32(x.release))
 	// The connection's context may be over; the record is still wanted.
 	if err := x.b.cfg.Audit.AppendLater(context.WithoutCancel(ctx), r); err != nil {
 		x.log(ctx, slog.LevelError, "receipt not recorded", slog.Any("err", err))

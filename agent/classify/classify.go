@@ -25,6 +25,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -62,7 +63,7 @@ type Config struct {
 type Grant struct {
 	Resource string
 	Version  uint64
-	Subject  statement.Digest
+	Subject  digest.Digest
 }
 
 // Key is a released key. It stays the caller's; the service copies it.
@@ -71,7 +72,7 @@ type Key struct {
 	Version uint64
 	// Subject is the id of the model that the key opens, as the broker says. If it does
 	// not say, which is zero, the model is served, and its receipts do not verify.
-	Subject statement.Digest
+	Subject digest.Digest
 	// Next says that the key was asked for a file that is not open. Else one that does not
 	// open what is served means that what is served is not granted any more.
 	Next bool
@@ -152,7 +153,7 @@ func (s *Service) Adopt(list []settings.Classifier, keys map[string]Key) (unopen
 			unopened = append(unopened, Unopened{c.Name, c.Path, false, s.why[c.Name]})
 			continue
 		}
-		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == statement.Digest{} || k.Subject == held.id.ID())) {
+		if held != nil && !k.Next && !(held.key.Secret.Equal(k.Secret) && (k.Subject == digest.Digest{} || k.Subject == held.id.ID())) {
 			dropped = append(dropped, s.take(c.Name))
 		}
 		s.why[c.Name] = refusal.New(ReasonUnavailable, "the classifier is still being opened")
@@ -236,8 +237,8 @@ func (s *Service) Lapse() {
 // File is the sealed file of a classifier that is served.
 type File struct {
 	Resource       string
-	ID, Commitment [32]byte         // as the file's first block says
-	Model          statement.Digest // the model's id
+	ID, Commitment [32]byte      // as the file's first block says
+	Model          digest.Digest // the model's id
 }
 
 // Files returns the files of all classifiers that are served.
@@ -284,7 +285,7 @@ func (s *Service) settle(c settings.Classifier, o *served, err error, wipes int)
 		s.tell(s.close([]*served{before}))
 		id := o.id.ID()
 		s.cfg.Logger.Info("classifier opened", "model", c.Name, "model_id", id.String(), "key_version", o.key.Version)
-		if o.key.Subject == (statement.Digest{}) {
+		if o.key.Subject == (digest.Digest{}) {
 			s.cfg.Logger.Warn("receipts for this model's answers will not verify: the broker's store does not say which model the key is for (set it with anchorhold secret put --model)", "model", c.Name, "resource", c.Resource)
 		}
 	}
@@ -331,7 +332,7 @@ func (s *Service) openOne(c settings.Classifier, k Key, budget *arena.Budget, wi
 		o.id, err = statement.ModelOf(&intnet.Network{Architecture: d.Architecture, Parameters: p}, d.QuantizationDigest(), o.model.Public().Root)
 		return err
 	})
-	if id := o.id.ID(); err == nil && k.Subject != (statement.Digest{}) && k.Subject != id {
+	if id := o.id.ID(); err == nil && k.Subject != (digest.Digest{}) && k.Subject != id {
 		err = refusal.New(ReasonNotGranted, "the broker's store says that key %s is for model %s, but %s holds model %s: install the right file, or store a key for this one (anchorhold secret put %s --file KEY --model %s)",
 			c.Resource, k.Subject, c.Path, id, c.Resource, c.Path)
 	}
@@ -438,7 +439,7 @@ func (s *Service) find(name string) (*served, error) {
 type Model struct {
 	Name        string
 	Version     uint64
-	ID          statement.Digest
+	ID          digest.Digest
 	Description *classifier.Description
 }
 
@@ -546,7 +547,7 @@ func (s *Service) park(o *served, r *classifier.Runner) error {
 }
 
 // WithParameters lends the constants of the version of a model that a proof is about.
-func (s *Service) WithParameters(name string, model statement.Digest, use func(intnet.Architecture, intnet.Parameters) error) error {
+func (s *Service) WithParameters(name string, model digest.Digest, use func(intnet.Architecture, intnet.Parameters) error) error {
 	o, err := s.find(name)
 	if err != nil {
 		return err

@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -154,7 +155,7 @@ func TestAnswersAreTheNetworksAndReceiptsBindThem(t *testing.T) {
 		if body.InputCommitment == receipt.Provable(statement.InputCommitment(a.Salt, []int8{-128, 0, 7, 126})) {
 			t.Error("the receipt commits to any input")
 		}
-		if statement.Digest(body.ModelID) != s.Model.ID() || body.ModelName != s.Name || body.ModelVersion != s.Version {
+		if digest.Digest(body.ModelID) != s.Model.ID() || body.ModelName != s.Name || body.ModelVersion != s.Version {
 			t.Errorf("%+v", body)
 		}
 		if !bytes.Equal(a.Receipt.Salts.Input[1:], a.Salt[:]) || a.Receipt.Salts.Input[0] != 0 {
@@ -342,12 +343,12 @@ func TestAnotherKeyReopens(t *testing.T) {
 func TestClassifierThatWasNotGrantedIsNotServed(t *testing.T) {
 	b := newBench(t, 1<<20)
 	s := classifytest.Seal(t, "tiny", 1)
-	adopt := func(subject statement.Digest) error {
+	adopt := func(subject digest.Digest) error {
 		b.Adopt(configs(s), map[string]classify.Key{s.Resource: {Secret: s.Key(t), Version: 1, Subject: subject}})
 		_, err := b.Classify(t.Context(), s.Name, input)
 		return err
 	}
-	err := adopt(statement.Digest{9})
+	err := adopt(digest.Digest{9})
 	wantReason(t, "another model", err, classify.ReasonNotGranted)
 	if !strings.Contains(err.Error(), "secret put "+s.Resource) || b.log.count("classifier opened") != 0 {
 		t.Error(err)
@@ -355,10 +356,10 @@ func TestClassifierThatWasNotGrantedIsNotServed(t *testing.T) {
 	if err := adopt(s.Model.ID()); err != nil || b.log.count("will not verify") != 0 {
 		t.Errorf("its own model: %v", err)
 	}
-	if err := adopt(statement.Digest{9}); err == nil {
+	if err := adopt(digest.Digest{9}); err == nil {
 		t.Error("it is served on when the key is for another from now on")
 	}
-	if err := adopt(statement.Digest{}); err != nil || b.log.count("will not verify") != 1 {
+	if err := adopt(digest.Digest{}); err != nil || b.log.count("will not verify") != 1 {
 		t.Errorf("a key for nothing serves, and is logged: %v", err)
 	}
 }

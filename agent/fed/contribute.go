@@ -13,19 +13,19 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Contributed is the result of a job that contributes.
 type Contributed struct {
-	Round        federation.ID     `json:"round"`
-	Contribution federation.Digest `json:"contribution"` // digest of the signed contribution
-	Bytes        int64             `json:"bytes"`        // that were encrypted and sent
-	Scaled       bool              `json:"scaled"`
-	Clamped      uint64            `json:"clamped"`
-	Answers      []receipt.ID      `json:"answers,omitempty"` // that were proven and are named in it
+	Round        digest.RoundID     `json:"round"`
+	Contribution digest.Digest      `json:"contribution"` // digest of the signed contribution
+	Bytes        int64              `json:"bytes"`        // that were encrypted and sent
+	Scaled       bool               `json:"scaled"`
+	Clamped      uint64             `json:"clamped"`
+	Answers      []digest.ReceiptID `json:"answers,omitempty"` // that were proven and are named in it
 }
 
 // contribute does one job: encrypt, sign, record, see that the answers are proven that come
@@ -100,7 +100,7 @@ func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
 }
 
 // prepared returns what an earlier try signed and recorded, or nothing.
-func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byte, err error) {
+func (s *Service) prepared(id digest.RoundID) (result Contributed, manifest []byte, err error) {
 	round := id.String()
 	consumed, err := s.cfg.Queue.Consumed("fed/" + round + "/upload")
 	if err != nil || consumed == [32]byte{} {
@@ -111,7 +111,7 @@ func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byt
 		return result, nil, err
 	}
 	part := store.Manifest
-	if again != (federation.Digest{}) {
+	if again != (digest.Digest{}) {
 		part, consumed = store.Restated, again
 	}
 	manifest, err = os.ReadFile(s.store.UploadPath(id, part))
@@ -122,7 +122,7 @@ func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byt
 	if err != nil {
 		return result, nil, err
 	}
-	if federation.DigestOf(m.Signed) != federation.Digest(consumed) {
+	if digest.Of(m.Signed) != digest.Digest(consumed) {
 		return result, nil, refusal.New(ReasonContributed, "the stored upload is not the one that was recorded")
 	}
 	raw, err := os.ReadFile(s.store.UploadPath(id, store.Result))
@@ -130,7 +130,7 @@ func (s *Service) prepared(id federation.ID) (result Contributed, manifest []byt
 		return result, nil, err
 	}
 	err = json.Unmarshal(raw, &result)
-	result.Contribution = federation.DigestOf(m.Signed)
+	result.Contribution = digest.Of(m.Signed)
 	return result, manifest, err
 }
 
@@ -184,7 +184,7 @@ func (s *Service) produce(ctx context.Context, l *jobs.Lease, h rounds.Round, sp
 	if err != nil {
 		return result, nil, nil, err
 	}
-	result = Contributed{Round: h.ID, Contribution: federation.DigestOf(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
+	result = Contributed{Round: h.ID, Contribution: digest.Of(m.Signed), Bytes: info.Size(), Scaled: done.Scaled, Clamped: done.Clamped, Answers: spec.With}
 	manifest, err = m.Marshal()
 	return result, manifest, proof, err
 }
@@ -270,9 +270,9 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec 
 	if len(raw)%32 != 0 || uint64(len(raw)/32) != done.Blocks {
 		return m, nil, errors.New("the worker's hash list has another length than its blocks")
 	}
-	m.Hashes = make([]federation.Digest, len(raw)/32)
+	m.Hashes = make([]digest.Digest, len(raw)/32)
 	for i := range m.Hashes {
-		m.Hashes[i] = federation.Digest(raw[32*i:])
+		m.Hashes[i] = digest.Digest(raw[32*i:])
 	}
 	c := federation.Contribution{Round: h.ID, RoundDigest: h.Digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
 		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now, Answers: spec.With}
@@ -288,7 +288,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec 
 		if signer, err = s.cfg.Sign(); err != nil {
 			return m, nil, err
 		}
-		if federation.Digest(signer.Key.Public().ID()) != c.Agent {
+		if digest.Digest(signer.Key.Public().ID()) != c.Agent {
 			return m, nil, errors.New("the agent has another key than when the proof was begun")
 		}
 		c.Time = signer.Now

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -141,7 +142,7 @@ func TestContributionGoesOnAfterARestart(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if done.Contribution != federation.DigestOf(m.Signed) {
+		if done.Contribution != digest.Of(m.Signed) {
 			t.Errorf("%s: another contribution was sent than the one that was signed first", name)
 		}
 		other := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)

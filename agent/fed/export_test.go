@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -12,7 +13,7 @@ import (
 func (s *Service) Tidy(now time.Time) (int, error) { return s.store.Tidy(now) }
 
 // Restate signs again what an aggregator refused.
-func (s *Service) Restate(ctx context.Context, round federation.ID, manifest []byte) ([]byte, error) {
+func (s *Service) Restate(ctx context.Context, round digest.RoundID, manifest []byte) ([]byte, error) {
 	h, err := s.rounds.Open(ctx, round)
 	if err != nil {
 		return nil, err

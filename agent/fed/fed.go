@@ -30,6 +30,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -138,7 +139,7 @@ func (s *Service) Rounds() *rounds.Verifier { return s.rounds }
 
 // Round is what a local client may know about a round.
 type Round struct {
-	ID        federation.ID    `json:"round"`
+	ID        digest.RoundID   `json:"round"`
 	Model     string           `json:"model"`
 	Set       string           `json:"set"`
 	Length    uint64           `json:"length"`
@@ -164,7 +165,7 @@ type Round struct {
 }
 
 // Round describes a round.
-func (s *Service) Round(ctx context.Context, id federation.ID) (Round, error) {
+func (s *Service) Round(ctx context.Context, id digest.RoundID) (Round, error) {
 	h, err := s.rounds.Past(ctx, id)
 	if err != nil {
 		return Round{}, err

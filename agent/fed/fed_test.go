@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
@@ -158,7 +159,7 @@ func TestStrictSubmissionRefusesAnExcessiveNorm(t *testing.T) {
 func TestStrictSubmissionLooksAtRotatedValues(t *testing.T) {
 	w := newWorld(t)
 	r, signed, seed := w.open(t, func(r *federation.Round) {
-		r.ClipL2, r.ClipLinf, r.Rotation = 2, federation.SafeClipLinf(2, rlwe.BlockValues), &federation.Rotation{Seed: federation.Digest{1}}
+		r.ClipL2, r.ClipLinf, r.Rotation = 2, federation.SafeClipLinf(2, rlwe.BlockValues), &federation.Rotation{Seed: digest.Digest{1}}
 	})
 	strict := fed.Submission{Weight: 1, Format: fedtask.Float32, Strict: true}
 	spike := make([]float32, length)
@@ -266,7 +267,7 @@ func TestVectorsThatAreRefused(t *testing.T) {
 	if left, err := filepath.Glob(filepath.Join(g.dir, "spool", "*")); err != nil || len(left) != 0 {
 		t.Errorf("left behind: %v, %v", left, err)
 	}
-	_, err := g.Submit(t.Context(), 1, federation.ID{9}, fed.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(good))
+	_, err := g.Submit(t.Context(), 1, digest.RoundID{9}, fed.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(good))
 	if reason, _ := refusal.ReasonOf(err); reason != aggregator.ReasonUnknownRound {
 		t.Errorf("unknown round: %v", err)
 	}

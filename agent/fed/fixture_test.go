@@ -28,6 +28,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -256,7 +257,7 @@ func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cohort []federation.Digest
+	var cohort []digest.Digest
 	total := uint64(0)
 	for _, s := range list {
 		c, _, err := federation.VerifyContribution(s, w.Roots(), w.Floor(), r)
@@ -264,13 +265,13 @@ func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
 			t.Fatal(err)
 		}
 		total += uint64(c.Weight)
-		cohort = append(cohort, federation.DigestOf(s))
+		cohort = append(cohort, digest.Of(s))
 	}
 	sum, err := w.agg.Sum(t.Context(), r.ID, cohort, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: w.Epoch.Broker, Epoch: 1,
 		Cohort: sum.Cohort, Count: uint32(sum.Count), TotalWeight: total, Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(3 * time.Minute)})
 	if err != nil {
 		t.Fatal(err)

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/decrypt"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -64,7 +65,7 @@ func (w *world) dishonest(t *testing.T, change func(*aggregator.SumManifest)) jo
 			t.Fatal(err)
 		}
 	}
-	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: w.Epoch.Broker, Epoch: 1,
 		Cohort: name, Count: uint32(len(sum.Contributions)), TotalWeight: 3, Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(3 * time.Minute)})
 	if err != nil {
 		t.Fatal(err)
@@ -83,7 +84,7 @@ func (w *world) dishonest(t *testing.T, change func(*aggregator.SumManifest)) jo
 // An aggregator that adds a block to its sum, or leaves one out, ends no agent that recounts.
 func TestASumOfOtherBlocksIsRefused(t *testing.T) {
 	for name, change := range map[string]func(*aggregator.SumManifest){
-		"one too many": func(m *aggregator.SumManifest) { m.Hashes = append(m.Hashes, federation.Digest{1}) },
+		"one too many": func(m *aggregator.SumManifest) { m.Hashes = append(m.Hashes, digest.Digest{1}) },
 		"one too few":  func(m *aggregator.SumManifest) { m.Hashes = m.Hashes[:1] },
 	} {
 		if info := newWorld(t).dishonest(t, change); info.State != jobs.Dead || info.Reason != decrypt.ReasonSum {

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -205,7 +206,7 @@ func TestAProofIsOfTheKeyThatSigns(t *testing.T) {
 		t.Fatalf("%d are admitted, %v", len(list), err)
 	}
 	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
-	if err != nil || c.Agent != federation.Digest(second.Key.Public().ID()) {
+	if err != nil || c.Agent != digest.Digest(second.Key.Public().ID()) {
 		t.Errorf("%+v, %v", c, err)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -46,7 +47,7 @@ func started(t *testing.T, dir string, own byte) *Service {
 }
 
 func heldWith(p *federation.Parties) rounds.Round {
-	return rounds.Round{Round: federation.Round{ID: federation.ID{1}, Length: 4, Parties: p}}
+	return rounds.Round{Round: federation.Round{ID: digest.RoundID{1}, Length: 4, Parties: p}}
 }
 
 func reasonOf(err error) refusal.Reason {

@@ -3,12 +3,13 @@ package fed
 import (
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // recordOf is what the journal calls the upload that a run signed again, by its agent key.
-func recordOf(round string, agent federation.Digest) string {
+func recordOf(round string, agent digest.Digest) string {
 	return "fed/" + round + "/upload/" + agent.String()
 }
 
@@ -38,7 +39,7 @@ func (s *Service) restate(h rounds.Round, result Contributed, manifest []byte, r
 	if err != nil {
 		return result, nil, err
 	}
-	agent := federation.Digest(signer.Key.Public().ID())
+	agent := digest.Digest(signer.Key.Public().ID())
 	if c.Agent == agent || h.NormProof || len(c.Answers) > 0 {
 		return result, nil, refused
 	}
@@ -63,16 +64,16 @@ func (s *Service) restate(h rounds.Round, result Contributed, manifest []byte, r
 	if err := s.store.WriteUpload(h.ID, store.Restated, manifest); err != nil {
 		return result, nil, err
 	}
-	result.Contribution = federation.DigestOf(m.Signed)
+	result.Contribution = digest.Of(m.Signed)
 	s.cfg.Logger.Info("a contribution of an earlier run is signed again", "round", round, "contribution", result.Contribution.String())
 	return result, manifest, s.cfg.Queue.Once(recordOf(round, agent), result.Contribution)
 }
 
 // restated says whether this run signed a round's upload again, and what.
-func (s *Service) restated(round string) (federation.Digest, error) {
+func (s *Service) restated(round string) (digest.Digest, error) {
 	signer, err := s.cfg.Sign()
 	if err != nil {
-		return federation.Digest{}, err
+		return digest.Digest{}, err
 	}
 	return s.cfg.Queue.Consumed(recordOf(round, signer.Key.Public().ID()))
 }

@@ -11,13 +11,13 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // forTwoHours lets a round run past the leases of its participants.
@@ -102,11 +102,11 @@ func TestAnEndedLeaseIsNoLostContribution(t *testing.T) {
 		t.Fatalf("%d complete, %v", len(list), err)
 	}
 	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
-	if err != nil || c.Upload != federation.UploadDigest(r.ID, before.Hashes) || c.Agent != federation.Digest(agent.Key.Public().ID()) {
+	if err != nil || c.Upload != federation.UploadDigest(r.ID, before.Hashes) || c.Agent != digest.Digest(agent.Key.Public().ID()) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	var done fed.Contributed
-	if err := json.Unmarshal(info.Result, &done); err != nil || done.Contribution != federation.DigestOf(list[0]) {
+	if err := json.Unmarshal(info.Result, &done); err != nil || done.Contribution != digest.Of(list[0]) {
 		t.Errorf("%+v, %v", done, err)
 	}
 	other := w.guest(t, t.TempDir(), w.Agent(t, nil).Renew(t, w.at(0)), federationtest.Seed(t), nil)
@@ -179,7 +179,7 @@ func TestWhatIsNotSignedAgain(t *testing.T) {
 			c.Registers = []evidence.Register{{Name: evidence.RegisterLaunch, Value: bytes.Repeat([]byte{9}, 48)}}
 		}, plain), federation.ReasonOutsideLease},
 		"another tenant's": {by(func(c *protocol.LeaseCertificate) { c.Tenant = "another" }, plain), federation.ReasonOutsideLease},
-		"with an answer":   {by(nil, func(c *federation.Contribution) { c.Answers = []receipt.ID{{1}} }), federation.ReasonOutsideLease},
+		"with an answer":   {by(nil, func(c *federation.Contribution) { c.Answers = []digest.ReceiptID{{1}} }), federation.ReasonOutsideLease},
 		"of this key": {func() []byte {
 			raw, _ := agent.ContributeWith(t, r, signed, make([]int32, length), func(c *federation.Contribution) { c.Time = w.at(1) })
 			return raw

@@ -14,17 +14,19 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // never proves nothing, so that jobs stay where they are, with their files.
 type never struct{}
 
-func (never) Deliver(context.Context, uint32, receipt.ID, bool) (bool, error) { return false, nil }
+func (never) Deliver(context.Context, uint32, digest.ReceiptID, bool) (bool, error) {
+	return false, nil
+}
 
 // stored is how much a contribution to a round of the world takes: vector and ciphertexts.
 func stored(t *testing.T, r federation.Round) int64 {
@@ -57,7 +59,7 @@ func TestUsersCannotFillTheDisk(t *testing.T) {
 	const small = 64 << 10 // what was signed: manifest, result
 	w.spool = spool.Limits{Total: 3*need + 4*small, PerOwner: need + small, Floor: 1, Writers: 4, WritersPerOwner: 2}
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-	sub := fed.Submission{Weight: 1, Format: fedtask.Float32, With: []receipt.ID{{1}}}
+	sub := fed.Submission{Weight: 1, Format: fedtask.Float32, With: []digest.ReceiptID{{1}}}
 	submit := func(uid uint32, round int) jobs.Info {
 		t.Helper()
 		info, err := g.Submit(t.Context(), uid, rounds[round].ID, sub, bytes.NewReader(floats(randomVector(uint64(round), length, 1))))
@@ -112,7 +114,7 @@ func TestTidyRemovesWhatNobodyNeeds(t *testing.T) {
 	w.answers, w.spool = never{}, spool.Defaults()
 	r, _, _ := w.open(t, nil)
 	g := w.guest(t, t.TempDir(), w.Agent(t, nil), federationtest.Seed(t), nil)
-	info, err := g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32, With: []receipt.ID{{1}}}, bytes.NewReader(floats(randomVector(1, length, 1))))
+	info, err := g.Submit(t.Context(), 1, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32, With: []digest.ReceiptID{{1}}}, bytes.NewReader(floats(randomVector(1, length, 1))))
 	if err != nil {
 		t.Fatal(err)
 	}

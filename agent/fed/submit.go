@@ -9,14 +9,13 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/store"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // contributeSpec is the specification of a job that contributes.
 type contributeSpec struct {
-	Round  federation.ID  `json:"round"`
+	Round  digest.RoundID `json:"round"`
 	Weight uint32         `json:"weight"`
 	Format fedtask.Format `json:"format"`
 	Norm   float64        `json:"norm"`
@@ -29,7 +28,7 @@ type contributeSpec struct {
 	// Upload is how long its ciphertexts will be: they have room from now on.
 	Upload int64 `json:"upload,omitempty"`
 	// With names the answers that are proven before the contribution is sent.
-	With []receipt.ID `json:"with,omitempty"`
+	With []digest.ReceiptID `json:"with,omitempty"`
 }
 
 // Submission is how a vector is to be taken.
@@ -43,12 +42,12 @@ type Submission struct {
 	Strict bool
 	// With names answers of this user, which the contribution names too: it is sent once
 	// each is proven.
-	With []receipt.ID
+	With []digest.ReceiptID
 }
 
 // Submit stores a vector, encrypted, and queues its contribution. The same vector
 // for the same round is the same job.
-func (s *Service) Submit(ctx context.Context, uid uint32, id federation.ID, sub Submission, body io.Reader) (jobs.Info, error) {
+func (s *Service) Submit(ctx context.Context, uid uint32, id digest.RoundID, sub Submission, body io.Reader) (jobs.Info, error) {
 	h, err := s.rounds.Open(ctx, id)
 	if err != nil {
 		return jobs.Info{}, err

@@ -9,9 +9,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // The steps of a whole update, by the reason that its failure has: a contribution that is
@@ -52,7 +51,7 @@ func (e *StepError) FailedStep() (refusal.Reason, error) { return e.Step, e.Err 
 type Answers interface {
 	// Deliver has an answer of this user proven and its proof handed in, and says whether
 	// that is done. It does not wait. With again, a proof that failed is tried once more.
-	Deliver(ctx context.Context, uid uint32, id receipt.ID, again bool) (bool, error)
+	Deliver(ctx context.Context, uid uint32, id digest.ReceiptID, again bool) (bool, error)
 }
 
 // reasonPending is of package prove: a proof is not made yet.
@@ -68,7 +67,7 @@ func (spec *contributeSpec) step(step refusal.Reason, err error) error {
 
 // Attested says under which key the agent signs now.
 type Attested struct {
-	Agent federation.Digest `json:"agent"`
+	Agent digest.Digest `json:"agent"`
 }
 
 // Attested returns who signs now, or why nobody does.
@@ -82,7 +81,7 @@ func (s *Service) Attested() (Attested, error) {
 
 // Begin opens a session with every aggregator, and refuses a round that cannot be joined
 // any more.
-func (s *Service) Begin(ctx context.Context, id federation.ID) (Round, error) {
+func (s *Service) Begin(ctx context.Context, id digest.RoundID) (Round, error) {
 	if _, err := s.cfg.Sign(); err != nil {
 		return Round{}, err
 	}
@@ -117,7 +116,7 @@ const (
 
 // accompany has the answers proven that the contribution comes with. While a proof is
 // missing the job is postponed, for as long as the round is open: it holds up nobody's.
-func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, answers []receipt.ID) error {
+func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, answers []digest.ReceiptID) error {
 	if len(answers) == 0 {
 		return nil
 	}
@@ -142,7 +141,7 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, 
 
 // deliver counts the answers that are proven and handed in. All are asked for when the job
 // begins, or is tried again; one that waited looks at what became of them.
-func (s *Service) deliver(ctx context.Context, l *jobs.Lease, answers []receipt.ID) (delivered int, err error) {
+func (s *Service) deliver(ctx context.Context, l *jobs.Lease, answers []digest.ReceiptID) (delivered int, err error) {
 	again := l.Info.Reason != reasonPending
 	look, cancel := context.WithTimeout(ctx, deliverTime)
 	defer cancel()

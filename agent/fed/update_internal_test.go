@@ -7,13 +7,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // silent never answers.
 type silent struct{}
 
-func (silent) Deliver(ctx context.Context, _ uint32, _ receipt.ID, _ bool) (bool, error) {
+func (silent) Deliver(ctx context.Context, _ uint32, _ digest.ReceiptID, _ bool) (bool, error) {
 	<-ctx.Done()
 	return false, context.Cause(ctx)
 }
@@ -23,12 +23,12 @@ func (silent) Deliver(ctx context.Context, _ uint32, _ receipt.ID, _ bool) (bool
 func TestALookAtProofsHasAnEnd(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		s, began := &Service{cfg: Config{Answers: silent{}}}, time.Now()
-		if n, err := s.deliver(t.Context(), &jobs.Lease{}, []receipt.ID{{1}, {2}}); n != 0 || err != nil || time.Since(began) != deliverTime {
+		if n, err := s.deliver(t.Context(), &jobs.Lease{}, []digest.ReceiptID{{1}, {2}}); n != 0 || err != nil || time.Since(began) != deliverTime {
 			t.Errorf("%d delivered after %s: %v", n, time.Since(began), err)
 		}
 		ctx, cancel := context.WithTimeout(t.Context(), deliverTime/2)
 		defer cancel()
-		if _, err := s.deliver(ctx, &jobs.Lease{}, []receipt.ID{{1}}); err == nil {
+		if _, err := s.deliver(ctx, &jobs.Lease{}, []digest.ReceiptID{{1}}); err == nil {
 			t.Error("a try whose time is over goes on")
 		}
 	})

@@ -13,11 +13,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // prover delivers proofs once they are made, or fails with what it is told to.
@@ -25,12 +25,12 @@ type prover struct {
 	mu        sync.Mutex
 	made      chan struct{} // closed when they may be delivered
 	fails     error
-	delivered []receipt.ID
+	delivered []digest.ReceiptID
 	owners    []uint32
 	tried     []bool // anew, or only looked at
 }
 
-func (p *prover) Deliver(_ context.Context, uid uint32, id receipt.ID, again bool) (bool, error) {
+func (p *prover) Deliver(_ context.Context, uid uint32, id digest.ReceiptID, again bool) (bool, error) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.tried = append(p.tried, again)
@@ -46,9 +46,9 @@ func (p *prover) Deliver(_ context.Context, uid uint32, id receipt.ID, again boo
 	return true, nil
 }
 
-var answers = []receipt.ID{{1}, {2}}
+var answers = []digest.ReceiptID{{1}, {2}}
 
-func (g *guest) update(t *testing.T, round federation.ID) jobs.Info {
+func (g *guest) update(t *testing.T, round digest.RoundID) jobs.Info {
 	t.Helper()
 	info, err := g.Submit(t.Context(), 7, round, fed.Submission{Weight: 1, Format: fedtask.Float32, With: answers}, bytes.NewReader(floats(randomVector(1, length, 1))))
 	if err != nil {
@@ -97,7 +97,7 @@ func TestAnUpdateIsSentWithItsProofs(t *testing.T) {
 		t.Fatalf("%d, %v", len(list), err)
 	}
 	c, _, err := federation.VerifyContribution(list[0], w.Roots(), w.Floor(), r)
-	if err != nil || !slices.Equal(c.Answers, []receipt.ID{{1}, {2}}) {
+	if err != nil || !slices.Equal(c.Answers, []digest.ReceiptID{{1}, {2}}) {
 		t.Errorf("%v, %v", c.Answers, err)
 	}
 }
@@ -205,7 +205,7 @@ func TestBegin(t *testing.T) {
 	if err != nil || got.ID != r.ID {
 		t.Errorf("%+v, %v", got, err)
 	}
-	_, err = g.Begin(t.Context(), federation.ID{9})
+	_, err = g.Begin(t.Context(), digest.RoundID{9})
 	wantReason(t, "no such round", err, "round-unknown")
 	g.Require(fed.Demand{Set: "another"})
 	_, err = g.Begin(t.Context(), r.ID)
@@ -221,7 +221,7 @@ func TestBegin(t *testing.T) {
 	if err == nil || !strings.Contains(err.Error(), info.ID.String()) {
 		t.Errorf("the first one is not named: %v", err)
 	}
-	if a, err := g.Attested(); err != nil || a.Agent == (federation.Digest{}) {
+	if a, err := g.Attested(); err != nil || a.Agent == (digest.Digest{}) {
 		t.Errorf("%+v, %v", a, err)
 	}
 	step := &fed.StepError{Step: fed.ReasonSend, Err: errDisk}

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -316,9 +317,9 @@ func TestNewRefusesAnEmptyAllowList(t *testing.T) {
 
 func TestReceiptOfAnotherUserIsNotFound(t *testing.T) {
 	f := start(t, nil)
-	id := receipt.ID{5}
+	id := digest.ReceiptID{5}
 	f.server.Receipts().Put(77, receipt.Issued{Receipt: receipt.Receipt{Body: receipt.Body{ID: id}}})
-	for _, path := range []string{id.String(), receipt.ID{6}.String(), "nonsense"} {
+	for _, path := range []string{id.String(), digest.ReceiptID{6}.String(), "nonsense"} {
 		if r := f.do(t, "GET", "/v1/receipts/"+path, ""); r.status != 404 || r.code() != "receipt-not-found" {
 			t.Error(path, r)
 		}

@@ -4,7 +4,7 @@ import (
 	"fmt"
 	"net/http"
 
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // ReceiptHeader names the receipt of an answer, in streams as well.
@@ -31,7 +31,7 @@ func FullReceipt(r *http.Request) (bool, error) {
 func (s *Server) showReceipt(w http.ResponseWriter, r *http.Request) error {
 	unknown := &Error{Status: http.StatusNotFound, Type: "invalid_request_error", Param: "id", Code: "receipt-not-found",
 		Message: "no such receipt: it is another user's, too old, or from before a restart"}
-	id, err := receipt.ParseID(r.PathValue("id"))
+	id, err := digest.ParseID[digest.Receipt](r.PathValue("id"))
 	if err != nil {
 		return unknown
 	}

@@ -8,14 +8,14 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // Prove has an answer of this user proven; uid 0 may have every one. Of an answer that
 // is proven it returns the job that did it.
-func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+func (s *Service) Prove(ctx context.Context, uid uint32, id digest.ReceiptID) (jobs.Info, error) {
 	if err := s.intake.settle(ctx, id); err != nil {
 		return jobs.Info{}, err
 	}
@@ -29,7 +29,7 @@ func (s *Service) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.In
 // ask queues the proof of an answer. One that waited in vain for its model, for its key to
 // be registered, or for memory, waits again. What uid 0 asks for, as what answers the
 // broker's challenges does, is not bound by the part of the queue that the answer's user has.
-func (s *Service) ask(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+func (s *Service) ask(ctx context.Context, uid uint32, id digest.ReceiptID) (jobs.Info, error) {
 	submit, retry := s.cfg.Queue.Submit, s.cfg.Queue.Retry
 	if uid == 0 {
 		submit, retry = s.cfg.Queue.SubmitForAgent, s.cfg.Queue.RetryForAgent
@@ -79,7 +79,7 @@ type jobSpec struct {
 // submitter is one of the queue's: for a user, or for the agent.
 type submitter func(context.Context, jobs.Job) (jobs.Info, bool, error)
 
-func (s *Service) queue(ctx context.Context, submit submitter, owner uint32, id receipt.ID, priority int8, memory int64) (jobs.Info, error) {
+func (s *Service) queue(ctx context.Context, submit submitter, owner uint32, id digest.ReceiptID, priority int8, memory int64) (jobs.Info, error) {
 	spec, err := json.Marshal(jobSpec{id.String()})
 	if err != nil {
 		return jobs.Info{}, err

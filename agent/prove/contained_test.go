@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -17,7 +17,7 @@ func TestAPanicIsOneAnswersFailure(t *testing.T) {
 	g := w.start(t, OnDemand, func(c *Config) {
 		whose := c.Agent
 		c.Logger = slog.New(slog.NewTextHandler(&log, nil))
-		c.Agent = func(r receipt.Receipt) (statement.Digest, error) {
+		c.Agent = func(r receipt.Receipt) (digest.Digest, error) {
 			if panicked.CompareAndSwap(false, true) {
 				panic("nobody foresaw this")
 			}

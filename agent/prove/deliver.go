@@ -4,8 +4,8 @@ import (
 	"context"
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // ReasonFailed means that the job which makes a proof ended without one.
@@ -18,7 +18,7 @@ const reasonUnreachable refusal.Reason = "proofs-unreachable"
 // one. It does not wait: false without an error means that the proof is not made yet, or that
 // the registry does not answer, and that whoever asks comes again. What keeps the proof from
 // being made is the error; with again, a proof that failed is tried once more.
-func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again bool) (bool, error) {
+func (s *Service) Deliver(ctx context.Context, uid uint32, id digest.ReceiptID, again bool) (bool, error) {
 	info, known := s.proving(uid, id)
 	if again || !known {
 		var err error
@@ -43,7 +43,7 @@ func (s *Service) Deliver(ctx context.Context, uid uint32, id receipt.ID, again 
 }
 
 // proving is the job that proves an answer of this user, if there is one.
-func (s *Service) proving(uid uint32, id receipt.ID) (jobs.Info, bool) {
+func (s *Service) proving(uid uint32, id digest.ReceiptID) (jobs.Info, bool) {
 	job, ok := s.store.job(id)
 	if !ok {
 		return jobs.Info{}, false

@@ -5,7 +5,7 @@ import (
 	"runtime"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Who asks right after the answer gets the proof, though the witness may not be on disk yet.
@@ -50,7 +50,7 @@ func TestDeliver(t *testing.T) {
 		if done, err := g.Deliver(t.Context(), 5, id, again); err != nil || !done {
 			t.Errorf("delivered again: %t, %v", done, err)
 		}
-		for uid, id := range map[uint32]receipt.ID{6: id, 5: {7}} { // another user's, and nobody's
+		for uid, id := range map[uint32]digest.ReceiptID{6: id, 5: {7}} { // another user's, and nobody's
 			_, err := g.Deliver(t.Context(), uid, id, again)
 			wantReason(t, "not this user's", err, ReasonUnknown)
 		}
@@ -58,7 +58,7 @@ func TestDeliver(t *testing.T) {
 }
 
 // delivered asks until a proof is handed in, or cannot be.
-func (g *guest) delivered(t *testing.T, uid uint32, id receipt.ID, again bool) error {
+func (g *guest) delivered(t *testing.T, uid uint32, id digest.ReceiptID, again bool) error {
 	t.Helper()
 	for {
 		done, err := g.Deliver(t.Context(), uid, id, again)

@@ -6,9 +6,9 @@ import (
 	"path/filepath"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 // The folders of files, which are also part of what a file is bound to.
@@ -25,13 +25,13 @@ type files struct {
 	key *keybuf.Buffer
 }
 
-func (f files) path(folder string, id receipt.ID) string {
+func (f files) path(folder string, id digest.ReceiptID) string {
 	return filepath.Join(f.dir, folder, id.String())
 }
 
 // write writes a whole file or nothing; one that is durable survives a loss of power once
 // write returned.
-func (f files) write(folder string, id receipt.ID, data []byte, durable bool) error {
+func (f files) write(folder string, id digest.ReceiptID, data []byte, durable bool) error {
 	blob, err := chunkseal.SealBlob(f.key, blobLabel, []byte(folder+" "+id.String()), data)
 	if err != nil {
 		return err
@@ -61,7 +61,7 @@ func (f files) write(folder string, id receipt.ID, data []byte, durable bool) er
 }
 
 // read reads a file; one that is not there is refused with ReasonUnknown.
-func (f files) read(folder string, id receipt.ID) ([]byte, error) {
+func (f files) read(folder string, id digest.ReceiptID) ([]byte, error) {
 	blob, err := os.ReadFile(f.path(folder, id))
 	if errors.Is(err, os.ErrNotExist) {
 		return nil, unknown(id)
@@ -73,13 +73,13 @@ func (f files) read(folder string, id receipt.ID) ([]byte, error) {
 }
 
 // remove removes a file, which need not be there.
-func (f files) remove(folder string, id receipt.ID) error {
+func (f files) remove(folder string, id digest.ReceiptID) error {
 	if err := os.Remove(f.path(folder, id)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
 	return nil
 }
 
-func unknown(id receipt.ID) error {
+func unknown(id digest.ReceiptID) error {
 	return refusal.New(ReasonUnknown, "no answer or proof with receipt %s is kept here", id)
 }

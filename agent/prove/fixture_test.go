@@ -20,10 +20,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -91,11 +91,11 @@ type guest struct {
 }
 
 // signerOf verifies whose key signed a receipt.
-func signerOf(w *federationtest.World) func(receipt.Receipt) (statement.Digest, error) {
-	return func(r receipt.Receipt) (statement.Digest, error) {
+func signerOf(w *federationtest.World) func(receipt.Receipt) (digest.Digest, error) {
+	return func(r receipt.Receipt) (digest.Digest, error) {
 		a, err := protocol.VerifyAuthority(r.LeaseChain, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(1)), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 		if err != nil {
-			return statement.Digest{}, err
+			return digest.Digest{}, err
 		}
 		return a.Lease.AgentKey.ID(), nil
 	}
@@ -162,10 +162,10 @@ func (w *world) classify(t *testing.T) classify.Answer {
 	return a
 }
 
-func idOf(a classify.Answer) receipt.ID { return a.Receipt.Receipt.Body.ID }
+func idOf(a classify.Answer) digest.ReceiptID { return a.Receipt.Receipt.Body.ID }
 
 // answer answers for a user, and waits until the witness is written down.
-func (g *guest) answer(t *testing.T, owner uint32) receipt.ID {
+func (g *guest) answer(t *testing.T, owner uint32) digest.ReceiptID {
 	t.Helper()
 	a := g.world.classify(t)
 	g.Take(owner, a)
@@ -198,7 +198,7 @@ func poll(t *testing.T, done func() bool) {
 }
 
 // job waits for the end of a receipt's job, or for its first failure.
-func (g *guest) job(t *testing.T, id receipt.ID) (info jobs.Info) {
+func (g *guest) job(t *testing.T, id digest.ReceiptID) (info jobs.Info) {
 	t.Helper()
 	poll(t, func() bool {
 		for _, info = range g.queue.List(nil) {
@@ -211,7 +211,7 @@ func (g *guest) job(t *testing.T, id receipt.ID) (info jobs.Info) {
 	return info
 }
 
-func (g *guest) done(t *testing.T, id receipt.ID) jobs.Info {
+func (g *guest) done(t *testing.T, id digest.ReceiptID) jobs.Info {
 	t.Helper()
 	info := g.job(t, id)
 	if info.State != jobs.Done {
@@ -230,7 +230,7 @@ func exists(t *testing.T, path string) bool {
 }
 
 // proven checks the bundle of an answer from the roots on.
-func (g *guest) proven(t *testing.T, uid uint32, id receipt.ID) receipt.Bundle {
+func (g *guest) proven(t *testing.T, uid uint32, id digest.ReceiptID) receipt.Bundle {
 	t.Helper()
 	b, err := g.Bundle(uid, id)
 	if err != nil {
@@ -260,22 +260,22 @@ type broker struct {
 	mu         sync.Mutex
 	down       bool // it does not answer
 	asked      int  // while it was down
-	keys       map[statement.Digest]bool
-	others     statement.Digest // the model that its keys are not registered for
-	announced  map[receipt.ID]int
+	keys       map[digest.Digest]bool
+	others     digest.Digest // the model that its keys are not registered for
+	announced  map[digest.ReceiptID]int
 	calls      int // announcements
-	turnedAway map[receipt.ID]refusal.Reason
-	leftOut    map[receipt.ID]bool // announced, and not drawn
-	wanted     []receipt.ID
-	signed     map[receipt.ID]statement.Digest // by which agent key
-	agent      func(receipt.Receipt) (statement.Digest, error)
-	refuses    map[receipt.ID]bool
-	proofs     map[receipt.ID]receipt.Bundle
+	turnedAway map[digest.ReceiptID]refusal.Reason
+	leftOut    map[digest.ReceiptID]bool // announced, and not drawn
+	wanted     []digest.ReceiptID
+	signed     map[digest.ReceiptID]digest.Digest // by which agent key
+	agent      func(receipt.Receipt) (digest.Digest, error)
+	refuses    map[digest.ReceiptID]bool
+	proofs     map[digest.ReceiptID]receipt.Bundle
 }
 
 func newBroker(t *testing.T) *broker {
 	t.Helper()
-	return &broker{keys: map[statement.Digest]bool{provetest.Shared(t).VerifyingDigest(): true}, announced: map[receipt.ID]int{}, signed: map[receipt.ID]statement.Digest{}, refuses: map[receipt.ID]bool{}, proofs: map[receipt.ID]receipt.Bundle{}}
+	return &broker{keys: map[digest.Digest]bool{provetest.Shared(t).VerifyingDigest(): true}, announced: map[digest.ReceiptID]int{}, signed: map[digest.ReceiptID]digest.Digest{}, refuses: map[digest.ReceiptID]bool{}, proofs: map[digest.ReceiptID]receipt.Bundle{}}
 }
 
 var errDown = errors.New("connection refused")
@@ -313,12 +313,12 @@ func (b *broker) Announce(_ context.Context, receipts []receipt.Receipt) error {
 }
 
 // Challenged tells each key its own, as the broker does; nobody signed what is unknown.
-func (b *broker) Challenged(_ context.Context, former []statement.Digest) ([]receipt.ID, error) {
+func (b *broker) Challenged(_ context.Context, former []digest.Digest) ([]digest.ReceiptID, error) {
 	defer b.mu.Unlock()
 	if err := b.enter(); err != nil {
 		return nil, err
 	}
-	return slices.DeleteFunc(slices.Clone(b.wanted), func(id receipt.ID) bool {
+	return slices.DeleteFunc(slices.Clone(b.wanted), func(id digest.ReceiptID) bool {
 		agent, known := b.signed[id]
 		_, proven := b.proofs[id]
 		return proven || known && !slices.Contains(former, agent)
@@ -343,7 +343,7 @@ func (b *broker) Submit(_ context.Context, p receipt.Bundle) error {
 	return nil
 }
 
-func (b *broker) Registered(_ context.Context, key, model statement.Digest) (bool, error) {
+func (b *broker) Registered(_ context.Context, key, model digest.Digest) (bool, error) {
 	defer b.mu.Unlock()
 	if err := b.enter(); err != nil {
 		return false, err
@@ -364,6 +364,6 @@ func (b *broker) is(f func() bool) (found bool) {
 	return found
 }
 
-func (b *broker) has(id receipt.ID) bool {
+func (b *broker) has(id digest.ReceiptID) bool {
 	return b.is(func() bool { _, ok := b.proofs[id]; return ok })
 }

@@ -4,7 +4,7 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -16,14 +16,14 @@ func TestChallengesOfAnswersBeforeARestartAreSeen(t *testing.T) {
 	poll(t, func() bool { return b.is(func() bool { return b.announced[first] > 0 }) })
 	g.stop()
 
-	old := statement.Digest(w.agent.Key.Public().ID())
-	b.with(func() { b.wanted = []receipt.ID{first} })
+	old := digest.Digest(w.agent.Key.Public().ID())
+	b.with(func() { b.wanted = []digest.ReceiptID{first} })
 	g = w.start(t, OnDemand, with(b))
 	poll(t, func() bool { return b.has(first) })
 	g.proven(t, 5, first)
 	poll(t, func() bool { return len(g.registry.former()) == 0 }) // nothing of that key is left to prove
 	second := g.answer(t, 5)
-	if got := g.registry.former(); !slices.Equal(got, []statement.Digest{old}) {
+	if got := g.registry.former(); !slices.Equal(got, []digest.Digest{old}) {
 		t.Errorf("former keys %v, want %s", got, old)
 	}
 	if err := g.store.removeWitness(second); err != nil || len(g.registry.former()) != 0 {
@@ -33,13 +33,13 @@ func TestChallengesOfAnswersBeforeARestartAreSeen(t *testing.T) {
 
 // Whoever restarts often still asks for every key, and for few at a time.
 func TestFormerKeysTakeTurns(t *testing.T) {
-	st := &store{agents: map[receipt.ID]statement.Digest{}}
+	st := &store{agents: map[digest.ReceiptID]digest.Digest{}}
 	reg := &registry{store: st}
 	const keys = 2*maxFormer + 3
 	for i := range 3 * keys {
-		st.agents[receipt.ID{byte(i)}] = statement.Digest{byte(i % keys)}
+		st.agents[digest.ReceiptID{byte(i)}] = digest.Digest{byte(i % keys)}
 	}
-	seen := map[statement.Digest]int{}
+	seen := map[digest.Digest]int{}
 	for range 3 {
 		list := reg.former()
 		if len(list) != maxFormer {
@@ -52,7 +52,7 @@ func TestFormerKeysTakeTurns(t *testing.T) {
 	if len(seen) != keys {
 		t.Errorf("%d of %d keys were asked for", len(seen), keys)
 	}
-	st.agents = map[receipt.ID]statement.Digest{{1}: {1}, {2}: {1}}
+	st.agents = map[digest.ReceiptID]digest.Digest{{1}: {1}, {2}: {1}}
 	if list := reg.former(); len(list) != 1 {
 		t.Errorf("%v", list)
 	}

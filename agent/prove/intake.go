@@ -7,6 +7,7 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -37,7 +38,7 @@ type witness struct {
 	Chosen bool `json:"chosen"`
 }
 
-func (w *witness) id() receipt.ID { return w.Issued.Receipt.Body.ID }
+func (w *witness) id() digest.ReceiptID { return w.Issued.Receipt.Body.ID }
 
 // bytes is what the witness holds in memory.
 func (w *witness) bytes() int { return len(w.Input) + 4*len(w.Outputs) + waitingBytes }
@@ -53,8 +54,8 @@ type intake struct {
 	answers chan witness
 
 	mu      sync.Mutex
-	taken   map[receipt.ID]taken // guarded by mu: answers that are not written down yet
-	waiting room                 // guarded by mu: what they take
+	taken   map[digest.ReceiptID]taken // guarded by mu: answers that are not written down yet
+	waiting room                       // guarded by mu: what they take
 }
 
 // taken is an answer on its way to the disk; kept is closed when it is there.
@@ -64,7 +65,7 @@ type taken struct {
 }
 
 func newIntake(cfg Config) *intake {
-	return &intake{mode: cfg.Mode, rate: cfg.Rate, logger: cfg.Logger, answers: make(chan witness, maxWaiting), taken: map[receipt.ID]taken{}}
+	return &intake{mode: cfg.Mode, rate: cfg.Rate, logger: cfg.Logger, answers: make(chan witness, maxWaiting), taken: map[digest.ReceiptID]taken{}}
 }
 
 // take admits an answer if there is room for it, and never waits.
@@ -118,7 +119,7 @@ func (in *intake) pass(w witness, keep func(witness) error) {
 }
 
 // settle waits until an answer that was taken is written down.
-func (in *intake) settle(ctx context.Context, id receipt.ID) error {
+func (in *intake) settle(ctx context.Context, id digest.ReceiptID) error {
 	in.mu.Lock()
 	t, ok := in.taken[id]
 	in.mu.Unlock()
@@ -134,7 +135,7 @@ func (in *intake) settle(ctx context.Context, id receipt.ID) error {
 }
 
 // owner is the user of an answer that is not written down yet.
-func (in *intake) owner(id receipt.ID) (uid uint32, ok bool) {
+func (in *intake) owner(id digest.ReceiptID) (uid uint32, ok bool) {
 	in.mu.Lock()
 	defer in.mu.Unlock()
 	t, ok := in.taken[id]

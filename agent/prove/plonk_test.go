@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -58,7 +59,7 @@ func TestPLONKEndToEnd(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	other := statement.Envelope{Statement: keys.Statement(classifytest.Seal(t, "tiny", 1).Model, statement.ID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
+	other := statement.Envelope{Statement: keys.Statement(classifytest.Seal(t, "tiny", 1).Model, digest.ReceiptID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
 	other.Proof = keys.Prove(t, other.Statement, n, salt, input)
 	if _, err := groth16.Verify(t.Context(), &other); err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -20,7 +21,7 @@ type stored struct {
 }
 
 // proof returns the proof of an answer of this user.
-func (st *store) proof(uid uint32, id receipt.ID) (p stored, err error) {
+func (st *store) proof(uid uint32, id digest.ReceiptID) (p stored, err error) {
 	raw, err := st.files.read(proofFolder, id)
 	if err != nil {
 		return p, err
@@ -35,7 +36,7 @@ func (st *store) proof(uid uint32, id receipt.ID) (p stored, err error) {
 }
 
 // hasProof says whether an answer is proven.
-func (st *store) hasProof(id receipt.ID) bool {
+func (st *store) hasProof(id digest.ReceiptID) bool {
 	_, err := os.Stat(st.files.path(proofFolder, id))
 	return err == nil
 }
@@ -49,7 +50,7 @@ func (st *store) writeProof(p stored) error {
 }
 
 // removeProof removes a proof, and forgets the job that made it.
-func (st *store) removeProof(id receipt.ID) error {
+func (st *store) removeProof(id digest.ReceiptID) error {
 	if err := st.files.remove(proofFolder, id); err != nil {
 		return err
 	}
@@ -60,10 +61,10 @@ func (st *store) removeProof(id receipt.ID) error {
 }
 
 // proofs lists the answers that are proven.
-func (st *store) proofs() (list []receipt.ID, err error) {
+func (st *store) proofs() (list []digest.ReceiptID, err error) {
 	entries, err := os.ReadDir(filepath.Join(st.files.dir, proofFolder))
 	for _, e := range entries {
-		if id, err := receipt.ParseID(e.Name()); err == nil { // or it is being written
+		if id, err := digest.ParseID[digest.Receipt](e.Name()); err == nil { // or it is being written
 			list = append(list, id)
 		}
 	}
@@ -72,7 +73,7 @@ func (st *store) proofs() (list []receipt.ID, err error) {
 
 // proofFile is a proof on disk, and its age.
 type proofFile struct {
-	id   receipt.ID
+	id   digest.ReceiptID
 	made time.Time
 }
 
@@ -83,7 +84,7 @@ func (st *store) proofFiles() (list []proofFile, err error) {
 		return nil, err
 	}
 	for _, e := range entries {
-		id, err := receipt.ParseID(e.Name())
+		id, err := digest.ParseID[digest.Receipt](e.Name())
 		if err != nil {
 			continue // one that is being written
 		}
@@ -102,7 +103,7 @@ func (st *store) proofFiles() (list []proofFile, err error) {
 
 // expire removes the proofs that are too old, and the oldest of those that are too many, but
 // none of these that is not delivered. It returns those that are gone.
-func (st *store) expire(now time.Time, delivered func(receipt.ID) bool) (gone []receipt.ID, err error) {
+func (st *store) expire(now time.Time, delivered func(digest.ReceiptID) bool) (gone []digest.ReceiptID, err error) {
 	files, err := st.proofFiles()
 	if err != nil {
 		return nil, err

@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -61,11 +62,11 @@ func classifyEnd(err error) (jobs.Exit, refusal.Reason) {
 // Proven is the result of a job. A proof that an earlier try stored has no Constraints
 // and Millis.
 type Proven struct {
-	Receipt     string           `json:"receipt"`
-	Key         statement.Digest `json:"verifying_key"`
-	Constraints int              `json:"constraints"`
-	ProofBytes  int              `json:"proof_bytes"`
-	Millis      int64            `json:"millis"`
+	Receipt     string        `json:"receipt"`
+	Key         digest.Digest `json:"verifying_key"`
+	Constraints int           `json:"constraints"`
+	ProofBytes  int           `json:"proof_bytes"`
+	Millis      int64         `json:"millis"`
 }
 
 // prove makes one proof, verifies it, and only then stores it.
@@ -74,7 +75,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {
 		return nil, refusal.New(ReasonUnknown, "%v", err)
 	}
-	id, err := receipt.ParseID(spec.Receipt)
+	id, err := digest.ParseID[digest.Receipt](spec.Receipt)
 	if err != nil {
 		return nil, refusal.New(ReasonUnknown, "%v", err)
 	}

@@ -10,8 +10,8 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -25,21 +25,21 @@ type registry struct {
 	client RegistryClient // nil if there is none
 	store  *store
 	// prove queues the proof of an answer that is challenged.
-	prove  func(context.Context, receipt.ID) error
+	prove  func(context.Context, digest.ReceiptID) error
 	tick   time.Duration // between two talks
 	logger *slog.Logger
 
 	// All guarded by mu; no other lock is taken while it is held.
 	mu       sync.Mutex
-	unspoken []unspoken          // receipts that are not announced yet, oldest first
-	behind   bool                // they were too many, and the log has it
-	turn     int                 // which former key is asked for next
-	handed   map[receipt.ID]bool // proofs that need not be handed in: it has them, or left them out
-	known    map[use]bool        // which keys it has, for which models
+	unspoken []unspoken                // receipts that are not announced yet, oldest first
+	behind   bool                      // they were too many, and the log has it
+	turn     int                       // which former key is asked for next
+	handed   map[digest.ReceiptID]bool // proofs that need not be handed in: it has them, or left them out
+	known    map[use]bool              // which keys it has, for which models
 }
 
-func newRegistry(cfg Config, store *store, prove func(context.Context, receipt.ID) error) *registry {
-	return &registry{client: cfg.Registry, store: store, prove: prove, tick: registryTick, logger: cfg.Logger, handed: map[receipt.ID]bool{}, known: map[use]bool{}}
+func newRegistry(cfg Config, store *store, prove func(context.Context, digest.ReceiptID) error) *registry {
+	return &registry{client: cfg.Registry, store: store, prove: prove, tick: registryTick, logger: cfg.Logger, handed: map[digest.ReceiptID]bool{}, known: map[use]bool{}}
 }
 
 // run announces receipts, answers challenges and hands in proofs until ctx ends.
@@ -157,7 +157,7 @@ func (reg *registry) unspokenOf(owner uint32) (n int) {
 
 // spoken takes receipts off those that are not announced yet.
 func (reg *registry) spoken(batch []receipt.Receipt) {
-	gone := map[receipt.ID]bool{}
+	gone := map[digest.ReceiptID]bool{}
 	for _, r := range batch {
 		gone[r.Body.ID] = true
 	}
@@ -172,7 +172,7 @@ const maxFormer = 16
 
 // former lists keys whose answers can still be proven. What was proven is handed in
 // without being asked for.
-func (reg *registry) former() []statement.Digest {
+func (reg *registry) former() []digest.Digest {
 	list := reg.store.signers()
 	if len(list) <= maxFormer {
 		return list
@@ -231,7 +231,7 @@ func (reg *registry) submit(ctx context.Context) error {
 }
 
 // submitOne hands in one proof, if the registry does not have it.
-func (reg *registry) submitOne(ctx context.Context, id receipt.ID) error {
+func (reg *registry) submitOne(ctx context.Context, id digest.ReceiptID) error {
 	p, err := reg.store.proof(0, id)
 	if err != nil || p.Sent {
 		return err
@@ -256,20 +256,20 @@ func (reg *registry) submitOne(ctx context.Context, id receipt.ID) error {
 }
 
 // sent and remember spare reading every proof again and again.
-func (reg *registry) sent(id receipt.ID) bool {
+func (reg *registry) sent(id digest.ReceiptID) bool {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	return reg.handed[id]
 }
 
-func (reg *registry) remember(id receipt.ID) {
+func (reg *registry) remember(id digest.ReceiptID) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	reg.handed[id] = true
 }
 
 // forget has proofs handed in again that are still there.
-func (reg *registry) forget(ids ...receipt.ID) {
+func (reg *registry) forget(ids ...digest.ReceiptID) {
 	reg.mu.Lock()
 	defer reg.mu.Unlock()
 	for _, id := range ids {
@@ -278,7 +278,7 @@ func (reg *registry) forget(ids ...receipt.ID) {
 }
 
 // delivered says whether nothing is lost with a proof that is here.
-func (reg *registry) delivered(id receipt.ID) bool {
+func (reg *registry) delivered(id digest.ReceiptID) bool {
 	if reg.client == nil || reg.sent(id) {
 		return true
 	}
@@ -301,11 +301,11 @@ func (reg *registry) pause(ctx context.Context) {
 }
 
 // use is a key for a model.
-type use struct{ key, model statement.Digest }
+type use struct{ key, model digest.Digest }
 
 // registered refuses a key that the registry does not have for a model. What it once had it
 // keeps.
-func (reg *registry) registered(ctx context.Context, key, model statement.Digest) error {
+func (reg *registry) registered(ctx context.Context, key, model digest.Digest) error {
 	if reg.client == nil {
 		return nil
 	}

@@ -11,8 +11,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -51,7 +51,7 @@ func TestAChallengeIsAnswered(t *testing.T) {
 	if len(g.queue.List(nil)) != 0 {
 		t.Error("a proof without a challenge")
 	}
-	b.with(func() { b.wanted = []receipt.ID{{9}, second} }) // the one that is unknown does not stop the other
+	b.with(func() { b.wanted = []digest.ReceiptID{{9}, second} }) // the one that is unknown does not stop the other
 	poll(t, func() bool { return b.has(second) })
 	proof := b.proofs[second]
 	if _, err := proof.Verify(t.Context(), w.world.Roots(), w.ring, receipt.Expect{}); err != nil {
@@ -73,7 +73,7 @@ func TestARegistryThatFailsIsTriedAgain(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	b.down = true
 	g := w.start(t, All, with(b))
-	ids := []receipt.ID{g.answer(t, 5), g.answer(t, 5)}
+	ids := []digest.ReceiptID{g.answer(t, 5), g.answer(t, 5)}
 	poll(t, func() bool { return b.is(func() bool { return b.asked >= 20 }) })
 	for _, info := range g.queue.List(nil) {
 		if info.Exit != "" || info.Tries > 1 {
@@ -119,7 +119,7 @@ func TestARestartAnnouncesAndHandsIn(t *testing.T) {
 func TestARefusedProofDoesNotStopTheOthers(t *testing.T) {
 	w, b := newWorld(t), newBroker(t)
 	g := w.start(t, All, nil)
-	ids := []receipt.ID{g.answer(t, 5), g.answer(t, 5), g.answer(t, 5)}
+	ids := []digest.ReceiptID{g.answer(t, 5), g.answer(t, 5), g.answer(t, 5)}
 	for _, id := range ids {
 		g.done(t, id)
 	}
@@ -139,7 +139,7 @@ func TestARefusedProofDoesNotStopTheOthers(t *testing.T) {
 		t.Error("not tried again", err)
 	}
 	// What was handed in stays so, and is not sent again.
-	b.proofs = map[receipt.ID]receipt.Bundle{}
+	b.proofs = map[digest.ReceiptID]receipt.Bundle{}
 	if err := g.registry.submit(t.Context()); err != nil || len(b.proofs) != 0 {
 		t.Errorf("%d again: %v", len(b.proofs), err)
 	}
@@ -149,13 +149,13 @@ func TestARefusedProofDoesNotStopTheOthers(t *testing.T) {
 		t.Errorf("%d again after a restart: %v", len(b.proofs), err)
 	}
 	b.down = true
-	g.registry.handed = map[receipt.ID]bool{}
+	g.registry.handed = map[digest.ReceiptID]bool{}
 	if err := g.registry.submit(t.Context()); err != nil {
 		t.Errorf("nothing is to be sent: %v", err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	g.registry.handed = map[receipt.ID]bool{}
+	g.registry.handed = map[digest.ReceiptID]bool{}
 	if err := g.registry.submit(ctx); err == nil {
 		t.Error("went on after the end")
 	}
@@ -170,7 +170,7 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	if info := g.job(t, id); info.Exit != jobs.Refused || info.Reason != ReasonNotRegistered || exists(t, g.store.files.path(proofFolder, id)) {
 		t.Errorf("%+v", info)
 	}
-	b.with(func() { b.keys[provetest.Shared(t).VerifyingDigest()], b.wanted = true, []receipt.ID{id} })
+	b.with(func() { b.keys[provetest.Shared(t).VerifyingDigest()], b.wanted = true, []digest.ReceiptID{id} })
 	poll(t, func() bool { return b.has(id) })
 	g.proven(t, 5, id)
 	// It is asked once for each key and model.
@@ -179,9 +179,9 @@ func TestAKeyThatIsNotRegistered(t *testing.T) {
 	if err := g.registry.registered(t.Context(), key, model); err != nil {
 		t.Error(err)
 	}
-	b.with(func() { b.keys[key], b.others = true, statement.Digest{3} })
+	b.with(func() { b.keys[key], b.others = true, digest.Digest{3} })
 	wantReason(t, "registered for other models", g.registry.registered(t.Context(), key, b.others), ReasonNotRegistered)
-	if err := g.registry.registered(t.Context(), key, statement.Digest{4}); err != nil {
+	if err := g.registry.registered(t.Context(), key, digest.Digest{4}); err != nil {
 		t.Error(err)
 	}
 }
@@ -193,9 +193,9 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	var log lines
 	g := w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
 	a := w.classify(t)
-	queue := func(n byte) receipt.ID {
+	queue := func(n byte) digest.ReceiptID {
 		r := a.Receipt.Receipt
-		r.Body.ID = receipt.ID{2, n}
+		r.Body.ID = digest.ReceiptID{2, n}
 		g.registry.unspoken = append(g.registry.unspoken, unspoken{receipt: r})
 		return r.Body.ID
 	}
@@ -203,7 +203,7 @@ func TestAReceiptThatTheRegistryRefusesStopsNoOther(t *testing.T) {
 	for i := range 2 * announceBatch {
 		queue(byte(3 + i))
 	}
-	b.turnedAway = map[receipt.ID]refusal.Reason{bad: "receipt-unverified", later: "proofs-busy"}
+	b.turnedAway = map[digest.ReceiptID]refusal.Reason{bad: "receipt-unverified", later: "proofs-busy"}
 	if reason, _ := refusal.ReasonOf(g.registry.announce(t.Context())); reason != "proofs-busy" || len(g.registry.unspoken) != 2*announceBatch+1 {
 		t.Errorf("%d wait for a registry that is busy: %s", len(g.registry.unspoken), reason)
 	}
@@ -223,7 +223,7 @@ func TestReceiptsGoOutInParts(t *testing.T) {
 	a := w.classify(t)
 	for i := range 2*announceBatch + 1 {
 		r := a.Receipt.Receipt
-		r.Body.ID = receipt.ID{1, byte(i)}
+		r.Body.ID = digest.ReceiptID{1, byte(i)}
 		g.registry.unspoken = append(g.registry.unspoken, unspoken{receipt: r})
 	}
 	b.down = true
@@ -262,7 +262,7 @@ func TestADisplacedReceiptIsDoneWith(t *testing.T) {
 	g.stop()
 	var log lines
 	g = w.make(t, OnDemand, func(c *Config) { c.Registry, c.Logger = b, slog.New(slog.NewTextHandler(&log, nil)) })
-	b.leftOut = map[receipt.ID]bool{id: true}
+	b.leftOut = map[digest.ReceiptID]bool{id: true}
 	for range 3 {
 		if err := g.registry.submit(t.Context()); err != nil {
 			t.Error(err)
@@ -273,7 +273,7 @@ func TestADisplacedReceiptIsDoneWith(t *testing.T) {
 	}
 	clear(b.leftOut)
 	delete(b.signed, id) // or it is a former key's, which this run does not know
-	b.wanted = []receipt.ID{id}
+	b.wanted = []digest.ReceiptID{id}
 	if err := errors.Join(g.registry.answer(t.Context()), g.registry.submit(t.Context())); err != nil || !b.has(id) {
 		t.Errorf("challenged, and its proof does not arrive: %v", err)
 	}

@@ -25,11 +25,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -62,7 +62,7 @@ const (
 
 // Models lends the constants of what is proven; *classify.Service does.
 type Models interface {
-	WithParameters(name string, model statement.Digest, use func(intnet.Architecture, intnet.Parameters) error) error
+	WithParameters(name string, model digest.Digest, use func(intnet.Architecture, intnet.Parameters) error) error
 }
 
 // RegistryClient speaks with the broker's registry.
@@ -72,11 +72,11 @@ type RegistryClient interface {
 	// Challenged lists the receipts whose proof the broker wants now: of those signed
 	// with the agent's key of now, and with its keys before it was restarted, by their
 	// digests.
-	Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error)
+	Challenged(ctx context.Context, former []digest.Digest) ([]digest.ReceiptID, error)
 	// Submit hands in a proof.
 	Submit(ctx context.Context, b receipt.Bundle) error
 	// Registered says whether a verifying key is in the registry, for answers of a model.
-	Registered(ctx context.Context, key, model statement.Digest) (bool, error)
+	Registered(ctx context.Context, key, model digest.Digest) (bool, error)
 }
 
 // Config is what the service needs. All fields but Rate and Registry are required; without a
@@ -96,7 +96,7 @@ type Config struct {
 	Limits   worker.Limits
 	Registry RegistryClient
 	// Agent is the digest of the agent key that signed a receipt.
-	Agent  func(receipt.Receipt) (statement.Digest, error)
+	Agent  func(receipt.Receipt) (digest.Digest, error)
 	Logger *slog.Logger
 	// Kept is how many proofs are kept, 16,384, and KeptAge how long, 90 days. One that the
 	// registry has not taken is not counted out, and goes with its age alone.
@@ -146,7 +146,7 @@ func New(cfg Config) (*Service, error) {
 		return nil, err
 	}
 	s := &Service{cfg: cfg, intake: newIntake(cfg), store: store}
-	s.registry = newRegistry(cfg, store, func(ctx context.Context, id receipt.ID) error {
+	s.registry = newRegistry(cfg, store, func(ctx context.Context, id digest.ReceiptID) error {
 		_, err := s.ask(ctx, 0, id)
 		return err
 	})
@@ -239,7 +239,7 @@ func (s *Service) follow(ctx context.Context, w witness) error {
 }
 
 // Bundle returns the receipt and the proof of an answer of this user.
-func (s *Service) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
+func (s *Service) Bundle(uid uint32, id digest.ReceiptID) (receipt.Bundle, error) {
 	p, err := s.store.proof(uid, id)
 	if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknown {
 		owner, waits := s.intake.owner(id) // asked first: what is taken is on disk before it is forgotten

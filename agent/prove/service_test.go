@@ -20,11 +20,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
 func TestAllAnswersAreProven(t *testing.T) {
@@ -66,9 +66,9 @@ func TestOnDemandOnlyWhatIsAskedForIsProven(t *testing.T) {
 		_, err = g.Prove(t.Context(), uid, first)
 		wantReason(t, "another user's answer", err, ReasonUnknown)
 	}
-	_, err = g.Prove(t.Context(), 5, receipt.ID{1})
+	_, err = g.Prove(t.Context(), 5, digest.ReceiptID{1})
 	wantReason(t, "no such answer", err, ReasonUnknown)
-	_, err = g.Bundle(5, receipt.ID{1})
+	_, err = g.Bundle(5, digest.ReceiptID{1})
 	wantReason(t, "no such answer", err, ReasonUnknown)
 	if list := g.queue.List(nil); len(list) != 0 {
 		t.Errorf("jobs of nothing: %+v", list)
@@ -150,7 +150,7 @@ func TestWitnessesLieEncrypted(t *testing.T) {
 func TestARestartGoesOn(t *testing.T) {
 	w := newWorld(t)
 	g := w.start(t, All, nil)
-	var ids []receipt.ID
+	var ids []digest.ReceiptID
 	for range 3 {
 		a := w.classify(t)
 		g.Take(5, a)
@@ -209,7 +209,7 @@ func TestACrashAnywhereGoesOn(t *testing.T) {
 func TestOneUsersAnswersDoNotDriveOutAnothers(t *testing.T) {
 	w := newWorld(t)
 	g := w.make(t, OnDemand, nil)
-	keep := func(uid uint32) receipt.ID {
+	keep := func(uid uint32) digest.ReceiptID {
 		a := w.classify(t)
 		g.Take(uid, a)
 		g.pass()
@@ -218,7 +218,7 @@ func TestOneUsersAnswersDoNotDriveOutAnothers(t *testing.T) {
 	quiet := keep(6)
 	loud := keep(5)
 	for i := range maxWitnesses - 2 {
-		id := receipt.ID{1, byte(i), byte(i >> 8)}
+		id := digest.ReceiptID{1, byte(i), byte(i >> 8)}
 		g.store.kept, g.store.owners[id] = append(g.store.kept, id), 5
 	}
 	keep(5)
@@ -249,8 +249,8 @@ func TestProofsAreBounded(t *testing.T) {
 	b := newBroker(t)
 	g := w.make(t, OnDemand, func(c *Config) { with(b)(c); c.Kept, c.KeptAge = 2, 10*time.Hour })
 	now := time.Now()
-	put := func(n byte, age time.Duration, sent bool) receipt.ID {
-		id := receipt.ID{n, 1}
+	put := func(n byte, age time.Duration, sent bool) digest.ReceiptID {
+		id := digest.ReceiptID{n, 1}
 		err := g.store.files.write(proofFolder, id, []byte("{}"), false)
 		if sent {
 			g.registry.remember(id)
@@ -267,7 +267,7 @@ func TestProofsAreBounded(t *testing.T) {
 	if n, err := g.expire(now); n != 3 || err != nil {
 		t.Errorf("%d removed, %v", n, err)
 	}
-	for id, want := range map[receipt.ID]bool{old: false, unsent: true, first: false, second: false, third: true} {
+	for id, want := range map[digest.ReceiptID]bool{old: false, unsent: true, first: false, second: false, third: true} {
 		if exists(t, g.store.files.path(proofFolder, id)) != want {
 			t.Errorf("proof %s: there %t", id, !want)
 		}
@@ -277,7 +277,7 @@ func TestProofsAreBounded(t *testing.T) {
 func TestWitnessesAreBounded(t *testing.T) {
 	w := newWorld(t)
 	g := w.make(t, OnDemand, nil)
-	keep := func() receipt.ID {
+	keep := func() digest.ReceiptID {
 		a := w.classify(t)
 		g.Take(5, a)
 		g.pass()
@@ -285,7 +285,7 @@ func TestWitnessesAreBounded(t *testing.T) {
 	}
 	first := keep()
 	for i := range maxWitnesses - 1 {
-		id := receipt.ID{1, byte(i), byte(i >> 8)}
+		id := digest.ReceiptID{1, byte(i), byte(i >> 8)}
 		g.store.kept, g.store.owners[id] = append(g.store.kept, id), 5
 	}
 	if !exists(t, g.store.files.path(witnessFolder, first)) {
@@ -303,7 +303,7 @@ func TestWitnessesAreBounded(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	g.store.kept = append([]receipt.ID{last}, g.store.kept[:maxWitnesses-1]...)
+	g.store.kept = append([]digest.ReceiptID{last}, g.store.kept[:maxWitnesses-1]...)
 	keep()
 	if !exists(t, g.store.files.path(witnessFolder, last)) || len(g.store.kept) != maxWitnesses || g.store.kept[0] != last {
 		t.Errorf("a witness that is needed went: %d are kept", len(g.store.kept))
@@ -538,7 +538,7 @@ func TestEndings(t *testing.T) {
 func TestAJobThatIsNoneIsRefused(t *testing.T) {
 	w := newWorld(t)
 	g := w.start(t, OnDemand, nil)
-	for _, spec := range []string{`[]`, `{"receipt":"x"}`, `{"receipt":"` + (receipt.ID{1}).String() + `"}`} {
+	for _, spec := range []string{`[]`, `{"receipt":"x"}`, `{"receipt":"` + (digest.ReceiptID{1}).String() + `"}`} {
 		info, _, err := g.queue.Submit(t.Context(), jobs.Job{Class: provetask.ClassInference, Spec: []byte(spec), TimeMax: time.Minute})
 		if err != nil {
 			t.Fatal(err)

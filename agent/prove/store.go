@@ -13,7 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
 
@@ -31,23 +31,23 @@ type store struct {
 	most    int         // proofs
 	age     time.Duration
 	queue   *jobs.Queue
-	agentOf func(receipt.Receipt) (statement.Digest, error)
+	agentOf func(receipt.Receipt) (digest.Digest, error)
 	logger  *slog.Logger
 
 	// All guarded by mu. Agents and owners are of witnesses alone; a name in kept may be of
 	// one that is gone.
 	mu     sync.Mutex
-	kept   []receipt.ID                    // witnesses, oldest first
-	owners map[receipt.ID]uint32           // whose answer it is
-	agents map[receipt.ID]statement.Digest // whose key signed it
-	jobs   map[receipt.ID]jobs.ID          // which job proves it, or proved it
+	kept   []digest.ReceiptID                 // witnesses, oldest first
+	owners map[digest.ReceiptID]uint32        // whose answer it is
+	agents map[digest.ReceiptID]digest.Digest // whose key signed it
+	jobs   map[digest.ReceiptID]jobs.ID       // which job proves it, or proved it
 }
 
 // openStore makes the directories, and lists the witnesses of an earlier run.
 func openStore(cfg Config) (*store, error) {
 	st := &store{files: files{cfg.Dir, cfg.Key}, room: spool.NewRoom(cfg.Dir, spool.Limits{Floor: cfg.Floor}), most: cfg.Kept, age: cfg.KeptAge,
 		queue: cfg.Queue, agentOf: cfg.Agent, logger: cfg.Logger,
-		owners: map[receipt.ID]uint32{}, agents: map[receipt.ID]statement.Digest{}, jobs: map[receipt.ID]jobs.ID{}}
+		owners: map[digest.ReceiptID]uint32{}, agents: map[digest.ReceiptID]digest.Digest{}, jobs: map[digest.ReceiptID]jobs.ID{}}
 	for _, folder := range []string{witnessFolder, proofFolder} {
 		if err := os.MkdirAll(filepath.Join(cfg.Dir, folder), 0o700); err != nil {
 			return nil, err
@@ -63,9 +63,9 @@ func (st *store) recall() error {
 	if err != nil {
 		return err
 	}
-	age := map[receipt.ID]time.Time{}
+	age := map[digest.ReceiptID]time.Time{}
 	for _, e := range entries {
-		id, err := receipt.ParseID(e.Name())
+		id, err := digest.ParseID[digest.Receipt](e.Name())
 		if err != nil { // a temporary file that a crash left
 			if err := os.Remove(filepath.Join(dir, e.Name())); err != nil {
 				return err
@@ -79,12 +79,12 @@ func (st *store) recall() error {
 		age[id] = info.ModTime()
 		st.kept = append(st.kept, id)
 	}
-	slices.SortFunc(st.kept, func(a, b receipt.ID) int { return age[a].Compare(age[b]) })
+	slices.SortFunc(st.kept, func(a, b digest.ReceiptID) int { return age[a].Compare(age[b]) })
 	return nil
 }
 
 // ids lists the witnesses, oldest first.
-func (st *store) ids() []receipt.ID {
+func (st *store) ids() []digest.ReceiptID {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	return slices.Clone(st.kept)
@@ -140,17 +140,17 @@ func (st *store) note(w witness) {
 }
 
 // signers are the keys under which answers were signed that can still be proven, in order.
-func (st *store) signers() (list []statement.Digest) {
+func (st *store) signers() (list []digest.Digest) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	for _, agent := range st.agents {
 		list = append(list, agent)
 	}
-	slices.SortFunc(list, func(a, b statement.Digest) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(list, func(a, b digest.Digest) int { return bytes.Compare(a[:], b[:]) })
 	return slices.Compact(list)
 }
 
-func (st *store) witness(id receipt.ID) (w witness, err error) {
+func (st *store) witness(id digest.ReceiptID) (w witness, err error) {
 	raw, err := st.files.read(witnessFolder, id)
 	if err != nil {
 		return w, err
@@ -158,7 +158,7 @@ func (st *store) witness(id receipt.ID) (w witness, err error) {
 	return w, json.Unmarshal(raw, &w)
 }
 
-func (st *store) removeWitness(id receipt.ID) error {
+func (st *store) removeWitness(id digest.ReceiptID) error {
 	st.mu.Lock()
 	delete(st.agents, id)
 	delete(st.owners, id)
@@ -179,7 +179,7 @@ func (st *store) trim() (err error) {
 
 // evict forgets witnesses that are too many, the oldest of the user who has the most first,
 // but none whose proof is still to be made, and returns them. The caller holds mu.
-func (st *store) evict() (old []receipt.ID) {
+func (st *store) evict() (old []digest.ReceiptID) {
 	of := map[uint32]int{}
 	for _, id := range st.kept {
 		of[st.owners[id]]++
@@ -203,7 +203,7 @@ func (st *store) evict() (old []receipt.ID) {
 }
 
 // needed says whether a proof of the witness is still to be made. The caller holds mu.
-func (st *store) needed(id receipt.ID) bool {
+func (st *store) needed(id digest.ReceiptID) bool {
 	job, ok := st.jobs[id]
 	if !ok {
 		return false
@@ -213,14 +213,14 @@ func (st *store) needed(id receipt.ID) bool {
 }
 
 // setJob remembers which job proves an answer.
-func (st *store) setJob(id receipt.ID, job jobs.ID) {
+func (st *store) setJob(id digest.ReceiptID, job jobs.ID) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	st.jobs[id] = job
 }
 
 // job is the job that proves an answer, or proved it.
-func (st *store) job(id receipt.ID) (jobs.ID, bool) {
+func (st *store) job(id digest.ReceiptID) (jobs.ID, bool) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
 	job, ok := st.jobs[id]

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -25,12 +26,12 @@ func groth16Proof(t testing.TB, keys *provetest.Keys) statement.Envelope {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, err := n.Architecture.Digest()
+	sum, err := n.Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := statement.Model{Architecture: digest, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
-	e := statement.Envelope{Statement: keys.Statement(m, statement.ID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
+	m := statement.Model{Architecture: sum, Quantization: digest.Digest{1}, Chunks: digest.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	e := statement.Envelope{Statement: keys.Statement(m, digest.ReceiptID{1}, salt, input, outputs), Key: keys.VerifyingDigest()}
 	e.Proof = keys.Prove(t, e.Statement, n, salt, input)
 	return e
 }

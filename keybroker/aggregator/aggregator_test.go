@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -77,7 +78,7 @@ func TestRoundFromUploadsToResult(t *testing.T) {
 	_, err = s.send(t, r, m, b)
 	wantReason(t, err, aggregator.ReasonRoundOver)
 
-	verified, _, err := s.public.Ticket(t.Context(), s.Floor(), r, federation.DigestOf(signed))
+	verified, _, err := s.public.Ticket(t.Context(), s.Floor(), r, digest.Of(signed))
 	if err != nil || verified.Cohort != sum.Cohort {
 		t.Fatalf("ticket: %v", err)
 	}
@@ -106,7 +107,7 @@ func publish(t *testing.T, s *site, r federation.Round, signed, ticket []byte, v
 	for i := range length {
 		binary.LittleEndian.PutUint64(values[8*i:], uint64(i))
 	}
-	result, err := federation.SignResult(guest.Key, guest.Chain, federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(signed), TicketDigest: federation.DigestOf(ticket),
+	result, err := federation.SignResult(guest.Key, guest.Chain, federation.Result{Round: r.ID, RoundDigest: digest.Of(signed), TicketDigest: digest.Of(ticket),
 		Agent: guest.Key.Public().ID(), Length: length, Values: sha256.Sum256(values), Step: 1, Divisor: 3, Time: federationtest.Begin.Add(6 * time.Minute)})
 	if err != nil {
 		t.Fatal(err)
@@ -124,7 +125,7 @@ func publish(t *testing.T, s *site, r federation.Round, signed, ticket []byte, v
 	if err := s.public.Publish(t.Context(), r.ID, result, bytes.NewReader(values)); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := s.public.Result(t.Context(), s.Floor(), r, verified, federation.DigestOf(ticket)); err != nil {
+	if _, _, err := s.public.Result(t.Context(), s.Floor(), r, verified, digest.Of(ticket)); err != nil {
 		t.Error(err)
 	}
 	body, err := s.public.Values(t.Context(), r.ID)
@@ -157,13 +158,13 @@ func TestUploadGoesOnAfterAnInterruption(t *testing.T) {
 	if n := len(s.cohort(t, r)); n != 0 {
 		t.Fatalf("%d complete", n)
 	}
-	digest := federation.DigestOf(manifestOf(t, m).Signed)
-	_, err := s.agg.Sum(t.Context(), r.ID, []federation.Digest{digest, digest}, nil)
+	sum := digest.Of(manifestOf(t, m).Signed)
+	_, err := s.agg.Sum(t.Context(), r.ID, []digest.Digest{sum, sum}, nil)
 	wantReason(t, err, aggregator.ReasonIncomplete)
 	s.stop()
 	// A torn write of a crash: the file is longer than its whole blocks, and the
 	// second block is damaged.
-	path := filepath.Join(dir, "rounds", r.ID.String(), "uploads", digest.String(), "blocks")
+	path := filepath.Join(dir, "rounds", r.ID.String(), "uploads", sum.String(), "blocks")
 	if err := os.WriteFile(path, append(b[:rlwe.BlockBytes:rlwe.BlockBytes], make([]byte, rlwe.BlockBytes+77)...), 0o600); err != nil {
 		t.Fatal(err)
 	}
@@ -226,7 +227,7 @@ func TestShardsMakeOneSum(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var parts []federation.Digest
+	var parts []digest.Digest
 	for _, s := range shards {
 		part, err := s.admin.MakeSum(t.Context(), r.ID, cohort)
 		if err != nil || part.First != uint64(len(parts)) || part.Cohort != sum.Cohort {
@@ -257,7 +258,7 @@ func TestRefusals(t *testing.T) {
 	if err := s.public.AddRound(t.Context(), foreign); err == nil {
 		t.Error("a round of another broker was taken")
 	}
-	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), digest.RoundID{1})
 	wantReason(t, err, aggregator.ReasonUnknownRound)
 
 	agent := s.Agent(t, nil)
@@ -272,12 +273,12 @@ func TestRefusals(t *testing.T) {
 	changed[5] ^= 1
 	_, err = s.send(t, r, m, changed)
 	wantReason(t, err, federation.ReasonUpload)
-	digest := federation.DigestOf(manifestOf(t, m).Signed)
-	_, err = s.agg.Receive(r.ID, digest, 1, bytes.NewReader(b))
+	sum := digest.Of(manifestOf(t, m).Signed)
+	_, err = s.agg.Receive(r.ID, sum, 1, bytes.NewReader(b))
 	wantReason(t, err, aggregator.ReasonGap)
-	_, err = s.agg.Receive(r.ID, digest, 0, bytes.NewReader(append(bytes.Clone(b), 0)))
+	_, err = s.agg.Receive(r.ID, sum, 0, bytes.NewReader(append(bytes.Clone(b), 0)))
 	wantReason(t, err, aggregator.ReasonSurplus)
-	_, err = s.agg.Receive(r.ID, federation.Digest{1}, 0, bytes.NewReader(b))
+	_, err = s.agg.Receive(r.ID, digest.Digest{1}, 0, bytes.NewReader(b))
 	wantReason(t, err, aggregator.ReasonUnknown)
 
 	m2, b2 := agent.Contribute(t, r, signed, vector(100, 2))
@@ -312,9 +313,9 @@ func TestSignedButNotCanonical(t *testing.T) {
 	}
 	agent := s.Agent(t, nil)
 	block := bytes.Repeat([]byte{0xFF}, rlwe.BlockBytes)
-	m := federation.Manifest{Hashes: []federation.Digest{federation.BlockHash(r.ID, 0, block)}}
+	m := federation.Manifest{Hashes: []digest.Digest{federation.BlockHash(r.ID, 0, block)}}
 	var err error
-	m.Signed, err = federation.SignContribution(agent.Key, agent.Chain, federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed),
+	m.Signed, err = federation.SignContribution(agent.Key, agent.Chain, federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed),
 		Agent: agent.Key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin.Add(time.Second)})
 	if err != nil {
 		t.Fatal(err)

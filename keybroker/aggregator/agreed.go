@@ -6,6 +6,7 @@ import (
 	"log/slog"
 	"os"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -92,7 +93,7 @@ func (r *round) dropFormer(log *slog.Logger) error {
 
 // heldResult is what a party signed before. What does not verify any more, its epoch was
 // retired, is as if it were not there.
-func (a *Aggregator) heldResult(r *round, agent federation.Digest) (federation.Result, []byte, error) {
+func (a *Aggregator) heldResult(r *round, agent digest.Digest) (federation.Result, []byte, error) {
 	signed, err := os.ReadFile(r.path(dirResults, agent.String()))
 	if err != nil {
 		return federation.Result{}, nil, err
@@ -109,7 +110,7 @@ func (a *Aggregator) partyResult(r *round, floor protocol.Floor, signed []byte) 
 	if err != nil {
 		return federation.Result{}, protocol.Authority{}, err
 	}
-	res, by, err := federation.VerifyPartyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
+	res, by, err := federation.VerifyPartyResult(signed, a.cfg.Roots, floor, r.def, t, digest.Of(raw))
 	if err == nil && res.Length != r.def.Length {
 		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
 	}

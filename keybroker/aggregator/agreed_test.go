@@ -7,8 +7,8 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
 
@@ -43,7 +43,7 @@ func TestAThresholdOfPartiesPublishes(t *testing.T) {
 		t.Error("there is a result")
 	}
 	// The first one's word is lost with its disk, and it says what the other does.
-	if err := os.Remove(filepath.Join(s.dir, "rounds", r.ID.String(), "results", federation.Digest(a.Key.Public().ID()).String())); err != nil {
+	if err := os.Remove(filepath.Join(s.dir, "rounds", r.ID.String(), "results", digest.Digest(a.Key.Public().ID()).String())); err != nil {
 		t.Fatal(err)
 	}
 	if err := send(a, values); err != nil {

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strconv"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -25,13 +26,13 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 		}
 		a.refuse(w, r, err)
 	})
-	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "GET /v1/setups/{id}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		return a.sendFile(w, r, a.board.SetupPath(id), ReasonUnknownSetup)
 	}))
-	a.route(mux, "POST /v1/setups/{id}/messages", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "POST /v1/setups/{id}/messages", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.board.AddMessage(id, b, a.speaker(r)) })
 	}))
-	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "GET /v1/setups/{id}/messages/{kind}/{from}/{to}", g.readsSetup(func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		path, err := a.board.MessagePath(id, r.PathValue("kind"), r.PathValue("from"), r.PathValue("to"))
 		if err != nil {
 			return err
@@ -41,7 +42,7 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/manifest", g.reads(federation.ReadSums, a.beginShare))
 	a.route(mux, "PUT /v1/rounds/{id}/shares/{from}/blocks", g.reads(federation.ReadSums, a.receiveShare))
 	for _, name := range []string{FileManifest, FileBlocks} {
-		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+		a.route(mux, "GET /v1/rounds/{id}/shares/{from}/"+name, g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 			_, dir, err := a.shareOf(r, id)
 			if err != nil {
 				return err
@@ -51,7 +52,7 @@ func (a *Aggregator) boards(mux *http.ServeMux, g gate) {
 	}
 }
 
-func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string, error) {
+func (a *Aggregator) shareOf(r *http.Request, id digest.RoundID) (*round, string, error) {
 	held, err := a.round(id)
 	if err != nil {
 		return nil, "", err
@@ -60,7 +61,7 @@ func (a *Aggregator) shareOf(r *http.Request, id federation.ID) (*round, string,
 	return held, dir, err
 }
 
-func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, dir, err := a.shareOf(r, id)
 	if err != nil {
 		return err
@@ -90,7 +91,7 @@ func (a *Aggregator) receiveShare(w http.ResponseWriter, r *http.Request, id fed
 	return err
 }
 
-func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, dir, err := a.shareOf(r, id)
 	if err != nil {
 		return err
@@ -108,7 +109,7 @@ func (a *Aggregator) beginShare(w http.ResponseWriter, r *http.Request, id feder
 	body, release, err := listen.ReadBody(w, r, limit)
 	if err == nil {
 		defer release()
-		err = a.board.BeginShare(dir, held.def, federation.DigestOf(ticket), body, a.speaker(r))
+		err = a.board.BeginShare(dir, held.def, digest.Of(ticket), body, a.speaker(r))
 	}
 	if err == nil {
 		reply(w, http.StatusOK, struct{}{})

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -26,7 +27,7 @@ func TestMessagesOfParties(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), func(c *aggregator.Config) { c.Rounds = 1 })
 	a, b := s.Agent(t, nil), s.Agent(t, nil)
 	setup, signed := s.Setup(t, 2, a, b)
-	ctx, digest := t.Context(), federation.DigestOf(signed)
+	ctx, sum := t.Context(), digest.Of(signed)
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}
 	s.public = s.as(a)
 	defer s.public.Close()
@@ -52,24 +53,24 @@ func TestMessagesOfParties(t *testing.T) {
 	}
 	wantCode(t, "another message", s.public.AddPartyMessage(ctx, setup.Round, a.Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.Payload = bytes.Repeat([]byte{2}, federation.CommitBytes) })), aggregator.ReasonTwice)
 	wantCode(t, "a stranger", s.public.AddPartyMessage(ctx, setup.Round, s.Agent(t, nil).Message(t, setup, signed, commit, func(m *federation.PartyMessage) { m.From = 2 })), federation.ReasonSignature)
-	if m, got, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
+	if m, got, err := s.public.PartyMessage(ctx, s.Floor(), setup, sum, federation.PartyCommit, 1, 0); err != nil || m.From != 1 || !bytes.Equal(got, raw) {
 		t.Errorf("%+v, %v", m, err)
 	}
 	for name, get := range map[string]func() error{
 		"not sent": func() error {
-			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 2, 0)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, sum, federation.PartyCommit, 2, 0)
 			return err
 		},
 		"no kind": func() error {
-			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, "setup", 1, 0)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, sum, "setup", 1, 0)
 			return err
 		},
 		"no party": func() error {
-			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 17, 0)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, sum, federation.PartyCommit, 17, 0)
 			return err
 		},
 		"not for a party": func() error {
-			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, digest, federation.PartyCommit, 1, -1)
+			_, _, err := s.public.PartyMessage(ctx, s.Floor(), setup, sum, federation.PartyCommit, 1, -1)
 			return err
 		},
 	} {
@@ -91,10 +92,10 @@ func TestSharesOfParties(t *testing.T) {
 		t.Fatal(err)
 	}
 	blocks := bytes.Repeat([]byte{7}, 2*params.ShareBlockBytes)
-	share := func(agent *federationtest.Agent, from uint32, ticket federation.Digest, count int) []byte {
+	share := func(agent *federationtest.Agent, from uint32, ticket digest.Digest, count int) []byte {
 		return signShare(t, agent, r, ticket, from, blocks[:count*params.ShareBlockBytes])
 	}
-	wantCode(t, "before the ticket", s.public.SendShare(ctx, r.ID, 1, share(a, 1, federation.Digest{}, 2), nil), aggregator.ReasonNoTicket)
+	wantCode(t, "before the ticket", s.public.SendShare(ctx, r.ID, 1, share(a, 1, digest.Digest{}, 2), nil), aggregator.ReasonNoTicket)
 	ticket := s.closeEmpty(t, r, signed)
 	good := share(a, 1, ticket, 2)
 	for name, tc := range map[string]struct {
@@ -104,7 +105,7 @@ func TestSharesOfParties(t *testing.T) {
 		want     refusal.Reason
 	}{
 		"another party's place": {2, good, blocks, federation.ReasonParties},
-		"another ticket":        {1, share(a, 1, federation.Digest{1}, 2), blocks, federation.ReasonWrongRound},
+		"another ticket":        {1, share(a, 1, digest.Digest{1}, 2), blocks, federation.ReasonWrongRound},
 		"a stranger":            {1, share(s.Agent(t, nil), 1, ticket, 2), blocks, federation.ReasonSignature},
 		"too few blocks":        {1, share(a, 1, ticket, 1), blocks, federation.ReasonParties},
 		"no party":              {99, good, blocks, aggregator.ReasonNoMessage},
@@ -136,7 +137,7 @@ func TestSharesOfParties(t *testing.T) {
 	}
 	_, _, err = s.public.Share(ctx, s.Floor(), r, ticket, 2)
 	wantCode(t, "not sent", err, aggregator.ReasonNoShare)
-	_, _, err = s.public.Share(ctx, s.Floor(), r, federation.Digest{1}, 1)
+	_, _, err = s.public.Share(ctx, s.Floor(), r, digest.Digest{1}, 1)
 	wantCode(t, "for another ticket", err, federation.ReasonWrongRound)
 }
 
@@ -173,7 +174,7 @@ func partyRound(t *testing.T, s *site, a, b *federationtest.Agent) (federation.R
 }
 
 // signShare is the manifest of a party's share.
-func signShare(t *testing.T, agent *federationtest.Agent, r federation.Round, ticket federation.Digest, from uint32, blocks []byte) []byte {
+func signShare(t *testing.T, agent *federationtest.Agent, r federation.Round, ticket digest.Digest, from uint32, blocks []byte) []byte {
 	t.Helper()
 	var m federation.Manifest
 	for i := range len(blocks) / params.ShareBlockBytes {
@@ -193,7 +194,7 @@ func signShare(t *testing.T, agent *federationtest.Agent, r federation.Round, ti
 }
 
 // closeEmpty closes a round over two uploads of zeros, and returns the ticket's digest.
-func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) federation.Digest {
+func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) digest.Digest {
 	t.Helper()
 	set, _, err := r.Parameters()
 	if err != nil {
@@ -207,7 +208,7 @@ func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) feder
 		for i := range len(blocks) / len(block) {
 			m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, uint64(i), block))
 		}
-		if m.Signed, err = federation.SignContribution(agent.Key, agent.Chain, federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: agent.Key.Public().ID(),
+		if m.Signed, err = federation.SignContribution(agent.Key, agent.Chain, federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed), Agent: agent.Key.Public().ID(),
 			Weight: 1, Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: federationtest.Begin + 1}); err != nil {
 			t.Fatal(err)
 		}
@@ -227,5 +228,5 @@ func (s *site) closeEmpty(t *testing.T, r federation.Round, signed []byte) feder
 	if err := s.public.SetTicket(t.Context(), r.ID, ticket); err != nil {
 		t.Fatal(err)
 	}
-	return federation.DigestOf(ticket)
+	return digest.Of(ticket)
 }

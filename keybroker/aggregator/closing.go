@@ -6,6 +6,7 @@ import (
 	"io"
 	"os"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -15,7 +16,7 @@ import (
 // SetTicket takes the broker's ticket for a cohort whose sum is here. From then on
 // the sum may be fetched, and no contribution is taken. Only the bearer of a ticket for
 // the round is told whether the round is here.
-func (a *Aggregator) SetTicket(id federation.ID, signed []byte) error {
+func (a *Aggregator) SetTicket(id digest.RoundID, signed []byte) error {
 	if err := federation.VerifyTicketNames(id, signed, a.cfg.Roots, a.floor()); err != nil {
 		return err
 	}
@@ -64,12 +65,12 @@ func (a *Aggregator) ticket(r *round) ([]byte, federation.Ticket, error) {
 // runs. There is one: the same bytes again are fine, others never take its place. Where
 // parties hold the round's key it takes the result of each, and makes the round's of them
 // when as many as the threshold agree.
-func (a *Aggregator) SetResult(id federation.ID, signed []byte) error {
+func (a *Aggregator) SetResult(id digest.RoundID, signed []byte) error {
 	return a.setResult(id, signed, nil)
 }
 
 // setResult is SetResult of whoever is at the other end of a connection.
-func (a *Aggregator) setResult(id federation.ID, signed []byte, shown *federation.Reader) error {
+func (a *Aggregator) setResult(id digest.RoundID, signed []byte, shown *federation.Reader) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
@@ -98,7 +99,7 @@ func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (fede
 	if err != nil {
 		return federation.Result{}, protocol.Authority{}, err
 	}
-	res, by, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, federation.DigestOf(raw))
+	res, by, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, digest.Of(raw))
 	if err == nil && res.Length != r.def.Length {
 		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
 	}
@@ -107,7 +108,7 @@ func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (fede
 
 // SetValues takes the values of the result that is here. Those that are here already
 // stay, and nothing is read.
-func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
+func (a *Aggregator) SetValues(id digest.RoundID, body io.Reader) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
@@ -136,7 +137,7 @@ func (a *Aggregator) SetValues(id federation.ID, body io.Reader) error {
 	return disk.Stream(r.path(fileValues), func(w io.Writer) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
-		if err == nil && (n != size || federation.Digest(h.Sum(nil)) != res.Values) {
+		if err == nil && (n != size || digest.Digest(h.Sum(nil)) != res.Values) {
 			err = refusal.New(federation.ReasonUpload, "the values are not those that were signed")
 		}
 		return err

@@ -6,6 +6,7 @@ import (
 	"io"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -111,7 +112,7 @@ func TestDiskKeepsItsFloorForShares(t *testing.T) {
 func TestRoomIsSpokenForOnce(t *testing.T) {
 	s := floored(t)
 	r, signed := take(t, s, nil)
-	begin := func() (federation.Digest, []byte) {
+	begin := func() (digest.Digest, []byte) {
 		m, b := s.Agent(t, nil).Contribute(t, r, signed, vector(length, 1))
 		u, err := s.agg.Begin(r.ID, m)
 		if err != nil {

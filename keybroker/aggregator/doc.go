@@ -27,6 +27,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -118,7 +119,7 @@ type Aggregator struct {
 	quiet   *slog.Logger    // for lines that strangers cause
 
 	mu     sync.Mutex
-	rounds map[federation.ID]*round
+	rounds map[digest.RoundID]*round
 	// written are the files that a request is sending, piece by piece.
 	written map[string]bool
 }
@@ -157,7 +158,7 @@ func New(cfg Config) (*Aggregator, error) {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
 	}
 	cfg.Limits = cfg.Limits.Or(listen.Limits{BodyMiB: 64})
-	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, disk: newFloor(cfg.StateDir, cfg.Free), rounds: map[federation.ID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
+	a := &Aggregator{cfg: cfg, quiet: listen.Sparse(cfg.Logger), sending: places{most: cfg.Uploads, held: map[*patient]bool{}}, disk: newFloor(cfg.StateDir, cfg.Free), rounds: map[digest.RoundID]*round{}, written: map[string]bool{}, proving: make(chan struct{}, maxProving)}
 	var err error
 	if a.lowest, err = epochfile.Open(filepath.Join(cfg.StateDir, fileLowest), cfg.Roots, max(cfg.MinEpoch, 1)); err != nil {
 		return nil, err
@@ -178,7 +179,7 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if held, ok := a.rounds[def.ID]; ok {
-		if held.digest != federation.DigestOf(signed) {
+		if held.digest != digest.Of(signed) {
 			return def, refusal.New(federation.ReasonWrongRound, "round %s is held with other terms", def.ID)
 		}
 		return def, nil
@@ -207,7 +208,7 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 	return def, nil
 }
 
-func (a *Aggregator) round(id federation.ID) (*round, error) {
+func (a *Aggregator) round(id digest.RoundID) (*round, error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	r, ok := a.rounds[id]
@@ -270,7 +271,7 @@ func (a *Aggregator) now() instant { return instant(protocol.TimeOf(a.cfg.Now())
 func (t instant) before(u protocol.Time) bool { return protocol.Time(t) < u }
 
 // Remove forgets a round and deletes its files.
-func (a *Aggregator) Remove(_ context.Context, id federation.ID) error {
+func (a *Aggregator) Remove(_ context.Context, id digest.RoundID) error {
 	a.mu.Lock()
 	_, held := a.rounds[id]
 	delete(a.rounds, id)

@@ -3,17 +3,18 @@ package aggregator
 import (
 	"io"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // ReceiveFrom is Receive of a body that comes from a source.
-func (a *Aggregator) ReceiveFrom(source string, id federation.ID, digest federation.Digest, from uint64, body io.Reader) (UploadStatus, error) {
-	return a.receiveFrom(id, digest, from, &patient{r: body, source: source, idle: a.cfg.Idle})
+func (a *Aggregator) ReceiveFrom(source string, id digest.RoundID, sum digest.Digest, from uint64, body io.Reader) (UploadStatus, error) {
+	return a.receiveFrom(id, sum, from, &patient{r: body, source: source, idle: a.cfg.Idle})
 }
 
 // BeginFrom is Begin of a manifest that comes from a source.
-func (a *Aggregator) BeginFrom(source string, id federation.ID, raw []byte) (UploadStatus, error) {
+func (a *Aggregator) BeginFrom(source string, id digest.RoundID, raw []byte) (UploadStatus, error) {
 	return a.take(id, raw, peer{source: source})
 }
 

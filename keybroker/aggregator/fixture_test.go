@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -124,15 +125,15 @@ func wantReason(t *testing.T, err error, want refusal.Reason) {
 }
 
 // cohort returns the digests of all complete contributions.
-func (s *site) cohort(t *testing.T, r federation.Round) []federation.Digest {
+func (s *site) cohort(t *testing.T, r federation.Round) []digest.Digest {
 	t.Helper()
 	list, err := s.admin.Contributions(t.Context(), r.ID)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var digests []federation.Digest
+	var digests []digest.Digest
 	for _, signed := range list {
-		digests = append(digests, federation.DigestOf(signed))
+		digests = append(digests, digest.Of(signed))
 	}
 	return digests
 }
@@ -167,7 +168,7 @@ func decrypt(t *testing.T, r federation.Round, sk *rlwe.SecretKey, sum uplink.Su
 // ticket signs what the broker would sign.
 func (s *site) ticket(t *testing.T, r federation.Round, signedRound []byte, sum uplink.Sum) []byte {
 	t.Helper()
-	signed, err := federation.SignTicket(s.EpochKey, s.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signedRound),
+	signed, err := federation.SignTicket(s.EpochKey, s.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signedRound),
 		Broker: s.Epoch.Broker, Epoch: 1, Cohort: sum.Cohort, Count: uint32(sum.Count), TotalWeight: uint64(sum.Count),
 		Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(5 * time.Minute)})
 	if err != nil {

@@ -6,15 +6,15 @@ import (
 	"io/fs"
 	"net/http"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 const fileProof = "proof"
 
 // takeProof takes the proof of an upload's norm. Without it no block is taken.
-func (a *Aggregator) takeProof(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) takeProof(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, u, err := a.find(r, id)
 	if err != nil {
 		return err

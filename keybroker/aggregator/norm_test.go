@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
@@ -153,7 +154,7 @@ func TestEveryOtherProofIsRefused(t *testing.T) {
 	for name, prove := range map[string]func(*testing.T, *federation.Contribution) []byte{
 		"of another round": func(t *testing.T, c *federation.Contribution) []byte {
 			d := *c
-			d.RoundDigest = federation.DigestOf(otherSigned)
+			d.RoundDigest = digest.Of(otherSigned)
 			raw := s.keys.Prove(t, other, &d, coordinates, nil)
 			c.Commitment = d.Commitment
 			return raw
@@ -204,7 +205,7 @@ func TestEveryOtherProofIsRefused(t *testing.T) {
 			m, b := s.Agent(t, nil).ContributeWith(t, s.r, s.signed, vector(normLength, 1), func(c *federation.Contribution) {
 				proof = prove(t, c)
 				c.ProofDigest = sha256.Sum256(proof)
-				if c.Commitment == (federation.Digest{}) {
+				if c.Commitment == (digest.Digest{}) {
 					c.Commitment[31] = 1
 				}
 			})
@@ -269,13 +270,13 @@ func TestAProofSurvivesTheAggregatorsEnd(t *testing.T) {
 	}
 }
 
-func digestOf(t *testing.T, manifest []byte) federation.Digest {
+func digestOf(t *testing.T, manifest []byte) digest.Digest {
 	t.Helper()
 	m, err := federation.ParseManifest(manifest)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return federation.DigestOf(m.Signed)
+	return digest.Of(m.Signed)
 }
 
 // A round whose key is not here, or is of something else, is refused when it comes; in one
@@ -335,7 +336,7 @@ func TestProofsThatNobodyAskedFor(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.setNow(s.r.Closes.Time())
-	for path, want := range map[string]refusal.Reason{digestOf(t, m).String(): aggregator.ReasonRoundOver, federation.Digest{}.String(): aggregator.ReasonUnknown, "x": aggregator.ReasonUnknown} {
+	for path, want := range map[string]refusal.Reason{digestOf(t, m).String(): aggregator.ReasonRoundOver, digest.Digest{}.String(): aggregator.ReasonUnknown, "x": aggregator.ReasonUnknown} {
 		if got := s.putProof(t, path, proof); got != want {
 			t.Errorf("%s: %q, want %q", path, got, want)
 		}

@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"errors"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -35,7 +36,7 @@ func (c NormChecker) Round(def federation.Round) error {
 	if c.Ring == nil {
 		return refusal.New(ReasonNormKey, "this aggregator's configuration has no keys of proofs of norms")
 	}
-	set, err := c.Ring.Set(zk.Digest(def.NormCircuit.VerifyingKey))
+	set, err := c.Ring.Set(digest.Digest(def.NormCircuit.VerifyingKey))
 	if err == nil {
 		err = def.NormFits(set.Record)
 	}
@@ -50,7 +51,7 @@ func SignedNorm(def federation.Round, signed federation.Contribution, raw []byte
 	if !def.NormProof {
 		return refusal.New(ReasonNormInvalid, "the round wants no proofs of norms")
 	}
-	if federation.Digest(sha256.Sum256(raw)) != signed.ProofDigest {
+	if digest.Digest(sha256.Sum256(raw)) != signed.ProofDigest {
 		return refusal.New(ReasonNormInvalid, "the proof is not the one that was signed")
 	}
 	return nil
@@ -75,7 +76,7 @@ func (c NormChecker) Verify(ctx context.Context, def federation.Round, signed fe
 	if err != nil { // the contribution's commitment is no field element
 		return refusal.New(ReasonNormInvalid, "%v", err)
 	}
-	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != zk.Digest(def.NormCircuit.VerifyingKey) {
+	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != digest.Digest(def.NormCircuit.VerifyingKey) {
 		return refusal.New(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
 	}
 	_, err = c.Ring.Verify(ctx, e)

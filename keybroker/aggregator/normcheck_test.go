@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -18,7 +19,7 @@ import (
 func proven(t testing.TB, keys *federationtest.NormKeys) (federation.Round, federation.Contribution, []byte) {
 	t.Helper()
 	r, signed, _ := federationtest.New(t).Round(t, 3, keys.Demand)
-	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: federation.Digest{2}, Upload: federation.Digest{3}, Weight: 1, Blocks: 1}
+	c := federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed), Agent: digest.Digest{2}, Upload: digest.Digest{3}, Weight: 1, Blocks: 1}
 	proof := keys.Prove(t, r, &c, []int16{1, -2, 127}, nil)
 	c.ProofDigest = sha256.Sum256(proof)
 	return r, c, proof

@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -96,7 +97,7 @@ func TestUnknownProcessorsHaveOnePart(t *testing.T) {
 // kept out by what it left unfinished; what is under way stays, and nobody else's gives way.
 func TestAProcessorsUnfinishedUploadGivesWay(t *testing.T) {
 	s := newRoomy(t, 4)
-	begin := func(p protocol.Processor) (federation.Digest, error) {
+	begin := func(p protocol.Processor) (digest.Digest, error) {
 		m, b := s.on(t, p).Contribute(t, s.r, s.signed, vector(rlwe.BlockValues+1, 1))
 		u, err := s.agg.BeginFrom("one for all", s.r.ID, m)
 		s.blocks[u.Contribution] = b

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -36,11 +37,11 @@ const (
 
 // visitor is one connection of a guest: who is at its other end, once it said so.
 type visitor struct {
-	binding federation.Digest
+	binding digest.Digest
 
 	mu       sync.Mutex
 	reader   *federation.Reader
-	readings map[federation.ID]standing
+	readings map[digest.RoundID]standing
 }
 
 // standing is what a round lets a guest do.
@@ -69,7 +70,7 @@ func withVisitor(before func(context.Context, net.Conn) context.Context) func(co
 // identify takes a guest's word about who it is, for this connection.
 func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	v, ok := r.Context().Value(visitorKey{}).(*visitor)
-	if !ok || v.binding == (federation.Digest{}) {
+	if !ok || v.binding == (digest.Digest{}) {
 		return refusal.New(ReasonNobody, "this connection has nothing to be named by")
 	}
 	body, release, err := listen.ReadBody(w, r, maxAccessBody)
@@ -88,12 +89,12 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 		return err
 	}
 	v.mu.Lock()
-	v.reader, v.readings = &reader, map[federation.ID]standing{}
+	v.reader, v.readings = &reader, map[digest.RoundID]standing{}
 	v.mu.Unlock()
 	// Agent keys are as many as a guest likes: its places are its processor's.
 	who := "agent " + reader.Agent().String()
 	if p := reader.Authority.Lease.Processor; p != (protocol.Processor{}) {
-		who = "processor " + federation.Digest(p).String()
+		who = "processor " + digest.Digest(p).String()
 	}
 	listen.From(r.Context()).Promote(who)
 	reply(w, http.StatusOK, struct{}{})
@@ -129,7 +130,7 @@ func (a *Aggregator) reader(r *http.Request) (*visitor, *federation.Reader, erro
 }
 
 // mayRead refuses whoever the round does not let read so much.
-func (a *Aggregator) mayRead(r *http.Request, id federation.ID, want federation.Reading) error {
+func (a *Aggregator) mayRead(r *http.Request, id digest.RoundID, want federation.Reading) error {
 	reader, have, err := a.standing(r, id)
 	if err == nil && have.reads < want {
 		err = refusal.New(ReasonNotNamed, "round %s does not let agent %s read this", id, reader.Agent())
@@ -138,7 +139,7 @@ func (a *Aggregator) mayRead(r *http.Request, id federation.ID, want federation.
 }
 
 // mayContribute refuses whoever the round does not let contribute.
-func (a *Aggregator) mayContribute(r *http.Request, id federation.ID) error {
+func (a *Aggregator) mayContribute(r *http.Request, id digest.RoundID) error {
 	reader, have, err := a.standing(r, id)
 	if err == nil && !have.contributes {
 		err = refusal.New(ReasonNotNamed, "round %s does not let agent %s contribute", id, reader.Agent())
@@ -147,7 +148,7 @@ func (a *Aggregator) mayContribute(r *http.Request, id federation.ID) error {
 }
 
 // standing is what a round lets the guest do that is at the other end of a connection.
-func (a *Aggregator) standing(r *http.Request, id federation.ID) (*federation.Reader, standing, error) {
+func (a *Aggregator) standing(r *http.Request, id digest.RoundID) (*federation.Reader, standing, error) {
 	v, reader, err := a.reader(r)
 	if err != nil {
 		return nil, standing{}, err
@@ -201,8 +202,8 @@ func (a *Aggregator) mayRestate(by *protocol.Authority, shown *federation.Reader
 }
 
 // speaker refuses what another agent signed than the one at the other end.
-func (a *Aggregator) speaker(r *http.Request) func(federation.Digest) error {
-	return func(agent federation.Digest) error {
+func (a *Aggregator) speaker(r *http.Request) func(digest.Digest) error {
+	return func(agent digest.Digest) error {
 		_, reader, err := a.reader(r)
 		if err == nil && reader.Agent() != agent {
 			err = refusal.New(ReasonNotNamed, "this connection is agent %s's, and agent %s is to send this itself", reader.Agent(), agent)
@@ -212,7 +213,7 @@ func (a *Aggregator) speaker(r *http.Request) func(federation.Digest) error {
 }
 
 // mayReadSetup refuses whoever is no party of a set-up.
-func (a *Aggregator) mayReadSetup(r *http.Request, id federation.ID) error {
+func (a *Aggregator) mayReadSetup(r *http.Request, id digest.RoundID) error {
 	_, reader, err := a.reader(r)
 	if err != nil {
 		return err
@@ -227,21 +228,21 @@ func (a *Aggregator) mayReadSetup(r *http.Request, id federation.ID) error {
 // gate decides who reads and writes. The administrator's socket has none: its file mode says who
 // that is.
 type gate struct {
-	round func(r *http.Request, id federation.ID, want federation.Reading) error
-	setup func(r *http.Request, id federation.ID) error
-	adds  func(r *http.Request, id federation.ID) error
+	round func(r *http.Request, id digest.RoundID, want federation.Reading) error
+	setup func(r *http.Request, id digest.RoundID) error
+	adds  func(r *http.Request, id digest.RoundID) error
 }
 
 func (a *Aggregator) guests() gate { return gate{a.mayRead, a.mayReadSetup, a.mayContribute} }
 
 func administrator() gate {
-	all := func(*http.Request, federation.ID) error { return nil }
-	return gate{func(*http.Request, federation.ID, federation.Reading) error { return nil }, all, all}
+	all := func(*http.Request, digest.RoundID) error { return nil }
+	return gate{func(*http.Request, digest.RoundID, federation.Reading) error { return nil }, all, all}
 }
 
 // reads puts a gate before a route.
 func (g gate) reads(want federation.Reading, h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	return func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		if err := g.round(r, id, want); err != nil {
 			return err
 		}
@@ -251,7 +252,7 @@ func (g gate) reads(want federation.Reading, h handler) handler {
 
 // contributes puts a gate before a route by which contributions come.
 func (g gate) contributes(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	return func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		if err := g.adds(r, id); err != nil {
 			return err
 		}
@@ -261,7 +262,7 @@ func (g gate) contributes(h handler) handler {
 
 // readsSetup puts a gate before a route of a set-up.
 func (g gate) readsSetup(h handler) handler {
-	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	return func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		if err := g.setup(r, id); err != nil {
 			return err
 		}

@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -31,7 +32,7 @@ func closer(t *testing.T, c *uplink.Client) *uplink.Client {
 }
 
 // readings asks for everything that can be read of a round, and returns why not.
-func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signed []byte, contribution federation.Digest) (terms, sums map[string]error) {
+func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signed []byte, contribution digest.Digest) (terms, sums map[string]error) {
 	t.Helper()
 	ctx := t.Context()
 	drop := func(body io.ReadCloser, err error) error {
@@ -42,13 +43,13 @@ func readings(t *testing.T, s *site, c *uplink.Client, r federation.Round, signe
 	}
 	terms, sums = map[string]error{}, map[string]error{}
 	_, _, terms["round"] = c.Round(ctx, s.Broker(), s.Floor(), r.ID)
-	_, _, terms["ticket"] = c.Ticket(ctx, s.Floor(), r, federation.DigestOf(signed))
+	_, _, terms["ticket"] = c.Ticket(ctx, s.Floor(), r, digest.Of(signed))
 	_, terms["result"] = c.SignedResult(ctx, r.ID)
 	terms["values"] = drop(c.Values(ctx, r.ID))
 	_, sums["sum"] = c.SumManifest(ctx, r)
 	sums["sum blocks"] = drop(c.SumBlocks(ctx, r.ID))
 	sums["blocks"] = drop(c.UploadBlocks(ctx, r.ID, contribution))
-	_, _, sums["manifest"] = c.UploadManifest(ctx, s.Floor(), r, federation.DigestOf(signed), contribution)
+	_, _, sums["manifest"] = c.UploadManifest(ctx, s.Floor(), r, digest.Of(signed), contribution)
 	return terms, sums
 }
 
@@ -92,7 +93,7 @@ func TestOnlyNamedGuestsRead(t *testing.T) {
 		}
 	}
 	nobody := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil))
-	_, _, err = nobody.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
+	_, _, err = nobody.Round(t.Context(), s.Broker(), s.Floor(), digest.RoundID{1})
 	wantReasonOf(t, "a stranger asks for a round that is not there", err, aggregator.ReasonNobody)
 }
 
@@ -126,7 +127,7 @@ func TestIdentityIsOfOneConnection(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	a := s.Agent(t, nil)
 	cfg := hybridtls.For(s.tls, hybridtls.ALPNFederation)
-	say := func(binding func(*hybridtls.Conn) federation.Digest) int {
+	say := func(binding func(*hybridtls.Conn) digest.Digest) int {
 		conn, err := hybridtls.Dial(t.Context(), "tcp", s.addr, cfg)
 		if err != nil {
 			t.Fatal(err)
@@ -150,12 +151,12 @@ func TestIdentityIsOfOneConnection(t *testing.T) {
 		defer resp.Body.Close()
 		return resp.StatusCode
 	}
-	own := func(c *hybridtls.Conn) federation.Digest { e := c.Exporter(); return federation.BindingOf(e[:]) }
-	var first federation.Digest
-	if status := say(func(c *hybridtls.Conn) federation.Digest { first = own(c); return first }); status != http.StatusOK {
+	own := func(c *hybridtls.Conn) digest.Digest { e := c.Exporter(); return federation.BindingOf(e[:]) }
+	var first digest.Digest
+	if status := say(func(c *hybridtls.Conn) digest.Digest { first = own(c); return first }); status != http.StatusOK {
 		t.Fatalf("status %d", status)
 	}
-	if status := say(func(*hybridtls.Conn) federation.Digest { return first }); status == http.StatusOK {
+	if status := say(func(*hybridtls.Conn) digest.Digest { return first }); status == http.StatusOK {
 		t.Error("another connection's statement was taken")
 	}
 }
@@ -268,7 +269,7 @@ func must(t *testing.T) func(io.ReadCloser, error) io.Reader {
 // result signs a result of a guest.
 func (s *site) result(t *testing.T, by *federationtest.Agent, r federation.Round, signed, ticket, values []byte) []byte {
 	t.Helper()
-	raw, err := federation.SignResult(by.Key, by.Chain, federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(signed), TicketDigest: federation.DigestOf(ticket),
+	raw, err := federation.SignResult(by.Key, by.Chain, federation.Result{Round: r.ID, RoundDigest: digest.Of(signed), TicketDigest: digest.Of(ticket),
 		Agent: by.Key.Public().ID(), Length: r.Length, Values: sha256.Sum256(values), Step: 1, Divisor: 2, Time: federationtest.Begin.Add(6 * time.Minute)})
 	if err != nil {
 		t.Fatal(err)
@@ -286,8 +287,8 @@ func TestTicketsTellNoStrangerWhichRoundsThereAre(t *testing.T) {
 		t.Fatal(err)
 	}
 	stranger := closer(t, uplink.New(s.addr, s.tls, s.Roots(), nil)) // says nothing of who it is
-	sum := uplink.Sum{Cohort: federation.Digest{1}, Count: 2}
-	forged, ofThird := s.ticket(t, r, signed, sum), s.ticket(t, federation.Round{ID: federation.ID{1}}, signed, sum)
+	sum := uplink.Sum{Cohort: digest.Digest{1}, Count: 2}
+	forged, ofThird := s.ticket(t, r, signed, sum), s.ticket(t, federation.Round{ID: digest.RoundID{1}}, signed, sum)
 	forged[len(forged)-1] ^= 1
 	for name, tc := range map[string]struct {
 		ticket []byte

@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -44,7 +45,7 @@ func (a *Aggregator) Expire(ctx context.Context) (gone int, err error) {
 		return 0, err
 	}
 	for _, e := range entries {
-		id, perr := federation.ParseID(e.Name())
+		id, perr := digest.ParseID[digest.Round](e.Name())
 		if perr != nil {
 			continue
 		}
@@ -57,7 +58,7 @@ func (a *Aggregator) Expire(ctx context.Context) (gone int, err error) {
 		}
 		err = errors.Join(err, oerr)
 	}
-	setups, serr := a.board.Expire(a.ago(a.cfg.Unfinished), func(id federation.ID) bool { return disk.Exists(a.roundDir(id)) })
+	setups, serr := a.board.Expire(a.ago(a.cfg.Unfinished), func(id digest.RoundID) bool { return disk.Exists(a.roundDir(id)) })
 	return gone + setups, errors.Join(err, serr)
 }
 

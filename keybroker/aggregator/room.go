@@ -5,8 +5,8 @@ import (
 	"maps"
 	"os"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // gotOn notes that an upload began or got on. r.mu is held.
@@ -26,14 +26,14 @@ func (r *round) makeRoom(newcomer *upload) error {
 		return r.giveWay(own, newcomer.source, ReasonGuest, fmt.Sprintf("this processor has its %d contributions to the round", r.def.PerGuest))
 	case len(r.uploads) >= int(r.def.Maximum):
 		// What is complete by now keeps its place, and is not looked at again.
-		maps.DeleteFunc(r.waiting, func(_ federation.Digest, u *upload) bool { return u.complete.Load() })
+		maps.DeleteFunc(r.waiting, func(_ digest.Digest, u *upload) bool { return u.complete.Load() })
 		return r.giveWay(r.waiting, newcomer.source, ReasonFull, fmt.Sprintf("the round has its %d contributions", r.def.Maximum))
 	}
 	return nil
 }
 
 // giveWay removes the least wanted of some uploads. r.mu is held.
-func (r *round) giveWay(some map[federation.Digest]*upload, newcomer string, full refusal.Reason, detail string) error {
+func (r *round) giveWay(some map[digest.Digest]*upload, newcomer string, full refusal.Reason, detail string) error {
 	u, incomplete := leastWanted(some, newcomer)
 	if incomplete == 0 {
 		return refusal.New(full, "%s", detail)
@@ -53,7 +53,7 @@ func (r *round) giveWay(some map[federation.Digest]*upload, newcomer string, ful
 // leastWanted is, of the source that has most incomplete uploads, one without blocks, and of
 // these the one that got on longest ago. It is of the newcomer's source, or of one that has
 // more than that: a source with many takes nothing from one with few. Its mu is held.
-func leastWanted(some map[federation.Digest]*upload, newcomer string) (least *upload, incomplete int) {
+func leastWanted(some map[digest.Digest]*upload, newcomer string) (least *upload, incomplete int) {
 	count := map[string]int{}
 	for _, u := range some {
 		if !u.complete.Load() {

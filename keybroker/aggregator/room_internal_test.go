@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -19,8 +20,8 @@ func numbered(n int, perProcessor int) *upload {
 }
 
 func empty(t *testing.T, maximum, perGuest uint32) *round {
-	return &round{dir: filepath.Join(t.TempDir(), "r"), def: federation.Round{Maximum: maximum, PerGuest: perGuest}, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{},
-		processors: map[protocol.Processor]map[federation.Digest]*upload{}, waiting: map[federation.Digest]*upload{}}
+	return &round{dir: filepath.Join(t.TempDir(), "r"), def: federation.Round{Maximum: maximum, PerGuest: perGuest}, uploads: map[digest.Digest]*upload{}, agents: map[digest.Digest]digest.Digest{},
+		processors: map[protocol.Processor]map[digest.Digest]*upload{}, waiting: map[digest.Digest]*upload{}}
 }
 
 // agree holds the indexes of a round against its uploads.

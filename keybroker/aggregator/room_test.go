@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -21,12 +22,12 @@ type roomy struct {
 	*site
 	r      federation.Round
 	signed []byte
-	blocks map[federation.Digest][]byte
+	blocks map[digest.Digest][]byte
 }
 
 func newRoomy(t *testing.T, maximum uint32) *roomy {
 	t.Helper()
-	s := &roomy{site: open(t, federationtest.New(t), t.TempDir(), nil), blocks: map[federation.Digest][]byte{}}
+	s := &roomy{site: open(t, federationtest.New(t), t.TempDir(), nil), blocks: map[digest.Digest][]byte{}}
 	s.r, s.signed, _ = s.Round(t, rlwe.BlockValues+1, func(r *federation.Round) { r.Maximum, r.PerGuest = maximum, 1 })
 	if _, err := s.agg.AddRound(s.signed); err != nil {
 		t.Fatal(err)
@@ -35,7 +36,7 @@ func newRoomy(t *testing.T, maximum uint32) *roomy {
 }
 
 // begin sends a manifest of another agent key.
-func (s *roomy) begin(t *testing.T, source string) (federation.Digest, error) {
+func (s *roomy) begin(t *testing.T, source string) (digest.Digest, error) {
 	t.Helper()
 	m, b := s.Agent(t, nil).Contribute(t, s.r, s.signed, vector(rlwe.BlockValues+1, 1))
 	u, err := s.agg.BeginFrom(source, s.r.ID, m)
@@ -44,7 +45,7 @@ func (s *roomy) begin(t *testing.T, source string) (federation.Digest, error) {
 }
 
 // receive sends so many blocks.
-func (s *roomy) receive(u federation.Digest, count int) error {
+func (s *roomy) receive(u digest.Digest, count int) error {
 	_, err := s.agg.Receive(s.r.ID, u, 0, bytes.NewReader(s.blocks[u][:count*rlwe.BlockBytes]))
 	return err
 }
@@ -53,7 +54,7 @@ func (s *roomy) receive(u federation.Digest, count int) error {
 // manifests and no blocks; everybody else contributes nevertheless.
 func TestManifestsAloneShutNoRound(t *testing.T) {
 	s := newRoomy(t, 4)
-	var first federation.Digest
+	var first digest.Digest
 	for i := range 4 {
 		u, err := s.begin(t, "guest")
 		if err != nil {
@@ -96,7 +97,7 @@ func TestManifestsAloneShutNoRound(t *testing.T) {
 func TestARestartDoesNotMakeAllUploadsOneSource(t *testing.T) {
 	s := newRoomy(t, 6)
 	var manifests [][]byte
-	var held []federation.Digest
+	var held []digest.Digest
 	sources := []string{"a", "b", "c", "d", "d"}
 	for _, source := range sources {
 		m, b := s.Agent(t, nil).Contribute(t, s.r, s.signed, vector(rlwe.BlockValues+1, 1))
@@ -142,7 +143,7 @@ func TestARestartDoesNotMakeAllUploadsOneSource(t *testing.T) {
 // the newcomer's.
 func TestWhichUploadsGiveWay(t *testing.T) {
 	s := newRoomy(t, 4)
-	var held []federation.Digest
+	var held []digest.Digest
 	for _, source := range []string{"few", "many", "many", "many"} {
 		u, err := s.begin(t, source)
 		if err != nil {
@@ -184,7 +185,7 @@ func TestWhichUploadsGiveWay(t *testing.T) {
 }
 
 // underway has an upload's second block begin, and returns how to end it.
-func (s *roomy) underway(t *testing.T, u federation.Digest) (end func() error) {
+func (s *roomy) underway(t *testing.T, u digest.Digest) (end func() error) {
 	t.Helper()
 	body, sending := io.Pipe()
 	done := make(chan error, 1)
@@ -308,7 +309,7 @@ func TestAnUploadEndsWithItsRound(t *testing.T) {
 func TestUploadWithoutManifestIsSwept(t *testing.T) {
 	s := newRoomy(t, 4)
 	s.stop()
-	left := filepath.Join(s.dir, "rounds", s.r.ID.String(), "uploads", federation.Digest{1}.String())
+	left := filepath.Join(s.dir, "rounds", s.r.ID.String(), "uploads", digest.Digest{1}.String())
 	if err := errors.Join(os.Mkdir(left, 0o700), os.WriteFile(filepath.Join(left, "blocks"), []byte("half"), 0o600)); err != nil {
 		t.Fatal(err)
 	}

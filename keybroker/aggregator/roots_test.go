@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -56,7 +57,7 @@ func TestAnotherRootsBrokerSaysNothingAboutARound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	closing := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: b.Epoch.Broker, Epoch: 1, Cohort: sum.Cohort, Count: r.Minimum, TotalWeight: uint64(r.Minimum),
+	closing := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: b.Epoch.Broker, Epoch: 1, Cohort: sum.Cohort, Count: r.Minimum, TotalWeight: uint64(r.Minimum),
 		Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(time.Minute)}
 	ticket, err := federation.SignTicket(b.EpochKey, b.EpochSigned, closing)
 	if err != nil {
@@ -117,11 +118,11 @@ func TestALeaseOfAnotherBrokerRestatesNothing(t *testing.T) {
 		lease := w.Agent(t, func(c *protocol.LeaseCertificate) {
 			c.AgentKey, c.NotBefore, c.NotAfter = guest.Key.Public(), at, at.Add(15*time.Minute)
 		})
-		shown, err := federation.SignAccess(guest.Key, lease.Chain, federation.Access{Binding: federation.Digest{1}, Agent: guest.Key.Public().ID(), Time: at})
+		shown, err := federation.SignAccess(guest.Key, lease.Chain, federation.Access{Binding: digest.Digest{1}, Agent: guest.Key.Public().ID(), Time: at})
 		if err != nil {
 			t.Fatal(err)
 		}
-		reader, err := federation.VerifyAccess(shown, both(a, b), protocol.Live(protocol.AtLeast(1), at), federation.Digest{1})
+		reader, err := federation.VerifyAccess(shown, both(a, b), protocol.Live(protocol.AtLeast(1), at), digest.Digest{1})
 		if err != nil {
 			t.Fatal(err)
 		}

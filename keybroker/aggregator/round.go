@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"sync"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -39,35 +40,35 @@ const (
 type round struct {
 	dir     string
 	signed  []byte
-	digest  federation.Digest
+	digest  digest.Digest
 	def     federation.Round
 	set     params.Set
 	columns federation.Columns // of this shard
 
 	mu      sync.Mutex
-	uploads map[federation.Digest]*upload           // by digest of the signed contribution
-	agents  map[federation.Digest]federation.Digest // agent -> contribution
+	uploads map[digest.Digest]*upload       // by digest of the signed contribution
+	agents  map[digest.Digest]digest.Digest // agent -> contribution
 	// processors are the uploads of each, waiting those that were not complete when a place was
 	// last looked for: who comes is not held against all who came before.
-	processors map[protocol.Processor]map[federation.Digest]*upload
-	waiting    map[federation.Digest]*upload
+	processors map[protocol.Processor]map[digest.Digest]*upload
+	waiting    map[digest.Digest]*upload
 	order      uint64     // of what uploads did last
 	summing    sync.Mutex // one sum at a time
 }
 
 // RoundStatus is a round at a glance.
 type RoundStatus struct {
-	Round      federation.ID `json:"round"`
-	Model      string        `json:"model"`
-	Set        string        `json:"set"`
-	Length     uint64        `json:"length"`
-	Minimum    uint32        `json:"minimum"`
-	Maximum    uint32        `json:"maximum"`
-	Complete   int           `json:"complete"`
-	Incomplete int           `json:"incomplete"`
-	Bytes      int64         `json:"bytes"`
-	Closed     bool          `json:"closed"`
-	Published  bool          `json:"published"`
+	Round      digest.RoundID `json:"round"`
+	Model      string         `json:"model"`
+	Set        string         `json:"set"`
+	Length     uint64         `json:"length"`
+	Minimum    uint32         `json:"minimum"`
+	Maximum    uint32         `json:"maximum"`
+	Complete   int            `json:"complete"`
+	Incomplete int            `json:"incomplete"`
+	Bytes      int64          `json:"bytes"`
+	Closed     bool           `json:"closed"`
+	Published  bool           `json:"published"`
 }
 
 func (r *round) status() RoundStatus {
@@ -125,9 +126,9 @@ func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, erro
 		return nil, refusal.New(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
 	}
 	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
-	return &round{dir: a.roundDir(def.ID), signed: signed, digest: federation.DigestOf(signed), def: def, set: set,
-		columns: columns, uploads: map[federation.Digest]*upload{}, agents: map[federation.Digest]federation.Digest{},
-		processors: map[protocol.Processor]map[federation.Digest]*upload{}, waiting: map[federation.Digest]*upload{}}, err
+	return &round{dir: a.roundDir(def.ID), signed: signed, digest: digest.Of(signed), def: def, set: set,
+		columns: columns, uploads: map[digest.Digest]*upload{}, agents: map[digest.Digest]digest.Digest{},
+		processors: map[protocol.Processor]map[digest.Digest]*upload{}, waiting: map[digest.Digest]*upload{}}, err
 }
 
 // hold adds an upload. r.mu is held, or nobody else knows r.
@@ -135,7 +136,7 @@ func (r *round) hold(u *upload) {
 	r.uploads[u.digest], r.agents[u.contribution.Agent] = u, u.digest
 	own := r.processors[u.processor]
 	if own == nil {
-		own = map[federation.Digest]*upload{}
+		own = map[digest.Digest]*upload{}
 		r.processors[u.processor] = own
 	}
 	own[u.digest] = u
@@ -200,11 +201,11 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		return err
 	}
 	for _, e := range entries {
-		digest, err := federation.ParseDigest(e.Name())
+		sum, err := digest.Parse(e.Name())
 		if err != nil {
 			continue // a temporary name of an interrupted write
 		}
-		manifest, err := r.readManifest(digest)
+		manifest, err := r.readManifest(sum)
 		if errors.Is(err, fs.ErrNotExist) { // interrupted when it began, or when it gave way
 			if err := os.RemoveAll(r.path("uploads", e.Name())); err != nil {
 				return err
@@ -216,9 +217,9 @@ func (r *round) loadUploads(roots []identity.Public) error {
 		}
 		c, by, err := federation.VerifyContribution(manifest.Signed, roots, protocol.Recorded(protocol.AtLeast(1)), r.def)
 		if err != nil {
-			return fmt.Errorf("upload %s: %w", digest, err)
+			return fmt.Errorf("upload %s: %w", sum, err)
 		}
-		u := &upload{contribution: c, digest: digest, processor: by.Lease.Processor, source: fmt.Sprintf("processor %x", by.Lease.Processor), restored: true}
+		u := &upload{contribution: c, digest: sum, processor: by.Lease.Processor, source: fmt.Sprintf("processor %x", by.Lease.Processor), restored: true}
 		next := r.columns.Count
 		if disk.Exists(r.path("uploads", e.Name(), fileComplete)) {
 			u.complete.Store(true)
@@ -240,7 +241,7 @@ func (r *round) sweep() error {
 	return errors.Join(err, disk.Sweep(r.dir, r.path("uploads", "*"), r.path("shares", "*"), r.path(dirResults)))
 }
 
-func (a *Aggregator) roundDir(id federation.ID) string {
+func (a *Aggregator) roundDir(id digest.RoundID) string {
 	return filepath.Join(a.cfg.StateDir, "rounds", id.String())
 }
 

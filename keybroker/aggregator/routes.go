@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -21,7 +22,7 @@ const maxSmallBody = 2 << 20
 // maxCohortBody bounds the administrator's list of contributions.
 const maxCohortBody = 32 << 20
 
-type handler func(w http.ResponseWriter, r *http.Request, id federation.ID) error
+type handler func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error
 
 // Public is what participants, the decrypting guest and the broker's operators
 // reach over hybrid TLS. Everything that changes state carries a signature that
@@ -45,7 +46,7 @@ func (a *Aggregator) Admin() http.Handler {
 	mux.HandleFunc("GET /v1/rounds", func(w http.ResponseWriter, _ *http.Request) { reply(w, http.StatusOK, a.Rounds()) })
 	a.route(mux, "GET /v1/rounds/{id}/contributions", a.listContributions)
 	a.route(mux, "POST /v1/rounds/{id}/sum", a.makeSum)
-	a.route(mux, "DELETE /v1/rounds/{id}", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "DELETE /v1/rounds/{id}", func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		if err := a.Remove(r.Context(), id); err != nil {
 			return err
 		}
@@ -75,13 +76,13 @@ func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 	a.route(mux, "PUT /v1/rounds/{id}/uploads/{digest}/proof", g.contributes(a.takeProof))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/blocks", g.reads(federation.ReadSums, a.sendUpload(fileBlocks)))
 	a.route(mux, "GET /v1/rounds/{id}/uploads/{digest}/manifest", g.reads(federation.ReadSums, a.sendUpload(fileManifest)))
-	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "PUT /v1/rounds/{id}/ticket", func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.SetTicket(id, b) })
 	})
-	a.route(mux, "PUT /v1/rounds/{id}/result", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "PUT /v1/rounds/{id}/result", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		return a.takeSmall(w, r, func(b []byte) error { return a.setResult(id, b, a.shown(r)) })
 	}))
-	a.route(mux, "PUT /v1/rounds/{id}/values", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	a.route(mux, "PUT /v1/rounds/{id}/values", g.reads(federation.ReadSums, func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		if err := a.SetValues(id, a.patient(w, r)); err != nil {
 			return err
 		}
@@ -99,7 +100,7 @@ func (a *Aggregator) public(mux *http.ServeMux, g gate) {
 // route adds a path with a round in it.
 func (a *Aggregator) route(mux *http.ServeMux, pattern string, h handler) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
-		id, err := federation.ParseID(r.PathValue("id"))
+		id, err := digest.ParseID[digest.Round](r.PathValue("id"))
 		if err != nil {
 			err = refusal.New(ReasonUnknownRound, "a round's id has 32 hexadecimal digits")
 		} else {
@@ -111,7 +112,7 @@ func (a *Aggregator) route(mux *http.ServeMux, pattern string, h handler) {
 	})
 }
 
-func (a *Aggregator) showRound(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+func (a *Aggregator) showRound(w http.ResponseWriter, _ *http.Request, id digest.RoundID) error {
 	r, err := a.round(id)
 	if err != nil {
 		return err
@@ -121,7 +122,7 @@ func (a *Aggregator) showRound(w http.ResponseWriter, _ *http.Request, id federa
 	return nil
 }
 
-func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, err := a.round(id)
 	if err != nil {
 		return err
@@ -149,7 +150,7 @@ func (a *Aggregator) begin(w http.ResponseWriter, r *http.Request, id federation
 	return err
 }
 
-func (a *Aggregator) showUpload(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) showUpload(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, u, err := a.find(r, id)
 	if err != nil {
 		return err
@@ -158,20 +159,20 @@ func (a *Aggregator) showUpload(w http.ResponseWriter, r *http.Request, id feder
 	return nil
 }
 
-func (a *Aggregator) find(r *http.Request, id federation.ID) (*round, *upload, error) {
+func (a *Aggregator) find(r *http.Request, id digest.RoundID) (*round, *upload, error) {
 	held, err := a.round(id)
 	if err != nil {
 		return nil, nil, err
 	}
-	digest, err := federation.ParseDigest(r.PathValue("digest"))
+	sum, err := digest.Parse(r.PathValue("digest"))
 	if err != nil {
 		return nil, nil, refusal.New(ReasonUnknown, "an upload's name has 64 hexadecimal digits")
 	}
-	u, err := held.upload(digest)
+	u, err := held.upload(sum)
 	return held, u, err
 }
 
-func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	_, u, err := a.find(r, id)
 	if err != nil {
 		return err
@@ -188,7 +189,7 @@ func (a *Aggregator) receive(w http.ResponseWriter, r *http.Request, id federati
 	return err
 }
 
-func (a *Aggregator) listContributions(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+func (a *Aggregator) listContributions(w http.ResponseWriter, _ *http.Request, id digest.RoundID) error {
 	list, err := a.Complete(id)
 	if err == nil {
 		reply(w, http.StatusOK, struct {
@@ -198,9 +199,9 @@ func (a *Aggregator) listContributions(w http.ResponseWriter, _ *http.Request, i
 	return err
 }
 
-func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	var request struct {
-		Cohort []federation.Digest `json:"cohort"`
+		Cohort []digest.Digest `json:"cohort"`
 	}
 	body, release, err := listen.ReadBody(w, r, maxCohortBody)
 	if err != nil {
@@ -219,7 +220,7 @@ func (a *Aggregator) makeSum(w http.ResponseWriter, r *http.Request, id federati
 }
 
 // showSum is the manifest of the sum that the ticket names.
-func (a *Aggregator) showSum(w http.ResponseWriter, _ *http.Request, id federation.ID) error {
+func (a *Aggregator) showSum(w http.ResponseWriter, _ *http.Request, id digest.RoundID) error {
 	held, err := a.round(id)
 	if err != nil {
 		return err
@@ -235,7 +236,7 @@ func (a *Aggregator) showSum(w http.ResponseWriter, _ *http.Request, id federati
 	return err
 }
 
-func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 	held, err := a.round(id)
 	if err != nil {
 		return err
@@ -250,7 +251,7 @@ func (a *Aggregator) sendSum(w http.ResponseWriter, r *http.Request, id federati
 // sendUpload hands out one contribution: only in a round that is closed and whose
 // rule needs single contributions.
 func (a *Aggregator) sendUpload(name string) handler {
-	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	return func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		held, u, err := a.find(r, id)
 		if err != nil {
 			return err
@@ -266,7 +267,7 @@ func (a *Aggregator) sendUpload(name string) handler {
 }
 
 func (a *Aggregator) file(name string, missing refusal.Reason) handler {
-	return func(w http.ResponseWriter, r *http.Request, id federation.ID) error {
+	return func(w http.ResponseWriter, r *http.Request, id digest.RoundID) error {
 		held, err := a.round(id)
 		if err != nil {
 			return err

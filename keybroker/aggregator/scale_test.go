@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -43,7 +44,7 @@ func sumFiles(dir string, clients, blocks int) error {
 		return err
 	}
 	defer out.Close()
-	return a.addColumns(context.Background(), r, sources, out, make([]federation.Digest, blocks), nil)
+	return a.addColumns(context.Background(), r, sources, out, make([]digest.Digest, blocks), nil)
 }
 
 // TestScaleChild is the process that the next test and the benchmark measure.

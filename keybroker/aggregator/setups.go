@@ -9,6 +9,7 @@ import (
 	"strconv"
 	"sync"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -68,7 +69,7 @@ func NewBoard(dir string, roots []identity.Public, most int, times Times) *Board
 // when nothing is written yet.
 func (b *Board) Sweep() error { return disk.Sweep(filepath.Join(b.dir, "*")) }
 
-func (b *Board) path(id federation.ID, name ...string) string {
+func (b *Board) path(id digest.RoundID, name ...string) string {
 	return filepath.Join(append([]string{b.dir, id.String()}, name...)...)
 }
 
@@ -109,7 +110,7 @@ func (b *Board) AddSetup(signed []byte) error {
 }
 
 // Setup is a set-up that is held.
-func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
+func (b *Board) Setup(id digest.RoundID) (federation.Setup, error) {
 	raw, err := os.ReadFile(b.SetupPath(id))
 	if errors.Is(err, os.ErrNotExist) {
 		return federation.Setup{}, refusal.New(ReasonUnknownSetup, "no key of round %s is being set up here", id)
@@ -121,10 +122,10 @@ func (b *Board) Setup(id federation.ID) (federation.Setup, error) {
 }
 
 // SetupPath is the file of a signed set-up.
-func (b *Board) SetupPath(id federation.ID) string { return b.path(id, fileSetup) }
+func (b *Board) SetupPath(id digest.RoundID) string { return b.path(id, fileSetup) }
 
 // AddMessage takes a message of a party, if may says that this agent speaks now.
-func (b *Board) AddMessage(id federation.ID, signed []byte, may func(agent federation.Digest) error) error {
+func (b *Board) AddMessage(id digest.RoundID, signed []byte, may func(agent digest.Digest) error) error {
 	raw, err := os.ReadFile(b.SetupPath(id))
 	if errors.Is(err, os.ErrNotExist) {
 		return refusal.New(ReasonUnknownSetup, "no key of round %s is being set up here", id)
@@ -137,7 +138,7 @@ func (b *Board) AddMessage(id federation.ID, signed []byte, may func(agent feder
 	if err != nil {
 		return err
 	}
-	m, err := federation.VerifyPartyMessage(signed, b.roots, floor, s, federation.DigestOf(raw))
+	m, err := federation.VerifyPartyMessage(signed, b.roots, floor, s, digest.Of(raw))
 	if err == nil {
 		err = may(m.Agent)
 	}
@@ -152,7 +153,7 @@ func messageName(kind federation.Kind, from, to uint64) string {
 }
 
 // MessagePath is the file of a message, by the words of a request.
-func (b *Board) MessagePath(id federation.ID, kind, from, to string) (string, error) {
+func (b *Board) MessagePath(id digest.RoundID, kind, from, to string) (string, error) {
 	f, err := party(from)
 	if err != nil {
 		return "", err
@@ -177,17 +178,17 @@ func party(word string) (uint64, error) {
 }
 
 // Remove forgets a set-up.
-func (b *Board) Remove(id federation.ID) error { return os.RemoveAll(b.path(id)) }
+func (b *Board) Remove(id digest.RoundID) error { return os.RemoveAll(b.path(id)) }
 
 // Expire removes the set-ups that closed before a time and whose rounds nobody has, and
 // returns their number.
-func (b *Board) Expire(before protocol.Time, has func(federation.ID) bool) (gone int, err error) {
+func (b *Board) Expire(before protocol.Time, has func(digest.RoundID) bool) (gone int, err error) {
 	entries, err := os.ReadDir(b.dir)
 	if errors.Is(err, os.ErrNotExist) {
 		return 0, nil
 	}
 	for _, e := range entries {
-		id, perr := federation.ParseID(e.Name())
+		id, perr := digest.ParseID[digest.Round](e.Name())
 		if perr != nil || has(id) {
 			continue
 		}
@@ -215,7 +216,7 @@ func ShareDir(dir, from string) (string, error) {
 
 // BeginShare takes a share that a party signed about a closed round, with the hashes
 // of its blocks, for a directory of ShareDir, if may says that this agent speaks now.
-func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Digest, manifest []byte, may func(agent federation.Digest) error) error {
+func (b *Board) BeginShare(dir string, r federation.Round, ticket digest.Digest, manifest []byte, may func(agent digest.Digest) error) error {
 	m, err := federation.ParseManifest(manifest)
 	if err != nil {
 		return err
@@ -243,7 +244,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket federation.Dig
 // ReceiveShare takes the blocks of a share whose manifest is there, all or none. Those
 // that are there already stay, and nothing is read. The caller lets no two of it run at a
 // time in one directory.
-func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
+func ReceiveShare(dir string, id digest.RoundID, body io.Reader) error {
 	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
 	if errors.Is(err, os.ErrNotExist) {
 		return refusal.New(ReasonNoShare, "the signed share comes before its blocks")
@@ -261,7 +262,7 @@ func ReceiveShare(dir string, id federation.ID, body io.Reader) error {
 	return disk.Stream(filepath.Join(dir, FileBlocks), func(w io.Writer) error { return copyBlocks(w, body, id, m) })
 }
 
-func copyBlocks(w io.Writer, r io.Reader, id federation.ID, m federation.Manifest) error {
+func copyBlocks(w io.Writer, r io.Reader, id digest.RoundID, m federation.Manifest) error {
 	block := make([]byte, params.ShareBlockBytes)
 	for i := range m.Hashes {
 		_, err := io.ReadFull(r, block)

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -17,23 +18,23 @@ import (
 
 // SumManifest describes a sum: over which cohort, and the hash of each block.
 type SumManifest struct {
-	Round  federation.ID     `json:"round"`
-	Cohort federation.Digest `json:"cohort"` // federation.CohortDigest
-	Count  int               `json:"count"`
+	Round  digest.RoundID `json:"round"`
+	Cohort digest.Digest  `json:"cohort"` // federation.CohortDigest
+	Count  int            `json:"count"`
 	// Contributions are the cohort's members, sorted by nothing in particular.
-	Contributions []federation.Digest `json:"contributions"`
-	First         uint64              `json:"first"` // block of the vector that this shard begins with
-	Hashes        []federation.Digest `json:"hashes"`
+	Contributions []digest.Digest `json:"contributions"`
+	First         uint64          `json:"first"` // block of the vector that this shard begins with
+	Hashes        []digest.Digest `json:"hashes"`
 }
 
 // Complete returns the signed contributions of the complete uploads.
-func (a *Aggregator) Complete(id federation.ID) ([][]byte, error) {
+func (a *Aggregator) Complete(id digest.RoundID) ([][]byte, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return nil, err
 	}
 	r.mu.Lock()
-	var digests []federation.Digest
+	var digests []digest.Digest
 	for d, u := range r.uploads {
 		if u.complete.Load() {
 			digests = append(digests, d)
@@ -55,7 +56,7 @@ func (a *Aggregator) Complete(id federation.ID) ([][]byte, error) {
 // accumulator stays in a cache while the blocks of all participants stream past.
 // progress is told after each block. A sum that was made before is returned as it
 // is.
-func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federation.Digest, progress func(done, total uint64)) (SumManifest, error) {
+func (a *Aggregator) Sum(ctx context.Context, id digest.RoundID, cohort []digest.Digest, progress func(done, total uint64)) (SumManifest, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return SumManifest{}, err
@@ -63,7 +64,7 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 	if len(cohort) < int(r.def.Minimum) {
 		return SumManifest{}, refusal.New(ReasonIncomplete, "%d contributions, the round's minimum is %d", len(cohort), r.def.Minimum)
 	}
-	seen := map[federation.Digest]bool{}
+	seen := map[digest.Digest]bool{}
 	for _, d := range cohort {
 		u, err := r.upload(d)
 		if err != nil {
@@ -85,7 +86,7 @@ func (a *Aggregator) Sum(ctx context.Context, id federation.ID, cohort []federat
 
 // add computes the sum into a directory of its own and gives it its name when it
 // is whole.
-func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Digest, name federation.Digest, progress func(done, total uint64)) (m SumManifest, err error) {
+func (a *Aggregator) add(ctx context.Context, r *round, cohort []digest.Digest, name digest.Digest, progress func(done, total uint64)) (m SumManifest, err error) {
 	room, err := a.disk.claim(int64(r.columns.Count) * int64(r.set.BlockBytes()))
 	if err != nil {
 		return m, err
@@ -117,7 +118,7 @@ func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Dige
 	if err != nil {
 		return m, err
 	}
-	m = SumManifest{Round: r.def.ID, Cohort: name, Count: len(cohort), Contributions: cohort, First: r.columns.First, Hashes: make([]federation.Digest, r.columns.Count)}
+	m = SumManifest{Round: r.def.ID, Cohort: name, Count: len(cohort), Contributions: cohort, First: r.columns.First, Hashes: make([]digest.Digest, r.columns.Count)}
 	err = a.addColumns(ctx, r, sources, out, m.Hashes, progress)
 	if err = errors.Join(err, out.Sync(), out.Close()); err != nil {
 		return m, err
@@ -132,7 +133,7 @@ func (a *Aggregator) add(ctx context.Context, r *round, cohort []federation.Dige
 }
 
 // addColumns lets the workers take blocks in turn.
-func (a *Aggregator) addColumns(ctx context.Context, r *round, sources []*os.File, out *os.File, hashes []federation.Digest, progress func(done, total uint64)) error {
+func (a *Aggregator) addColumns(ctx context.Context, r *round, sources []*os.File, out *os.File, hashes []digest.Digest, progress func(done, total uint64)) error {
 	var next, done atomic.Uint64
 	var wg sync.WaitGroup
 	var telling sync.Mutex
@@ -166,25 +167,25 @@ func (a *Aggregator) addColumns(ctx context.Context, r *round, sources []*os.Fil
 }
 
 // addBlock adds one block of every source.
-func (r *round) addBlock(c *checker, sources []*os.File, out *os.File, at uint64) (federation.Digest, error) {
+func (r *round) addBlock(c *checker, sources []*os.File, out *os.File, at uint64) (digest.Digest, error) {
 	offset := int64(at) * int64(len(c.block))
 	c.sum.Reset()
 	for _, f := range sources {
 		if _, err := f.ReadAt(c.block, offset); err != nil {
-			return federation.Digest{}, fmt.Errorf("%s: block %d: %w", f.Name(), at, err)
+			return digest.Digest{}, fmt.Errorf("%s: block %d: %w", f.Name(), at, err)
 		}
 		if err := c.sum.Add(c.block); err != nil {
-			return federation.Digest{}, fmt.Errorf("%s: block %d: %w", f.Name(), at, err)
+			return digest.Digest{}, fmt.Errorf("%s: block %d: %w", f.Name(), at, err)
 		}
 	}
 	if err := c.sum.Write(c.block); err != nil {
-		return federation.Digest{}, err
+		return digest.Digest{}, err
 	}
 	_, err := out.WriteAt(c.block, offset)
 	return federation.BlockHash(r.def.ID, r.columns.First+at, c.block), err
 }
 
-func (r *round) readSum(name federation.Digest) (m SumManifest, err error) {
+func (r *round) readSum(name digest.Digest) (m SumManifest, err error) {
 	data, err := os.ReadFile(r.path("sums", name.String(), fileManifest))
 	if err != nil {
 		return m, refusal.New(ReasonNoSum, "there is no sum of this cohort")

@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -21,7 +22,7 @@ import (
 )
 
 // closedRound is a round of two contributions that is closed and may be recounted.
-func closedRound(t *testing.T, s *site) (federation.Round, []byte, []federation.Digest, [][]byte) {
+func closedRound(t *testing.T, s *site) (federation.Round, []byte, []digest.Digest, [][]byte) {
 	t.Helper()
 	r, signed, _ := s.Round(t, length, func(r *federation.Round) { r.Recount = true })
 	if err := s.public.AddRound(t.Context(), signed); err != nil {
@@ -34,7 +35,7 @@ func closedRound(t *testing.T, s *site) (federation.Round, []byte, []federation.
 		if err != nil {
 			t.Fatal(err)
 		}
-		if u.Contribution != federation.DigestOf(manifestOf(t, m).Signed) {
+		if u.Contribution != digest.Of(manifestOf(t, m).Signed) {
 			t.Fatal("another contribution")
 		}
 		blocks = append(blocks, b)
@@ -58,8 +59,8 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	r, signed, cohort, blocks := closedRound(t, s)
 	for _, d := range cohort {
-		_, m, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), d)
-		if err != nil || federation.DigestOf(m.Signed) != d {
+		_, m, err := s.public.UploadManifest(t.Context(), s.Floor(), r, digest.Of(signed), d)
+		if err != nil || digest.Of(m.Signed) != d {
 			t.Fatalf("%v", err)
 		}
 		body, err := s.public.UploadBlocks(t.Context(), r.ID, d)
@@ -81,10 +82,10 @@ func TestContributionsOfARecountedRound(t *testing.T) {
 			t.Error("a range beyond the end")
 		}
 	}
-	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.Digest{1}, cohort[0]); err == nil {
+	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, digest.Digest{1}, cohort[0]); err == nil {
 		t.Error("a contribution to another statement of the round")
 	}
-	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, federation.DigestOf(signed), federation.Digest{1}); err == nil {
+	if _, _, err := s.public.UploadManifest(t.Context(), s.Floor(), r, digest.Of(signed), digest.Digest{1}); err == nil {
 		t.Error("an unknown contribution")
 	}
 	if _, err := s.public.SignedResult(t.Context(), r.ID); err == nil {
@@ -138,7 +139,7 @@ func TestAdminSocket(t *testing.T) {
 		want               int
 	}{
 		{"GET", "/v1/rounds/xyz", "", 404}, {"GET", id + "/uploads/xyz", "", 404}, {"POST", id + "/sum", "{", 422}, {"POST", id + "/sum", long, 422}, {"POST", "/v1/rounds", "nonsense", 422},
-		{"PUT", id + "/uploads/" + federation.Digest{1}.String() + "?from=0", "", 404}, {"POST", id + "/uploads", "nonsense", 422},
+		{"PUT", id + "/uploads/" + digest.Digest{1}.String() + "?from=0", "", 404}, {"POST", id + "/uploads", "nonsense", 422},
 		{"PUT", id + "/ticket", "nonsense", 422}, {"PUT", id + "/result", "nonsense", 422}, {"PUT", id + "/values", "x", 404},
 		{"DELETE", id, "", 200}, {"DELETE", id, "", 404}, {"GET", id + "/contributions", "", 404}, {"POST", id + "/sum", `{"cohort":[]}`, 404}, {"GET", id + "/sum", "", 404},
 		{"GET", id + "/ticket", "", 404}, {"GET", id + "/sum/blocks", "", 404}, {"PUT", id + "/ticket", "x", 422}, {"PUT", id + "/result", "x", 404}, {"PUT", id + "/values", "x", 404},
@@ -153,7 +154,7 @@ func TestAdminSocket(t *testing.T) {
 func TestUnreachableAggregators(t *testing.T) {
 	s := open(t, federationtest.New(t), t.TempDir(), nil)
 	s.stop()
-	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1})
+	_, _, err := s.public.Round(t.Context(), s.Broker(), s.Floor(), digest.RoundID{1})
 	wantReason(t, err, uplink.ReasonUnreachable)
 	socket := filepath.Join(t.TempDir(), "s")
 	l, err := net.Listen("unix", socket)
@@ -170,10 +171,10 @@ func TestUnreachableAggregators(t *testing.T) {
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(l) }()
 	c := uplink.NewLocal(socket, nil)
-	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), federation.ID{1}); err == nil {
+	if _, _, err := c.Round(t.Context(), s.Broker(), s.Floor(), digest.RoundID{1}); err == nil {
 		t.Error("a teapot has a round")
 	}
-	if _, err := c.Send(t.Context(), federation.ID{1}, nil, nil, bytes.NewReader(nil), 1, nil); err == nil {
+	if _, err := c.Send(t.Context(), digest.RoundID{1}, nil, nil, bytes.NewReader(nil), 1, nil); err == nil {
 		t.Error("block 9 of 3 is next")
 	}
 	c.Close()

@@ -7,6 +7,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -16,7 +17,7 @@ import (
 // upload is one contribution that is under way or complete.
 type upload struct {
 	contribution federation.Contribution
-	digest       federation.Digest  // of the signed contribution
+	digest       digest.Digest      // of the signed contribution
 	processor    protocol.Processor // of its guest, by the lease that it was signed under
 
 	mu        sync.Mutex    // held while blocks are written
@@ -38,11 +39,11 @@ type upload struct {
 
 // UploadStatus says where an upload stands. Blocks count from the shard's first.
 type UploadStatus struct {
-	Contribution federation.Digest `json:"contribution"`
-	First        uint64            `json:"first"` // block of the vector that this shard begins with
-	Next         uint64            `json:"next"`
-	Blocks       uint64            `json:"blocks"` // of this shard
-	Complete     bool              `json:"complete"`
+	Contribution digest.Digest `json:"contribution"`
+	First        uint64        `json:"first"` // block of the vector that this shard begins with
+	Next         uint64        `json:"next"`
+	Blocks       uint64        `json:"blocks"` // of this shard
+	Complete     bool          `json:"complete"`
 }
 
 func (r *round) statusOf(u *upload) UploadStatus {
@@ -52,12 +53,12 @@ func (r *round) statusOf(u *upload) UploadStatus {
 
 // Begin takes a manifest, signed under a lease that runs, and says where to go on. Again
 // with the same manifest it goes on where it stopped.
-func (a *Aggregator) Begin(id federation.ID, raw []byte) (UploadStatus, error) {
+func (a *Aggregator) Begin(id digest.RoundID, raw []byte) (UploadStatus, error) {
 	return a.take(id, raw, peer{})
 }
 
 // take is Begin of whoever is at the other end of a connection.
-func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus, error) {
+func (a *Aggregator) take(id digest.RoundID, raw []byte, from peer) (UploadStatus, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return UploadStatus{}, err
@@ -76,16 +77,16 @@ func (a *Aggregator) take(id federation.ID, raw []byte, from peer) (UploadStatus
 	if err := errors.Join(c.Follows(r.def, r.digest), manifest.Matches(c)); err != nil {
 		return UploadStatus{}, err
 	}
-	digest := federation.DigestOf(manifest.Signed)
+	sum := digest.Of(manifest.Signed)
 	if !a.now().before(r.def.Closes) || disk.Exists(r.path(fileTicket)) {
 		return UploadStatus{}, refusal.New(ReasonRoundOver, "round %s takes no more contributions", id)
 	}
-	u, err := r.upload(digest)
+	u, err := r.upload(sum)
 	if err != nil { // what was taken while its lease ran goes on after it
 		if err := a.mayRestate(&authority, from.shown); err != nil {
 			return UploadStatus{}, err
 		}
-		fresh := &upload{contribution: c, digest: digest, processor: authority.Lease.Processor, source: from.source}
+		fresh := &upload{contribution: c, digest: sum, processor: authority.Lease.Processor, source: from.source}
 		if u, err = r.admit(fresh, raw); err != nil {
 			return UploadStatus{}, err
 		}
@@ -131,18 +132,18 @@ func (r *round) cameBack(u *upload, from peer) {
 	}
 }
 
-func (r *round) upload(digest federation.Digest) (*upload, error) {
+func (r *round) upload(sum digest.Digest) (*upload, error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	u, ok := r.uploads[digest]
+	u, ok := r.uploads[sum]
 	if !ok {
-		return nil, refusal.New(ReasonUnknown, "no upload %s; send its manifest first", digest)
+		return nil, refusal.New(ReasonUnknown, "no upload %s; send its manifest first", sum)
 	}
 	return u, nil
 }
 
-func (r *round) readManifest(digest federation.Digest) (federation.Manifest, error) {
-	raw, err := os.ReadFile(r.path("uploads", digest.String(), fileManifest))
+func (r *round) readManifest(sum digest.Digest) (federation.Manifest, error) {
+	raw, err := os.ReadFile(r.path("uploads", sum.String(), fileManifest))
 	if err != nil {
 		return federation.Manifest{}, err
 	}
@@ -151,16 +152,16 @@ func (r *round) readManifest(digest federation.Digest) (federation.Manifest, err
 
 // Receive takes blocks from a position on, checks each, and completes the upload
 // when the last one is there. What was taken before an error stays.
-func (a *Aggregator) Receive(id federation.ID, digest federation.Digest, from uint64, body io.Reader) (UploadStatus, error) {
-	return a.receiveFrom(id, digest, from, &patient{r: body, idle: a.cfg.Idle})
+func (a *Aggregator) Receive(id digest.RoundID, sum digest.Digest, from uint64, body io.Reader) (UploadStatus, error) {
+	return a.receiveFrom(id, sum, from, &patient{r: body, idle: a.cfg.Idle})
 }
 
-func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, from uint64, body *patient) (UploadStatus, error) {
+func (a *Aggregator) receiveFrom(id digest.RoundID, sum digest.Digest, from uint64, body *patient) (UploadStatus, error) {
 	r, err := a.round(id)
 	if err != nil {
 		return UploadStatus{}, err
 	}
-	u, err := r.upload(digest)
+	u, err := r.upload(sum)
 	if err != nil {
 		return UploadStatus{}, err
 	}
@@ -170,7 +171,7 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 	defer u.mu.Unlock()
 	switch {
 	case u.gone:
-		return UploadStatus{}, refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", digest)
+		return UploadStatus{}, refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", sum)
 	case u.complete.Load():
 		return r.statusOf(u), nil
 	case from != u.next.Load():
@@ -181,7 +182,7 @@ func (a *Aggregator) receiveFrom(id federation.ID, digest federation.Digest, fro
 	if err := r.proven(u); err != nil {
 		return r.statusOf(u), err
 	}
-	manifest, err := r.readManifest(digest)
+	manifest, err := r.readManifest(sum)
 	if err != nil {
 		return r.statusOf(u), err
 	}

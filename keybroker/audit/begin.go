@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
@@ -29,9 +30,9 @@ type Former struct {
 	Directory string
 	// Records is how many it has, and Chain the chain behind the last of them.
 	Records uint64
-	Chain   Digest
+	Chain   digest.Digest
 	// Checkpoint is the SHA-256 of its last checkpoint.
-	Checkpoint Digest
+	Checkpoint digest.Digest
 	// Last is the time of its last record: the new log's first is not earlier.
 	Last time.Time
 }

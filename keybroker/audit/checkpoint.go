@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
@@ -59,7 +60,7 @@ type Checkpoint struct {
 	// Size is the number of records.
 	Size uint64 `json:"size"`
 	// Root is the Merkle tree hash over them (RFC 6962).
-	Root Digest `json:"root"`
+	Root digest.Digest `json:"root"`
 	// Note is the signed note as it stands on disk; nothing else is signed.
 	Note string `json:"note"`
 }
@@ -130,7 +131,7 @@ func parseText(text string) (Checkpoint, error) {
 	if !strings.HasPrefix(c.Origin, originPrefix) {
 		return Checkpoint{}, invalid("it is of %q, which is no audit log", c.Origin)
 	}
-	c.Size, c.Root = uint64(size), Digest(root)
+	c.Size, c.Root = uint64(size), digest.Digest(root)
 	return c, nil
 }
 
@@ -170,7 +171,7 @@ func OpenCheckpoint(b []byte, keys ...identity.Public) (Checkpoint, error) {
 }
 
 // signCheckpoint signs a tree.
-func signCheckpoint(signer Signer, size uint64, root Digest) (Checkpoint, error) {
+func signCheckpoint(signer Signer, size uint64, root digest.Digest) (Checkpoint, error) {
 	c := Checkpoint{Origin: Origin(signer.Public()), Size: size, Root: root}
 	signed, err := signednote.Sign(signer, c.Origin, c.text())
 	if err != nil {

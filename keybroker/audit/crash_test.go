@@ -19,6 +19,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
@@ -200,7 +201,7 @@ func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost in
 	p := newPlatter()
 	p.forgetful = forgetful
 	p.files["d/x"] = &spinning{p: p, existsStably: true} // the directory itself
-	known := map[uint64]Digest{}
+	known := map[uint64]digest.Digest{}
 	for round := range 40 {
 		l, err := Open("d", k, Options{fs: p, SegmentBytes: 4000, CheckpointRecords: 11})
 		if err != nil {
@@ -257,7 +258,7 @@ func lostAfterPowerFailures(t *testing.T, forgetful bool) (acknowledged, lost in
 }
 
 // checkLeaves compares every acknowledged record that is still there.
-func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]Digest) {
+func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]digest.Digest) {
 	t.Helper()
 	if _, _, err := journal.Scan(fs, "d", recordPrefix, func(e journal.Entry) error {
 		if h, ok := known[e.Index]; ok && h != leafHash(e.Body) {

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -203,7 +204,7 @@ func (l *Log) Leaf(at uint64) (Leaf, error) {
 	}); err != nil {
 		return Leaf{}, err
 	}
-	return Leaf{at, Digest(h)}, nil
+	return Leaf{at, digest.Digest(h)}, nil
 }
 
 func (l *Log) withTree(f func(tlog.HashReader) error) error { return withTree(l.opts.fs, l.dir, f) }
@@ -245,7 +246,7 @@ func (l *Log) Extends(kept []byte) error {
 
 // rootAt returns the root over the first size records, of which some may not be
 // signed yet. The writer's tree knows them.
-func (l *Log) rootAt(size uint64) (root Digest, err error) {
+func (l *Log) rootAt(size uint64) (root digest.Digest, err error) {
 	err = l.command(context.Background(), func() error {
 		t, err := treeAt(size, &l.tree, nil)
 		if err != nil {

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
@@ -20,11 +21,11 @@ func roundRecord(action string, i int) Record {
 }
 
 func grantRecord(i int) Record {
-	return Record{Kind: KindGrant, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Grant: fmt.Sprintf("lease-%d", i), ChipDigest: Digest{byte(i)}}
+	return Record{Kind: KindGrant, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Grant: fmt.Sprintf("lease-%d", i), ChipDigest: digest.Digest{byte(i)}}
 }
 
 func releaseRecord(i int) Record {
-	return Record{Kind: KindRelease, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Resource: fmt.Sprintf("round/%d", i), AgentKey: Digest{1, byte(i)}, Grant: "g"}
+	return Record{Kind: KindRelease, Time: time.Unix(1_700_000_000+int64(i), 0).UTC(), Resource: fmt.Sprintf("round/%d", i), AgentKey: digest.Digest{1, byte(i)}, Grant: "g"}
 }
 
 // mixed appends rounds, grants and releases among refusals, over several segments.
@@ -44,13 +45,13 @@ func checkFound(t *testing.T, l *Log, n int, archived func(index uint64) bool) {
 		for k, q := range []Query{
 			{Kind: KindService, Action: "round-open", Resource: fmt.Sprintf("round/%d", i)},
 			{Kind: KindGrant, Grant: fmt.Sprintf("lease-%d", i)},
-			{Kind: KindRelease, Resource: fmt.Sprintf("round/%d", i), AgentKey: Digest{1, byte(i)}},
+			{Kind: KindRelease, Resource: fmt.Sprintf("round/%d", i), AgentKey: digest.Digest{1, byte(i)}},
 		} {
 			found, err := l.Find(q)
 			if err != nil || len(found) != 1 || found[0].Index != uint64(4*i+1+k) || (found[0].Record == nil) != archived(found[0].Index) {
 				t.Fatalf("%+v: %+v, %v", q, found, err)
 			}
-			if r := found[0].Record; r != nil && (r.Kind != q.Kind || k == 1 && r.ChipDigest != Digest{byte(i)}) {
+			if r := found[0].Record; r != nil && (r.Kind != q.Kind || k == 1 && r.ChipDigest != digest.Digest{byte(i)}) {
 				t.Fatalf("%+v: %+v", q, r)
 			}
 		}
@@ -59,8 +60,8 @@ func checkFound(t *testing.T, l *Log, n int, archived func(index uint64) bool) {
 		{Kind: KindService, Action: "round-close", Resource: "round/0"},
 		{Kind: KindOperator, Action: "round-open", Resource: "round/0"},
 		{Kind: KindGrant, Grant: "lease"},
-		{Kind: KindRelease, Resource: "round/0", AgentKey: Digest{2}},
-		{Kind: KindRelease, Resource: "round/1", AgentKey: Digest{1}},
+		{Kind: KindRelease, Resource: "round/0", AgentKey: digest.Digest{2}},
+		{Kind: KindRelease, Resource: "round/1", AgentKey: digest.Digest{1}},
 	} {
 		if found, err := l.Find(q); err != nil || len(found) != 0 {
 			t.Errorf("%+v: %+v, %v", q, found, err)
@@ -103,7 +104,7 @@ func TestTheNewestRecordIsFoundFromTheNewestSegmentOn(t *testing.T) {
 		}
 		for _, i := range []int{0, n - 30} { // of the oldest segment, too
 			found, there, err := l.FindLast(Query{Kind: KindGrant, Grant: fmt.Sprintf("lease-%d", i)})
-			if err != nil || !there || found.Record == nil || found.Record.ChipDigest != (Digest{byte(i)}) {
+			if err != nil || !there || found.Record == nil || found.Record.ChipDigest != (digest.Digest{byte(i)}) {
 				t.Errorf("lease %d: %+v, %t, %v", i, found, there, err)
 			}
 		}
@@ -411,12 +412,12 @@ func TestACheckpointKeptElsewhereShowsRollbackAndFork(t *testing.T) {
 	if err := restored.Close(); err != nil {
 		t.Fatal(err)
 	}
-	stranger, err := signCheckpoint(newSigner(t), 3, Digest{})
+	stranger, err := signCheckpoint(newSigner(t), 3, digest.Digest{})
 	if err != nil {
 		t.Fatal(err)
 	}
 	expect("another log's", openLog(t, t.TempDir(), k, o), stranger, ReasonCheckpointInvalid)
-	empty, err := signCheckpoint(k, 0, Digest{})
+	empty, err := signCheckpoint(k, 0, digest.Digest{})
 	if err != nil {
 		t.Fatal(err)
 	}

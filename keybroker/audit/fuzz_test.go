@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -35,7 +36,7 @@ func FuzzParseRecord(f *testing.F) {
 
 func FuzzParseCheckpoint(f *testing.F) {
 	k := newSigner(f)
-	c, err := signCheckpoint(k, 3, Digest{1})
+	c, err := signCheckpoint(k, 3, digest.Digest{1})
 	if err != nil {
 		f.Fatal(err)
 	}
@@ -53,14 +54,14 @@ func FuzzParseCheckpoint(f *testing.F) {
 		if !bytes.HasPrefix(b, c.text()) || c.Note != string(b) {
 			t.Fatal("a checkpoint that parses has another text than it says")
 		}
-		if c.Verify(k.Public()) == nil && (c.Size != 3 || c.Root != Digest{1}) {
+		if c.Verify(k.Public()) == nil && (c.Size != 3 || c.Root != digest.Digest{1}) {
 			t.Fatal("a checkpoint that was never signed verifies")
 		}
 	})
 }
 
 func FuzzParseIndex(f *testing.F) {
-	s := summary{First: 1, Count: 2, Bytes: 3, Root: Digest{6}, Entries: 4, Digest: Digest{5}}
+	s := summary{First: 1, Count: 2, Bytes: 3, Root: digest.Digest{6}, Entries: 4, Digest: digest.Digest{5}}
 	f.Add(append(s.statement(), 0, 2, 'a', 'b'))
 	f.Fuzz(func(t *testing.T, b []byte) {
 		x, statement, sig, err := parseIndexHead(b)

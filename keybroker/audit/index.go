@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
@@ -50,7 +51,7 @@ type Query struct {
 	Action   string
 	Resource string
 	Grant    string
-	AgentKey Digest
+	AgentKey digest.Digest
 	// From is the first record that counts, by its index in the log.
 	From uint64
 }
@@ -112,10 +113,10 @@ func (x index) add(k key, nth uint64, frame int64) {
 type summary struct {
 	First   uint64
 	Count   uint64
-	Bytes   int64  // the segment's length
-	Root    Digest // of the tree at the segment's end
+	Bytes   int64         // the segment's length
+	Root    digest.Digest // of the tree at the segment's end
 	Entries uint32
-	Digest  Digest // of the index behind the header
+	Digest  digest.Digest // of the index behind the header
 }
 
 // end is the index of the first record behind the segment.
@@ -253,7 +254,7 @@ const pageEntries = 256
 // signature: the file may be changed after that, and is read again for each answer.
 type page struct {
 	first key
-	sum   Digest
+	sum   digest.Digest
 }
 
 // check compares the entries with the digest that was signed, and returns their pages.
@@ -274,7 +275,7 @@ func (x segmentIndex) check(f journal.File) (pages []page, err error) {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
-	if size != want || Digest(whole.Sum(nil)) != x.Digest {
+	if size != want || digest.Digest(whole.Sum(nil)) != x.Digest {
 		return nil, x.tampered()
 	}
 	return pages, nil

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -24,7 +25,7 @@ const (
 // mark is a size of the tree and the root that it must have there.
 type mark struct {
 	size uint64
-	root Digest
+	root digest.Digest
 	what string
 }
 
@@ -325,8 +326,8 @@ func (l *Log) remakeIndex(s *loaded, seg journal.Segment) (segmentIndex, error) 
 // begins checks that the tree of the first size records has a root, as the tree
 // that was loaded has it: below the last checkpoint by a consistency proof, behind
 // it by hashes that were computed from the records.
-func (s *loaded) begins(size uint64, root Digest) error {
-	var whole Digest
+func (s *loaded) begins(size uint64, root digest.Digest) error {
+	var whole digest.Digest
 	in := s.last.Size
 	switch {
 	case size == 0 || size > s.tree.size:

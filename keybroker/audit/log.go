@@ -34,6 +34,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -114,7 +115,7 @@ type Leaf struct {
 	// Index counts records from 0.
 	Index uint64 `json:"index"`
 	// Hash is the record's leaf hash (RFC 6962).
-	Hash Digest `json:"hash"`
+	Hash digest.Digest `json:"hash"`
 }
 
 // Log is an open audit log. Its methods may be called by many goroutines.

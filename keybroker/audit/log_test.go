@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 )
 
@@ -31,7 +32,7 @@ func sample(i int) Record {
 		Kind: KindRefusal, Time: time.Unix(1_700_000_000+int64(i), 7).UTC(), Connection: fmt.Sprintf("c-%d", i/2), Peer: "10.0.0.1:99",
 		RefusalID: fmt.Sprintf("r-%d", i), Resource: fmt.Sprintf("models/m%d", i%3), ResourceVersion: uint64(i), Decision: "refused",
 		Reasons: []Reason{{"measurement-not-allowed", "x"}, {"debug-enabled", ""}}, Waived: []string{"chip-ids: test"},
-		PolicyID: "p", PolicyVersion: 3, PolicyDigest: Digest{1}, EvidenceDigest: Digest{2}, Epoch: 4, Detail: "detail",
+		PolicyID: "p", PolicyVersion: 3, PolicyDigest: digest.Digest{1}, EvidenceDigest: digest.Digest{2}, Epoch: 4, Detail: "detail",
 		Expiry: time.Unix(1_700_001_000, 0).UTC(),
 	}
 }
@@ -314,21 +315,21 @@ func TestInclusionIsProvable(t *testing.T) {
 	}
 }
 
-func checkProofBites(t *testing.T, p Proof, leaf, root Digest) {
+func checkProofBites(t *testing.T, p Proof, leaf, root digest.Digest) {
 	t.Helper()
-	if p.Verify(Digest(sha256.Sum256([]byte("other"))), root) == nil {
+	if p.Verify(digest.Digest(sha256.Sum256([]byte("other"))), root) == nil {
 		t.Fatal("another leaf was accepted")
 	}
 	for i := range p.Path {
 		q := p
-		q.Path = append([]Digest(nil), p.Path...)
+		q.Path = append([]digest.Digest(nil), p.Path...)
 		q.Path[i][3] ^= 1
 		if q.Verify(leaf, root) == nil {
 			t.Fatal("a changed path was accepted")
 		}
 	}
 	q := p
-	q.Path = append(append([]Digest(nil), p.Path...), Digest{})
+	q.Path = append(append([]digest.Digest(nil), p.Path...), digest.Digest{})
 	if q.Verify(leaf, root) == nil {
 		t.Fatal("a longer path was accepted")
 	}
@@ -405,9 +406,9 @@ func TestTextForms(t *testing.T) {
 	if _, err := Kind(0).MarshalText(); err == nil {
 		t.Error("the zero kind has a name")
 	}
-	d := Digest{1, 2}
+	d := digest.Digest{1, 2}
 	text, _ := d.MarshalText()
-	var back Digest
+	var back digest.Digest
 	if back.UnmarshalText(text) != nil || back != d || back.UnmarshalText(text[1:]) == nil {
 		t.Error("digest text")
 	}

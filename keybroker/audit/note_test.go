@@ -13,6 +13,7 @@ import (
 	"golang.org/x/mod/sumdb/note"
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
@@ -74,7 +75,7 @@ func TestOtherProgramsVerifyCheckpointsAndProofs(t *testing.T) {
 	if err := p.Verify(before.Root, c.Root); err != nil {
 		t.Error(err)
 	}
-	if p.Verify(c.Root, before.Root) == nil || p.Verify(Digest{1}, c.Root) == nil {
+	if p.Verify(c.Root, before.Root) == nil || p.Verify(digest.Digest{1}, c.Root) == nil {
 		t.Error("a proof of consistency holds for other trees")
 	}
 }
@@ -88,7 +89,7 @@ func split(t *testing.T, n string) (text string, sigs []string) {
 
 func TestCheckpointNeedsBothSignatures(t *testing.T) {
 	k, other := newSigner(t), newSigner(t)
-	c, err := signCheckpoint(k, 7, Digest{1})
+	c, err := signCheckpoint(k, 7, digest.Digest{1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -96,12 +97,12 @@ func TestCheckpointNeedsBothSignatures(t *testing.T) {
 	if len(sigs) != 2 {
 		t.Fatalf("%d signature lines", len(sigs))
 	}
-	foreign, err := signCheckpoint(other, 7, Digest{1})
+	foreign, err := signCheckpoint(other, 7, digest.Digest{1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, foreignSigs := split(t, foreign.Note)
-	later, err := signCheckpoint(k, 8, Digest{1})
+	later, err := signCheckpoint(k, 8, digest.Digest{1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +135,7 @@ func TestCheckpointNeedsBothSignatures(t *testing.T) {
 	} {
 		got, err := OpenCheckpoint([]byte(tc.note), k.Public())
 		switch reason, _ := refusal.ReasonOf(err); {
-		case tc.good && (err != nil || got.Size != 7 || got.Root != Digest{1}):
+		case tc.good && (err != nil || got.Size != 7 || got.Root != digest.Digest{1}):
 			t.Errorf("%s: %+v, %v", name, got, err)
 		case !tc.good && (reason != ReasonCheckpointInvalid || !errors.Is(err, ErrCheckpoint)):
 			t.Errorf("%s: %v", name, err)

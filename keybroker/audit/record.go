@@ -95,9 +95,6 @@ func (k *Kind) UnmarshalText(b []byte) error {
 	return err
 }
 
-// Digest is a SHA-256 hash, shown in hexadecimal.
-type Digest = digest.Digest
-
 // Reason is one cause of a refusal: a stable code and what an operator should
 // know. Remote peers see the code, never the detail.
 type Reason struct {
@@ -135,23 +132,23 @@ type Record struct {
 	// Waived are the checks that the policy waives in writing.
 	Waived []string `json:"waived,omitempty"`
 	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
-	PolicyID      string `json:"policy_id,omitempty"`
-	PolicyVersion uint64 `json:"policy_version,omitempty"`
-	PolicyDigest  Digest `json:"policy_digest,omitzero"`
+	PolicyID      string        `json:"policy_id,omitempty"`
+	PolicyVersion uint64        `json:"policy_version,omitempty"`
+	PolicyDigest  digest.Digest `json:"policy_digest,omitzero"`
 	// EvidenceKind is the kind of evidence, for example "sev-snp".
 	EvidenceKind string `json:"evidence_kind,omitempty"`
 	// EvidenceDigest is the digest of the evidence envelope.
-	EvidenceDigest Digest `json:"evidence_digest,omitzero"`
+	EvidenceDigest digest.Digest `json:"evidence_digest,omitzero"`
 	// ClaimsDigest is the digest of what appraisal found true.
-	ClaimsDigest Digest `json:"claims_digest,omitzero"`
+	ClaimsDigest digest.Digest `json:"claims_digest,omitzero"`
 	// AgentKey is the id of the attested agent key.
-	AgentKey Digest `json:"agent_key,omitzero"`
+	AgentKey digest.Digest `json:"agent_key,omitzero"`
 	// ChipDigest is the SHA-256 of the chip id.
-	ChipDigest Digest `json:"chip_digest,omitzero"`
+	ChipDigest digest.Digest `json:"chip_digest,omitzero"`
 	// Measurement is the launch measurement in hexadecimal.
 	Measurement string `json:"measurement,omitempty"`
 	// MessageDigest is the digest of the protocol message concerned.
-	MessageDigest Digest `json:"message_digest,omitzero"`
+	MessageDigest digest.Digest `json:"message_digest,omitzero"`
 	// Epoch is the broker's epoch.
 	Epoch uint64 `json:"epoch,omitempty"`
 	// Expiry is the end of the lease.
@@ -166,8 +163,8 @@ func (r *Record) texts() []*string {
 		&r.Decision, &r.PolicyID, &r.EvidenceKind, &r.Measurement, &r.Detail}
 }
 
-func (r *Record) digests() []*Digest {
-	return []*Digest{&r.PolicyDigest, &r.EvidenceDigest, &r.ClaimsDigest, &r.AgentKey, &r.ChipDigest, &r.MessageDigest}
+func (r *Record) digests() []*digest.Digest {
+	return []*digest.Digest{&r.PolicyDigest, &r.EvidenceDigest, &r.ClaimsDigest, &r.AgentKey, &r.ChipDigest, &r.MessageDigest}
 }
 
 func (r *Record) numbers() []*uint64 {

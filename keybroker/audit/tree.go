@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -18,7 +19,7 @@ import (
 const treeName = "tree"
 
 // leafHash hashes one record as a leaf (RFC 6962, section 2.1).
-func leafHash(record []byte) Digest { return Digest(tlog.RecordHash(record)) }
+func leafHash(record []byte) digest.Digest { return digest.Digest(tlog.RecordHash(record)) }
 
 // tree is the Merkle tree of the log while it grows. Hashes that are not on
 // disk yet wait in memory, at most those since the last checkpoint; of those on
@@ -67,7 +68,7 @@ func lostHash(index int64, err error) error {
 }
 
 // add appends a leaf.
-func (t *tree) add(leaf Digest) error {
+func (t *tree) add(leaf digest.Digest) error {
 	hashes, err := tlog.StoredHashesForRecordHash(int64(t.size), tlog.Hash(leaf), t)
 	if err != nil {
 		return err
@@ -78,9 +79,9 @@ func (t *tree) add(leaf Digest) error {
 }
 
 // root is the Merkle tree hash; that of an empty tree is the hash of nothing.
-func (t *tree) root() (Digest, error) {
+func (t *tree) root() (digest.Digest, error) {
 	h, err := tlog.TreeHash(int64(t.size), t)
-	return Digest(h), err
+	return digest.Digest(h), err
 }
 
 // edgeOf reads the hashes that a tree of size records needs to grow.
@@ -184,14 +185,14 @@ type Proof struct {
 	// Size is the number of leaves of the tree.
 	Size uint64 `json:"size"`
 	// Path holds the sibling hashes from the leaf to the root.
-	Path []Digest `json:"path"`
+	Path []digest.Digest `json:"path"`
 }
 
 // ErrProof means that a proof does not lead to the root.
 var ErrProof = errors.New("the proof does not lead to the tree's root")
 
 // Verify checks that leaf stands at p.Index in the tree with the given root.
-func (p Proof) Verify(leaf, root Digest) error {
+func (p Proof) Verify(leaf, root digest.Digest) error {
 	if p.Size > 1<<62 || len(p.Path) > 64 {
 		return ErrProof
 	}
@@ -208,12 +209,12 @@ type Consistency struct {
 	From uint64 `json:"from"`
 	Size uint64 `json:"size"`
 	// Path holds the hashes that lead to both roots.
-	Path []Digest `json:"path"`
+	Path []digest.Digest `json:"path"`
 }
 
 // Verify checks that the tree with root from is the beginning of the one with
 // the given root.
-func (p Consistency) Verify(from, root Digest) error {
+func (p Consistency) Verify(from, root digest.Digest) error {
 	if p.Size > 1<<62 || p.From == 0 || p.From > p.Size || len(p.Path) > 128 {
 		return ErrProof
 	}
@@ -223,7 +224,7 @@ func (p Consistency) Verify(from, root Digest) error {
 	return nil
 }
 
-func hashesOf(path []Digest) []tlog.Hash {
+func hashesOf(path []digest.Digest) []tlog.Hash {
 	out := make([]tlog.Hash, len(path))
 	for i, h := range path {
 		out[i] = tlog.Hash(h)
@@ -231,10 +232,10 @@ func hashesOf(path []Digest) []tlog.Hash {
 	return out
 }
 
-func digestsOf(path []tlog.Hash) []Digest {
-	out := make([]Digest, len(path))
+func digestsOf(path []tlog.Hash) []digest.Digest {
+	out := make([]digest.Digest, len(path))
 	for i, h := range path {
-		out[i] = Digest(h)
+		out[i] = digest.Digest(h)
 	}
 	return out
 }

@@ -15,6 +15,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
@@ -97,7 +98,7 @@ func encodeRecord(r Record) []byte {
 	for _, n := range []uint64{r.ResourceVersion, r.PolicyVersion, r.Epoch} {
 		out = binary.BigEndian.AppendUint64(out, n)
 	}
-	for _, d := range []Digest{r.PolicyDigest, r.EvidenceDigest, r.ClaimsDigest, r.AgentKey, r.ChipDigest, r.MessageDigest} {
+	for _, d := range []digest.Digest{r.PolicyDigest, r.EvidenceDigest, r.ClaimsDigest, r.AgentKey, r.ChipDigest, r.MessageDigest} {
 		out = append(out, d[:]...)
 	}
 	text := func(s string) { out = append(append(out, byte(len(s)>>8), byte(len(s))), s...) }
@@ -117,9 +118,9 @@ func encodeRecord(r Record) []byte {
 }
 
 type checkpointFields struct {
-	Origin string `json:"origin"`
-	Size   uint64 `json:"size"`
-	Root   Digest `json:"root"`
+	Origin string        `json:"origin"`
+	Size   uint64        `json:"size"`
+	Root   digest.Digest `json:"root"`
 }
 
 // TestCheckpointVector: the signed text is built from the fields; the note adds two lines.
@@ -141,7 +142,7 @@ func TestCheckpointVector(t *testing.T) {
 func createCheckpoint(t *testing.T) vectortest.Vector {
 	k := newSigner(t)
 	sign := func(size uint64) (text string, sigs []string, note string) {
-		c, err := signCheckpoint(k, size, Digest{1, 2, 3})
+		c, err := signCheckpoint(k, size, digest.Digest{1, 2, 3})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -150,12 +151,12 @@ func createCheckpoint(t *testing.T) vectortest.Vector {
 	}
 	text, sigs, note := sign(7)
 	_, later, _ := sign(8)
-	other, err := signCheckpoint(newSigner(t), 7, Digest{1, 2, 3})
+	other, err := signCheckpoint(newSigner(t), 7, digest.Digest{1, 2, 3})
 	if err != nil {
 		t.Fatal(err)
 	}
 	v := vectortest.Vector{About: "a checkpoint of seven records; the signature is the note's two lines", Specification: "docs/audit-log.md, Checkpoints", Context: identity.NoteContext,
-		PublicKeys: map[string]vectortest.Hex{"audit": k.Public().Bytes()}, Fields: fieldsOf(t, checkpointFields{Origin(k.Public()), 7, Digest{1, 2, 3}}),
+		PublicKeys: map[string]vectortest.Hex{"audit": k.Public().Bytes()}, Fields: fieldsOf(t, checkpointFields{Origin(k.Public()), 7, digest.Digest{1, 2, 3}}),
 		Signed: []byte(strings.TrimSuffix(text, "\n")), Signature: []byte(sigs[0] + sigs[1]), Statement: []byte(note), Verdict: vectortest.Accepted}
 	for _, r := range []struct{ about, note string }{
 		{"the Ed25519 line alone", text + sigs[0]}, {"the ML-DSA line alone", text + sigs[1]},

@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/mod/sumdb/tlog"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
@@ -40,7 +41,7 @@ type Report struct {
 	// TornTail reports a write that a crash cut short; it was never acknowledged.
 	TornTail bool `json:"torn_tail"`
 	// Root is the Merkle root over all records.
-	Root Digest `json:"root"`
+	Root digest.Digest `json:"root"`
 }
 
 // Check says what a log is verified with.
@@ -306,7 +307,7 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 	if err := v.endsAs(x); err != nil {
 		return at, err
 	}
-	if Digest(sha256.Sum256(found.encode())) != x.Digest {
+	if digest.Digest(sha256.Sum256(found.encode())) != x.Digest {
 		return at, journal.Tampered("the index of segment %s is not that of its records", seg.Name)
 	}
 	return at, nil
@@ -340,7 +341,7 @@ func (v *verification) readHashes(first uint64) error {
 		return err
 	}
 	v.order.unknown()
-	var h Digest
+	var h digest.Digest
 	for i := first; i < x.end(); i++ {
 		if _, err := v.tree.file.ReadAt(h[:], tlog.StoredHashIndex(0, int64(i))*tlog.HashSize); err != nil {
 			return lostHash(tlog.StoredHashIndex(0, int64(i)), err)
@@ -363,7 +364,7 @@ func (v *verification) endsAs(x segmentIndex) error {
 }
 
 // add grows the tree by a leaf and holds it against every checkpoint of its size.
-func (v *verification) add(leaf Digest) error {
+func (v *verification) add(leaf digest.Digest) error {
 	if err := v.tree.add(leaf); err != nil {
 		return err
 	}

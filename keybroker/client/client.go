@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -103,7 +104,7 @@ type Client struct {
 // one of them succeeds (docs/protocol.md 5.5).
 type acquisition struct {
 	resources []string
-	id        protocol.ID
+	id        digest.ExchangeID
 }
 
 // New checks the configuration and returns a client. It does not connect.
@@ -149,7 +150,7 @@ func allValid(names []string) bool {
 }
 
 // idempotency returns the ID of the acquisition that this attempt belongs to.
-func (c *Client) idempotency(names []string) protocol.ID {
+func (c *Client) idempotency(names []string) digest.ExchangeID {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if !slices.Equal(c.pending.resources, names) {
@@ -158,7 +159,7 @@ func (c *Client) idempotency(names []string) protocol.ID {
 	return c.pending.id
 }
 
-func (c *Client) succeeded(id protocol.ID) {
+func (c *Client) succeeded(id digest.ExchangeID) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if c.pending.id == id {

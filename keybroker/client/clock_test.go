@@ -6,6 +6,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -20,7 +21,7 @@ func opened(t *testing.T) *exchange {
 		t.Fatal(err)
 	}
 	x := &exchange{client: &Client{}, kem: kem, resources: []string{"models/a"}, sent: time.Now()}
-	x.grant = protocol.Grant{Lease: protocol.LeaseID{1}, BrokerTime: protocol.TimeOf(time.Now()), LeaseEnd: protocol.TimeOf(time.Now().Add(time.Minute))}
+	x.grant = protocol.Grant{Lease: digest.LeaseID{1}, BrokerTime: protocol.TimeOf(time.Now()), LeaseEnd: protocol.TimeOf(time.Now().Add(time.Minute))}
 	secret, err := keybuf.Random(32)
 	if err != nil {
 		t.Fatal(err)

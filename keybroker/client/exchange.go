@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
@@ -24,7 +25,7 @@ type exchange struct {
 	ekm       [48]byte
 	resources []string
 	sealed    []protocol.Sealed
-	request   protocol.ID
+	request   digest.ExchangeID
 
 	hello          []byte // M1 to M5 as they were on the wire
 	challenge      []byte
@@ -53,7 +54,7 @@ type exchange struct {
 // answers, and else on a new one. Until M2 has come nothing of either was decided or said
 // about the guest, so that to begin anew costs nothing and repeats nothing; what the broker
 // refuses stays refused.
-func (c *Client) exchange(ctx context.Context, resources []string, sealed []protocol.Sealed, id protocol.ID) (*Lease, error) {
+func (c *Client) exchange(ctx context.Context, resources []string, sealed []protocol.Sealed, id digest.ExchangeID) (*Lease, error) {
 	l, closes := c.take(time.Now())
 	if l != nil {
 		x := &exchange{client: c, resources: resources, sealed: sealed, request: id}
@@ -455,7 +456,7 @@ func (x *exchange) read(ctx context.Context, m protocol.Message) ([]byte, error)
 	return frame, protocol.Parse(frame, m)
 }
 
-func newID() (id protocol.ID) {
+func newID() (id digest.ExchangeID) {
 	rand.Read(id[:]) // never fails: crypto/rand ends the process instead
 	return id
 }

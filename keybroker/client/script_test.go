@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -143,7 +144,7 @@ func (s *script) serve(conn *hybridtls.Conn) error {
 	s.mu.Lock()
 	s.attests = append(s.attests, m3)
 	s.mu.Unlock()
-	m4 := &protocol.Grant{Lease: protocol.LeaseID{7}, PolicyID: "test", PolicyVersion: 1, Resources: m3.Resources,
+	m4 := &protocol.Grant{Lease: digest.LeaseID{7}, PolicyID: "test", PolicyVersion: 1, Resources: m3.Resources,
 		BrokerTime: m2.BrokerTime, LeaseEnd: m2.BrokerTime.Add(10 * time.Minute)}
 	hook(s.m4, m4)
 	if err := write(3, m4); err != nil {

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -64,8 +65,8 @@ func newAgentKey(t *testing.T) *identity.Private {
 }
 
 // agentName and processorName are what operators call them.
-func agentName(id audit.Digest) string       { return "agent/" + id.String() }
-func processorName(chip audit.Digest) string { return "processor/" + chip.String() }
+func agentName(id digest.Digest) string       { return "agent/" + id.String() }
+func processorName(chip digest.Digest) string { return "processor/" + chip.String() }
 
 // ask asks for the key, and returns the lease's id or the reason of the refusal.
 func (s *state) ask(t *testing.T, address string, agent *identity.Private) (lease string, reason refusal.Reason) {
@@ -94,7 +95,7 @@ func TestEndedLeasesAreNotRenewed(t *testing.T) {
 	if err != nil || len(list.Leases) != 2 || list.Leases[0].Lease != other || list.Leases[1].Lease != lease {
 		t.Fatalf("%+v %v", list, err)
 	}
-	if l := list.Leases[1]; l.Agent != audit.Digest(first.Public().ID()) || l.ImageID != "i" || l.Resources["models/a"] != 1 || l.Image == "unknown" || l.Policy != "demo version 1" || !l.Ends.After(l.Granted) {
+	if l := list.Leases[1]; l.Agent != digest.Digest(first.Public().ID()) || l.ImageID != "i" || l.Resources["models/a"] != 1 || l.Image == "unknown" || l.Policy != "demo version 1" || !l.Ends.After(l.Granted) {
 		t.Errorf("%+v", l)
 	}
 
@@ -160,17 +161,17 @@ func TestEndNamesWhomOrIsRefused(t *testing.T) {
 	s := releasing(t)
 	op, _, _ := s.run(t)
 	for name, code := range map[string]string{
-		"agent/ab": "lease-name", "guest/" + agentName(audit.Digest{})[6:]: "lease-name", "lease/ab": "not-found", "agent": "lease-name",
+		"agent/ab": "lease-name", "guest/" + agentName(digest.Digest{})[6:]: "lease-name", "lease/ab": "not-found", "agent": "lease-name",
 	} {
 		_, err := op.EndLeases(t.Context(), name)
 		if refusal, ok := errors.AsType[*operator.Error](err); !ok || refusal.Code != code {
 			t.Errorf("%s: %v, want %s", name, err, code)
 		}
 	}
-	if _, err := op.AllowLeases(t.Context(), agentName(audit.Digest{1})); err == nil {
+	if _, err := op.AllowLeases(t.Context(), agentName(digest.Digest{1})); err == nil {
 		t.Error("what was not ended is allowed again")
 	}
-	out, err := op.EndLeases(t.Context(), agentName(audit.Digest{1}))
+	out, err := op.EndLeases(t.Context(), agentName(digest.Digest{1}))
 	if err != nil || len(out.Running) != 0 || !out.LastEnds.IsZero() {
 		t.Errorf("%+v %v", out, err)
 	}

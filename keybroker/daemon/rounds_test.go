@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -101,26 +102,26 @@ func TestRoundAtARealBroker(t *testing.T) {
 		t.Errorf("the key of an open round: %v", err)
 	}
 	var signed [][]byte
-	var cohort []federation.Digest
+	var cohort []digest.Digest
 	for range 2 {
 		key, lease, err := s.member(t, address, "members/a")
 		if err != nil {
 			t.Fatal(err)
 		}
 		lease.Wipe()
-		hashes := []federation.Digest{{byte(len(signed))}}
-		raw, err := federation.SignContribution(key, lease.Certificate, federation.Contribution{Round: st.Round.ID, RoundDigest: federation.DigestOf(st.Signed),
+		hashes := []digest.Digest{{byte(len(signed))}}
+		raw, err := federation.SignContribution(key, lease.Certificate, federation.Contribution{Round: st.Round.ID, RoundDigest: digest.Of(st.Signed),
 			Agent: key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.UploadDigest(st.Round.ID, hashes), Time: protocol.TimeOf(time.Now())})
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, cohort = append(signed, raw), append(cohort, federation.DigestOf(raw))
+		signed, cohort = append(signed, raw), append(cohort, digest.Of(raw))
 	}
 	list, err := op.AdmitContributions(ctx, st.Round.ID, signed)
 	if err != nil || len(list) != 2 || list[0].Reason != "" || list[1].Reason != "" {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	if _, err := op.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: federation.Digest{1}}); err != nil {
+	if _, err := op.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: digest.Digest{1}}); err != nil {
 		t.Fatal(err)
 	}
 	_, lease, err := s.member(t, address, resource)
@@ -209,7 +210,7 @@ func TestChipsAreThoseOfThisBrokersLog(t *testing.T) {
 	// A lease leaves only when its record is durable, so that nobody asks for it before that:
 	// that one is not in the log is remembered.
 	granted := federationtest.New(t).Agent(t, nil).Lease.Lease
-	if _, err := d.log.Append(t.Context(), audit.Record{Kind: audit.KindGrant, Time: time.Now(), Grant: granted.String(), ChipDigest: audit.Digest{7}}); err != nil {
+	if _, err := d.log.Append(t.Context(), audit.Record{Kind: audit.KindGrant, Time: time.Now(), Grant: granted.String(), ChipDigest: digest.Digest{7}}); err != nil {
 		t.Fatal(err)
 	}
 	if chip, err := d.grants.Processor(t.Context(), granted); err != nil || chip != [32]byte{7} {

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -13,22 +14,22 @@ import (
 // connection. It is worth nothing on another, so that nobody who sees it can use it.
 type Access struct {
 	// Binding is BindingOf the connection's exporter.
-	Binding Digest        `json:"binding"`
-	Agent   Digest        `json:"agent"`
+	Binding digest.Digest `json:"binding"`
+	Agent   digest.Digest `json:"agent"`
 	Time    protocol.Time `json:"time"`
 }
 
 func (a *Access) context() string { return labelPrefix + "access" + labelVersion }
 
 func (a *Access) check() error {
-	if a.Binding == (Digest{}) || a.Time == 0 {
+	if a.Binding == (digest.Digest{}) || a.Time == 0 {
 		return malformed("access: without connection or time")
 	}
 	return nil
 }
 
 // BindingOf names a connection by its exporter, which both ends know and nobody else.
-func BindingOf(exporter []byte) Digest {
+func BindingOf(exporter []byte) digest.Digest {
 	return sha256.Sum256(append([]byte("anchorhold/fed/binding/1\x00"), exporter...))
 }
 
@@ -47,7 +48,7 @@ type Reader struct {
 // VerifyAccess checks root -> epoch -> lease -> access, that it is about this connection,
 // and that the lease has a role in rounds at all, whosever. What the reader may do in a
 // round or set-up is asked of that one's broker.
-func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, binding Digest) (Reader, error) {
+func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, binding digest.Digest) (Reader, error) {
 	var a Access
 	s, err := split(signed, &a)
 	if err != nil {
@@ -69,7 +70,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	switch {
 	case a.Binding != binding:
 		return Reader{}, refusal.New(ReasonSignature, "signed for another connection")
-	case Digest(authority.Lease.AgentKey.ID()) != a.Agent:
+	case digest.Digest(authority.Lease.AgentKey.ID()) != a.Agent:
 		return Reader{}, refusal.New(ReasonSignature, "the statement names another agent key")
 	case !authority.Lease.ValidAt(a.Time):
 		return Reader{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", a.Time.Time())
@@ -78,7 +79,7 @@ func VerifyAccess(signed []byte, roots []identity.Public, floor protocol.Floor, 
 }
 
 // Agent is the identity of the reader's agent key.
-func (r *Reader) Agent() Digest { return r.Authority.Lease.AgentKey.ID() }
+func (r *Reader) Agent() digest.Digest { return r.Authority.Lease.AgentKey.ID() }
 
 // Reading is how much of a round a guest may read.
 type Reading int
@@ -114,7 +115,7 @@ func (r Round) Contributes(reader Reader, roots []identity.Public, floor protoco
 	return reader.has(r.Broker, protocol.RoleContribute, r.Contributors, roots, floor)
 }
 
-func (r *Reader) has(broker Digest, role protocol.Role, audience protocol.Audience, roots []identity.Public, floor protocol.Floor) error {
+func (r *Reader) has(broker digest.Digest, role protocol.Role, audience protocol.Audience, roots []identity.Public, floor protocol.Floor) error {
 	_, err := protocol.VerifyAuthority(r.chain, roots, protocol.Of(broker), floor, role, protocol.NoResource(), audience)
 	return err
 }

@@ -5,6 +5,8 @@ import (
 	"encoding/hex"
 	"fmt"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Account names a privacy ledger: whose privacy a round spends. It is nothing that an
@@ -28,23 +30,23 @@ const (
 
 // SealedAccount is the account of a model, of all its versions: a model that is sealed anew
 // was trained on the same people's data.
-func SealedAccount(publisher Digest, name string) Account {
+func SealedAccount(publisher digest.Digest, name string) Account {
 	h := sha256.New()
 	h.Write([]byte(labelPrefix + "account/sealed/1\x00"))
 	h.Write(publisher[:])
 	h.Write([]byte(name))
-	return Account(sealedAccount + Digest(h.Sum(nil)).String())
+	return Account(sealedAccount + digest.Digest(h.Sum(nil)).String())
 }
 
 // ModelAccount is the account of a model by its id, as earlier versions had them.
-func ModelAccount(id Digest) Account { return Account(modelAccount + id.String()) }
+func ModelAccount(id digest.Digest) Account { return Account(modelAccount + id.String()) }
 
 // Former says whether an account is of a kind that no round is opened for any more. What
 // was charged to it is never forgotten.
 func (a Account) Former() bool { return strings.HasPrefix(string(a), modelAccount) }
 
 // DatasetAccount is the account of data that a publisher signed for.
-func DatasetAccount(id Digest) Account { return Account(datasetAccount + id.String()) }
+func DatasetAccount(id digest.Digest) Account { return Account(datasetAccount + id.String()) }
 
 // ParseAccount reads the name of an account.
 func ParseAccount(s string) (Account, error) {
@@ -57,8 +59,8 @@ func (a Account) check() error {
 		return nil
 	}
 	for _, prefix := range []string{sealedAccount, modelAccount, datasetAccount} {
-		if rest, ok := strings.CutPrefix(string(a), prefix); ok && len(rest) == hex.EncodedLen(len(Digest{})) {
-			_, err := ParseDigest(rest)
+		if rest, ok := strings.CutPrefix(string(a), prefix); ok && len(rest) == hex.EncodedLen(len(digest.Digest{})) {
+			_, err := digest.Parse(rest)
 			return err
 		}
 	}

@@ -3,6 +3,7 @@ package federation
 import (
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -57,7 +58,7 @@ func splitResults(joined []byte) ([][]byte, error) {
 
 // VerifyPartyResult checks what one party of a round's key signed about the values. It is no
 // result: that takes as many of them as the threshold.
-func VerifyPartyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
+func VerifyPartyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest digest.Digest) (Result, protocol.Authority, error) {
 	if r.Parties == nil {
 		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "no parties hold the key of round %s", r.ID)
 	}
@@ -67,7 +68,7 @@ func VerifyPartyResult(signed []byte, roots []identity.Public, floor protocol.Fl
 // verifyAgreed checks what the parties signed: as many as open the round, each once, about
 // the same values. Fewer cannot say what the sum is, for they cannot know it. The authority
 // is that of one of them, of a software TEE if there is one.
-func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (res Result, by protocol.Authority, err error) {
+func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest digest.Digest) (res Result, by protocol.Authority, err error) {
 	list, err := splitResults(joined)
 	if err != nil {
 		return res, by, err
@@ -75,7 +76,7 @@ func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, 
 	if len(list) != int(r.Parties.Threshold) {
 		return res, by, refusal.New(ReasonParties, "%d parties signed the result, the threshold is %d", len(list), r.Parties.Threshold)
 	}
-	var agents []Digest
+	var agents []digest.Digest
 	for i, signed := range list {
 		one, a, err := verifyResult(signed, roots, floor, r, t, ticketDigest)
 		switch {

@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -13,17 +14,17 @@ import (
 // Ticket is the broker's word that a round is closed: over this cohort and this
 // sum, and no other ever. The privacy ledger was charged before it was signed.
 type Ticket struct {
-	Round       ID     `json:"round"`
-	RoundDigest Digest `json:"round_digest"`
-	Broker      Digest `json:"broker"`
-	Epoch       uint64 `json:"epoch"`
+	Round       digest.RoundID `json:"round"`
+	RoundDigest digest.Digest  `json:"round_digest"`
+	Broker      digest.Digest  `json:"broker"`
+	Epoch       uint64         `json:"epoch"`
 	// Cohort is CohortDigest of the contributions, Count their number and
 	// TotalWeight the sum of their weights.
-	Cohort      Digest `json:"cohort"`
-	Count       uint32 `json:"count"`
-	TotalWeight uint64 `json:"total_weight"`
+	Cohort      digest.Digest `json:"cohort"`
+	Count       uint32        `json:"count"`
+	TotalWeight uint64        `json:"total_weight"`
 	// Sum is the UploadDigest of the sum's block hashes.
-	Sum Digest `json:"sum"`
+	Sum digest.Digest `json:"sum"`
 	// Spent and SpentWithSampling are the model's epsilon after this round.
 	Spent             float64       `json:"spent_epsilon"`
 	SpentWithSampling float64       `json:"spent_epsilon_with_sampling"`
@@ -47,7 +48,7 @@ func SignTicket(key *identity.Private, epoch []byte, t Ticket) ([]byte, error) {
 
 // VerifyTicket checks root -> epoch statement -> ticket, and that it closes the
 // round: by the word of the broker that opened it.
-func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, roundDigest Digest) (Ticket, error) {
+func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, roundDigest digest.Digest) (Ticket, error) {
 	t, err := verifyTicket(signed, roots, protocol.Of(r.Broker), floor)
 	if err != nil {
 		return Ticket{}, err
@@ -64,7 +65,7 @@ func VerifyTicket(signed []byte, roots []identity.Public, floor protocol.Floor, 
 // VerifyTicketNames checks that a ticket of some configured root's broker names a round:
 // what its bearer must show before it is told whether the round is here. Whether the
 // ticket closes the round, VerifyTicket says.
-func VerifyTicketNames(id ID, signed []byte, roots []identity.Public, floor protocol.Floor) error {
+func VerifyTicketNames(id digest.RoundID, signed []byte, roots []identity.Public, floor protocol.Floor) error {
 	t, err := verifyTicket(signed, roots, protocol.AnyBroker(), floor)
 	if err == nil && t.Round != id {
 		err = refusal.New(ReasonWrongRound, "the ticket closes round %s", t.Round)
@@ -75,34 +76,34 @@ func VerifyTicketNames(id ID, signed []byte, roots []identity.Public, floor prot
 func verifyTicket(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Ticket, error) {
 	var t Ticket
 	err := verifyBroker(signed, roots, broker, floor, &t, func(st protocol.EpochStatement) bool {
-		return Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
+		return digest.Digest(st.Broker) == t.Broker && st.Epoch == t.Epoch && st.ValidAt(t.Time)
 	})
 	return t, err
 }
 
 // CohortDigest names a set of contributions, whatever their order: the hash of the
 // sorted digests of the signed contributions.
-func CohortDigest(contributions []Digest) Digest {
+func CohortDigest(contributions []digest.Digest) digest.Digest {
 	sorted := slices.Clone(contributions)
-	slices.SortFunc(sorted, func(a, b Digest) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(sorted, func(a, b digest.Digest) int { return bytes.Compare(a[:], b[:]) })
 	h := sha256.New()
 	h.Write([]byte("anchorhold/fed/cohort/1\x00"))
 	for _, d := range sorted {
 		h.Write(d[:])
 	}
-	return Digest(h.Sum(nil))
+	return digest.Digest(h.Sum(nil))
 }
 
 // Result is what the decrypting guest signs about the values that it publishes:
 // the noised, rounded sum, never a raw decryption.
 type Result struct {
-	Round        ID     `json:"round"`
-	RoundDigest  Digest `json:"round_digest"`
-	TicketDigest Digest `json:"ticket_digest"`
-	Agent        Digest `json:"agent"`
-	Length       uint64 `json:"length"`
+	Round        digest.RoundID `json:"round"`
+	RoundDigest  digest.Digest  `json:"round_digest"`
+	TicketDigest digest.Digest  `json:"ticket_digest"`
+	Agent        digest.Digest  `json:"agent"`
+	Length       uint64         `json:"length"`
 	// Values is the SHA-256 of the values: little-endian int64 grid integers.
-	Values Digest `json:"values"`
+	Values digest.Digest `json:"values"`
 	// Step and Divisor turn an integer into the mean: value * Step / Divisor.
 	Step    float64 `json:"step"`
 	Divisor float64 `json:"divisor"`
@@ -130,7 +131,7 @@ func SignResult(key *identity.Private, lease []byte, r Result) ([]byte, error) {
 // round's key, for what is published is what that key opened. In a round whose parties
 // hold the key, there is none to be granted: as many of them as the threshold must have
 // signed the same values, and JoinResults made one of their results.
-func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
+func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest digest.Digest) (Result, protocol.Authority, error) {
 	if r.Parties != nil {
 		return verifyAgreed(signed, roots, floor, r, t, ticketDigest)
 	}
@@ -138,13 +139,13 @@ func VerifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, 
 }
 
 // verifyResult checks one guest's result.
-func verifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest Digest) (Result, protocol.Authority, error) {
+func verifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest digest.Digest) (Result, protocol.Authority, error) {
 	var res Result
 	a, err := verifyAgent(signed, roots, floor, r.decryption(), &res)
 	if err != nil {
 		return Result{}, protocol.Authority{}, err
 	}
-	agent := Digest(a.Lease.AgentKey.ID())
+	agent := digest.Digest(a.Lease.AgentKey.ID())
 	switch {
 	case agent != res.Agent:
 		return Result{}, protocol.Authority{}, refusal.New(ReasonSignature, "the result names another agent key")

@@ -11,19 +11,19 @@ import (
 
 // Contribution is what a participant's attested agent signs about one upload.
 type Contribution struct {
-	Round ID `json:"round"`
+	Round digest.RoundID `json:"round"`
 	// RoundDigest names the signed round that the agent followed.
-	RoundDigest Digest `json:"round_digest"`
+	RoundDigest digest.Digest `json:"round_digest"`
 	// Agent is the identity of the agent key.
-	Agent  Digest `json:"agent"`
-	Weight uint32 `json:"weight"`
+	Agent  digest.Digest `json:"agent"`
+	Weight uint32        `json:"weight"`
 	// Blocks and Upload describe the ciphertext: UploadDigest of its block hashes.
-	Blocks uint64 `json:"blocks"`
-	Upload Digest `json:"upload"`
+	Blocks uint64        `json:"blocks"`
+	Upload digest.Digest `json:"upload"`
 	// Commitment commits to the quantized values, ProofDigest names a proof of
 	// their norm; both zero where the round asks for none.
-	Commitment  Digest `json:"commitment"`
-	ProofDigest Digest `json:"proof_digest"`
+	Commitment  digest.Digest `json:"commitment"`
+	ProofDigest digest.Digest `json:"proof_digest"`
 	// Answers are the receipts of answers that were proven for this contribution, if it
 	// came with any; distinct, at most MaxAnswers.
 	Answers []digest.ReceiptID `json:"answers,omitempty"`
@@ -66,7 +66,7 @@ func VerifyContribution(signed []byte, roots []identity.Public, floor protocol.F
 		return Contribution{}, protocol.Authority{}, err
 	}
 	switch {
-	case Digest(a.Lease.AgentKey.ID()) != c.Agent:
+	case digest.Digest(a.Lease.AgentKey.ID()) != c.Agent:
 		return Contribution{}, protocol.Authority{}, refusal.New(ReasonSignature, "the contribution names another agent key")
 	case !a.Lease.ValidAt(c.Time):
 		return Contribution{}, protocol.Authority{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", c.Time.Time())
@@ -99,7 +99,7 @@ func verifyAgent(signed []byte, roots []identity.Public, floor protocol.Floor, w
 }
 
 // Follows checks a verified contribution against its round.
-func (c *Contribution) Follows(r Round, roundDigest Digest) error {
+func (c *Contribution) Follows(r Round, roundDigest digest.Digest) error {
 	set, _, err := r.Parameters()
 	if err != nil {
 		return err
@@ -113,7 +113,7 @@ func (c *Contribution) Follows(r Round, roundDigest Digest) error {
 		return refusal.New(ReasonUpload, "%d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
 	case c.Time < r.Opened || c.Time >= r.Closes:
 		return refusal.New(ReasonRound, "signed at %s, outside the round", c.Time.Time())
-	case r.NormProof && (c.ProofDigest == Digest{} || c.Commitment == Digest{}):
+	case r.NormProof && (c.ProofDigest == digest.Digest{} || c.Commitment == digest.Digest{}):
 		return refusal.New(ReasonRound, "the round demands a proof of the norm bound")
 	}
 	return nil

@@ -1,6 +1,7 @@
 package federation
 
 import (
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -9,16 +10,16 @@ import (
 // Dataset is a publisher's word that there is data of this name. Its ID names the account
 // of the privacy of those whose data it is, in every round over it.
 type Dataset struct {
-	ID        Digest        `json:"dataset"`
+	ID        digest.Digest `json:"dataset"`
 	Name      string        `json:"name"`
-	Publisher Digest        `json:"publisher"`
+	Publisher digest.Digest `json:"publisher"`
 	Time      protocol.Time `json:"time"`
 }
 
 func (d *Dataset) context() string { return labelPrefix + "dataset" + labelVersion }
 
 func (d *Dataset) check() error {
-	if d.ID == (Digest{}) || d.Name == "" || len(d.Name) > maxNameBytes || !printable(d.Name) || d.Time == 0 {
+	if d.ID == (digest.Digest{}) || d.Name == "" || len(d.Name) > maxNameBytes || !printable(d.Name) || d.Time == 0 {
 		return malformed("dataset: no id, no time, or a name that is not 1 to %d printable characters", maxNameBytes)
 	}
 	return nil
@@ -43,7 +44,7 @@ func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error)
 		if reason, _ := refusal.ReasonOf(err); reason == ReasonSignature {
 			continue
 		}
-		if err == nil && (Digest(p.ID()) != d.Publisher || len(s.Chain()) != 0) {
+		if err == nil && (digest.Digest(p.ID()) != d.Publisher || len(s.Chain()) != 0) {
 			err = refusal.New(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
 		}
 		if err != nil {

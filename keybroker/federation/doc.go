@@ -24,7 +24,6 @@ package federation
 import (
 	"strings"
 
-	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -72,18 +71,6 @@ var form = protocol.Form{
 	Malformed: ReasonMalformed, Forged: ReasonSignature,
 }
 
-// Digest is a SHA-256 digest, in JSON 64 hexadecimal digits.
-type Digest = digest.Digest
-
-// ID names a round: random, in JSON 32 hexadecimal digits.
-type ID = digest.RoundID
-
-// ParseDigest reads 64 lower-case hexadecimal digits.
-func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
-
-// ParseID reads 32 lower-case hexadecimal digits.
-func ParseID(s string) (ID, error) { return digest.ParseID[digest.Round](s) }
-
 // statement is a body that someone signs: JSON with fixed fields in a fixed order.
 type statement interface {
 	context() string
@@ -109,6 +96,3 @@ func split(signed []byte, st statement) (protocol.Signed, error) {
 	}
 	return form.Split(signed, st.context())
 }
-
-// DigestOf is the digest that names a signed statement.
-func DigestOf(signed []byte) Digest { return digest.Of(signed) }

@@ -175,8 +175,8 @@ func TestGridBoundsTheSum(t *testing.T) {
 }
 
 func contribution(w *federationtest.World, a *federationtest.Agent, r federation.Round, signed []byte) federation.Contribution {
-	return federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
-		Upload: federation.Digest{1}, Time: begin.Add(time.Minute)}
+	return federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
+		Upload: digest.Digest{1}, Time: begin.Add(time.Minute)}
 }
 
 func TestContributionIsOfAnAttestedAgent(t *testing.T) {
@@ -193,7 +193,7 @@ func TestContributionIsOfAnAttestedAgent(t *testing.T) {
 	if err != nil || !reflect.DeepEqual(got, c) || authority.Lease.Lease != a.Lease.Lease {
 		t.Fatalf("%v", err)
 	}
-	if err := got.Follows(r, federation.DigestOf(signedRound)); err != nil {
+	if err := got.Follows(r, digest.Of(signedRound)); err != nil {
 		t.Error(err)
 	}
 	other := w.Agent(t, nil)
@@ -319,7 +319,7 @@ func TestLargestAudiencesFit(t *testing.T) {
 func TestContributionFollowsItsRound(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 100, nil)
-	digest := federation.DigestOf(signed)
+	sum := digest.Of(signed)
 	a := w.Agent(t, nil)
 	for name, tc := range map[string]struct {
 		change func(*federation.Round, *federation.Contribution)
@@ -335,14 +335,14 @@ func TestContributionFollowsItsRound(t *testing.T) {
 	} {
 		round, c := r, contribution(w, a, r, signed)
 		tc.change(&round, &c)
-		wantReason(t, name, c.Follows(round, digest), tc.want)
+		wantReason(t, name, c.Follows(round, sum), tc.want)
 	}
 }
 
 func TestTicketAndResult(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 100, nil)
-	ticket := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: begin + 5}
+	ticket := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: w.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: begin + 5}
 	sign := func(change func(*federation.Ticket)) []byte {
 		tk := ticket
 		change(&tk)
@@ -353,7 +353,7 @@ func TestTicketAndResult(t *testing.T) {
 		return out
 	}
 	good := sign(func(*federation.Ticket) {})
-	if _, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), r, federation.DigestOf(signed)); err != nil {
+	if _, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), r, digest.Of(signed)); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -364,22 +364,22 @@ func TestTicketAndResult(t *testing.T) {
 		"another epoch": {func(tk *federation.Ticket) { tk.Epoch = 9 }, federation.ReasonSignature},
 		"too many":      {func(tk *federation.Ticket) { tk.Count, tk.TotalWeight = 9, 9 }, federation.ReasonRound},
 	} {
-		_, err := federation.VerifyTicket(sign(tc.change), w.Roots(), w.Floor(), r, federation.DigestOf(signed))
+		_, err := federation.VerifyTicket(sign(tc.change), w.Roots(), w.Floor(), r, digest.Of(signed))
 		wantReason(t, name, err, tc.want)
 	}
 	few := r
 	few.Minimum = 3
-	_, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), few, federation.DigestOf(signed))
+	_, err := federation.VerifyTicket(good, w.Roots(), w.Floor(), few, digest.Of(signed))
 	wantReason(t, "fewer than the minimum", err, federation.ReasonRound)
 	agentSigned, err := federation.SignTicket(w.Agent(t, nil).Key, w.EpochSigned, ticket)
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = federation.VerifyTicket(agentSigned, w.Roots(), w.Floor(), r, federation.DigestOf(signed))
+	_, err = federation.VerifyTicket(agentSigned, w.Roots(), w.Floor(), r, digest.Of(signed))
 	wantReason(t, "signed by an agent", err, federation.ReasonSignature)
 
 	a := w.Agent(t, nil).GrantRound(t, r, signed)
-	result := federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: federation.DigestOf(good), Agent: a.Key.Public().ID(),
+	result := federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: digest.Of(good), Agent: a.Key.Public().ID(),
 		Length: 100, Step: 0.1, Divisor: 2, Time: begin + 6}
 	verify := func(change func(*federation.Result)) error {
 		res := result
@@ -388,7 +388,7 @@ func TestTicketAndResult(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = federation.VerifyResult(out, w.Roots(), w.Floor(), r, ticket, federation.DigestOf(good))
+		_, _, err = federation.VerifyResult(out, w.Roots(), w.Floor(), r, ticket, digest.Of(good))
 		return err
 	}
 	if err := verify(func(*federation.Result) {}); err != nil {
@@ -403,7 +403,7 @@ func TestTicketAndResult(t *testing.T) {
 func TestStatementsAreNotMistakenForEachOther(t *testing.T) {
 	w := federationtest.New(t)
 	r, round, _ := w.Round(t, 100, nil)
-	if _, err := federation.VerifyTicket(round, w.Roots(), w.Floor(), r, federation.DigestOf(round)); err == nil {
+	if _, err := federation.VerifyTicket(round, w.Roots(), w.Floor(), r, digest.Of(round)); err == nil {
 		t.Error("a round is a ticket")
 	}
 	if _, _, err := federation.VerifyContribution(round, w.Roots(), w.Floor(), r); err == nil {
@@ -412,7 +412,7 @@ func TestStatementsAreNotMistakenForEachOther(t *testing.T) {
 }
 
 func TestManifestBindsBlocksToTheirPlaces(t *testing.T) {
-	id := federation.ID{1}
+	id := digest.RoundID{1}
 	blocks := [][]byte{[]byte("first"), []byte("second")}
 	m := federation.Manifest{Signed: []byte("signed")}
 	for i, b := range blocks {
@@ -431,9 +431,9 @@ func TestManifestBindsBlocksToTheirPlaces(t *testing.T) {
 	}
 	for name, err := range map[string]error{
 		"swapped":       back.CheckBlock(id, 0, blocks[1]),
-		"another round": back.CheckBlock(federation.ID{2}, 1, blocks[1]),
+		"another round": back.CheckBlock(digest.RoundID{2}, 1, blocks[1]),
 		"beyond":        back.CheckBlock(id, 2, blocks[1]),
-		"changed list":  back.Matches(federation.Contribution{Round: id, Blocks: 2, Upload: federation.Digest{1}}),
+		"changed list":  back.Matches(federation.Contribution{Round: id, Blocks: 2, Upload: digest.Digest{1}}),
 		"short list":    back.Matches(federation.Contribution{Round: id, Blocks: 3, Upload: federation.UploadDigest(id, back.Hashes)}),
 	} {
 		wantReason(t, name, err, federation.ReasonUpload)
@@ -466,23 +466,23 @@ func TestShardsCoverEveryBlockOnce(t *testing.T) {
 }
 
 func TestNamesHaveOneText(t *testing.T) {
-	d := federation.Digest{0xAB}
+	d := digest.Digest{0xAB}
 	for _, bad := range []string{"", strings.ToUpper(d.String()), d.String() + "\n", d.String()[2:]} {
-		if _, err := federation.ParseDigest(bad); err == nil {
+		if _, err := digest.Parse(bad); err == nil {
 			t.Errorf("%q was read", bad)
 		}
 	}
-	if _, err := federation.ParseID(hex.EncodeToString(make([]byte, 15))); err == nil {
+	if _, err := digest.ParseID[digest.Round](hex.EncodeToString(make([]byte, 15))); err == nil {
 		t.Error("a short ID")
 	}
-	a, b := federation.Digest{1}, federation.Digest{2}
-	if federation.CohortDigest([]federation.Digest{a, b}) != federation.CohortDigest([]federation.Digest{b, a}) {
+	a, b := digest.Digest{1}, digest.Digest{2}
+	if federation.CohortDigest([]digest.Digest{a, b}) != federation.CohortDigest([]digest.Digest{b, a}) {
 		t.Error("the cohort's digest depends on the order")
 	}
-	if federation.CohortDigest([]federation.Digest{a}) == federation.CohortDigest([]federation.Digest{a, a}) {
+	if federation.CohortDigest([]digest.Digest{a}) == federation.CohortDigest([]digest.Digest{a, a}) {
 		t.Error("twice is once")
 	}
-	if got := federation.ResourceOf(federation.ID{}); !protocol.ValidResource(got) {
+	if got := federation.ResourceOf(digest.RoundID{}); !protocol.ValidResource(got) {
 		t.Errorf("%q is no resource name", got)
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
@@ -36,16 +37,16 @@ func FuzzStatements(f *testing.F) {
 		if _, _, err := federation.VerifyContribution(data, stranger, w.Floor(), r); err == nil {
 			t.Error("a contribution verified")
 		}
-		if _, err := federation.VerifyTicket(data, stranger, w.Floor(), r, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyTicket(data, stranger, w.Floor(), r, digest.Digest{}); err == nil {
 			t.Error("a ticket verified")
 		}
-		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), r, federation.Ticket{}, federation.Digest{}); err == nil {
+		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), r, federation.Ticket{}, digest.Digest{}); err == nil {
 			t.Error("a result verified")
 		}
-		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), shared, federation.Ticket{}, federation.Digest{}); err == nil {
+		if _, _, err := federation.VerifyResult(data, stranger, w.Floor(), shared, federation.Ticket{}, digest.Digest{}); err == nil {
 			t.Error("a result of parties verified")
 		}
-		if _, err := federation.VerifyAccess(data, stranger, w.Floor(), federation.Digest{1}); err == nil {
+		if _, err := federation.VerifyAccess(data, stranger, w.Floor(), digest.Digest{1}); err == nil {
 			t.Error("an access verified")
 		}
 		if _, err := federation.VerifyDataset(data, stranger); err == nil {
@@ -54,10 +55,10 @@ func FuzzStatements(f *testing.F) {
 		if _, err := federation.VerifySetup(data, stranger, w.Broker(), w.Floor()); err == nil {
 			t.Error("a set-up verified")
 		}
-		if _, err := federation.VerifyPartyMessage(data, stranger, w.Floor(), federation.Setup{}, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyPartyMessage(data, stranger, w.Floor(), federation.Setup{}, digest.Digest{}); err == nil {
 			t.Error("a party's message verified")
 		}
-		if _, err := federation.VerifyShare(data, stranger, w.Floor(), r, federation.Digest{}); err == nil {
+		if _, err := federation.VerifyShare(data, stranger, w.Floor(), r, digest.Digest{}); err == nil {
 			t.Error("a share verified")
 		}
 	})
@@ -65,7 +66,7 @@ func FuzzStatements(f *testing.F) {
 
 // A manifest that parses encodes to the same bytes.
 func FuzzParseManifest(f *testing.F) {
-	m := federation.Manifest{Signed: []byte{1, 2}, Hashes: make([]federation.Digest, 3)}
+	m := federation.Manifest{Signed: []byte{1, 2}, Hashes: make([]digest.Digest, 3)}
 	raw, err := m.Marshal()
 	if err != nil {
 		f.Fatal(err)

@@ -5,6 +5,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -21,7 +22,7 @@ func TestGuestsThatTheRoundDoesNotNameSayNothing(t *testing.T) {
 		r.Contributors.Images = []evidence.ImageDigest{own.Lease.Image}
 		r.Decryptors.Images = []evidence.ImageDigest{own.Lease.Image}
 	})
-	ticket := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed)}
+	ticket := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed)}
 	for name, tc := range map[string]struct {
 		change              func(*protocol.LeaseCertificate)
 		granted             bool
@@ -46,12 +47,12 @@ func TestGuestsThatTheRoundDoesNotNameSayNothing(t *testing.T) {
 		}
 		_, _, err = federation.VerifyContribution(raw, w.Roots(), w.Floor(), r)
 		wantReason(t, name+" contributes", err, tc.contribute)
-		raw, err = federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: federation.Digest{1}, Agent: a.Key.Public().ID(),
+		raw, err = federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, RoundDigest: ticket.RoundDigest, TicketDigest: digest.Digest{1}, Agent: a.Key.Public().ID(),
 			Length: 100, Step: 1, Divisor: 1, Time: begin.Add(time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, _, err = federation.VerifyResult(raw, w.Roots(), w.Floor(), r, ticket, federation.Digest{1})
+		_, _, err = federation.VerifyResult(raw, w.Roots(), w.Floor(), r, ticket, digest.Digest{1})
 		wantReason(t, name+" decrypts", err, tc.decrypt)
 	}
 }
@@ -63,8 +64,8 @@ func TestPartiesSignTheirResult(t *testing.T) {
 	r := p.define(t, nil)
 	ticket := federation.Ticket{Round: r.ID}
 	sign := func(a *federationtest.Agent, values byte) []byte {
-		raw, err := federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, TicketDigest: federation.Digest{1}, Agent: a.Key.Public().ID(),
-			Length: 100, Values: federation.Digest{values}, Step: 1, Divisor: 1, Time: begin.Add(time.Minute)})
+		raw, err := federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, TicketDigest: digest.Digest{1}, Agent: a.Key.Public().ID(),
+			Length: 100, Values: digest.Digest{values}, Step: 1, Divisor: 1, Time: begin.Add(time.Minute)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -78,12 +79,12 @@ func TestPartiesSignTheirResult(t *testing.T) {
 		}
 		return raw
 	}
-	_, _, err := federation.VerifyPartyResult(one, p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+	_, _, err := federation.VerifyPartyResult(one, p.Roots(), p.Floor(), r, ticket, digest.Digest{1})
 	wantReason(t, "a party's word", err, "")
-	_, _, err = federation.VerifyPartyResult(sign(p.Agent(t, nil), 7), p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+	_, _, err = federation.VerifyPartyResult(sign(p.Agent(t, nil), 7), p.Roots(), p.Floor(), r, ticket, digest.Digest{1})
 	wantReason(t, "a stranger's word", err, federation.ReasonParties)
 	whole, _, _ := p.Round(t, 100, nil)
-	_, _, err = federation.VerifyPartyResult(one, p.Roots(), p.Floor(), whole, ticket, federation.Digest{1})
+	_, _, err = federation.VerifyPartyResult(one, p.Roots(), p.Floor(), whole, ticket, digest.Digest{1})
 	wantReason(t, "a round without parties", err, federation.ReasonParties)
 	for name, tc := range map[string]struct {
 		raw  []byte
@@ -103,9 +104,9 @@ func TestPartiesSignTheirResult(t *testing.T) {
 		"trailing bytes":       {append(join(one, two), 0), federation.ReasonMalformed},
 		"what is no statement": {join(one, []byte("x")), federation.ReasonMalformed},
 	} {
-		res, _, err := federation.VerifyResult(tc.raw, p.Roots(), p.Floor(), r, ticket, federation.Digest{1})
+		res, _, err := federation.VerifyResult(tc.raw, p.Roots(), p.Floor(), r, ticket, digest.Digest{1})
 		wantReason(t, name, err, tc.want)
-		if tc.want == "" && res.Values != (federation.Digest{7}) {
+		if tc.want == "" && res.Values != (digest.Digest{7}) {
 			t.Errorf("%s: %+v", name, res)
 		}
 	}
@@ -121,7 +122,7 @@ func TestEndedEpochOpensNoRound(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: w.Epoch.Broker, Epoch: 1,
 		Count: 2, TotalWeight: 2, Time: begin + 5})
 	if err != nil {
 		t.Fatal(err)
@@ -140,7 +141,7 @@ func TestEndedEpochOpensNoRound(t *testing.T) {
 		wantReason(t, "set-up, "+name, err, tc.want)
 		_, _, err = federation.VerifyContribution(raw, w.Roots(), tc.floor, r)
 		wantReason(t, "contribution, "+name, err, tc.want)
-		_, err = federation.VerifyTicket(ticket, w.Roots(), tc.floor, r, federation.DigestOf(signed))
+		_, err = federation.VerifyTicket(ticket, w.Roots(), tc.floor, r, digest.Of(signed))
 		wantReason(t, "ticket, "+name, err, tc.want)
 	}
 }
@@ -164,7 +165,7 @@ func TestFirstVersionIsRefused(t *testing.T) {
 			return err
 		},
 		"ticket": func(b []byte) error {
-			_, err := federation.VerifyTicket(b, w.Roots(), w.Floor(), r, federation.Digest{})
+			_, err := federation.VerifyTicket(b, w.Roots(), w.Floor(), r, digest.Digest{})
 			return err
 		},
 		"contribution": func(b []byte) error {
@@ -172,15 +173,15 @@ func TestFirstVersionIsRefused(t *testing.T) {
 			return err
 		},
 		"result": func(b []byte) error {
-			_, _, err := federation.VerifyResult(b, w.Roots(), w.Floor(), r, federation.Ticket{}, federation.Digest{})
+			_, _, err := federation.VerifyResult(b, w.Roots(), w.Floor(), r, federation.Ticket{}, digest.Digest{})
 			return err
 		},
 		"party": func(b []byte) error {
-			_, err := federation.VerifyPartyMessage(b, w.Roots(), w.Floor(), s, federation.Digest{})
+			_, err := federation.VerifyPartyMessage(b, w.Roots(), w.Floor(), s, digest.Digest{})
 			return err
 		},
 		"share": func(b []byte) error {
-			_, err := federation.VerifyShare(b, w.Roots(), w.Floor(), r, federation.Digest{})
+			_, err := federation.VerifyShare(b, w.Roots(), w.Floor(), r, digest.Digest{})
 			return err
 		},
 	} {

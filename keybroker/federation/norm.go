@@ -4,13 +4,14 @@ import (
 	"fmt"
 	"math"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // NormCircuit names what proves that a contribution is inside a round's bounds.
 type NormCircuit struct {
-	Circuit      Digest `json:"circuit"`
-	VerifyingKey Digest `json:"verifying_key"`
+	Circuit      digest.Digest `json:"circuit"`
+	VerifyingKey digest.Digest `json:"verifying_key"`
 	// Bits of a coordinate in the proof, 8 or 16.
 	Bits uint8 `json:"bits"`
 }
@@ -31,7 +32,7 @@ func (r *Round) checkNorm() error {
 	switch {
 	case c.Bits != 8 && c.Bits != 16 || r.Length > MaxNormLength:
 		return invalid("norms of %d values in %d bits are not proven; up to %d in 8 or 16", r.Length, c.Bits, MaxNormLength)
-	case c.Circuit == Digest{} || c.VerifyingKey == Digest{}:
+	case c.Circuit == digest.Digest{} || c.VerifyingKey == digest.Digest{}:
 		return invalid("norm_circuit names no circuit or no verifying key")
 	case !(r.ClipL2 >= r.NormStep() && r.NormStep() > 0):
 		return invalid("clip_l2 %g is below %g, the step of a proof in %d bits: lower clip_linf", r.ClipL2, r.NormStep(), c.Bits)
@@ -65,8 +66,8 @@ func (r *Round) NormStatement(c *Contribution) zk.Statement {
 	steps := float64(r.ClipL2/r.NormStep()*(1+1e-6)) + r.normRounding()
 	top := r.NormCircuit.normTop()
 	most := float64(r.Length) * float64(top) * float64(top) // below 2^46, exact
-	return zk.Statement{System: zk.Groth16, Circuit: zk.Digest(r.NormCircuit.Circuit), Gradient: &zk.Gradient{
-		Round: zk.Digest(c.RoundDigest), Participant: zk.Digest(c.Agent), Ciphertext: zk.Digest(c.Upload), Commitment: zk.Commitment(c.Commitment),
+	return zk.Statement{System: zk.Groth16, Circuit: digest.Digest(r.NormCircuit.Circuit), Gradient: &zk.Gradient{
+		Round: digest.Digest(c.RoundDigest), Participant: digest.Digest(c.Agent), Ciphertext: digest.Digest(c.Upload), Commitment: zk.Commitment(c.Commitment),
 		Coordinates: uint32(r.Length), LInf: top, SquaredL2: uint64(math.Floor(min(steps*steps, most)))}}
 }
 
@@ -77,7 +78,7 @@ func (r *Round) NormFits(rec zk.Record) error {
 	switch {
 	case g == nil || rec.System != zk.Groth16:
 		return fmt.Errorf("key %s is not a %s key of updates", rec.VerifyingKey, zk.Groth16)
-	case rec.Circuit != zk.Digest(c.Circuit) || rec.VerifyingKey != zk.Digest(c.VerifyingKey):
+	case rec.Circuit != digest.Digest(c.Circuit) || rec.VerifyingKey != digest.Digest(c.VerifyingKey):
 		return fmt.Errorf("key %s is of circuit %s; the round names key %s and circuit %s", rec.VerifyingKey, rec.Circuit, c.VerifyingKey, c.Circuit)
 	case uint64(g.Coordinates) != r.Length || g.Bits != c.Bits:
 		return fmt.Errorf("key %s is for %d values of %d bits, the round has %d of %d", rec.VerifyingKey, g.Coordinates, g.Bits, r.Length, c.Bits)

@@ -6,6 +6,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	zk "github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -15,7 +16,7 @@ import (
 // demand has a round demand proofs, by keys that nobody has.
 func demand(bits uint8) func(*federation.Round) {
 	return func(r *federation.Round) {
-		r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: bits}
+		r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: bits}
 	}
 }
 
@@ -50,8 +51,8 @@ func TestRoundsThatNobodyCouldProveForAreRefused(t *testing.T) {
 		"9 bits":                    func(r *federation.Round) { r.NormCircuit.Bits = 9 },
 		"32 bits":                   func(r *federation.Round) { r.NormCircuit.Bits = 32 },
 		"too long":                  func(r *federation.Round) { r.Length = federation.MaxNormLength + 1 },
-		"no circuit's digest":       func(r *federation.Round) { r.NormCircuit.Circuit = federation.Digest{} },
-		"no key's digest":           func(r *federation.Round) { r.NormCircuit.VerifyingKey = federation.Digest{} },
+		"no circuit's digest":       func(r *federation.Round) { r.NormCircuit.Circuit = digest.Digest{} },
+		"no key's digest":           func(r *federation.Round) { r.NormCircuit.VerifyingKey = digest.Digest{} },
 		"a bound below a step":      func(r *federation.Round) { r.ClipLinf, r.ClipL2 = 127, 0.999 },
 		"a step that vanishes":      func(r *federation.Round) { r.ClipLinf = math.SmallestNonzeroFloat64 },
 		"a bound that is no number": func(r *federation.Round) { r.ClipL2 = math.NaN() },
@@ -66,11 +67,11 @@ func TestRoundsThatNobodyCouldProveForAreRefused(t *testing.T) {
 // Each part of the statement is that of round and contribution, and nothing else moves it.
 func TestAStatementIsOfOneRoundAgentAndUpload(t *testing.T) {
 	r, _, _ := federationtest.New(t).Round(t, 100, demand(8)) // L2 1, each value 0.5
-	c := federation.Contribution{RoundDigest: federation.Digest{3}, Agent: federation.Digest{4}, Upload: federation.Digest{5}, Commitment: federation.Digest{6}, Weight: 1}
+	c := federation.Contribution{RoundDigest: digest.Digest{3}, Agent: digest.Digest{4}, Upload: digest.Digest{5}, Commitment: digest.Digest{6}, Weight: 1}
 	got := r.NormStatement(&c)
-	want := zk.Gradient{Round: zk.Digest{3}, Participant: zk.Digest{4}, Ciphertext: zk.Digest{5}, Commitment: zk.Commitment{6},
+	want := zk.Gradient{Round: digest.Digest{3}, Participant: digest.Digest{4}, Ciphertext: digest.Digest{5}, Commitment: zk.Commitment{6},
 		Coordinates: 100, LInf: 127, SquaredL2: 67081} // (254*1.000001 + sqrt(100)/2)^2, rounded down
-	if got.System != zk.Groth16 || got.Circuit != (zk.Digest{1}) || *got.Gradient != want {
+	if got.System != zk.Groth16 || got.Circuit != (digest.Digest{1}) || *got.Gradient != want {
 		t.Errorf("%+v of %s, want %+v", got.Gradient, got.Circuit, want)
 	}
 	if err := got.Check(); err != nil {
@@ -160,7 +161,7 @@ func TestTheProvenBoundFollowsFromTheRound(t *testing.T) {
 
 func TestAKeyFitsTheRoundThatNamesIt(t *testing.T) {
 	r, _, _ := federationtest.New(t).Round(t, 100, demand(8))
-	record := zk.Record{System: zk.Groth16, Circuit: zk.Digest{1}, VerifyingKey: zk.Digest{2}, Gradient: &zk.GradientCircuit{Coordinates: 100, Bits: 8}}
+	record := zk.Record{System: zk.Groth16, Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Gradient: &zk.GradientCircuit{Coordinates: 100, Bits: 8}}
 	if err := r.NormFits(record); err != nil {
 		t.Error(err)
 	}
@@ -186,18 +187,18 @@ func TestAContributionNamesItsProof(t *testing.T) {
 	w := federationtest.New(t)
 	r, signed, _ := w.Round(t, 100, demand(8))
 	a := w.Agent(t, nil)
-	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Time: federationtest.Begin + 1,
-		Commitment: federation.Digest{1}, ProofDigest: federation.Digest{2}}
-	if err := c.Follows(r, federation.DigestOf(signed)); err != nil {
+	c := federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Time: federationtest.Begin + 1,
+		Commitment: digest.Digest{1}, ProofDigest: digest.Digest{2}}
+	if err := c.Follows(r, digest.Of(signed)); err != nil {
 		t.Fatal(err)
 	}
 	for name, change := range map[string]func(*federation.Contribution){
-		"no commitment": func(c *federation.Contribution) { c.Commitment = federation.Digest{} },
-		"no proof":      func(c *federation.Contribution) { c.ProofDigest = federation.Digest{} },
+		"no commitment": func(c *federation.Contribution) { c.Commitment = digest.Digest{} },
+		"no proof":      func(c *federation.Contribution) { c.ProofDigest = digest.Digest{} },
 	} {
 		d := c
 		change(&d)
-		if err := d.Follows(r, federation.DigestOf(signed)); err == nil {
+		if err := d.Follows(r, digest.Of(signed)); err == nil {
 			t.Errorf("%s: it follows", name)
 		}
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
@@ -24,23 +25,23 @@ const MaxParties = 16
 // Setup is what the broker asks attested agents for: a key that no one has whole.
 type Setup struct {
 	// Round is the round that the key will serve, and no other.
-	Round     ID     `json:"round"`
-	Broker    Digest `json:"broker"`
-	Epoch     uint64 `json:"epoch"`
-	Set       string `json:"set"`
-	SetDigest Digest `json:"set_digest"`
+	Round     digest.RoundID `json:"round"`
+	Broker    digest.Digest  `json:"broker"`
+	Epoch     uint64         `json:"epoch"`
+	Set       string         `json:"set"`
+	SetDigest digest.Digest  `json:"set_digest"`
 	// Threshold of the Agents, numbered from 1 in this order, decrypt together.
-	Threshold uint32        `json:"threshold"`
-	Agents    []Digest      `json:"agents"`
-	Opened    protocol.Time `json:"opened"`
-	Closes    protocol.Time `json:"closes"`
+	Threshold uint32          `json:"threshold"`
+	Agents    []digest.Digest `json:"agents"`
+	Opened    protocol.Time   `json:"opened"`
+	Closes    protocol.Time   `json:"closes"`
 }
 
 func (s *Setup) context() string { return labelPrefix + "setup" + labelVersion }
 
 func (s *Setup) check() error {
 	set, err := params.Lookup(s.Set)
-	if err != nil || s.Set != params.Threshold || Digest(set.Digest()) != s.SetDigest {
+	if err != nil || s.Set != params.Threshold || digest.Digest(set.Digest()) != s.SetDigest {
 		return refusal.New(ReasonSet, "a key of several parties needs the set %s", params.Threshold)
 	}
 	if s.Closes <= s.Opened || s.Opened == 0 {
@@ -52,11 +53,11 @@ func (s *Setup) check() error {
 	return checkAgents(s.Threshold, s.Agents)
 }
 
-func checkAgents(threshold uint32, agents []Digest) error {
+func checkAgents(threshold uint32, agents []digest.Digest) error {
 	if threshold < 2 || len(agents) > MaxParties || int(threshold) > len(agents) {
 		return refusal.New(ReasonParties, "%d of %d parties: from 2 of 2 to %d", threshold, len(agents), MaxParties)
 	}
-	seen := map[Digest]bool{}
+	seen := map[digest.Digest]bool{}
 	for _, a := range agents {
 		if seen[a] {
 			return refusal.New(ReasonParties, "agent %s is named twice", a)
@@ -75,16 +76,16 @@ func SignSetup(key *identity.Private, epoch []byte, s Setup) ([]byte, error) {
 func VerifySetup(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Setup, error) {
 	var s Setup
 	err := verifyBroker(signed, roots, broker, floor, &s, func(st protocol.EpochStatement) bool {
-		return Digest(st.Broker) == s.Broker && st.Epoch == s.Epoch && st.ValidAt(s.Opened)
+		return digest.Digest(st.Broker) == s.Broker && st.Epoch == s.Epoch && st.ValidAt(s.Opened)
 	})
 	return s, err
 }
 
 // Preparation is what an operator asks for before a round of several parties.
 type Preparation struct {
-	Threshold uint32        `json:"threshold"`
-	Agents    []Digest      `json:"agents"`
-	Duration  time.Duration `json:"duration,omitempty"` // ten minutes
+	Threshold uint32          `json:"threshold"`
+	Agents    []digest.Digest `json:"agents"`
+	Duration  time.Duration   `json:"duration,omitempty"` // ten minutes
 }
 
 // Setup draws the round's ID.
@@ -175,15 +176,15 @@ func (k Kind) fits(payload []byte) bool {
 
 // PartyMessage is what one party signs in a set-up.
 type PartyMessage struct {
-	Round ID     `json:"round"`
-	Setup Digest `json:"setup"` // DigestOf the signed set-up
-	Kind  Kind   `json:"kind"`
-	From  uint32 `json:"from"`
-	To    uint32 `json:"to"` // 0 for all
-	Agent Digest `json:"agent"`
+	Round digest.RoundID `json:"round"`
+	Setup digest.Digest  `json:"setup"` // DigestOf the signed set-up
+	Kind  Kind           `json:"kind"`
+	From  uint32         `json:"from"`
+	To    uint32         `json:"to"` // 0 for all
+	Agent digest.Digest  `json:"agent"`
 	// View is ViewOf the messages that the sender has: the commitments, in a
 	// PartyReady the public shares after them. Zero in a PartyCommit.
-	View    Digest        `json:"view"`
+	View    digest.Digest `json:"view"`
 	Payload []byte        `json:"payload"`
 	Time    protocol.Time `json:"time"`
 }
@@ -209,7 +210,7 @@ func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]by
 
 // VerifyPartyMessage checks root -> epoch -> lease -> message, that it belongs to the
 // set-up, and that the set-up names the agent, which its own broker vouches for.
-func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup Digest) (PartyMessage, error) {
+func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup digest.Digest) (PartyMessage, error) {
 	m, err := verifyParty(signed, roots, s.Broker, floor, s.Round, setup, s.Agents)
 	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
 		err = refusal.New(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
@@ -219,11 +220,11 @@ func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.F
 
 // asParty is what a lease must give to speak as a party. Which agents are parties is
 // named one by one, where this is asked.
-func asParty(broker Digest) authority {
+func asParty(broker digest.Digest) authority {
 	return authority{protocol.Of(broker), protocol.RoleParty, protocol.NoResource(), protocol.Everyone()}
 }
 
-func verifyParty(signed []byte, roots []identity.Public, broker Digest, floor protocol.Floor, round ID, setup Digest, agents []Digest) (PartyMessage, error) {
+func verifyParty(signed []byte, roots []identity.Public, broker digest.Digest, floor protocol.Floor, round digest.RoundID, setup digest.Digest, agents []digest.Digest) (PartyMessage, error) {
 	var m PartyMessage
 	a, err := verifyAgent(signed, roots, floor, asParty(broker), &m)
 	lease := &a.Lease
@@ -232,7 +233,7 @@ func verifyParty(signed []byte, roots []identity.Public, broker Digest, floor pr
 		return m, err
 	case m.Round != round || m.Setup != setup:
 		return m, refusal.New(ReasonWrongRound, "the message is for the key of round %s", m.Round)
-	case int(m.From) > len(agents) || agents[m.From-1] != m.Agent || Digest(lease.AgentKey.ID()) != m.Agent:
+	case int(m.From) > len(agents) || agents[m.From-1] != m.Agent || digest.Digest(lease.AgentKey.ID()) != m.Agent:
 		return m, refusal.New(ReasonSignature, "the message is not of party %d", m.From)
 	case !lease.ValidAt(m.Time):
 		return m, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", m.Time.Time())
@@ -241,20 +242,20 @@ func verifyParty(signed []byte, roots []identity.Public, broker Digest, floor pr
 }
 
 // ViewOf names signed messages in the order of their parties.
-func ViewOf(signed ...[]byte) Digest {
+func ViewOf(signed ...[]byte) digest.Digest {
 	h := sha256.New()
 	h.Write([]byte("anchorhold/fed/view/1\x00"))
 	for _, s := range signed {
-		d := DigestOf(s)
+		d := digest.Of(s)
 		h.Write(d[:])
 	}
-	return Digest(h.Sum(nil))
+	return digest.Digest(h.Sum(nil))
 }
 
 // Parties are who decrypts a round's sum together: no one holds its key.
 type Parties struct {
-	Threshold uint32   `json:"threshold"`
-	Agents    []Digest `json:"agents"`
+	Threshold uint32          `json:"threshold"`
+	Agents    []digest.Digest `json:"agents"`
 	// Setup is the set-up as the broker signed it and as the parties vouch for it. It says
 	// the same of threshold and agents.
 	Setup []byte `json:"setup"`
@@ -311,8 +312,8 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 	case s.Threshold != p.Threshold || !slices.Equal(s.Agents, p.Agents):
 		return refusal.New(ReasonParties, "the round says %d of %d parties; the key was set up for %d of %d, in their order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
 	}
-	key, setup := sha256.Sum256(r.PublicKey), DigestOf(p.Setup)
-	var view Digest
+	key, setup := sha256.Sum256(r.PublicKey), digest.Of(p.Setup)
+	var view digest.Digest
 	for i, signed := range p.Ready {
 		m, err := verifyParty(signed, roots, r.Broker, floor, r.ID, setup, p.Agents)
 		switch {
@@ -330,15 +331,15 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 
 // Share is what a party signs about its part in decrypting a round's sum.
 type Share struct {
-	Round        ID     `json:"round"`
-	TicketDigest Digest `json:"ticket_digest"`
-	Agent        Digest `json:"agent"`
-	From         uint32 `json:"from"`
+	Round        digest.RoundID `json:"round"`
+	TicketDigest digest.Digest  `json:"ticket_digest"`
+	Agent        digest.Digest  `json:"agent"`
+	From         uint32         `json:"from"`
 	// Active are the parties that decrypt, ascending.
 	Active []uint32 `json:"active"`
 	Blocks uint64   `json:"blocks"`
 	// Upload is the UploadDigest of the share's blocks: one for each ciphertext.
-	Upload Digest        `json:"upload"`
+	Upload digest.Digest `json:"upload"`
 	Time   protocol.Time `json:"time"`
 }
 
@@ -368,7 +369,7 @@ func SignShare(key *identity.Private, lease []byte, s Share) ([]byte, error) {
 
 // VerifyShare checks root -> epoch -> lease -> share, and that it is a party's of the
 // round about this ticket.
-func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, ticket Digest) (Share, error) {
+func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, ticket digest.Digest) (Share, error) {
 	var s Share
 	a, err := verifyAgent(signed, roots, floor, asParty(r.Broker), &s)
 	if err != nil {
@@ -378,7 +379,7 @@ func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r
 	switch {
 	case p == nil || s.Round != r.ID || s.TicketDigest != ticket:
 		return s, refusal.New(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)
-	case int(s.From) > len(p.Agents) || p.Agents[s.From-1] != s.Agent || Digest(lease.AgentKey.ID()) != s.Agent:
+	case int(s.From) > len(p.Agents) || p.Agents[s.From-1] != s.Agent || digest.Digest(lease.AgentKey.ID()) != s.Agent:
 		return s, refusal.New(ReasonSignature, "the share is not of party %d", s.From)
 	case len(s.Active) != int(p.Threshold) || int(s.Active[len(s.Active)-1]) > len(p.Agents):
 		return s, refusal.New(ReasonParties, "active parties %d; the round wants %d of %d", s.Active, p.Threshold, len(p.Agents))

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -87,7 +88,7 @@ func TestARoundOfSeveralParties(t *testing.T) {
 		"one party":          {func(r *federation.Round) { r.Parties.Threshold = 1 }, federation.ReasonParties},
 		"more than all":      {func(r *federation.Round) { r.Parties.Threshold = 4 }, federation.ReasonParties},
 		"twice":              {func(r *federation.Round) { r.Parties.Agents[1] = r.Parties.Agents[0] }, federation.ReasonParties},
-		"too many":           {func(r *federation.Round) { r.Parties.Agents = make([]federation.Digest, 17) }, federation.ReasonParties},
+		"too many":           {func(r *federation.Round) { r.Parties.Agents = make([]digest.Digest, 17) }, federation.ReasonParties},
 		"one is not ready":   {func(r *federation.Round) { r.Parties.Ready = r.Parties.Ready[1:] }, federation.ReasonParties},
 		"others decrypt":     {func(r *federation.Round) { r.Decryptors = protocol.Everyone() }, federation.ReasonRound},
 		"nobody recounts":    {func(r *federation.Round) { r.Recount = false }, federation.ReasonRound},
@@ -142,9 +143,9 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 	// A party that saw other messages than the others.
 	setupS, setupSigned := p.Setup(t, 2, p.agents...)
 	k := &federation.PartyKey{Setup: setupSigned, PublicKey: []byte("k")}
-	digest := [32]byte(federation.DigestOf([]byte("k")))
+	sum := [32]byte(digest.Of([]byte("k")))
 	for i, a := range p.agents {
-		k.Ready = append(k.Ready, a.Message(t, setupS, setupSigned, federation.PartyMessage{Kind: federation.PartyReady, View: federation.Digest{byte(i)}, Payload: digest[:]}, nil))
+		k.Ready = append(k.Ready, a.Message(t, setupS, setupSigned, federation.PartyMessage{Kind: federation.PartyReady, View: digest.Digest{byte(i)}, Payload: sum[:]}, nil))
 	}
 	p.key = k
 	signed, err := federation.SignRound(p.EpochKey, p.EpochSigned, p.define(t, nil))
@@ -158,13 +159,13 @@ func TestTheBrokerCannotChangeTheKey(t *testing.T) {
 func TestSetupsAreLimited(t *testing.T) {
 	p := newParties(t)
 	for name, prep := range map[string]federation.Preparation{
-		"nobody": {Threshold: 2}, "one": {Threshold: 2, Agents: []federation.Digest{{1}}}, "threshold of one": {Threshold: 1, Agents: []federation.Digest{{1}, {2}}},
-		"twice": {Threshold: 2, Agents: []federation.Digest{{1}, {1}}},
+		"nobody": {Threshold: 2}, "one": {Threshold: 2, Agents: []digest.Digest{{1}}}, "threshold of one": {Threshold: 1, Agents: []digest.Digest{{1}, {2}}},
+		"twice": {Threshold: 2, Agents: []digest.Digest{{1}, {1}}},
 	} {
 		_, err := prep.Setup(p.Epoch.Broker, 1, begin)
 		wantReason(t, name, err, federation.ReasonParties)
 	}
-	_, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}, Duration: -time.Second}.Setup(p.Epoch.Broker, 1, begin)
+	_, err := federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}, Duration: -time.Second}.Setup(p.Epoch.Broker, 1, begin)
 	wantReason(t, "ends first", err, federation.ReasonRound)
 	s, signed := p.Setup(t, 2, p.agents...)
 	if got, err := federation.VerifySetup(signed, p.Roots(), p.Broker(), p.Floor()); err != nil || got.Round != s.Round || got.Closes != begin.Add(10*time.Minute) {
@@ -191,11 +192,11 @@ func TestSetupsAreLimited(t *testing.T) {
 func TestPartyMessages(t *testing.T) {
 	p := newParties(t)
 	s, signed := p.Setup(t, 2, p.agents...)
-	digest := federation.DigestOf(signed)
+	sum := digest.Of(signed)
 	commit := federation.PartyMessage{Kind: federation.PartyCommit, Payload: make([]byte, federation.CommitBytes)}
 	deal := make([]byte, federation.DealKeyBytes+1)
 	raw := p.agents[1].Message(t, s, signed, commit, nil)
-	if m, err := federation.VerifyPartyMessage(raw, p.Roots(), p.Floor(), s, digest); err != nil || m.From != 2 {
+	if m, err := federation.VerifyPartyMessage(raw, p.Roots(), p.Floor(), s, sum); err != nil || m.From != 2 {
 		t.Fatalf("%+v, %v", m, err)
 	}
 	stranger := p.Agent(t, nil)
@@ -215,12 +216,12 @@ func TestPartyMessages(t *testing.T) {
 			federation.ReasonParties},
 		"changed": {bytes.Replace(raw, []byte(`"from":2`), []byte(`"from":3`), 1), federation.ReasonSignature},
 	} {
-		_, err := federation.VerifyPartyMessage(tc.raw, p.Roots(), p.Floor(), s, digest)
+		_, err := federation.VerifyPartyMessage(tc.raw, p.Roots(), p.Floor(), s, sum)
 		if got, _ := refusal.ReasonOf(err); got != tc.want && !(tc.want == federation.ReasonOutsideLease && got == federation.ReasonParties) {
 			t.Errorf("%s: %q, want %q: %v", name, got, tc.want, err)
 		}
 	}
-	_, err := federation.VerifyPartyMessage(late.Message(t, lateSetup, lateSigned, commit, nil), p.Roots(), p.Floor(), lateSetup, federation.DigestOf(lateSigned))
+	_, err := federation.VerifyPartyMessage(late.Message(t, lateSetup, lateSigned, commit, nil), p.Roots(), p.Floor(), lateSetup, digest.Of(lateSigned))
 	wantReason(t, "after its lease", err, federation.ReasonOutsideLease)
 	for name, m := range map[string]federation.PartyMessage{
 		"kind": {Kind: "hello", From: 1, Payload: []byte{1}}, "deal for all": {Kind: federation.PartyDeal, From: 1, Payload: deal},
@@ -237,12 +238,12 @@ func TestPartyMessages(t *testing.T) {
 		_, err := federation.SignPartyMessage(p.agents[0].Key, p.agents[0].Chain, m)
 		wantReason(t, name, err, federation.ReasonMalformed)
 		// Who is dishonest signs it nevertheless.
-		m.Round, m.Setup, m.Agent, m.Time = s.Round, digest, p.agents[0].Key.Public().ID(), begin+1000
-		_, err = federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", m), p.Roots(), p.Floor(), s, digest)
+		m.Round, m.Setup, m.Agent, m.Time = s.Round, sum, p.agents[0].Key.Public().ID(), begin+1000
+		_, err = federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", m), p.Roots(), p.Floor(), s, sum)
 		wantReason(t, name+", forged", err, federation.ReasonMalformed)
 	}
-	commit.Round, commit.Setup, commit.From, commit.Agent, commit.Time = s.Round, digest, 1, p.agents[0].Key.Public().ID(), begin+1000
-	if _, err := federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", commit), p.Roots(), p.Floor(), s, digest); err != nil {
+	commit.Round, commit.Setup, commit.From, commit.Agent, commit.Time = s.Round, sum, 1, p.agents[0].Key.Public().ID(), begin+1000
+	if _, err := federation.VerifyPartyMessage(p.agents[0].Forge(t, "party", commit), p.Roots(), p.Floor(), s, sum); err != nil {
 		t.Errorf("a forgery in form alone: %v", err)
 	}
 }
@@ -250,10 +251,10 @@ func TestPartyMessages(t *testing.T) {
 func TestShares(t *testing.T) {
 	p := newParties(t)
 	r := p.define(t, nil)
-	ticket := federation.Digest{7}
+	ticket := digest.Digest{7}
 	make1 := func(a *federationtest.Agent, change func(*federation.Share)) []byte {
 		s := federation.Share{Round: r.ID, TicketDigest: ticket, Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 3}, Blocks: 1,
-			Upload: federation.UploadDigest(r.ID, []federation.Digest{{1}}), Time: begin + 1}
+			Upload: federation.UploadDigest(r.ID, []digest.Digest{{1}}), Time: begin + 1}
 		if change != nil {
 			change(&s)
 		}
@@ -267,10 +268,10 @@ func TestShares(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := (&federation.Manifest{Hashes: []federation.Digest{{1}}}).MatchesShare(s); err != nil {
+	if err := (&federation.Manifest{Hashes: []digest.Digest{{1}}}).MatchesShare(s); err != nil {
 		t.Error(err)
 	}
-	err = (&federation.Manifest{Hashes: []federation.Digest{{2}}}).MatchesShare(s)
+	err = (&federation.Manifest{Hashes: []digest.Digest{{2}}}).MatchesShare(s)
 	wantReason(t, "other blocks", err, federation.ReasonUpload)
 	for name, tc := range map[string]struct {
 		raw  []byte

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"math"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -15,7 +16,7 @@ const ReasonRotation refusal.Reason = "rotation-refused"
 // the sum rotate it back. The seed is in what the broker signs before it is sent any
 // contribution; each contribution names what it signed.
 type Rotation struct {
-	Seed Digest `json:"seed"`
+	Seed digest.Digest `json:"seed"`
 }
 
 const rotationLabel = labelPrefix + "rotation/1\x00"
@@ -37,7 +38,7 @@ func (r *Round) checkRotation() error {
 	switch {
 	case r.Rotation == nil:
 		return nil
-	case r.Rotation.Seed == Digest{}:
+	case r.Rotation.Seed == digest.Digest{}:
 		return invalid("rotation: no seed")
 	}
 	return r.Rotatable()

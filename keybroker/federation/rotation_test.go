@@ -9,6 +9,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -22,7 +23,7 @@ func fixed(t *testing.T) federation.Round {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return federation.Round{ID: federation.ID{1}, Broker: federation.Digest{2}, Epoch: 3, Model: "digits", Account: federation.BrokerAccount, Contributors: federationtest.Tenants("a", "b"),
+	return federation.Round{ID: digest.RoundID{1}, Broker: digest.Digest{2}, Epoch: 3, Model: "digits", Account: federation.BrokerAccount, Contributors: federationtest.Tenants("a", "b"),
 		Decryptors: federationtest.Tenants("c"), Set: set.ID, SetDigest: set.Digest(), Length: 650, ClipL2: 3, ClipLinf: 0.5, MaxWeight: 1, Minimum: 8, Maximum: 16, PerGuest: 1, NoiseBits: 8,
 		Rule: federation.WeightedMean, Noise: federation.Noise{Mechanism: federation.NoNoise}, Rate: 1, Opened: begin, Closes: begin + 1000, PublicKey: []byte{4, 5}}
 }
@@ -32,7 +33,7 @@ func fixed(t *testing.T) federation.Round {
 func TestRoundsKeepTheirEncoding(t *testing.T) {
 	for name, change := range map[string]func(*federation.Round){
 		"testdata/round-plain.json":   func(*federation.Round) {},
-		"testdata/round-rotated.json": func(r *federation.Round) { r.Rotation = &federation.Rotation{Seed: federation.Digest{6, 7}} },
+		"testdata/round-rotated.json": func(r *federation.Round) { r.Rotation = &federation.Rotation{Seed: digest.Digest{6, 7}} },
 	} {
 		r := fixed(t)
 		change(&r)
@@ -53,7 +54,7 @@ func TestRoundsKeepTheirEncoding(t *testing.T) {
 // The key of a rotation is SHA-256 over label, round and seed, and never changes.
 func TestRotationKeysNeverChange(t *testing.T) {
 	r := fixed(t)
-	r.Rotation = &federation.Rotation{Seed: federation.Digest{6, 7}}
+	r.Rotation = &federation.Rotation{Seed: digest.Digest{6, 7}}
 	key := r.RotationKey()
 	// printf 'anchorhold/fed/rotation/1\0\1' ; 15 zeros, 6, 7, 30 zeros; by sha256sum
 	if got := hex.EncodeToString(key[:]); got != "3887dae412d4c73d65c88298d99a769ac597de99725795310634dd125eae5717" {
@@ -74,9 +75,9 @@ func TestRotationGoesWithMeansAlone(t *testing.T) {
 		change func(*federation.Round)
 		want   refusal.Reason
 	}{
-		"no seed": {func(r *federation.Round) { r.Rotation.Seed = federation.Digest{} }, federation.ReasonRound},
+		"no seed": {func(r *federation.Round) { r.Rotation.Seed = digest.Digest{} }, federation.ReasonRound},
 		"proofs": {func(r *federation.Round) {
-			r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 16}
+			r.NormProof, r.NormCircuit = true, &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: 16}
 		}, federation.ReasonRotation},
 		"a median": {func(r *federation.Round) { r.Rule = federation.Median }, federation.ReasonRotation},
 		"a trimmed mean": {func(r *federation.Round) {
@@ -87,7 +88,7 @@ func TestRotationGoesWithMeansAlone(t *testing.T) {
 		}, federation.ReasonRotation},
 	} {
 		r, _, _ := w.Round(t, 100, nil)
-		r.Rotation = &federation.Rotation{Seed: federation.Digest{1}}
+		r.Rotation = &federation.Rotation{Seed: digest.Digest{1}}
 		if _, err := federation.SignRound(w.EpochKey, w.EpochSigned, r); err != nil {
 			t.Fatal(err)
 		}
@@ -112,7 +113,7 @@ func TestRotationKeepsTheSensitivity(t *testing.T) {
 				r.Noise, r.Epsilon, r.Delta = federation.Noise{Mechanism: federation.DiscreteGaussian, Multiplier: 2}, 3, 1e-5
 			})
 			turned := plain
-			turned.Rotation = &federation.Rotation{Seed: federation.Digest{1}}
+			turned.Rotation = &federation.Rotation{Seed: digest.Digest{1}}
 			a, errA := plain.Grid()
 			b, errB := turned.Grid()
 			if errA != nil || errB != nil || a.Step != b.Step || a.Top != b.Top || a.Limit != b.Limit {
@@ -157,7 +158,7 @@ func TestWhatRoundsSayOfTheirMeans(t *testing.T) {
 		r, _, _ := w.Round(t, c.length, func(r *federation.Round) {
 			r.Minimum, r.Maximum, r.ClipLinf = 8, c.maximum, c.linf
 			if c.rotated {
-				r.Rotation = &federation.Rotation{Seed: federation.Digest{1}}
+				r.Rotation = &federation.Rotation{Seed: digest.Digest{1}}
 			}
 		})
 		a, err := r.Accuracy(c.cohort)

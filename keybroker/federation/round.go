@@ -6,6 +6,7 @@ import (
 	"reflect"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -47,9 +48,9 @@ type Noise struct {
 
 // Round is what a broker opens, and all that a participant needs to know.
 type Round struct {
-	ID     ID     `json:"round"`
-	Broker Digest `json:"broker"`
-	Epoch  uint64 `json:"epoch"`
+	ID     digest.RoundID `json:"round"`
+	Broker digest.Digest  `json:"broker"`
+	Epoch  uint64         `json:"epoch"`
 	// Model names what is trained, for people.
 	Model string `json:"model"`
 	// Account is the privacy ledger that the round is charged to.
@@ -60,8 +61,8 @@ type Round struct {
 	// of several parties it is they who may, and this is empty.
 	Decryptors protocol.Audience `json:"decryptors,omitzero"`
 	// Set and SetDigest name the parameters.
-	Set       string `json:"set"`
-	SetDigest Digest `json:"set_digest"`
+	Set       string        `json:"set"`
+	SetDigest digest.Digest `json:"set_digest"`
 	// Length is the number of values in a vector.
 	Length uint64 `json:"length"`
 	// ClipL2 bounds the Euclidean norm of a contribution, ClipLinf each value: of a rotated
@@ -235,7 +236,7 @@ func (r *Round) Parameters() (params.Set, params.Budget, error) {
 	if err != nil {
 		return set, params.Budget{}, refusal.New(ReasonSet, "%v", err)
 	}
-	if Digest(set.Digest()) != r.SetDigest {
+	if digest.Digest(set.Digest()) != r.SetDigest {
 		return set, params.Budget{}, refusal.New(ReasonSet, "%s has another digest here", r.Set)
 	}
 	if err := set.Check(); err != nil {
@@ -330,7 +331,7 @@ func (r *Round) Resource() string { return ResourceOf(r.ID) }
 const ResourceClass = "fed"
 
 // ResourceOf is the name of a round's secret key at the broker.
-func ResourceOf(id ID) string { return fmt.Sprintf("%s/%s", ResourceClass, id) }
+func ResourceOf(id digest.RoundID) string { return fmt.Sprintf("%s/%s", ResourceClass, id) }
 
 // SignRound signs with the epoch key; epoch is the root's statement about it.
 func SignRound(key *identity.Private, epoch []byte, r Round) ([]byte, error) {
@@ -343,7 +344,7 @@ func SignRound(key *identity.Private, epoch []byte, r Round) ([]byte, error) {
 func VerifyRound(signed []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor) (Round, error) {
 	var r Round
 	if err := verifyBroker(signed, roots, broker, floor, &r, func(st protocol.EpochStatement) bool {
-		return Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened) && r.Closes <= st.NotAfter
+		return digest.Digest(st.Broker) == r.Broker && st.Epoch == r.Epoch && st.ValidAt(r.Opened) && r.Closes <= st.NotAfter
 	}); err != nil {
 		return Round{}, err
 	}

@@ -8,17 +8,18 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // BlockHash binds a block to its place: SHA-256 over label, round, index, bytes.
-func BlockHash(round ID, index uint64, block []byte) Digest {
+func BlockHash(round digest.RoundID, index uint64, block []byte) digest.Digest {
 	h := blockHasher(round, index)
 	h.Write(block)
-	return Digest(h.Sum(nil))
+	return digest.Digest(h.Sum(nil))
 }
 
-func blockHasher(round ID, index uint64) hash.Hash {
+func blockHasher(round digest.RoundID, index uint64) hash.Hash {
 	h := sha256.New()
 	h.Write([]byte("anchorhold/fed/block/1\x00"))
 	h.Write(round[:])
@@ -27,7 +28,7 @@ func blockHasher(round ID, index uint64) hash.Hash {
 }
 
 // UploadDigest is the digest over all block hashes of a vector.
-func UploadDigest(round ID, hashes []Digest) Digest {
+func UploadDigest(round digest.RoundID, hashes []digest.Digest) digest.Digest {
 	h := sha256.New()
 	h.Write([]byte("anchorhold/fed/upload/1\x00"))
 	h.Write(round[:])
@@ -35,7 +36,7 @@ func UploadDigest(round ID, hashes []Digest) Digest {
 	for _, d := range hashes {
 		h.Write(d[:])
 	}
-	return Digest(h.Sum(nil))
+	return digest.Digest(h.Sum(nil))
 }
 
 // MaxManifestBlocks bounds the hash list that is held in memory: 2^22 blocks are
@@ -46,8 +47,8 @@ const MaxManifestBlocks = 1 << 22
 // and the hash of every block, so that each is checked as it arrives and nothing is
 // stored for a stranger.
 type Manifest struct {
-	Signed []byte   // contribution
-	Hashes []Digest // of all blocks of the vector
+	Signed []byte          // contribution
+	Hashes []digest.Digest // of all blocks of the vector
 }
 
 // Marshal encodes the manifest.
@@ -85,7 +86,7 @@ func ParseManifest(data []byte) (Manifest, error) {
 		return m, malformed("manifest: truncated, trailing bytes, or over a limit")
 	}
 	m.Signed = append([]byte(nil), signed...)
-	m.Hashes = make([]Digest, n)
+	m.Hashes = make([]digest.Digest, n)
 	for i := range m.Hashes {
 		if !s.CopyBytes(m.Hashes[i][:]) {
 			return m, malformed("manifest: truncated")
@@ -103,7 +104,7 @@ func (m *Manifest) Matches(c Contribution) error {
 }
 
 // CheckBlock checks one block as it arrives.
-func (m *Manifest) CheckBlock(round ID, index uint64, block []byte) error {
+func (m *Manifest) CheckBlock(round digest.RoundID, index uint64, block []byte) error {
 	if index >= uint64(len(m.Hashes)) || BlockHash(round, index, block) != m.Hashes[index] {
 		return refusal.New(ReasonUpload, "block %d is not the one that was signed", index)
 	}

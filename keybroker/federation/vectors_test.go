@@ -43,7 +43,7 @@ func newVerifier(t *testing.T, v *vectortest.Vector, minEpoch uint64) verifier {
 		}
 	}
 	if signed := v.Given["ticket"]; signed != nil {
-		if x.ticket, err = federation.VerifyTicket(signed, x.roots, floor, x.round, federation.DigestOf(v.Given["round"])); err != nil {
+		if x.ticket, err = federation.VerifyTicket(signed, x.roots, floor, x.round, digest.Of(v.Given["round"])); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -79,26 +79,26 @@ var kinds = map[string]struct {
 		return err
 	}, createSetup},
 	"ticket": {func() any { return new(federation.Ticket) }, func(x verifier, signed []byte) error {
-		_, err := federation.VerifyTicket(signed, x.roots, x.floor, x.round, federation.DigestOf(x.v.Given["round"]))
+		_, err := federation.VerifyTicket(signed, x.roots, x.floor, x.round, digest.Of(x.v.Given["round"]))
 		return err
 	}, createTicket},
 	"contribution": {func() any { return new(federation.Contribution) }, func(x verifier, signed []byte) error {
 		c, _, err := federation.VerifyContribution(signed, x.roots, x.floor, x.round)
 		if err == nil {
-			err = c.Follows(x.round, federation.DigestOf(x.v.Given["round"]))
+			err = c.Follows(x.round, digest.Of(x.v.Given["round"]))
 		}
 		return err
 	}, createContribution},
 	"result": {func() any { return new(federation.Result) }, func(x verifier, signed []byte) error {
-		_, _, err := federation.VerifyResult(signed, x.roots, x.floor, x.round, x.ticket, federation.DigestOf(x.v.Given["ticket"]))
+		_, _, err := federation.VerifyResult(signed, x.roots, x.floor, x.round, x.ticket, digest.Of(x.v.Given["ticket"]))
 		return err
 	}, createResult},
 	"party": {func() any { return new(federation.PartyMessage) }, func(x verifier, signed []byte) error {
-		_, err := federation.VerifyPartyMessage(signed, x.roots, x.floor, x.setup, federation.DigestOf(x.v.Given["setup"]))
+		_, err := federation.VerifyPartyMessage(signed, x.roots, x.floor, x.setup, digest.Of(x.v.Given["setup"]))
 		return err
 	}, createParty},
 	"share": {func() any { return new(federation.Share) }, func(x verifier, signed []byte) error {
-		_, err := federation.VerifyShare(signed, x.roots, x.floor, x.round, federation.DigestOf(x.v.Given["ticket"]))
+		_, err := federation.VerifyShare(signed, x.roots, x.floor, x.round, digest.Of(x.v.Given["ticket"]))
 		return err
 	}, createShare},
 	"access": {func() any { return new(federation.Access) }, func(x verifier, signed []byte) error {
@@ -232,8 +232,8 @@ func createSetup(t *testing.T) vectortest.Vector {
 
 // close is a ticket for two contributions of weight 1.
 func (b broker) close(r federation.Round, round []byte) (federation.Ticket, []byte) {
-	t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(round), Broker: b.Epoch.Broker, Epoch: b.Epoch.Epoch,
-		Cohort: federation.CohortDigest([]federation.Digest{{1}, {2}, {3}, {4}}), Count: 4, TotalWeight: 4, Sum: federation.UploadDigest(r.ID, []federation.Digest{{5}}), Delta: r.Delta, Time: begin + 50_000}
+	t := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(round), Broker: b.Epoch.Broker, Epoch: b.Epoch.Epoch,
+		Cohort: federation.CohortDigest([]digest.Digest{{1}, {2}, {3}, {4}}), Count: 4, TotalWeight: 4, Sum: federation.UploadDigest(r.ID, []digest.Digest{{5}}), Delta: r.Delta, Time: begin + 50_000}
 	return t, must[[]byte](b.t)(federation.SignTicket(b.EpochKey, b.EpochSigned, t))
 }
 
@@ -275,7 +275,7 @@ func createResult(t *testing.T) vectortest.Vector {
 	r, round := b.small(nil)
 	_, ticket := b.close(r, round)
 	a, without := b.Agent(t, nil).GrantRound(t, r, round), b.Agent(t, nil)
-	res := federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(round), TicketDigest: federation.DigestOf(ticket), Agent: a.Key.Public().ID(), Length: r.Length,
+	res := federation.Result{Round: r.ID, RoundDigest: digest.Of(round), TicketDigest: digest.Of(ticket), Agent: a.Key.Public().ID(), Length: r.Length,
 		Values: sha256.Sum256([]byte("values")), Step: 0.25, Divisor: 4, Time: begin + 60_000}
 	v := b.vector("a result of the given round, by the guest that its key was released to", "12", "agent", a.Key.Public(), must[[]byte](t)(federation.SignResult(a.Key, a.Chain, res)))
 	v.Given["round"], v.Given["ticket"] = round, ticket
@@ -303,8 +303,8 @@ func createShare(t *testing.T) vectortest.Vector {
 	round := must[[]byte](t)(federation.SignRound(p.EpochKey, p.EpochSigned, r))
 	_, ticket := b.close(r, round)
 	a := p.agents[0]
-	s := federation.Share{Round: r.ID, TicketDigest: federation.DigestOf(ticket), Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 3}, Blocks: 1,
-		Upload: federation.UploadDigest(r.ID, []federation.Digest{{1}}), Time: begin + 60_000}
+	s := federation.Share{Round: r.ID, TicketDigest: digest.Of(ticket), Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 3}, Blocks: 1,
+		Upload: federation.UploadDigest(r.ID, []digest.Digest{{1}}), Time: begin + 60_000}
 	v := b.vector("the share of party 1, which decrypts with party 3", "12", "agent", a.Key.Public(), must[[]byte](t)(federation.SignShare(a.Key, a.Chain, s)))
 	v.Given["round"], v.Given["ticket"] = round, ticket
 	s.Active = []uint32{1}
@@ -351,7 +351,7 @@ func createAgreed(t *testing.T) vectortest.Vector {
 	_, ticket := b.close(r, round)
 	sign := func(i int, length uint64) vectortest.Hex {
 		a := p.agents[i]
-		return must[[]byte](t)(federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(round), TicketDigest: federation.DigestOf(ticket),
+		return must[[]byte](t)(federation.SignResult(a.Key, a.Chain, federation.Result{Round: r.ID, RoundDigest: digest.Of(round), TicketDigest: digest.Of(ticket),
 			Agent: a.Key.Public().ID(), Length: length, Values: sha256.Sum256([]byte("values")), Step: 0.25, Divisor: 4, Sigma: 1, Time: begin + 60_000}))
 	}
 	join := func(results ...vectortest.Hex) vectortest.Hex {
@@ -378,7 +378,7 @@ func TestDatasetVector(t *testing.T) {
 	v := vectortest.Load(t, "dataset-2", *update, func() vectortest.Vector {
 		k := must[*identity.Private](t)(identity.Generate(identity.LevelEpoch))
 		defer k.Wipe()
-		d := federation.Dataset{ID: federation.Digest{1}, Name: "digits", Time: begin}
+		d := federation.Dataset{ID: digest.Digest{1}, Name: "digits", Time: begin}
 		v := vectorOf(t, "a publisher's dataset", "docs/protocol.md section 12", map[string]identity.Public{"publisher": k.Public()}, must[[]byte](t)(federation.SignDataset(k, d)))
 		other := must[*identity.Private](t)(identity.Generate(identity.LevelEpoch))
 		defer other.Wipe()

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -65,7 +66,7 @@ func NewNormKeys(t testing.TB, spec circuits.Gradient) *NormKeys {
 	if k.Verifying, err = circuits.Encode(verifying); err != nil {
 		t.Fatal(err)
 	}
-	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: statement.Digest{1},
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: digest.Digest{1},
 		Gradient: &statement.GradientCircuit{Coordinates: uint32(spec.Coordinates), Bits: uint8(spec.Bits)}}
 	s := k.Save(t, t.TempDir())
 	k.Record = s.Record
@@ -116,7 +117,7 @@ func (k *NormKeys) Prove(t testing.TB, r federation.Round, c *federation.Contrib
 	if err != nil {
 		t.Fatal(err)
 	}
-	c.Commitment = federation.Digest(k.Spec.Commit(salt, coordinates))
+	c.Commitment = digest.Digest(k.Spec.Commit(salt, coordinates))
 	s := r.NormStatement(c)
 	s.Circuit = k.Record.Circuit
 	if change != nil {

@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -32,7 +33,7 @@ func (w *World) Setup(t testing.TB, threshold int, agents ...*Agent) (federation
 // Message is what a party signs in a set-up. change, if given, alters it first.
 func (a *Agent) Message(t testing.TB, s federation.Setup, signed []byte, m federation.PartyMessage, change func(*federation.PartyMessage)) []byte {
 	t.Helper()
-	m.Round, m.Setup, m.Agent, m.Time = s.Round, federation.DigestOf(signed), a.Key.Public().ID(), Begin+1000
+	m.Round, m.Setup, m.Agent, m.Time = s.Round, digest.Of(signed), a.Key.Public().ID(), Begin+1000
 	for i, id := range s.Agents {
 		if id == m.Agent {
 			m.From = uint32(i + 1)
@@ -78,9 +79,9 @@ func (w *World) PartyKey(t testing.TB, public []byte, threshold int, agents ...*
 	t.Helper()
 	s, signed := w.Setup(t, threshold, agents...)
 	k := &federation.PartyKey{Setup: signed, PublicKey: public}
-	digest := sha256.Sum256(public)
+	sum := sha256.Sum256(public)
 	for _, a := range agents {
-		k.Ready = append(k.Ready, a.Message(t, s, signed, federation.PartyMessage{Kind: federation.PartyReady, View: federation.Digest{5}, Payload: digest[:]}, nil))
+		k.Ready = append(k.Ready, a.Message(t, s, signed, federation.PartyMessage{Kind: federation.PartyReady, View: digest.Digest{5}, Payload: sum[:]}, nil))
 	}
 	return k
 }

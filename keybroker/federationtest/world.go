@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -112,7 +113,7 @@ func (w *World) Floor() protocol.Floor {
 func (a *Agent) GrantRound(t testing.TB, r federation.Round, signed []byte) *Agent {
 	t.Helper()
 	a.Lease.Grants = slices.DeleteFunc(a.Lease.Grants, func(g protocol.Granted) bool { return g.Resource == r.Resource() })
-	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: r.Resource(), Version: 1, Subject: federation.DigestOf(signed), Roles: a.Lease.Roles()})
+	a.Lease.Grants = append(a.Lease.Grants, protocol.Granted{Resource: r.Resource(), Version: 1, Subject: digest.Of(signed), Roles: a.Lease.Roles()})
 	slices.SortFunc(a.Lease.Grants, func(x, y protocol.Granted) int { return strings.Compare(x.Resource, y.Resource) })
 	a.world.certify(t, a)
 	return a
@@ -252,7 +253,7 @@ func (a *Agent) ContributeWith(t testing.TB, r federation.Round, signedRound []b
 		m.Hashes = append(m.Hashes, federation.BlockHash(r.ID, i, block))
 		blocks = append(blocks, block...)
 	}
-	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signedRound), Agent: a.Key.Public().ID(), Weight: 1,
+	c := federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signedRound), Agent: a.Key.Public().ID(), Weight: 1,
 		Blocks: uint64(len(m.Hashes)), Upload: federation.UploadDigest(r.ID, m.Hashes), Time: Begin.Add(time.Minute)}
 	change(&c)
 	if m.Signed, err = federation.SignContribution(a.Key, a.Chain, c); err != nil {

@@ -18,6 +18,7 @@ import (
 	"context"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -64,7 +65,7 @@ type Status struct {
 type PolicyInfo struct {
 	ID              string                  `json:"id"`
 	Version         uint64                  `json:"version"`
-	Digest          audit.Digest            `json:"digest"`
+	Digest          digest.Digest           `json:"digest"`
 	NotBefore       time.Time               `json:"not_before"`
 	NotAfter        time.Time               `json:"not_after"`
 	Imported        time.Time               `json:"imported,omitzero"`
@@ -122,7 +123,7 @@ type EpochAsk struct {
 	NotBefore time.Time `json:"not_before"`
 	NotAfter  time.Time `json:"not_after"`
 	// PolicyPin is the digest of the only policy that may decide; zero leaves the choice.
-	PolicyPin audit.Digest `json:"policy_pin"`
+	PolicyPin digest.Digest `json:"policy_pin"`
 }
 
 // SignedEpochRequest is a protocol.EpochRequest, signed by the current epoch.
@@ -154,7 +155,7 @@ type ValuesImported struct {
 	Unmatched []string `json:"unmatched,omitempty"`
 	// PolicyDigest is the policy's new one; zero if it did not change. An epoch that pins
 	// the old one allows nothing any more.
-	PolicyDigest audit.Digest `json:"policy_digest,omitzero"`
+	PolicyDigest digest.Digest `json:"policy_digest,omitzero"`
 }
 
 // ValueRemoved is what the removal of a reference value did.
@@ -169,15 +170,15 @@ type ValueRemoved struct {
 	Unmatched []string `json:"unmatched,omitempty"`
 	// PolicyDigest is the policy's new one; zero if none is in force. An epoch that pins
 	// the old one allows nothing any more.
-	PolicyDigest audit.Digest `json:"policy_digest,omitzero"`
+	PolicyDigest digest.Digest `json:"policy_digest,omitzero"`
 }
 
 // Lease is a lease that runs, by the audit log: every key that left is recorded there first.
 type Lease struct {
 	Lease string `json:"lease"`
 	// Agent is the ID of the agent key, Processor the SHA-256 of the chip's id.
-	Agent     audit.Digest `json:"agent"`
-	Processor audit.Digest `json:"processor"`
+	Agent     digest.Digest `json:"agent"`
+	Processor digest.Digest `json:"processor"`
 	// Image is the digest of what was started; ImageID is what the guest says of itself.
 	Image   string `json:"image"`
 	ImageID string `json:"image_id,omitempty"`

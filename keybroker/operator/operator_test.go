@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -180,10 +181,10 @@ func TestPolicyLifeCycle(t *testing.T) {
 		t.Fatalf("a policy whose reference values are not there yet: %q", info.Unmatched)
 	}
 	before := info.Digest
-	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.Total != 1 || n.Unmatched != nil || n.PolicyDigest == before || n.PolicyDigest == (audit.Digest{}) {
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.Total != 1 || n.Unmatched != nil || n.PolicyDigest == before || n.PolicyDigest == (digest.Digest{}) {
 		t.Fatal(n, err)
 	}
-	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.PolicyDigest != (audit.Digest{}) {
+	if n, err := c.ImportReferenceValues(ctx, valuesText("demo/one"), false); err != nil || n.PolicyDigest != (digest.Digest{}) {
 		t.Fatal("the same value again", n, err)
 	}
 	if n, err := c.ImportReferenceValues(ctx, valuesText("elsewhere/one"), true); err != nil || !slices.Equal(n.Unmatched, []string{"demo/one"}) {

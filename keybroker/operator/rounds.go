@@ -9,20 +9,21 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
 // rounds is the service, and the round of the path if there is one.
-func (r *request) rounds() (*rounds.Service, federation.ID, error) {
+func (r *request) rounds() (*rounds.Service, digest.RoundID, error) {
 	if r.s.opts.Rounds == nil {
-		return nil, federation.ID{}, &Error{http.StatusNotFound, "rounds-not-configured", "the broker's configuration has no rounds section"}
+		return nil, digest.RoundID{}, &Error{http.StatusNotFound, "rounds-not-configured", "the broker's configuration has no rounds section"}
 	}
 	if r.PathValue("id") == "" {
-		return r.s.opts.Rounds, federation.ID{}, nil
+		return r.s.opts.Rounds, digest.RoundID{}, nil
 	}
-	id, err := federation.ParseID(r.PathValue("id"))
+	id, err := digest.ParseID[digest.Round](r.PathValue("id"))
 	if err != nil {
 		return nil, id, &Error{http.StatusNotFound, string(rounds.ReasonUnknown), "a round's id has 32 hexadecimal digits"}
 	}
@@ -68,7 +69,7 @@ type Prepared struct {
 const roundDeadline = requestDeadline - 30*time.Second
 
 // withRounds makes a route of what it does with the service and a round.
-func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) (T, error)) func(*request) (any, error) {
+func withRounds[T any](do func(r *request, s *rounds.Service, id digest.RoundID) (T, error)) func(*request) (any, error) {
 	return func(r *request) (any, error) {
 		s, id, err := r.rounds()
 		if err != nil {
@@ -83,8 +84,8 @@ func withRounds[T any](do func(r *request, s *rounds.Service, id federation.ID) 
 }
 
 // taking makes a route that decodes a body first.
-func taking[B, T any](do func(ctx context.Context, s *rounds.Service, id federation.ID, body B) (T, error)) func(*request) (any, error) {
-	return withRounds(func(r *request, s *rounds.Service, id federation.ID) (out T, err error) {
+func taking[B, T any](do func(ctx context.Context, s *rounds.Service, id digest.RoundID, body B) (T, error)) func(*request) (any, error) {
+	return withRounds(func(r *request, s *rounds.Service, id digest.RoundID) (out T, err error) {
 		var b B
 		if err := r.decode(&b); err != nil {
 			return out, err
@@ -98,39 +99,39 @@ func (s *Server) roundRoutes() []route {
 	type svc = *rounds.Service
 	type ctx = context.Context
 	return []route{
-		{"GET", "/v1/rounds", RoleViewer, false, "round-list", withRounds(func(r *request, s svc, _ federation.ID) ([]rounds.Status, error) {
+		{"GET", "/v1/rounds", RoleViewer, false, "round-list", withRounds(func(r *request, s svc, _ digest.RoundID) ([]rounds.Status, error) {
 			list, err := s.List(r.Context())
 			return append([]rounds.Status{}, list...), err
 		})},
-		{"POST", "/v1/rounds", RoleOperator, true, "round-open", taking(func(c ctx, s svc, _ federation.ID, spec rounds.Spec) (rounds.Status, error) {
+		{"POST", "/v1/rounds", RoleOperator, true, "round-open", taking(func(c ctx, s svc, _ digest.RoundID, spec rounds.Spec) (rounds.Status, error) {
 			_, def, err := s.Open(c, spec)
 			if err != nil {
 				return rounds.Status{}, err
 			}
 			return s.Status(c, def.ID)
 		})},
-		{"POST", "/v1/setups", RoleOperator, true, "round-prepare", taking(func(c ctx, s svc, _ federation.ID, p federation.Preparation) (Prepared, error) {
+		{"POST", "/v1/setups", RoleOperator, true, "round-prepare", taking(func(c ctx, s svc, _ digest.RoundID, p federation.Preparation) (Prepared, error) {
 			signed, setup, err := s.Prepare(c, p)
 			return Prepared{setup, signed}, err
 		})},
-		{"GET", "/v1/rounds/{id}", RoleViewer, false, "round-show", withRounds(func(r *request, s svc, id federation.ID) (rounds.Status, error) { return s.Status(r.Context(), id) })},
-		{"POST", "/v1/rounds/{id}/contributions", RoleOperator, true, "round-admit", taking(func(c ctx, s svc, id federation.ID, b Contributions) ([]rounds.Admission, error) {
+		{"GET", "/v1/rounds/{id}", RoleViewer, false, "round-show", withRounds(func(r *request, s svc, id digest.RoundID) (rounds.Status, error) { return s.Status(r.Context(), id) })},
+		{"POST", "/v1/rounds/{id}/contributions", RoleOperator, true, "round-admit", taking(func(c ctx, s svc, id digest.RoundID, b Contributions) ([]rounds.Admission, error) {
 			return s.Admit(c, id, b.Contributions)
 		})},
-		{"POST", "/v1/rounds/{id}/close", RoleOperator, true, "round-close", taking(func(c ctx, s svc, id federation.ID, b rounds.Closing) (Signed, error) {
+		{"POST", "/v1/rounds/{id}/close", RoleOperator, true, "round-close", taking(func(c ctx, s svc, id digest.RoundID, b rounds.Closing) (Signed, error) {
 			ticket, err := s.Close(c, id, b)
 			return Signed{ticket}, err
 		})},
-		{"POST", "/v1/rounds/{id}/finish", RoleOperator, true, "round-finish", taking(func(c ctx, s svc, id federation.ID, b Signed) (federation.Result, error) {
+		{"POST", "/v1/rounds/{id}/finish", RoleOperator, true, "round-finish", taking(func(c ctx, s svc, id digest.RoundID, b Signed) (federation.Result, error) {
 			return s.Finish(c, id, b.Signed)
 		})},
-		{"POST", "/v1/rounds/{id}/abandon", RoleOperator, true, "round-abandon", withRounds(func(r *request, s svc, id federation.ID) (rounds.Status, error) {
+		{"POST", "/v1/rounds/{id}/abandon", RoleOperator, true, "round-abandon", withRounds(func(r *request, s svc, id digest.RoundID) (rounds.Status, error) {
 			if err := s.Abandon(r.Context(), id); err != nil {
 				return rounds.Status{}, err
 			}
 			return s.Status(r.Context(), id)
 		})},
-		{"GET", "/v1/ledger/{name...}", RoleViewer, false, "ledger-show", withRounds(func(r *request, s svc, _ federation.ID) (rounds.Ledger, error) {
+		{"GET", "/v1/ledger/{name...}", RoleViewer, false, "ledger-show", withRounds(func(r *request, s svc, _ digest.RoundID) (rounds.Ledger, error) {
 			a, err := federation.ParseAccount(r.PathValue("name"))
 			if err != nil {
 				return rounds.Ledger{}, &Error{http.StatusBadRequest, string(rounds.ReasonAccount), err.Error()}
@@ -165,28 +166,28 @@ func (c *Client) PrepareKey(ctx context.Context, p federation.Preparation) (Prep
 }
 
 // Round describes a round.
-func (c *Client) Round(ctx context.Context, id federation.ID) (rounds.Status, error) {
+func (c *Client) Round(ctx context.Context, id digest.RoundID) (rounds.Status, error) {
 	return get[rounds.Status](ctx, c, "/v1/rounds/"+id.String(), nil)
 }
 
 // AdmitContributions puts signed contributions onto a round's list.
-func (c *Client) AdmitContributions(ctx context.Context, id federation.ID, signed [][]byte) ([]rounds.Admission, error) {
+func (c *Client) AdmitContributions(ctx context.Context, id digest.RoundID, signed [][]byte) ([]rounds.Admission, error) {
 	return send[[]rounds.Admission](ctx, c, "/v1/rounds/"+id.String()+"/contributions", Contributions{signed})
 }
 
 // CloseRound closes a round and returns the signed ticket.
-func (c *Client) CloseRound(ctx context.Context, id federation.ID, closing rounds.Closing) ([]byte, error) {
+func (c *Client) CloseRound(ctx context.Context, id digest.RoundID, closing rounds.Closing) ([]byte, error) {
 	signed, err := send[Signed](ctx, c, "/v1/rounds/"+id.String()+"/close", closing)
 	return signed.Signed, err
 }
 
 // FinishRound hands a published result to the broker, which destroys the key.
-func (c *Client) FinishRound(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
+func (c *Client) FinishRound(ctx context.Context, id digest.RoundID, result []byte) (federation.Result, error) {
 	return send[federation.Result](ctx, c, "/v1/rounds/"+id.String()+"/finish", Signed{result})
 }
 
 // AbandonRound ends an open round.
-func (c *Client) AbandonRound(ctx context.Context, id federation.ID) (rounds.Status, error) {
+func (c *Client) AbandonRound(ctx context.Context, id digest.RoundID) (rounds.Status, error) {
 	return post[rounds.Status](ctx, c, "/v1/rounds/"+id.String()+"/abandon", nil, nil)
 }
 

@@ -10,12 +10,12 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
 
@@ -23,7 +23,7 @@ import (
 type keys map[string]int
 
 // Put implements rounds.Secrets.
-func (k keys) Put(_ context.Context, name string, _ federation.Digest, secret *keybuf.Buffer) error {
+func (k keys) Put(_ context.Context, name string, _ digest.Digest, secret *keybuf.Buffer) error {
 	if k[name] != 0 {
 		return errors.New("there already")
 	}
@@ -80,10 +80,10 @@ func withService(t *testing.T, b *bench, w *federationtest.World) keys {
 			return rounds.Signer{Key: w.EpochKey, Statement: w.EpochSigned, Broker: w.Epoch.Broker, Epoch: 1}, nil
 		},
 		Log: &memoryLog{},
-		Chip: func(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
+		Chip: func(_ context.Context, lease digest.LeaseID) ([32]byte, error) {
 			return [32]byte(append(lease[:], lease[:]...)), nil
 		},
-		Released: func(_ context.Context, resource string, _ federation.Digest) (bool, error) {
+		Released: func(_ context.Context, resource string, _ digest.Digest) (bool, error) {
 			return k[resource] != 0, nil
 		},
 		Lowest:    func() uint64 { return 1 },
@@ -128,29 +128,29 @@ func TestRoundOverTheSocket(t *testing.T) {
 		t.Error(err)
 	}
 	var signed [][]byte
-	var cohort []federation.Digest
+	var cohort []digest.Digest
 	for range 2 {
 		raw, _ := w.Agent(t, nil).Contribute(t, st.Round, st.Signed, make([]int32, 100))
 		m, err := federation.ParseManifest(raw)
 		if err != nil {
 			t.Fatal(err)
 		}
-		signed, cohort = append(signed, m.Signed), append(cohort, federation.DigestOf(m.Signed))
+		signed, cohort = append(signed, m.Signed), append(cohort, digest.Of(m.Signed))
 	}
 	list, err := b.client.AdmitContributions(ctx, st.Round.ID, append(signed, []byte("nonsense")))
 	if err != nil || len(list) != 3 || list[0].Reason != "" || list[1].Reason != "" || list[2].Reason != federation.ReasonMalformed {
 		t.Fatalf("%+v, %v", list, err)
 	}
-	_, err = b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort[:1], Sum: federation.Digest{1}})
+	_, err = b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort[:1], Sum: digest.Digest{1}})
 	wantCode(t, "one contribution", err, string(rounds.ReasonCohort))
 	if err := b.server.opts.Rounds.MayRelease(ctx, st.Round.Resource(), &w.Agent(t, nil).GrantRound(t, st.Round, st.Signed).Lease); err == nil {
 		t.Error("the key of an open round may leave")
 	}
-	ticket, err := b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: federation.Digest{1}})
+	ticket, err := b.client.CloseRound(ctx, st.Round.ID, rounds.Closing{Cohort: cohort, Sum: digest.Digest{1}})
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk, err := federation.VerifyTicket(ticket, w.Roots(), w.Floor(), st.Round, federation.DigestOf(st.Signed))
+	tk, err := federation.VerifyTicket(ticket, w.Roots(), w.Floor(), st.Round, digest.Of(st.Signed))
 	if err != nil || tk.Count != 2 || tk.Spent != 2 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
@@ -162,7 +162,7 @@ func TestRoundOverTheSocket(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	result, err := federation.SignResult(guest.Key, guest.Chain, federation.Result{Round: st.Round.ID, RoundDigest: federation.DigestOf(st.Signed), TicketDigest: federation.DigestOf(ticket),
+	result, err := federation.SignResult(guest.Key, guest.Chain, federation.Result{Round: st.Round.ID, RoundDigest: digest.Of(st.Signed), TicketDigest: digest.Of(ticket),
 		Agent: guest.Key.Public().ID(), Length: 100, Step: step, Sigma: sigma, Divisor: 2, Time: federationtest.Begin.Add(time.Minute)})
 	if err != nil {
 		t.Fatal(err)
@@ -193,7 +193,7 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if all, err := b.client.Rounds(t.Context()); err != nil || all == nil || len(all) != 0 {
 		t.Errorf("%v, %v", all, err)
 	}
-	_, err = b.client.Round(t.Context(), federation.ID{1})
+	_, err = b.client.Round(t.Context(), digest.RoundID{1})
 	wantCode(t, "unknown round", err, string(rounds.ReasonUnknown))
 	_, err = b.client.OpenRound(t.Context(), rounds.Spec{Model: "m", Contributors: federationtest.Tenants("tenant"), Decryptors: federationtest.Tenants("tenant"), Length: 100, ClipL2: 1, Epsilon: 6})
 	wantCode(t, "over the budget", err, string(rounds.ReasonBudget))
@@ -212,7 +212,7 @@ func TestRoundRefusalsKeepTheirReason(t *testing.T) {
 	if reason, ok := refusal.ReasonOf(roundError(errors.New("x"))); ok {
 		t.Errorf("an ordinary error has a reason: %s", reason)
 	}
-	prepared, err := b.client.PrepareKey(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})
+	prepared, err := b.client.PrepareKey(t.Context(), federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}})
 	if err != nil || prepared.Setup.Threshold != 2 {
 		t.Errorf("%+v, %v", prepared.Setup, err)
 	}

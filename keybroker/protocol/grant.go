@@ -9,15 +9,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
-// ID names one request or refusal.
-type ID = digest.ExchangeID
-
-// LeaseID names one lease.
-type LeaseID = digest.LeaseID
-
-// ParseLeaseID reads 32 lower-case hexadecimal digits.
-func ParseLeaseID(s string) (LeaseID, error) { return digest.ParseID[digest.Lease](s) }
-
 const (
 	MaxLease         = 15 * time.Minute // the longest lease that either end accepts (docs/protocol.md 7.3)
 	maxPolicyIDBytes = 128
@@ -28,7 +19,7 @@ const (
 // and means nothing on another connection.
 type Grant struct {
 	// Lease names the lease and the grant alike.
-	Lease LeaseID
+	Lease digest.LeaseID
 	// PolicyID, PolicyVersion and PolicyDigest name the policy that decided.
 	PolicyID      string
 	PolicyVersion uint64
@@ -91,7 +82,7 @@ type Request struct {
 	Sealed []Sealed
 	// Idempotency is the same for all attempts at one acquisition, so that the
 	// audit log shows a repeated attempt as what it is.
-	Idempotency ID
+	Idempotency digest.ExchangeID
 }
 
 // Type returns TypeRequest.
@@ -129,7 +120,7 @@ func (m *Request) valid() bool {
 			return false
 		}
 	}
-	return validNames(m.Resources, MaxResources, ValidResource) && m.Idempotency != ID{}
+	return validNames(m.Resources, MaxResources, ValidResource) && m.Idempotency != digest.ExchangeID{}
 }
 
 // MaxFiles is how many sealed files M5 names for one resource.

@@ -5,6 +5,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -35,7 +36,7 @@ type Granted struct {
 // it does not name was not granted.
 type LeaseCertificate struct {
 	// Lease names the lease.
-	Lease LeaseID
+	Lease digest.LeaseID
 	// Broker and Epoch name the statement under which BK signs.
 	Broker [32]byte
 	Epoch  uint64

@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -65,7 +66,7 @@ func TestMessagesOutsideTheLimitsDoNotEncode(t *testing.T) {
 				m.Sealed[0].Files = append(m.Sealed[0].Files, f)
 			}
 		}),
-		"no idempotency":       request(func(m *Request) { m.Idempotency = ID{} }),
+		"no idempotency":       request(func(m *Request) { m.Idempotency = digest.ExchangeID{} }),
 		"no lease":             release(func(m *Release) { m.Lease = nil }),
 		"no item":              release(func(m *Release) { m.Items = nil }),
 		"seventeen items":      release(func(m *Release) { m.Items = slices.Repeat(m.Items, 9)[:17] }),
@@ -176,11 +177,11 @@ func TestPitfall39(t *testing.T) {
 			t.Errorf("%s is used twice", l)
 		}
 	}
-	base := KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 0, 1)
+	base := KeyInfo(Digest{1}, digest.LeaseID{1}, "a", 1, 0, 1)
 	for name, other := range map[string][]byte{
-		"transcript": KeyInfo(Digest{2}, LeaseID{1}, "a", 1, 0, 1), "lease": KeyInfo(Digest{1}, LeaseID{2}, "a", 1, 0, 1),
-		"resource": KeyInfo(Digest{1}, LeaseID{1}, "b", 1, 0, 1), "version": KeyInfo(Digest{1}, LeaseID{1}, "a", 2, 0, 1),
-		"sequence": KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 1, 1), "expiry": KeyInfo(Digest{1}, LeaseID{1}, "a", 1, 0, 2),
+		"transcript": KeyInfo(Digest{2}, digest.LeaseID{1}, "a", 1, 0, 1), "lease": KeyInfo(Digest{1}, digest.LeaseID{2}, "a", 1, 0, 1),
+		"resource": KeyInfo(Digest{1}, digest.LeaseID{1}, "b", 1, 0, 1), "version": KeyInfo(Digest{1}, digest.LeaseID{1}, "a", 2, 0, 1),
+		"sequence": KeyInfo(Digest{1}, digest.LeaseID{1}, "a", 1, 1, 1), "expiry": KeyInfo(Digest{1}, digest.LeaseID{1}, "a", 1, 0, 2),
 	} {
 		if string(base) == string(other) {
 			t.Errorf("another %s gives the same HPKE info", name)

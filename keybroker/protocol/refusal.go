@@ -3,6 +3,7 @@ package protocol
 import (
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -13,7 +14,7 @@ const maxReasonBytes = 64
 // stand in the broker's audit log under the same ID.
 type Refusal struct {
 	Reason refusal.Reason
-	ID     ID
+	ID     digest.ExchangeID
 }
 
 // Type returns TypeRefusal.

@@ -8,6 +8,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -64,7 +65,7 @@ func (m *Release) Exchange(transcript Digest) (Digest, error) {
 // KeyInfo returns the HPKE info string of one sealed key (docs/protocol.md 3.6).
 // It is computed by both ends and never sent: a key that was sealed for another
 // exchange, lease, resource, version, position or expiry does not open.
-func KeyInfo(transcript Digest, lease LeaseID, resource string, version uint64, sequence int, leaseEnd Time) []byte {
+func KeyInfo(transcript Digest, lease digest.LeaseID, resource string, version uint64, sequence int, leaseEnd Time) []byte {
 	var n [8 + 4 + 8]byte
 	binary.BigEndian.PutUint64(n[:8], version)
 	binary.BigEndian.PutUint32(n[8:12], uint32(sequence))

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -68,12 +69,12 @@ type ProvenGuest struct {
 
 // BundleView is what a verified bundle says.
 type BundleView struct {
-	Receipt      string           `json:"receipt"`
-	Model        string           `json:"model"`
-	ModelVersion uint64           `json:"model_version"`
-	ModelID      statement.Digest `json:"model_id"`
-	Outputs      []int32          `json:"outputs"`
-	Time         time.Time        `json:"time"`
+	Receipt      string        `json:"receipt"`
+	Model        string        `json:"model"`
+	ModelVersion uint64        `json:"model_version"`
+	ModelID      digest.Digest `json:"model_id"`
+	Outputs      []int32       `json:"outputs"`
+	Time         time.Time     `json:"time"`
 	// Guest is where the answer was computed, and what its lease was granted.
 	Guest ProvenGuest `json:"guest"`
 	// Links is the receipt's chain, NotChecked what was not asked or cannot be said.
@@ -82,12 +83,12 @@ type BundleView struct {
 	NotChecked        []Unchecked `json:"not_checked"`
 	// Proof is by which key the answer was proven.
 	Proof struct {
-		System      string           `json:"system"`
-		Circuit     statement.Digest `json:"circuit"`
-		Key         statement.Digest `json:"verifying_key"`
-		Development bool             `json:"development_setup"`
-		Ceremony    statement.Digest `json:"ceremony"`
-		Bytes       int              `json:"bytes"`
+		System      string        `json:"system"`
+		Circuit     digest.Digest `json:"circuit"`
+		Key         digest.Digest `json:"verifying_key"`
+		Development bool          `json:"development_setup"`
+		Ceremony    digest.Digest `json:"ceremony"`
+		Bytes       int           `json:"bytes"`
 	} `json:"proof"`
 }
 

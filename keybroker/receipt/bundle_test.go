@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -48,11 +49,11 @@ func newBench(t testing.TB) *bench {
 func modelOf(t testing.TB, seed uint64) statement.Model {
 	t.Helper()
 	n := classifytest.Network(seed)
-	digest, err := n.Architecture.Digest()
+	sum, err := n.Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	return statement.Model{Architecture: digest, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	return statement.Model{Architecture: sum, Quantization: digest.Digest{1}, Chunks: digest.Digest{2}, Weights: statement.WeightsCommitment(n)}
 }
 
 // answer makes the bundle of an answer, as an agent does.
@@ -83,7 +84,7 @@ func (b *bench) answer() receipt.Bundle {
 }
 
 // ring1 is the digest of the one key.
-func (b *bench) ring1() statement.Digest {
+func (b *bench) ring1() digest.Digest {
 	b.t.Helper()
 	s, err := b.ring.ForArchitecture(b.model.Architecture)
 	if err != nil {
@@ -253,7 +254,7 @@ func TestRootsAndKeysDecide(t *testing.T) {
 		t.Fatal(err)
 	}
 	v, err := x.Verify(t.Context(), b.world.Roots(), consent, receipt.Expect{})
-	if err != nil || !v.Proof.Development || v.Proof.Ceremony != (statement.Digest{}) {
+	if err != nil || !v.Proof.Development || v.Proof.Ceremony != (digest.Digest{}) {
 		t.Errorf("with consent it is told: %+v %v", v.Proof, err)
 	}
 }

@@ -73,15 +73,9 @@ const (
 	ReasonTenant      refusal.Reason = "receipt-tenant-mismatch"
 )
 
-// ID names a receipt.
-type ID = digest.ReceiptID
-
-// ParseID reads what ID's String writes, and nothing else.
-func ParseID(s string) (ID, error) { return digest.ParseID[digest.Receipt](s) }
-
 // Body is what a receipt states and the agent signs.
 type Body struct {
-	ID               ID
+	ID               digest.ReceiptID
 	ModelID          [32]byte // root of the sealed model's manifest
 	ModelName        string   // as served; printable ASCII, 1 to 128 bytes
 	ModelVersion     uint64   // of the sealed model
@@ -143,15 +137,15 @@ type Lease struct {
 
 // NewID returns a random ID, so that an answer can name its receipt before it is
 // finished.
-func NewID() (ID, error) {
-	var id ID
+func NewID() (digest.ReceiptID, error) {
+	var id digest.ReceiptID
 	_, err := rand.Read(id[:])
 	return id, err
 }
 
 // Answer is one finished inference.
 type Answer struct {
-	ID                             ID // from NewID
+	ID                             digest.ReceiptID // from NewID
 	ModelID                        [32]byte
 	ModelName                      string
 	ModelVersion                   uint64
@@ -196,7 +190,7 @@ func (b *Body) valid() bool {
 			return false
 		}
 	}
-	return b.ID != ID{} && b.Time > 0 && b.Time <= maxTime
+	return b.ID != digest.ReceiptID{} && b.Time > 0 && b.Time <= maxTime
 }
 
 // maxTime is the last millisecond of the year 9999.

@@ -7,6 +7,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -39,7 +40,7 @@ func newWorld(t testing.TB) *world {
 		NotBefore: begin - 1000, NotAfter: begin + 1e9, AnyPolicy: true, AuditKey: [32]byte{1},
 	}
 	w.lease = protocol.LeaseCertificate{
-		Lease: protocol.LeaseID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
+		Lease: digest.LeaseID{7}, Broker: w.epoch.Broker, Epoch: 3, AgentKey: w.agentKey.Public(),
 		Kind: evidence.KindSNP, SoftwareTEE: true, EvidenceDigest: [32]byte{8}, Registers: []evidence.Register{{Name: evidence.RegisterLaunch, Value: make([]byte, 48)}},
 		Grants:  []protocol.Granted{{Resource: "models/demo", Version: 4, Subject: [32]byte{5}, Roles: protocol.RoleServe}},
 		ImageID: "image-1", PolicyID: "demo", PolicyVersion: 4, NotBefore: begin, NotAfter: begin + 300_000,
@@ -70,7 +71,7 @@ func (w *world) chain(t testing.TB) []byte {
 func (w *world) roots() []identity.Public { return []identity.Public{w.root.Public()} }
 
 var answer = Answer{
-	ID: ID{6}, ModelID: [32]byte{5}, ModelName: "smollm2-135m", ModelVersion: 2,
+	ID: digest.ReceiptID{6}, ModelID: [32]byte{5}, ModelName: "smollm2-135m", ModelVersion: 2,
 	Input: []byte(`{"messages":[]}`), Output: []byte("Paris."), PromptTokens: 30, CompletionTokens: 8,
 }
 
@@ -248,7 +249,7 @@ func TestTruncatedAndTrailingRefused(t *testing.T) {
 	if _, err := Parse(append(bytes.Clone(raw), 0)); err == nil {
 		t.Error("a trailing byte parses")
 	}
-	if b, _ := (&Body{ID: ID{1}, ModelName: "m", Time: 1}).Marshal(); len(b) == 0 {
+	if b, _ := (&Body{ID: digest.ReceiptID{1}, ModelName: "m", Time: 1}).Marshal(); len(b) == 0 {
 		t.Error("no body")
 	} else if _, err := parseBody(append(b, 0)); err == nil {
 		t.Error("a trailing byte within the body parses")
@@ -334,7 +335,7 @@ func TestSignRefusesWhatParseWould(t *testing.T) {
 	w := newWorld(t)
 	good := w.issue(t, begin).Receipt.Body
 	for name, edit := range map[string]func(*Body, *[]byte){
-		"no id":     func(b *Body, _ *[]byte) { b.ID = ID{} },
+		"no id":     func(b *Body, _ *[]byte) { b.ID = digest.ReceiptID{} },
 		"no name":   func(b *Body, _ *[]byte) { b.ModelName = "" },
 		"long name": func(b *Body, _ *[]byte) { b.ModelName = strings.Repeat("x", maxNameBytes+1) },
 		"no time":   func(b *Body, _ *[]byte) { b.Time = 0 },
@@ -361,12 +362,12 @@ func TestCommitmentsHideAndDiffer(t *testing.T) {
 }
 
 func TestParseID(t *testing.T) {
-	id := ID{1, 0xab}
-	if got, err := ParseID(id.String()); err != nil || got != id {
+	id := digest.ReceiptID{1, 0xab}
+	if got, err := digest.ParseID[digest.Receipt](id.String()); err != nil || got != id {
 		t.Error(got, err)
 	}
 	for _, bad := range []string{"", "xy", strings.ToUpper(id.String()), id.String() + "0", "../" + id.String()[3:]} {
-		if _, err := ParseID(bad); err == nil {
+		if _, err := digest.ParseID[digest.Receipt](bad); err == nil {
 			t.Errorf("%q parses", bad)
 		}
 	}

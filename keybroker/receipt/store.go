@@ -3,6 +3,8 @@ package receipt
 import (
 	"sync"
 	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Limits bound a Store. Zero limits take the defaults named.
@@ -24,7 +26,7 @@ type Store struct {
 	limits Limits
 
 	mu sync.Mutex
-	at map[ID]*entry
+	at map[digest.ReceiptID]*entry
 	of map[uint32][]*entry // of each user, the oldest first; no empty lists
 }
 
@@ -49,7 +51,7 @@ func NewStore(l Limits) *Store {
 	if l.Now == nil {
 		l.Now = time.Now
 	}
-	return &Store{limits: l, at: map[ID]*entry{}, of: map[uint32][]*entry{}}
+	return &Store{limits: l, at: map[digest.ReceiptID]*entry{}, of: map[uint32][]*entry{}}
 }
 
 // Put adds a receipt for the user with this uid.
@@ -103,7 +105,7 @@ func (s *Store) drop(uid uint32) {
 
 // Get returns a receipt of this user. Another user's is not there: its salts
 // would confirm guesses at what that user asked.
-func (s *Store) Get(owner uint32, id ID) (Issued, bool) {
+func (s *Store) Get(owner uint32, id digest.ReceiptID) (Issued, bool) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	e, ok := s.at[id]

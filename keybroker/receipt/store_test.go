@@ -4,6 +4,8 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // shelf is a store and what a user did with it.
@@ -21,7 +23,7 @@ func newShelf(t *testing.T, l Limits) *shelf {
 	return s
 }
 
-func (s *shelf) put(owner uint32) (id ID) {
+func (s *shelf) put(owner uint32) (id digest.ReceiptID) {
 	s.next++
 	binary.BigEndian.PutUint32(id[:], s.next)
 	s.Put(owner, Issued{Receipt: Receipt{Body: Body{ID: id}}})
@@ -39,7 +41,7 @@ func (s *shelf) put(owner uint32) (id ID) {
 	return id
 }
 
-func (s *shelf) has(owner uint32, id ID, want bool) {
+func (s *shelf) has(owner uint32, id digest.ReceiptID, want bool) {
 	s.t.Helper()
 	if _, ok := s.Get(owner, id); ok != want {
 		s.t.Errorf("user %d, receipt %s: found %t", owner, id, ok)
@@ -57,7 +59,7 @@ func TestReceiptsArePrivate(t *testing.T) {
 func TestNobodyDrivesOutAnothersReceipts(t *testing.T) {
 	s := newShelf(t, Limits{Kept: 8, PerUser: 6})
 	quiet := s.put(1)
-	var flood []ID
+	var flood []digest.ReceiptID
 	for range 100 {
 		flood = append(flood, s.put(2))
 	}
@@ -77,7 +79,7 @@ func TestNobodyDrivesOutAnothersReceipts(t *testing.T) {
 func TestManyUsersStayInsideTheStore(t *testing.T) {
 	s := newShelf(t, Limits{Kept: 8})
 	first := s.put(0)
-	var last ID
+	var last digest.ReceiptID
 	for uid := range uint32(100) {
 		last = s.put(uid + 1)
 	}

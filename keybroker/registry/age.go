@@ -6,7 +6,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -98,7 +98,7 @@ func expireKept(tx *bolt.Tx, before protocol.Time, most int, out *Expired) error
 	var list [][]byte
 	c := tx.Bucket(bucketAging).Cursor()
 	for k, _ := c.First(); k != nil && len(list) < most; k, _ = c.Next() {
-		if len(k) != 8+len(statement.ID{}) {
+		if len(k) != 8+len(digest.ReceiptID{}) {
 			return Damaged("an entry of the ages has %d bytes", len(k))
 		}
 		if protocol.Time(binary.BigEndian.Uint64(k)) >= before {
@@ -120,11 +120,11 @@ func expireKept(tx *bolt.Tx, before protocol.Time, most int, out *Expired) error
 // expireOne removes a kept receipt, with all others of its challenge. If one of them is
 // too young, this one is as young.
 func expireOne(tx *bolt.Tx, id []byte, before protocol.Time, out *Expired) error {
-	digest := tx.Bucket(bucketChallenged).Get(id)
-	if digest == nil {
+	sum := tx.Bucket(bucketChallenged).Get(id)
+	if sum == nil {
 		return remove(tx, id, out)
 	}
-	c, err := readChallenge(tx, statement.Digest(digest))
+	c, err := readChallenge(tx, digest.Digest(sum))
 	if err != nil {
 		return err
 	}
@@ -203,11 +203,11 @@ func uncover(tx *bolt.Tx, digest []byte, out *Expired) error {
 // agents' counts, the ages, and how many receipts a proof is of.
 func upgrade(tx *bolt.Tx) error {
 	covers := map[string]uint64{}
-	if err := tx.Bucket(bucketProven).ForEach(func(_, digest []byte) error { covers[string(digest)]++; return nil }); err != nil {
+	if err := tx.Bucket(bucketProven).ForEach(func(_, sum []byte) error { covers[string(sum)]++; return nil }); err != nil {
 		return err
 	}
-	for digest, n := range covers {
-		if err := tx.Bucket(bucketCovers).Put([]byte(digest), number(n)); err != nil {
+	for sum, n := range covers {
+		if err := tx.Bucket(bucketCovers).Put([]byte(sum), number(n)); err != nil {
 			return err
 		}
 	}
@@ -220,16 +220,16 @@ func upgrade(tx *bolt.Tx) error {
 			return addTally(tx, e.Receipt.Agent, 1, 0)
 		}
 		at := e.Announced
-		if digest := tx.Bucket(bucketChallenged).Get(id); digest != nil {
-			c, err := readChallenge(tx, statement.Digest(digest))
+		if sum := tx.Bucket(bucketChallenged).Get(id); sum != nil {
+			c, err := readChallenge(tx, digest.Digest(sum))
 			if err != nil {
 				return err
 			}
 			at = max(at, c.Challenge.Deadline)
 		}
-		if digest := tx.Bucket(bucketProven).Get(id); digest != nil {
+		if sum := tx.Bucket(bucketProven).Get(id); sum != nil {
 			var p ProofEntry
-			if err := decode(tx.Bucket(bucketProofs).Get(digest), &p); err != nil {
+			if err := decode(tx.Bucket(bucketProofs).Get(sum), &p); err != nil {
 				return err
 			}
 			at = max(at, p.Verified)

@@ -7,7 +7,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -24,7 +24,7 @@ func expire(t *testing.T, s *Store, waiting, kept protocol.Time, want Expired) {
 	invariants(t, s)
 }
 
-func there(t *testing.T, s *Store, id statement.ID, want bool) {
+func there(t *testing.T, s *Store, id digest.ReceiptID, want bool) {
 	t.Helper()
 	if _, found, err := s.Receipt(id); found != want || err != nil {
 		t.Errorf("receipt %s: found %t, %v", id, found, err)
@@ -36,7 +36,7 @@ func there(t *testing.T, s *Store, id statement.ID, want bool) {
 func TestAFullRegistryTakesReceiptsAgain(t *testing.T) {
 	s, _ := openStore(t)
 	prove := func(agent, n byte) error {
-		return s.PutProof(statement.Digest{agent, n}, ProofEntry{Verified: 10}, []statement.ID{{agent, n}}, room(2))
+		return s.PutProof(digest.Digest{agent, n}, ProofEntry{Verified: 10}, []digest.ReceiptID{{agent, n}}, room(2))
 	}
 	announce(t, s, 1, 1, 2, 3)
 	for n := range byte(2) {
@@ -63,13 +63,13 @@ func TestWaitingReceiptsGoWithTheirAge(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 1}, []statement.ID{{1, 0}}, room(9)); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: 1}, []digest.ReceiptID{{1, 0}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	expire(t, s, 3, 0, Expired{Waiting: 1})
-	there(t, s, statement.ID{1, 0}, true) // proven
-	there(t, s, statement.ID{1, 1}, false)
-	there(t, s, statement.ID{1, 2}, true)
+	there(t, s, digest.ReceiptID{1, 0}, true) // proven
+	there(t, s, digest.ReceiptID{1, 1}, false)
+	there(t, s, digest.ReceiptID{1, 2}, true)
 	if c, err := s.Counts(); err != nil || c.Dropped != 1 {
 		t.Errorf("%+v %v", c, err)
 	}
@@ -86,7 +86,7 @@ func TestAChallengeGoesWhole(t *testing.T) {
 	}
 	late := deadline.Add(time.Hour)
 	// One proof of a challenged receipt and of one that waits, after the deadline.
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: late}, []statement.ID{{1, 1}, {1, 3}}, room(9)); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: late}, []digest.ReceiptID{{1, 1}, {1, 3}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Tell(c.Digest, late); err != nil {
@@ -94,7 +94,7 @@ func TestAChallengeGoesWhole(t *testing.T) {
 	}
 	expire(t, s, 0, deadline+1, Expired{}) // receipt 2 is old enough, 1 is not
 	expire(t, s, 0, late, Expired{})
-	there(t, s, statement.ID{1, 2}, true)
+	there(t, s, digest.ReceiptID{1, 2}, true)
 	if missing, _, err := s.Progress(c.Challenge); missing != 1 || err != nil {
 		t.Error(missing, err)
 	}
@@ -113,14 +113,14 @@ func TestAChallengeGoesWhole(t *testing.T) {
 func TestAProofGoesWithItsLastReceipt(t *testing.T) {
 	s, _ := openStore(t)
 	announce(t, s, 1, 1, 2)
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 5}, []statement.ID{{1, 1}, {1, 2}}, room(9)); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: 5}, []digest.ReceiptID{{1, 1}, {1, 2}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.db.Update(func(tx *bolt.Tx) error { return setAge(tx, []byte{1, 2, 15: 0}, 7) }); err != nil {
 		t.Fatal(err)
 	}
 	expire(t, s, 0, 6, Expired{Kept: 1})
-	if _, found, err := s.Proof(statement.Digest{1}); !found || err != nil {
+	if _, found, err := s.Proof(digest.Digest{1}); !found || err != nil {
 		t.Error("the proof of a receipt that is kept is gone:", err)
 	}
 	expire(t, s, 0, 8, Expired{Kept: 1, Proofs: 1})
@@ -164,7 +164,7 @@ func TestAnAgentHasItsPartAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	prove := func(agent byte, n byte) error {
-		return s.PutProof(statement.Digest{agent, n}, ProofEntry{Verified: 1}, []statement.ID{{agent, n}}, l)
+		return s.PutProof(digest.Digest{agent, n}, ProofEntry{Verified: 1}, []digest.ReceiptID{{agent, n}}, l)
 	}
 	for _, n := range []byte{3, 4} {
 		if err := prove(1, n); err != nil {
@@ -172,7 +172,7 @@ func TestAnAgentHasItsPartAlone(t *testing.T) {
 		}
 	}
 	wantReason(t, prove(1, 5), ReasonAgentFull)
-	wantReason(t, s.Room([]statement.ID{{1, 5}}, l), ReasonAgentFull)
+	wantReason(t, s.Room([]digest.ReceiptID{{1, 5}}, l), ReasonAgentFull)
 	if err := prove(2, 1); err != nil {
 		t.Fatal(err)
 	}
@@ -193,7 +193,7 @@ func TestAFileOfTheSecondVersionIsTakenOver(t *testing.T) {
 	raw := []byte(`{"raw":"AQE=","receipt":{},"announced":1,"sequence":1}`)
 	if err := s.db.Update(func(tx *bolt.Tx) error {
 		var e ReceiptEntry
-		if err := decode(raw, &e); err != nil || e.Guest != (statement.Digest{}) {
+		if err := decode(raw, &e); err != nil || e.Guest != (digest.Digest{}) {
 			t.Errorf("%+v, %v", e, err)
 		}
 		if err := errors.Join(tx.DeleteBucket(bucketGuests), tx.DeleteBucket(bucketAgentLots), tx.DeleteBucket(bucketGuestLots)); err != nil {
@@ -225,7 +225,7 @@ func TestAFileOfTheFirstVersionIsTakenOver(t *testing.T) {
 	if err := s.PutChallenges([]Issued{challenge(t, w, 1, 1)}, room(9)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 5}, []statement.ID{{1, 1}, {1, 2}}, room(9)); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: 5}, []digest.ReceiptID{{1, 1}, {1, 2}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.db.Update(func(tx *bolt.Tx) error {

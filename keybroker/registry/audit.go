@@ -4,14 +4,14 @@ import (
 	"context"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
 // Show is Audit for whoever asks, guest, client or operator: outputs, and what could confirm
 // a guess of them, are left out unless salt is that of the receipt's output commitment, in
 // the text form of [wire.Salt].
-func (s *Service) Show(ctx context.Context, id statement.ID, salt string) (wire.Answer, error) {
+func (s *Service) Show(ctx context.Context, id digest.ReceiptID, salt string) (wire.Answer, error) {
 	a, err := s.Audit(ctx, id)
 	if err != nil {
 		return wire.Answer{}, err
@@ -23,7 +23,7 @@ func (s *Service) Show(ctx context.Context, id statement.ID, salt string) (wire.
 // Audit joins what is known of one receipt: this output, from this version of a model,
 // in this attested guest, at this time. It has the outputs; what leaves the broker is
 // Show's.
-func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error) {
+func (s *Service) Audit(_ context.Context, id digest.ReceiptID) (wire.Answer, error) {
 	held, err := s.receipt(id)
 	if err != nil {
 		return wire.Answer{}, err
@@ -35,12 +35,12 @@ func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error)
 			Image: r.Image, SoftwareTEE: r.SoftwareTEE},
 		Documents: wire.Documents{Receipt: held.Raw},
 	}
-	digest, found, err := s.cfg.Store.ChallengeOf(id)
+	sum, found, err := s.cfg.Store.ChallengeOf(id)
 	if err != nil {
 		return wire.Answer{}, err
 	}
 	if found {
-		c, err := s.cfg.Store.Challenge(digest)
+		c, err := s.cfg.Store.Challenge(sum)
 		if err != nil {
 			return wire.Answer{}, err
 		}
@@ -50,24 +50,24 @@ func (s *Service) Audit(_ context.Context, id statement.ID) (wire.Answer, error)
 		}
 		a.Challenge, a.Documents.Challenge = &v, c.Signed
 	}
-	if digest, found, err = s.cfg.Store.ProofOf(id); !found || err != nil {
+	if sum, found, err = s.cfg.Store.ProofOf(id); !found || err != nil {
 		return a, err
 	}
-	return a, s.addProof(&a, digest)
+	return a, s.addProof(&a, sum)
 }
 
 // addProof completes an answer with the proof.
-func (s *Service) addProof(a *wire.Answer, digest statement.Digest) error {
-	held, found, err := s.cfg.Store.Proof(digest)
+func (s *Service) addProof(a *wire.Answer, sum digest.Digest) error {
+	held, found, err := s.cfg.Store.Proof(sum)
 	if err != nil {
 		return err
 	}
 	if !found {
-		return Damaged("proof %s is not there", digest)
+		return Damaged("proof %s is not there", sum)
 	}
 	b, err := wire.ParseBundle(held.Bundle)
 	if err != nil {
-		return Damaged("proof %s: %v", digest, err)
+		return Damaged("proof %s: %v", sum, err)
 	}
 	entry, found, err := s.cfg.Store.Record(b.Envelope.Key)
 	if err != nil {
@@ -84,7 +84,7 @@ func (s *Service) addProof(a *wire.Answer, digest statement.Digest) error {
 	if err != nil {
 		return err
 	}
-	a.Proof = &wire.ProofView{Digest: digest, Statement: subject, System: b.Envelope.Statement.System, Circuit: b.Envelope.Statement.Circuit, Key: b.Envelope.Key,
+	a.Proof = &wire.ProofView{Digest: sum, Statement: subject, System: b.Envelope.Statement.System, Circuit: b.Envelope.Statement.Circuit, Key: b.Envelope.Key,
 		Development: record.Record.Development, Ceremony: record.Record.Ceremony, VerifiedAt: held.Verified.Time()}
 	for _, item := range b.Envelope.Statement.Inference.Items {
 		if item.Receipt == a.Receipt.ID {

@@ -10,8 +10,8 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -20,9 +20,9 @@ import (
 // draws none.
 type Spec struct {
 	// Agent and Model, if given, select; All selects everything and goes alone.
-	Agent *statement.Digest `json:"agent,omitempty"`
-	Model *statement.Digest `json:"model_id,omitempty"`
-	All   bool              `json:"all,omitempty"`
+	Agent *digest.Digest `json:"agent,omitempty"`
+	Model *digest.Digest `json:"model_id,omitempty"`
+	All   bool           `json:"all,omitempty"`
 	// Count is how many are drawn, or all if there are fewer; Rate is the chance of
 	// each to be drawn. Exactly one is given.
 	Count int     `json:"count,omitempty"`
@@ -146,7 +146,7 @@ func (s *Service) sign(list []Waiting, now, due protocol.Time) ([]Issued, error)
 
 // Pending returns the signed challenges of an agent that are not answered: those that
 // are not overdue first, each kind from the oldest, the first 64 of them.
-func (s *Service) Pending(_ context.Context, agent statement.Digest) ([][]byte, error) {
+func (s *Service) Pending(_ context.Context, agent digest.Digest) ([][]byte, error) {
 	list, err := s.cfg.Store.Unanswered(&agent)
 	if err != nil {
 		return nil, err
@@ -177,8 +177,8 @@ func split(list []Open, now protocol.Time) (pending, overdue []Open) {
 }
 
 // ShowChallenge says how a challenge stands.
-func (s *Service) ShowChallenge(_ context.Context, digest statement.Digest) (wire.ChallengeView, error) {
-	c, err := s.cfg.Store.Challenge(digest)
+func (s *Service) ShowChallenge(_ context.Context, sum digest.Digest) (wire.ChallengeView, error) {
+	c, err := s.cfg.Store.Challenge(sum)
 	if err != nil {
 		return wire.ChallengeView{}, err
 	}

@@ -9,7 +9,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
@@ -34,7 +34,7 @@ func TestChallengeNamesAnnouncedReceiptsOnce(t *testing.T) {
 		t.Fatalf("%+v", list)
 	}
 	c, err := wire.VerifyChallenge(list[0].Signed, s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1)))
-	if err != nil || c.Agent != statement.Digest(agent.Key.Public().ID()) || c.Time != s.now() || c.Nonce == (statement.Digest{}) {
+	if err != nil || c.Agent != digest.Digest(agent.Key.Public().ID()) || c.Time != s.now() || c.Nonce == (digest.Digest{}) {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if list := s.challenge(t, 10); len(list) != 0 {
@@ -48,7 +48,7 @@ func TestChallengeNamesAnnouncedReceiptsOnce(t *testing.T) {
 	if err != nil || len(pending) != 1 || !bytes.Equal(pending[0], list[0].Signed) {
 		t.Errorf("%d pending, %v", len(pending), err)
 	}
-	if pending, err := s.Pending(t.Context(), statement.Digest{}); err != nil || len(pending) != 0 {
+	if pending, err := s.Pending(t.Context(), digest.Digest{}); err != nil || len(pending) != 0 {
 		t.Errorf("another agent's: %d, %v", len(pending), err)
 	}
 	if _, err := s.Submit(t.Context(), &open.bundle); err != nil {
@@ -60,12 +60,12 @@ func TestChallengeNamesAnnouncedReceiptsOnce(t *testing.T) {
 	if v, err := s.ShowChallenge(t.Context(), list[0].Digest); err != nil || v.State != wire.Answered || v.Missing != 0 {
 		t.Errorf("%+v, %v", v, err)
 	}
-	_, err = s.ShowChallenge(t.Context(), statement.Digest{})
+	_, err = s.ShowChallenge(t.Context(), digest.Digest{})
 	wantReason(t, err, registry.ReasonNoChallenge)
 }
 
 func TestChallengeSelects(t *testing.T) {
-	one, two := statement.Digest{1}, statement.Digest{2}
+	one, two := digest.Digest{1}, digest.Digest{2}
 	for name, tc := range map[string]struct {
 		spec             registry.Spec
 		receipts, agents int
@@ -88,7 +88,7 @@ func TestChallengeSelects(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			n, agents := 0, map[statement.Digest]bool{}
+			n, agents := 0, map[digest.Digest]bool{}
 			for _, c := range list {
 				n += len(c.Challenge.Receipts)
 				agents[c.Challenge.Agent] = true
@@ -120,7 +120,7 @@ func TestChallengeOfManyIsSeveral(t *testing.T) {
 func TestChallengesThatAreRefused(t *testing.T) {
 	s := open(t, cheap)
 	s.announceCheap(t, 1, 1, 0, 3)
-	one, hour := statement.Digest{1}, s.now().Add(time.Hour).Time()
+	one, hour := digest.Digest{1}, s.now().Add(time.Hour).Time()
 	for name, spec := range map[string]registry.Spec{
 		"zero":           {},
 		"nothing chosen": {Count: 1, Before: hour},
@@ -161,7 +161,7 @@ func TestOverdueIsTold(t *testing.T) {
 	agent := s.Agent(t, nil)
 	a := s.answer(t, agent, 1, 1)
 	s.announce(t, a)
-	digest := s.challenge(t, 1)[0].Digest
+	sum := s.challenge(t, 1)[0].Digest
 	s.pass(time.Hour)
 	if n, err := s.Sweep(t.Context()); n != 0 || err != nil {
 		t.Errorf("at the deadline itself: %d, %v", n, err)
@@ -183,13 +183,13 @@ func TestOverdueIsTold(t *testing.T) {
 		t.Errorf("twice: %d, %v", n, err)
 	}
 	// An answer that comes late is taken, and known as late.
-	if pending, err := s.Pending(t.Context(), statement.Digest(agent.Key.Public().ID())); err != nil || len(pending) != 1 {
+	if pending, err := s.Pending(t.Context(), digest.Digest(agent.Key.Public().ID())); err != nil || len(pending) != 1 {
 		t.Errorf("%d pending, %v", len(pending), err)
 	}
 	if _, err := s.Submit(t.Context(), &a.bundle); err != nil {
 		t.Fatal(err)
 	}
-	if v, err := s.ShowChallenge(t.Context(), digest); err != nil || v.State != wire.Late {
+	if v, err := s.ShowChallenge(t.Context(), sum); err != nil || v.State != wire.Late {
 		t.Errorf("%+v, %v", v, err)
 	}
 }
@@ -206,13 +206,13 @@ func TestPendingPutsWhatIsInTimeFirst(t *testing.T) {
 	}
 	late, fresh := draw(0, time.Second), draw(1, time.Hour)
 	s.pass(time.Minute)
-	if list, err := s.Pending(t.Context(), statement.Digest{1}); err != nil || len(list) != 2 || !bytes.Equal(list[0], fresh) || !bytes.Equal(list[1], late) {
+	if list, err := s.Pending(t.Context(), digest.Digest{1}); err != nil || len(list) != 2 || !bytes.Equal(list[0], fresh) || !bytes.Equal(list[1], late) {
 		t.Errorf("%d, %v", len(list), err)
 	}
 	for i := range 70 {
 		draw(2+i, time.Hour)
 	}
-	if list, err := s.Pending(t.Context(), statement.Digest{1}); err != nil || len(list) != 64 {
+	if list, err := s.Pending(t.Context(), digest.Digest{1}); err != nil || len(list) != 64 {
 		t.Errorf("%d, %v", len(list), err)
 	}
 	if st := s.status(t); st.Unanswered != 72 || st.Overdue != 1 || len(st.Challenges) != 64 || st.Challenges[0].State != wire.Overdue {

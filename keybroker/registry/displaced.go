@@ -11,7 +11,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Limits of what is remembered of displaced receipts.
@@ -29,7 +29,7 @@ const tellEvery = time.Hour
 // cause any number, and one record an hour. It is the summary of Metwally, Agrawal and El
 // Abbadi (2005, "Space-Saving"): whoever had more than one in maxCounted of all is in it,
 // whatever came before and between.
-type displaced struct{ of map[statement.Digest]tally }
+type displaced struct{ of map[digest.Digest]tally }
 
 // tally is how many receipts of an agent went: most of them at most, and over of these may be
 // of agents that gave their place to it.
@@ -41,10 +41,10 @@ func (d *displaced) add(entries []ReceiptEntry) {
 	}
 }
 
-func (d *displaced) count(agent statement.Digest, more tally) {
+func (d *displaced) count(agent digest.Digest, more tally) {
 	held, counted := d.of[agent]
 	if !counted && len(d.of) == maxCounted {
-		last, least := statement.Digest{}, math.MaxInt
+		last, least := digest.Digest{}, math.MaxInt
 		for other, n := range d.of {
 			if n.most < least {
 				last, least = other, n.most
@@ -54,14 +54,14 @@ func (d *displaced) count(agent statement.Digest, more tally) {
 		held = tally{least, least}
 	}
 	if d.of == nil {
-		d.of = map[statement.Digest]tally{}
+		d.of = map[digest.Digest]tally{}
 	}
 	d.of[agent] = tally{held.most + more.most, held.over + more.over}
 }
 
 // largest are the agents, those with the most first.
-func (d *displaced) largest() []statement.Digest {
-	return slices.SortedFunc(maps.Keys(d.of), func(a, b statement.Digest) int {
+func (d *displaced) largest() []digest.Digest {
+	return slices.SortedFunc(maps.Keys(d.of), func(a, b digest.Digest) int {
 		return cmp.Or(cmp.Compare(d.of[b].most, d.of[a].most), bytes.Compare(a[:], b[:]))
 	})
 }

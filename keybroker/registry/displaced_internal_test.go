@@ -5,15 +5,15 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
-func agent(n int) (id statement.Digest) {
+func agent(n int) (id digest.Digest) {
 	binary.BigEndian.PutUint32(id[:], uint32(n))
 	return id
 }
 
-func gone(agent statement.Digest, n int) (list []ReceiptEntry) {
+func gone(agent digest.Digest, n int) (list []ReceiptEntry) {
 	for range n {
 		list = append(list, ReceiptEntry{Receipt: Receipt{Agent: agent}})
 	}

@@ -7,7 +7,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
 )
 
@@ -15,13 +15,13 @@ import (
 func parts(c *registry.Config) {
 	cheap(c)
 	c.Waiting, c.WaitingPerAgent, c.WaitingPerGuest = 40, 10, 20
-	c.Guest = func(_ context.Context, r registry.Receipt) (statement.Digest, error) {
-		return statement.Digest{r.Agent[0] / 16}, nil
+	c.Guest = func(_ context.Context, r registry.Receipt) (digest.Digest, error) {
+		return digest.Digest{r.Agent[0] / 16}, nil
 	}
 }
 
 // waits says whether a receipt can be challenged.
-func (s *site) waits(t testing.TB, id statement.ID) bool {
+func (s *site) waits(t testing.TB, id digest.ReceiptID) bool {
 	t.Helper()
 	_, found, err := s.store.Receipt(id)
 	if err != nil {
@@ -40,7 +40,7 @@ func TestAFullPartIsNotOutOfTheAudit(t *testing.T) {
 	for agent := range byte(40) {
 		s.announceCheap(t, agent, 1, 1, 10) // harmless
 		s.announceCheap(t, agent, 1, 0, 1)  // its client announces the forged one
-		if s.waits(t, statement.ID{agent, 1, 0, 0}) {
+		if s.waits(t, digest.ReceiptID{agent, 1, 0, 0}) {
 			waits++
 		}
 	}
@@ -61,7 +61,7 @@ func TestAProverCannotFlushWhatItForged(t *testing.T) {
 	waits := 0
 	for agent := range byte(60) {
 		s.announceCheap(t, agent, 1, 0, 20)
-		if s.waits(t, statement.ID{agent, 1, 0, 0}) {
+		if s.waits(t, digest.ReceiptID{agent, 1, 0, 0}) {
 			waits++
 		}
 		s.announceCheap(t, agent, 1, 0, 1)
@@ -83,7 +83,7 @@ func TestTwoProcessorsDoNotShutTheRegistry(t *testing.T) {
 		s.announceCheap(t, agent, 1, 10, 100)
 	}
 	for i := range byte(10) {
-		if !s.waits(t, statement.ID{48, 1, 0, i}) {
+		if !s.waits(t, digest.ReceiptID{48, 1, 0, i}) {
 			t.Errorf("receipt %d of an honest agent on a third processor does not wait", i)
 		}
 	}
@@ -103,7 +103,7 @@ func TestANeighbourOnTheProcessorIsHeard(t *testing.T) {
 			s.announceCheap(t, agent, 1, 0, 10)
 		}
 		for i := range byte(10) {
-			if s.waits(t, statement.ID{18, 1, 0, i}) {
+			if s.waits(t, digest.ReceiptID{18, 1, 0, i}) {
 				waits++
 			}
 		}
@@ -126,7 +126,7 @@ func TestManyKeysOfAGuestFlushNobody(t *testing.T) {
 	}
 	s.announceCheap(t, 1, 1, 8, 2)
 	for i := range byte(10) {
-		if _, err := s.Audit(t.Context(), statement.ID{1, 1, 0, i}); err != nil {
+		if _, err := s.Audit(t.Context(), digest.ReceiptID{1, 1, 0, i}); err != nil {
 			t.Errorf("receipt %d of an honest agent: %v", i, err)
 		}
 	}
@@ -144,7 +144,7 @@ func TestAChallengedReceiptIsNotDisplaced(t *testing.T) {
 	}
 	s.announceCheap(t, 16, 1, 10, 300)
 	for i := range byte(10) {
-		if !s.waits(t, statement.ID{16, 1, 0, i}) {
+		if !s.waits(t, digest.ReceiptID{16, 1, 0, i}) {
 			t.Errorf("receipt %d was challenged, and went", i)
 		}
 	}
@@ -165,7 +165,7 @@ func TestWhatTheLogDoesNotTakeIsToldLater(t *testing.T) {
 		t.Fatal(err)
 	}
 	last := s.log[len(s.log)-1]
-	for _, want := range []string{"7 of agent " + statement.Digest{1}.String(), "of agent " + statement.Digest{2}.String()} {
+	for _, want := range []string{"7 of agent " + digest.Digest{1}.String(), "of agent " + digest.Digest{2}.String()} {
 		if !strings.Contains(last, want) {
 			t.Errorf("%q does not say %q", last, want)
 		}
@@ -196,7 +196,7 @@ func TestStrangersCauseOneRecordOfDisplacedReceipts(t *testing.T) {
 	}
 	tell(1)
 	last := s.log[len(s.log)-1]
-	for _, want := range []string{"51 of agent " + statement.Digest{1}.String(), "4 of other agents"} {
+	for _, want := range []string{"51 of agent " + digest.Digest{1}.String(), "4 of other agents"} {
 		if !strings.Contains(last, want) {
 			t.Errorf("%q does not say %q", last, want)
 		}

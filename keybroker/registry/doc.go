@@ -34,6 +34,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
@@ -120,7 +121,7 @@ type Config struct {
 	VerifyReceipt func(raw []byte) (Receipt, error)
 	// Guest names the processor that a receipt's lease was granted to; zero if nobody knows.
 	// It is asked about verified receipts. Optional: nil is nobody knows.
-	Guest func(ctx context.Context, r Receipt) (statement.Digest, error)
+	Guest func(ctx context.Context, r Receipt) (digest.Digest, error)
 	// CommitOutput is a receipt's commitment to outputs.
 	CommitOutput func(salt [32]byte, outputs []int32) [48]byte
 	// ParseKey reads a verifying key; nil is Groth16 alone.
@@ -170,7 +171,7 @@ type Service struct {
 	told      protocol.Time // when the audit log was told of them; guarded by mu
 
 	keysMu sync.Mutex
-	keys   map[statement.Digest]Verifier // parsed from the store; guarded by keysMu
+	keys   map[digest.Digest]Verifier // parsed from the store; guarded by keysMu
 }
 
 // New checks the configuration.
@@ -220,7 +221,7 @@ func New(cfg Config) (*Service, error) {
 	}
 	places := cmp.Or(cfg.Limits.Connections, maxConnections)
 	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: maxConnections, PerSource: max(places/8, 1), BodyMiB: 64})
-	return &Service{cfg: cfg, quiet: listen.Sparse(cfg.Logger), verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[statement.Digest]Verifier{}}, nil
+	return &Service{cfg: cfg, quiet: listen.Sparse(cfg.Logger), verifying: make(chan struct{}, cfg.Verifications), serving: make(chan struct{}, cfg.Requests), keys: map[digest.Digest]Verifier{}}, nil
 }
 
 func parseGroth16(s statement.System, raw []byte) (Verifier, error) {

@@ -6,14 +6,14 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 )
 
 // of is an entry of an agent with one of many numbers.
 func of(guest, agent byte, n int) ReceiptEntry {
 	e := entry(agent, byte(n))
-	e.Guest, e.Receipt.ID, e.Raw = statement.Digest{guest}, statement.ID{agent, byte(n >> 8), byte(n)}, []byte{agent, byte(n >> 8), byte(n)}
+	e.Guest, e.Receipt.ID, e.Raw = digest.Digest{guest}, digest.ReceiptID{agent, byte(n >> 8), byte(n)}, []byte{agent, byte(n >> 8), byte(n)}
 	return e
 }
 
@@ -111,7 +111,7 @@ func TestAFullRegistryTakesFromWhoHasMost(t *testing.T) {
 		invariants(t, s)
 		for n := range 10 {
 			gone := take(t, s, l, 3, 9, n, 1)
-			if len(gone) != 1 || gone[0].Guest == (statement.Digest{3}) {
+			if len(gone) != 1 || gone[0].Guest == (digest.Digest{3}) {
 				t.Errorf("receipt %d of a small processor: %d went, of processor %s", n, len(gone), gone[0].Guest)
 			}
 			invariants(t, s)
@@ -129,7 +129,7 @@ func TestAnAgentDisplacesItsOwn(t *testing.T) {
 	l := Limits{Waiting: 100, WaitingPerAgent: 10, WaitingPerGuest: 20}
 	take(t, s, l, 1, 1, 0, 10)
 	for _, e := range take(t, s, l, 1, 2, 0, 300) {
-		if e.Receipt.Agent != (statement.Digest{2}) {
+		if e.Receipt.Agent != (digest.Digest{2}) {
 			t.Error("displaced: a receipt of agent", e.Receipt.Agent)
 		}
 	}
@@ -148,7 +148,7 @@ func TestWhatIsKeptIsNotDisplaced(t *testing.T) {
 	if err := s.PutChallenges([]Issued{challenge(t, w, 1, 1)}, l); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 1}, []statement.ID{{1, 2}}, l); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: 1}, []digest.ReceiptID{{1, 2}}, l); err != nil {
 		t.Fatal(err)
 	}
 	if gone := take(t, s, l, 0, 1, 0x101, 2); len(gone) != 0 {
@@ -156,8 +156,8 @@ func TestWhatIsKeptIsNotDisplaced(t *testing.T) {
 	}
 	take(t, s, l, 0, 1, 0x1000, 200)
 	invariants(t, s)
-	there(t, s, statement.ID{1, 1}, true)
-	there(t, s, statement.ID{1, 2}, true)
+	there(t, s, digest.ReceiptID{1, 1}, true)
+	there(t, s, digest.ReceiptID{1, 2}, true)
 	if c, err := s.Counts(); err != nil || c.Waiting != 3 || c.Kept != 2 || c.Displaced != 200 || c.Dropped != 0 {
 		t.Errorf("%+v, %v", c, err)
 	}

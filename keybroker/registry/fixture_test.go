@@ -14,6 +14,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
@@ -166,7 +167,7 @@ func (s *site) verifyReceipt(raw []byte) (registry.Receipt, error) {
 type answer struct {
 	receipts [][]byte
 	bundle   wire.Bundle
-	ids      []statement.ID
+	ids      []digest.ReceiptID
 }
 
 // answer makes inferences with real receipts and a proof.
@@ -249,7 +250,7 @@ func cheap(c *registry.Config) {
 func cheapReceipts(t testing.TB, agent, model byte, from, n int) (out [][]byte) {
 	t.Helper()
 	for i := range n {
-		r := registry.Receipt{ID: statement.ID{agent, model, byte((from + i) >> 8), byte(from + i)}, Agent: statement.Digest{agent}, Model: statement.Digest{model},
+		r := registry.Receipt{ID: digest.ReceiptID{agent, model, byte((from + i) >> 8), byte(from + i)}, Agent: digest.Digest{agent}, Model: digest.Digest{model},
 			InputCommitment: registry.Provable(statement.Commitment{}), Time: federationtest.Begin}
 		raw, err := json.Marshal(r)
 		if err != nil {

@@ -15,8 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -69,7 +69,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	c := wire.NewClient(address, cfg, s.Roots(), nil)
 	defer c.Close()
 	agent := s.Agent(t, nil)
-	id := statement.Digest(agent.Key.Public().ID())
+	id := digest.Digest(agent.Key.Public().ID())
 	a := s.answer(t, agent, 1, 1)
 
 	if records, err := c.Records(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1))); err != nil || len(records) != 1 || records[0].Record.VerifyingKey != keys(t, 1).Digest {
@@ -85,7 +85,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	}
 	s.challenge(t, 1)
 	list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), id)
-	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || wire.DigestOf(list[0].Signed) == (statement.Digest{}) {
+	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || wire.DigestOf(list[0].Signed) == (digest.Digest{}) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	if got, err := c.Submit(t.Context(), &a.bundle); err != nil || !got.New {
@@ -98,7 +98,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	if err != nil || answer.Proof == nil || len(answer.Proof.Outputs) != outputs || answer.Documents.Bundle == nil {
 		t.Fatalf("%+v, %v", answer, err)
 	}
-	_, err = c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.ID{1}, nil)
+	_, err = c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), digest.ReceiptID{1}, nil)
 	wantReason(t, err, registry.ReasonNotAnnounced)
 }
 
@@ -251,7 +251,7 @@ func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
 			return x
 		}
 		text, _ := a.bundle.OutputSalts[0].MarshalText()
-		if x := ask(string(text)); len(x.Proof.Outputs) != outputs || (x.Proof.Statement != statement.Digest{}) != (items == 1) || (x.Documents.Bundle != nil) != (items == 1) {
+		if x := ask(string(text)); len(x.Proof.Outputs) != outputs || (x.Proof.Statement != digest.Digest{}) != (items == 1) || (x.Documents.Bundle != nil) != (items == 1) {
 			t.Errorf("%d items, with the salt: %+v", items, x.Proof)
 		}
 		wrong := a.bundle.OutputSalts[0]
@@ -263,7 +263,7 @@ func TestOutputsAreShownToTheSaltAlone(t *testing.T) {
 			strangers = append(strangers, string(text))
 		}
 		for _, header := range strangers {
-			if x := ask(header); x.Proof == nil || x.Proof.Outputs != nil || x.Documents.Bundle != nil || x.Proof.Statement != (statement.Digest{}) {
+			if x := ask(header); x.Proof == nil || x.Proof.Outputs != nil || x.Documents.Bundle != nil || x.Proof.Statement != (digest.Digest{}) {
 				t.Errorf("%d items, %q: %+v", items, header, x.Proof)
 			}
 		}

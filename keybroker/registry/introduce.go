@@ -6,9 +6,9 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -46,7 +46,7 @@ func withConnection(before func(context.Context, net.Conn) context.Context) func
 // takeIntroduction gives a connection a place among those of attested guests. Agent keys
 // are as many as a guest likes, so that its places are its processor's, where that is known.
 func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
-	connection, ok := r.Context().Value(connectionKey{}).(statement.Digest)
+	connection, ok := r.Context().Value(connectionKey{}).(digest.Digest)
 	if !ok {
 		return nil, refusal.New(ReasonNobody, "this connection has nothing to be named by")
 	}
@@ -62,9 +62,9 @@ func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 	if now := s.now(); now.Add(clockSkew) < a.Lease.NotBefore || now >= a.Lease.NotAfter.Add(clockSkew) {
 		return nil, refusal.New(ReasonEnded, "the lease runs from %s to %s, and it is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
 	}
-	who := "agent " + statement.Digest(a.Lease.AgentKey.ID()).String()
+	who := "agent " + digest.Digest(a.Lease.AgentKey.ID()).String()
 	if p := a.Lease.Processor; p != (protocol.Processor{}) {
-		who = "processor " + statement.Digest(p).String()
+		who = "processor " + digest.Digest(p).String()
 	}
 	listen.From(r.Context()).Promote(who)
 	return struct{}{}, nil

@@ -11,8 +11,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -90,8 +90,8 @@ type ReceiptEntry struct {
 	Announced protocol.Time `json:"announced"`
 	// Guest is the processor of the guest that signed it, and counts it among others; zero
 	// if it is not known.
-	Guest    statement.Digest `json:"guest"`
-	Sequence uint64           `json:"sequence"` // its place among those that wait
+	Guest    digest.Digest `json:"guest"`
+	Sequence uint64        `json:"sequence"` // its place among those that wait
 	// AgentLot and GuestLot say who goes first, and are nobody's business; see [Store.Announce].
 	AgentLot uint64 `json:"agent_lot"`
 	GuestLot uint64 `json:"guest_lot"`
@@ -214,7 +214,7 @@ func (s *Store) get(bucket, key []byte, into any) (found bool, err error) {
 }
 
 // digest reads a digest that an index has.
-func (s *Store) digest(bucket, key []byte) (d statement.Digest, found bool, err error) {
+func (s *Store) digest(bucket, key []byte) (d digest.Digest, found bool, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
 		raw := tx.Bucket(bucket).Get(key)
 		if found = raw != nil; found && copy(d[:], raw) != len(d) {
@@ -226,7 +226,7 @@ func (s *Store) digest(bucket, key []byte) (d statement.Digest, found bool, err 
 }
 
 // Record finds the entry of a verifying key.
-func (s *Store) Record(key statement.Digest) (e RecordEntry, found bool, err error) {
+func (s *Store) Record(key digest.Digest) (e RecordEntry, found bool, err error) {
 	found, err = s.get(bucketRecords, key[:], &e)
 	return e, found, err
 }
@@ -248,7 +248,7 @@ func (s *Store) Records() (list [][]byte, err error) {
 }
 
 // PutRecord stores a record whose key has none, up to limit of them.
-func (s *Store) PutRecord(key statement.Digest, e RecordEntry, limit int) error {
+func (s *Store) PutRecord(key digest.Digest, e RecordEntry, limit int) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		n, err := count(tx, metaRecords)
 		if err != nil {
@@ -265,7 +265,7 @@ func (s *Store) PutRecord(key statement.Digest, e RecordEntry, limit int) error 
 }
 
 // ReplaceRecord puts another record in the place of a key's.
-func (s *Store) ReplaceRecord(key statement.Digest, e RecordEntry) error {
+func (s *Store) ReplaceRecord(key digest.Digest, e RecordEntry) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		b := tx.Bucket(bucketRecords)
 		if b.Get(key[:]) == nil {
@@ -280,7 +280,7 @@ func (s *Store) ReplaceRecord(key statement.Digest, e RecordEntry) error {
 }
 
 // Receipt finds an announced receipt.
-func (s *Store) Receipt(id statement.ID) (e ReceiptEntry, found bool, err error) {
+func (s *Store) Receipt(id digest.ReceiptID) (e ReceiptEntry, found bool, err error) {
 	found, err = s.get(bucketReceipts, id[:], &e)
 	if found && err == nil && e.Receipt.ID != id {
 		err = Damaged("receipt %s is stored as %s", e.Receipt.ID, id)
@@ -289,17 +289,17 @@ func (s *Store) Receipt(id statement.ID) (e ReceiptEntry, found bool, err error)
 }
 
 // ChallengeOf names the challenge of a receipt.
-func (s *Store) ChallengeOf(id statement.ID) (statement.Digest, bool, error) {
+func (s *Store) ChallengeOf(id digest.ReceiptID) (digest.Digest, bool, error) {
 	return s.digest(bucketChallenged, id[:])
 }
 
 // ProofOf names the proof of a receipt.
-func (s *Store) ProofOf(id statement.ID) (statement.Digest, bool, error) {
+func (s *Store) ProofOf(id digest.ReceiptID) (digest.Digest, bool, error) {
 	return s.digest(bucketProven, id[:])
 }
 
 // Proof finds a proof by the digest of its envelope.
-func (s *Store) Proof(d statement.Digest) (e ProofEntry, found bool, err error) {
+func (s *Store) Proof(d digest.Digest) (e ProofEntry, found bool, err error) {
 	found, err = s.get(bucketProofs, d[:], &e)
 	return e, found, err
 }
@@ -335,9 +335,9 @@ func (s *Store) Counts() (out Counts, err error) {
 
 // Issued is a challenge as it was signed.
 type Issued struct {
-	Digest    statement.Digest `json:"digest"` // of Signed
-	Challenge wire.Challenge   `json:"challenge"`
-	Signed    []byte           `json:"signed"`
+	Digest    digest.Digest  `json:"digest"` // of Signed
+	Challenge wire.Challenge `json:"challenge"`
+	Signed    []byte         `json:"signed"`
 }
 
 // stored is a challenge with its place among its agent's.
@@ -346,29 +346,29 @@ type stored struct {
 	sequence uint64
 }
 
-func readChallenge(tx *bolt.Tx, digest statement.Digest) (c stored, err error) {
-	raw := tx.Bucket(bucketChallenges).Get(digest[:])
+func readChallenge(tx *bolt.Tx, sum digest.Digest) (c stored, err error) {
+	raw := tx.Bucket(bucketChallenges).Get(sum[:])
 	if raw == nil {
-		return c, refusal.New(ReasonNoChallenge, "no challenge %s", digest)
+		return c, refusal.New(ReasonNoChallenge, "no challenge %s", sum)
 	}
 	var e challengeEntry
 	if err := decode(raw, &e); err != nil {
 		return c, err
 	}
-	if wire.DigestOf(e.Signed) != digest {
-		return c, Damaged("challenge %s was changed", digest)
+	if wire.DigestOf(e.Signed) != sum {
+		return c, Damaged("challenge %s was changed", sum)
 	}
 	parsed, err := wire.ParseChallenge(e.Signed)
 	if err != nil {
-		return c, Damaged("challenge %s: %v", digest, err)
+		return c, Damaged("challenge %s: %v", sum, err)
 	}
-	return stored{Issued{digest, parsed, e.Signed}, e.Sequence}, nil
+	return stored{Issued{sum, parsed, e.Signed}, e.Sequence}, nil
 }
 
 // Challenge finds a challenge.
-func (s *Store) Challenge(digest statement.Digest) (c Issued, err error) {
+func (s *Store) Challenge(sum digest.Digest) (c Issued, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
-		held, err := readChallenge(tx, digest)
+		held, err := readChallenge(tx, sum)
 		c = held.Issued
 		return err
 	})

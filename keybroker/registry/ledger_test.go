@@ -8,8 +8,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 func openStore(t testing.TB) (*Store, string) {
@@ -51,8 +51,8 @@ func TestStoreOfAnotherVersionIsNotOpened(t *testing.T) {
 }
 
 func TestDamagedEntriesAreRefused(t *testing.T) {
-	id, digest := statement.ID{1}, statement.Digest{2}
-	key := openKey(digest, 1)
+	id, sum := digest.ReceiptID{1}, digest.Digest{2}
+	key := openKey(sum, 1)
 	for name, tc := range map[string]struct {
 		bucket, key, value []byte
 		read               func(*Store) error
@@ -60,20 +60,20 @@ func TestDamagedEntriesAreRefused(t *testing.T) {
 		"receipt":         {bucketReceipts, id[:], []byte(`{`), func(s *Store) error { _, _, err := s.Receipt(id); return err }},
 		"receipt field":   {bucketReceipts, id[:], []byte(`{"new":1}`), func(s *Store) error { _, _, err := s.Receipt(id); return err }},
 		"receipt's id":    {bucketReceipts, id[:], []byte(`{"raw":""}`), func(s *Store) error { _, _, err := s.Receipt(id); return err }},
-		"record":          {bucketRecords, digest[:], []byte(`{} {}`), func(s *Store) error { _, _, err := s.Record(digest); return err }},
-		"records":         {bucketRecords, digest[:], []byte(`[]`), func(s *Store) error { _, err := s.Records(); return err }},
-		"proof":           {bucketProofs, digest[:], nil, func(s *Store) error { _, _, err := s.Proof(digest); return err }},
+		"record":          {bucketRecords, sum[:], []byte(`{} {}`), func(s *Store) error { _, _, err := s.Record(sum); return err }},
+		"records":         {bucketRecords, sum[:], []byte(`[]`), func(s *Store) error { _, err := s.Records(); return err }},
+		"proof":           {bucketProofs, sum[:], nil, func(s *Store) error { _, _, err := s.Proof(sum); return err }},
 		"index":           {bucketProven, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ProofOf(id); return err }},
-		"challenge":       {bucketChallenges, digest[:], []byte(`{"signed":"AAAA","sequence":1}`), func(s *Store) error { _, err := s.Challenge(digest); return err }},
-		"challenge bytes": {bucketChallenges, digest[:], []byte(`1`), func(s *Store) error { _, err := s.Challenge(digest); return err }},
+		"challenge":       {bucketChallenges, sum[:], []byte(`{"signed":"AAAA","sequence":1}`), func(s *Store) error { _, err := s.Challenge(sum); return err }},
+		"challenge bytes": {bucketChallenges, sum[:], []byte(`1`), func(s *Store) error { _, err := s.Challenge(sum); return err }},
 		"waiting":         {bucketWaiting, number(1), []byte{1}, func(s *Store) error { _, err := s.Waiting(); return err }},
 		"waiting's key":   {bucketWaiting, []byte{1}, make([]byte, waitingBytes), func(s *Store) error { _, err := s.Waiting(); return err }},
-		"open":            {bucketOpen, key, []byte{1}, func(s *Store) error { _, err := s.Unanswered(&digest); return err }},
+		"open":            {bucketOpen, key, []byte{1}, func(s *Store) error { _, err := s.Unanswered(&sum); return err }},
 		"count":           {bucketMeta, metaKept, []byte{1}, func(s *Store) error { _, err := s.Counts(); return err }},
-		"count for room":  {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.Room([]statement.ID{id}, room(1)) }},
+		"count for room":  {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.Room([]digest.ReceiptID{id}, room(1)) }},
 		"negative count":  {bucketMeta, metaKept, number(0), func(s *Store) error { return s.db.Update(func(tx *bolt.Tx) error { return add(tx, metaKept, -1) }) }},
-		"twice": {bucketRecords, digest[:], []byte(`{}`), func(s *Store) error {
-			return s.PutRecord(digest, RecordEntry{}, 8)
+		"twice": {bucketRecords, sum[:], []byte(`{}`), func(s *Store) error {
+			return s.PutRecord(sum, RecordEntry{}, 8)
 		}},
 	} {
 		s, _ := openStore(t)
@@ -84,13 +84,13 @@ func TestDamagedEntriesAreRefused(t *testing.T) {
 }
 
 func FuzzEntries(f *testing.F) {
-	e, err := json.Marshal(ReceiptEntry{Raw: []byte{1}, Receipt: Receipt{ID: statement.ID{1}, Measurement: "00"}, Announced: 1, Sequence: 2})
+	e, err := json.Marshal(ReceiptEntry{Raw: []byte{1}, Receipt: Receipt{ID: digest.ReceiptID{1}, Measurement: "00"}, Announced: 1, Sequence: 2})
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(number(1), e)
-	f.Add(number(1), Waiting{1, statement.ID{1}, statement.Digest{2}, statement.Digest{3}}.marshal())
-	f.Add([]byte{}, Open{statement.Digest{1}, 2}.marshal())
+	f.Add(number(1), Waiting{1, digest.ReceiptID{1}, digest.Digest{2}, digest.Digest{3}}.marshal())
+	f.Add([]byte{}, Open{digest.Digest{1}, 2}.marshal())
 	f.Fuzz(func(t *testing.T, key, raw []byte) {
 		if w, err := parseWaiting(key, raw); err == nil && (!bytes.Equal(w.marshal(), raw) || !bytes.Equal(number(w.Sequence), key)) {
 			t.Error("a waiting receipt has two encodings")

@@ -7,8 +7,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // Limits bound the receipts of the file. The zero value allows none.
@@ -27,7 +27,7 @@ type Limits struct {
 // tally is how many receipts of an agent wait, and are kept.
 type agentTally struct{ waiting, kept uint64 }
 
-func readTally(tx *bolt.Tx, agent statement.Digest) (t agentTally, err error) {
+func readTally(tx *bolt.Tx, agent digest.Digest) (t agentTally, err error) {
 	raw := tx.Bucket(bucketAgents).Get(agent[:])
 	switch len(raw) {
 	case 0:
@@ -39,7 +39,7 @@ func readTally(tx *bolt.Tx, agent statement.Digest) (t agentTally, err error) {
 }
 
 // count changes an agent's tally, of which nothing is left when both are zero.
-func addTally(tx *bolt.Tx, agent statement.Digest, waiting, kept int) error {
+func addTally(tx *bolt.Tx, agent digest.Digest, waiting, kept int) error {
 	t, err := readTally(tx, agent)
 	if err != nil {
 		return err
@@ -60,8 +60,8 @@ func isKept(tx *bolt.Tx, id []byte) bool {
 }
 
 // unkept counts those of the receipts that wait still, by agent.
-func unkept(tx *bolt.Tx, ids []statement.ID) (n int, of map[statement.Digest]int, err error) {
-	of = map[statement.Digest]int{}
+func unkept(tx *bolt.Tx, ids []digest.ReceiptID) (n int, of map[digest.Digest]int, err error) {
+	of = map[digest.Digest]int{}
 	for _, id := range ids {
 		if isKept(tx, id[:]) {
 			continue
@@ -81,7 +81,7 @@ func unkept(tx *bolt.Tx, ids []statement.ID) (n int, of map[statement.Digest]int
 }
 
 // roomFor refuses receipts that would be too many; challenged ones have more room.
-func roomFor(tx *bolt.Tx, ids []statement.ID, l Limits, challenge bool) error {
+func roomFor(tx *bolt.Tx, ids []digest.ReceiptID, l Limits, challenge bool) error {
 	kept, err := count(tx, metaKept)
 	if err != nil {
 		return err
@@ -129,7 +129,7 @@ func lot() uint64 {
 const lotBytes = 32 + 8 + 16
 
 // lotKey is the place of a receipt among those of an agent, or of a processor's guests.
-func lotKey(of statement.Digest, lot uint64, id statement.ID) []byte {
+func lotKey(of digest.Digest, lot uint64, id digest.ReceiptID) []byte {
 	return append(binary.BigEndian.AppendUint64(append(make([]byte, 0, lotBytes), of[:]...), lot), id[:]...)
 }
 
@@ -149,7 +149,7 @@ func dropLots(tx *bolt.Tx, e ReceiptEntry) error {
 }
 
 // lowest removes the receipt with the lowest lot of an agent, or of a processor's guests.
-func lowest(tx *bolt.Tx, bucket []byte, of statement.Digest) (e ReceiptEntry, err error) {
+func lowest(tx *bolt.Tx, bucket []byte, of digest.Digest) (e ReceiptEntry, err error) {
 	k, _ := tx.Bucket(bucket).Cursor().Seek(of[:])
 	if len(k) != lotBytes || !bytes.HasPrefix(k, of[:]) {
 		return e, Damaged("%s has no receipt of %s", bucket, of)
@@ -185,7 +185,7 @@ func displace(tx *bolt.Tx, e ReceiptEntry, l Limits) (gone []ReceiptEntry, err e
 }
 
 // crowded finds where there are too many since e was added; nil is nowhere.
-func crowded(tx *bolt.Tx, e ReceiptEntry, l Limits) (bucket []byte, of statement.Digest, err error) {
+func crowded(tx *bolt.Tx, e ReceiptEntry, l Limits) (bucket []byte, of digest.Digest, err error) {
 	n, err := count(tx, metaWaiting)
 	if err != nil {
 		return nil, of, err
@@ -211,17 +211,17 @@ func crowded(tx *bolt.Tx, e ReceiptEntry, l Limits) (bucket []byte, of statement
 
 // largest finds the processor whose guests have most of all receipts that wait. All that
 // nobody knows are one. Among equals the newcomer's gives way.
-func largest(tx *bolt.Tx, newcomer statement.Digest, all uint64) (of statement.Digest, err error) {
-	counts := map[statement.Digest]uint64{}
+func largest(tx *bolt.Tx, newcomer digest.Digest, all uint64) (of digest.Digest, err error) {
+	counts := map[digest.Digest]uint64{}
 	err = tx.Bucket(bucketGuests).ForEach(func(k, v []byte) error {
 		if len(k) != len(of) || len(v) != 8 || binary.BigEndian.Uint64(v) > all {
 			return Damaged("the count of guest %x", k)
 		}
-		counts[statement.Digest(k)] = binary.BigEndian.Uint64(v)
-		all -= counts[statement.Digest(k)]
+		counts[digest.Digest(k)] = binary.BigEndian.Uint64(v)
+		all -= counts[digest.Digest(k)]
 		return nil
 	})
-	counts[statement.Digest{}] = all
+	counts[digest.Digest{}] = all
 	of = newcomer
 	for guest, n := range counts {
 		if n > counts[of] {
@@ -232,7 +232,7 @@ func largest(tx *bolt.Tx, newcomer statement.Digest, all uint64) (of statement.D
 }
 
 // readGuest is how many receipts of a processor's guests wait. Who has none is not counted.
-func readGuest(tx *bolt.Tx, guest statement.Digest) (uint64, error) {
+func readGuest(tx *bolt.Tx, guest digest.Digest) (uint64, error) {
 	switch raw := tx.Bucket(bucketGuests).Get(guest[:]); len(raw) {
 	case 0:
 		return 0, nil
@@ -247,7 +247,7 @@ func wait(tx *bolt.Tx, e ReceiptEntry, delta int) error {
 	if err := add(tx, metaWaiting, delta); err != nil {
 		return err
 	}
-	if e.Guest == (statement.Digest{}) {
+	if e.Guest == (digest.Digest{}) {
 		return nil
 	}
 	n, err := readGuest(tx, e.Guest)

@@ -6,8 +6,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -15,9 +15,9 @@ import (
 // Waiting is a receipt that has neither a challenge nor a proof.
 type Waiting struct {
 	Sequence uint64 // ascends with the time of the announcement
-	ID       statement.ID
-	Agent    statement.Digest
-	Model    statement.Digest
+	ID       digest.ReceiptID
+	Agent    digest.Digest
+	Model    digest.Digest
 }
 
 const waitingBytes = 16 + 32 + 32
@@ -126,12 +126,12 @@ func addReceipt(tx *bolt.Tx, e ReceiptEntry, l Limits) (added bool, gone []Recei
 }
 
 // Room says whether a proof of receipts may be kept.
-func (s *Store) Room(ids []statement.ID, l Limits) error {
+func (s *Store) Room(ids []digest.ReceiptID, l Limits) error {
 	return s.db.View(func(tx *bolt.Tx) error { return roomFor(tx, ids, l, false) })
 }
 
 // keep takes receipts that wait out of the queue. Their age begins at a time.
-func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
+func keep(tx *bolt.Tx, ids []digest.ReceiptID, at protocol.Time) error {
 	moved := 0
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
@@ -166,13 +166,13 @@ func keep(tx *bolt.Tx, ids []statement.ID, at protocol.Time) error {
 }
 
 // openKey is the place of a challenge in the list of those without all proofs.
-func openKey(agent statement.Digest, sequence uint64) []byte {
+func openKey(agent digest.Digest, sequence uint64) []byte {
 	return binary.BigEndian.AppendUint64(append([]byte(nil), agent[:]...), sequence)
 }
 
 // Open is a challenge that lacks a proof.
 type Open struct {
-	Digest   statement.Digest
+	Digest   digest.Digest
 	Deadline protocol.Time
 }
 
@@ -225,7 +225,7 @@ func (s *Store) PutChallenges(list []Issued, l Limits) error {
 
 // PutProof stores a verified proof of receipts, and closes the challenges that it
 // answers.
-func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.ID, l Limits) error {
+func (s *Store) PutProof(sum digest.Digest, e ProofEntry, ids []digest.ReceiptID, l Limits) error {
 	return s.db.Update(func(tx *bolt.Tx) error {
 		if err := roomFor(tx, ids, l, false); err != nil {
 			return err
@@ -233,7 +233,7 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 		if err := keep(tx, ids, e.Verified); err != nil {
 			return err
 		}
-		if err := putOnce(tx, bucketProofs, digest[:], e); err != nil {
+		if err := putOnce(tx, bucketProofs, sum[:], e); err != nil {
 			return err
 		}
 		proven := tx.Bucket(bucketProven)
@@ -241,7 +241,7 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 			if proven.Get(id[:]) != nil {
 				return refusal.New(ReasonConflict, "receipt %s was proven meanwhile", id)
 			}
-			if err := proven.Put(id[:], digest[:]); err != nil {
+			if err := proven.Put(id[:], sum[:]); err != nil {
 				return err
 			}
 		}
@@ -250,7 +250,7 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 				return err
 			}
 		}
-		if err := tx.Bucket(bucketCovers).Put(digest[:], number(uint64(len(ids)))); err != nil {
+		if err := tx.Bucket(bucketCovers).Put(sum[:], number(uint64(len(ids)))); err != nil {
 			return err
 		}
 		return add(tx, metaProofs, 1)
@@ -259,14 +259,14 @@ func (s *Store) PutProof(digest statement.Digest, e ProofEntry, ids []statement.
 
 // closeChallenge takes the challenge of a receipt off the list when nothing of it is
 // missing any more.
-func closeChallenge(tx *bolt.Tx, id statement.ID) error {
+func closeChallenge(tx *bolt.Tx, id digest.ReceiptID) error {
 	raw := tx.Bucket(bucketChallenged).Get(id[:])
 	if raw == nil {
 		return nil
 	}
-	var digest statement.Digest
-	copy(digest[:], raw)
-	c, err := readChallenge(tx, digest)
+	var sum digest.Digest
+	copy(sum[:], raw)
+	c, err := readChallenge(tx, sum)
 	if err != nil {
 		return err
 	}
@@ -280,7 +280,7 @@ func closeChallenge(tx *bolt.Tx, id statement.ID) error {
 
 // Unanswered lists the challenges that lack a proof, of one agent or of all, from the
 // oldest of each agent.
-func (s *Store) Unanswered(agent *statement.Digest) (list []Open, err error) {
+func (s *Store) Unanswered(agent *digest.Digest) (list []Open, err error) {
 	var prefix []byte
 	if agent != nil {
 		prefix = agent[:]
@@ -326,15 +326,15 @@ func (s *Store) Progress(c wire.Challenge) (missing int, last protocol.Time, err
 }
 
 // Told says whether the audit log has an overdue challenge.
-func (s *Store) Told(digest statement.Digest) (told bool, err error) {
+func (s *Store) Told(sum digest.Digest) (told bool, err error) {
 	err = s.db.View(func(tx *bolt.Tx) error {
-		told = tx.Bucket(bucketTold).Get(digest[:]) != nil
+		told = tx.Bucket(bucketTold).Get(sum[:]) != nil
 		return nil
 	})
 	return told, err
 }
 
 // Tell notes that it has.
-func (s *Store) Tell(digest statement.Digest, at protocol.Time) error {
-	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketTold).Put(digest[:], number(uint64(at))) })
+func (s *Store) Tell(sum digest.Digest, at protocol.Time) error {
+	return s.db.Update(func(tx *bolt.Tx) error { return tx.Bucket(bucketTold).Put(sum[:], number(uint64(at))) })
 }

@@ -5,7 +5,6 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -25,19 +24,19 @@ func (c *Commitment) UnmarshalText(text []byte) error {
 
 // Receipt is what a verified receipt says, with the lease that it was given under.
 type Receipt struct {
-	ID    statement.ID     `json:"id"`
-	Model statement.Digest `json:"model_id"`
+	ID    digest.ReceiptID `json:"id"`
+	Model digest.Digest    `json:"model_id"`
 	// Agent is the ID of the attested key that signed it.
-	Agent            statement.Digest `json:"agent"`
-	Lease            digest.LeaseID   `json:"lease"`
-	InputCommitment  Commitment       `json:"input_commitment"`
-	OutputCommitment Commitment       `json:"output_commitment"`
-	Time             protocol.Time    `json:"time"`
+	Agent            digest.Digest  `json:"agent"`
+	Lease            digest.LeaseID `json:"lease"`
+	InputCommitment  Commitment     `json:"input_commitment"`
+	OutputCommitment Commitment     `json:"output_commitment"`
+	Time             protocol.Time  `json:"time"`
 	// Of the lease: the kind and digest of the evidence, the launch measurement in
 	// hexadecimal, the image.
-	Evidence       string           `json:"evidence"`
-	EvidenceDigest statement.Digest `json:"evidence_digest"`
-	Measurement    string           `json:"measurement"`
-	Image          string           `json:"image"`
-	SoftwareTEE    bool             `json:"software_tee"`
+	Evidence       string        `json:"evidence"`
+	EvidenceDigest digest.Digest `json:"evidence_digest"`
+	Measurement    string        `json:"measurement"`
+	Image          string        `json:"image"`
+	SoftwareTEE    bool          `json:"software_tee"`
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -17,7 +18,7 @@ import (
 // key is the verifying key's canonical bytes; models are the ids of the models whose answers
 // it may prove, none for every one. Registered again, a key keeps its models and gets further
 // ones. It returns the signed record, which is the one that is there if nothing is new.
-func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, models ...statement.Digest) ([]byte, error) {
+func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, models ...digest.Digest) ([]byte, error) {
 	if err := s.checkRecord(&r, key); err != nil {
 		return nil, err
 	}
@@ -32,7 +33,7 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, 
 		if err != nil {
 			return nil, err
 		}
-		if was.Epoch >= s.lowest() && !slices.ContainsFunc(models, func(id statement.Digest) bool { return !slices.Contains(was.Models, id) }) {
+		if was.Epoch >= s.lowest() && !slices.ContainsFunc(models, func(id digest.Digest) bool { return !slices.Contains(was.Models, id) }) {
 			return held.Signed, nil
 		}
 		models = append(slices.Clone(models), was.Models...)
@@ -60,9 +61,9 @@ func (s *Service) Register(ctx context.Context, r statement.Record, key []byte, 
 
 // signRecord signs a record with its models, in their order and each once. What would not
 // verify is never handed out.
-func (s *Service) signRecord(r statement.Record, models []statement.Digest) ([]byte, error) {
+func (s *Service) signRecord(r statement.Record, models []digest.Digest) ([]byte, error) {
 	models = slices.Clone(models)
-	slices.SortFunc(models, func(a, b statement.Digest) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(models, func(a, b digest.Digest) int { return bytes.Compare(a[:], b[:]) })
 	signer, err := s.cfg.Signer()
 	if err != nil {
 		return nil, err
@@ -155,7 +156,7 @@ func (s *Service) Records(ctx context.Context) ([][]byte, error) {
 }
 
 // signAnew has the epoch of now vouch for a registered key.
-func (s *Service) signAnew(ctx context.Context, key statement.Digest) ([]byte, error) {
+func (s *Service) signAnew(ctx context.Context, key digest.Digest) ([]byte, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	entry, found, err := s.cfg.Store.Record(key)
@@ -180,7 +181,7 @@ func (s *Service) signAnew(ctx context.Context, key statement.Digest) ([]byte, e
 }
 
 // key finds the record of a verifying key and the key, parsed once.
-func (s *Service) key(d statement.Digest) (wire.Record, Verifier, error) {
+func (s *Service) key(d digest.Digest) (wire.Record, Verifier, error) {
 	entry, found, err := s.cfg.Store.Record(d)
 	if err == nil && !found {
 		err = refusal.New(ReasonNotRegistered, "verifying key %s is not registered", d)

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
@@ -28,7 +29,7 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 		t.Fatal(err)
 	}
 	r, err := wire.VerifyRecord(first, s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(1)))
-	if err != nil || r.Record.VerifyingKey != g.Digest || r.Registered != s.now() || r.Broker != statement.Digest(s.Root.Public().ID()) {
+	if err != nil || r.Record.VerifyingKey != g.Digest || r.Registered != s.now() || r.Broker != digest.Digest(s.Root.Public().ID()) {
 		t.Errorf("%+v, %v", r, err)
 	}
 	s.pass(time.Hour)
@@ -52,7 +53,7 @@ func TestRecordIsSignedOnceAndVerifiesWithTheRootsAlone(t *testing.T) {
 func TestRecordsOfARetiredEpochAreSignedAnew(t *testing.T) {
 	s := open(t, nil)
 	g := keys(t, 1)
-	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{9}); err != nil {
+	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, digest.Digest{9}); err != nil {
 		t.Fatal(err)
 	}
 	s.lowest = 2
@@ -73,7 +74,7 @@ func TestRecordsOfARetiredEpochAreSignedAnew(t *testing.T) {
 			t.Fatal(len(list), err)
 		}
 		r, err := wire.VerifyRecord(list[0], s.Roots(), s.Broker(), protocol.Recorded(protocol.AtLeast(2)))
-		if err != nil || r.Epoch != 2 || !slices.Equal(r.Models, []statement.Digest{{9}}) || r.Record.VerifyingKey != g.Digest {
+		if err != nil || r.Epoch != 2 || !slices.Equal(r.Models, []digest.Digest{{9}}) || r.Record.VerifyingKey != g.Digest {
 			t.Errorf("%+v, %v", r, err)
 		}
 	}
@@ -94,7 +95,7 @@ func TestAKeyIsRegisteredForItsModels(t *testing.T) {
 	a, b := s.answer(t, s.Agent(t, nil), 1, 1), s.answer(t, s.Agent(t, nil), 2, 1)
 	s.announce(t, a, b)
 	model := a.bundle.Envelope.Statement.Inference.Model.ID()
-	register := func(models ...statement.Digest) wire.Record {
+	register := func(models ...digest.Digest) wire.Record {
 		t.Helper()
 		signed, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, models...)
 		if err != nil {
@@ -106,15 +107,15 @@ func TestAKeyIsRegisteredForItsModels(t *testing.T) {
 		}
 		return r
 	}
-	if r := register(statement.Digest{9}, statement.Digest{8}, statement.Digest{9}); !slices.Equal(r.Models, []statement.Digest{{8}, {9}}) {
+	if r := register(digest.Digest{9}, digest.Digest{8}, digest.Digest{9}); !slices.Equal(r.Models, []digest.Digest{{8}, {9}}) {
 		t.Errorf("%v", r.Models)
 	}
 	_, err := s.Submit(t.Context(), &a.bundle)
 	wantReason(t, err, registry.ReasonModel)
-	if r := register(model); len(r.Models) != 3 || !r.Takes(model) || !r.Takes(statement.Digest{8}) || r.Takes(statement.Digest{7}) {
+	if r := register(model); len(r.Models) != 3 || !r.Takes(model) || !r.Takes(digest.Digest{8}) || r.Takes(digest.Digest{7}) {
 		t.Errorf("%v", r.Models)
 	}
-	for _, models := range [][]statement.Digest{nil, {model}, {{8}, model}} {
+	for _, models := range [][]digest.Digest{nil, {model}, {{8}, model}} {
 		if r := register(models...); len(r.Models) != 3 {
 			t.Errorf("%v after %v", r.Models, models)
 		}
@@ -130,18 +131,18 @@ func TestAKeyIsRegisteredForItsModels(t *testing.T) {
 		t.Errorf("%d records, %v", len(list), err)
 	}
 	s.failAudit(errDisk)
-	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{7}); err == nil {
+	if _, err := s.Register(t.Context(), *g.Record(1, outputs), g.Key, digest.Digest{7}); err == nil {
 		t.Error("a model was added without an audit record")
 	}
 	s.failAudit(nil)
 	if r := register(); len(r.Models) != 3 {
 		t.Errorf("%v", r.Models)
 	}
-	_, err = s.Register(t.Context(), *g.Record(1, outputs), g.Key, statement.Digest{})
+	_, err = s.Register(t.Context(), *g.Record(1, outputs), g.Key, digest.Digest{})
 	wantReason(t, err, wire.ReasonMalformed)
-	many := make([]statement.Digest, wire.MaxModels)
+	many := make([]digest.Digest, wire.MaxModels)
 	for i := range many {
-		many[i] = statement.Digest{1, byte(i)}
+		many[i] = digest.Digest{1, byte(i)}
 	}
 	_, err = s.Register(t.Context(), *g.Record(1, outputs), g.Key, many...)
 	wantReason(t, err, wire.ReasonMalformed)
@@ -153,7 +154,7 @@ func TestRecordsThatAreRefused(t *testing.T) {
 		change func(*statement.Record, *[]byte)
 		want   refusal.Reason
 	}{
-		"development":    {func(r *statement.Record, _ *[]byte) { r.Development, r.Ceremony = true, statement.Digest{} }, registry.ReasonDevelopment},
+		"development":    {func(r *statement.Record, _ *[]byte) { r.Development, r.Ceremony = true, digest.Digest{} }, registry.ReasonDevelopment},
 		"other key":      {func(_ *statement.Record, k *[]byte) { *k = keys(t, 2).Key }, registry.ReasonRecord},
 		"another's name": {func(r *statement.Record, _ *[]byte) { r.VerifyingKey[0]++ }, registry.ReasonRecord},
 		"not a key": {func(r *statement.Record, k *[]byte) {
@@ -166,7 +167,7 @@ func TestRecordsThatAreRefused(t *testing.T) {
 		}, registry.ReasonRecord},
 		"PLONK":          {func(r *statement.Record, _ *[]byte) { r.System = statement.PLONK }, registry.ReasonRecord},
 		"not a record":   {func(r *statement.Record, _ *[]byte) { r.Library = "" }, registry.ReasonRecord},
-		"no ceremony":    {func(r *statement.Record, _ *[]byte) { r.Ceremony = statement.Digest{} }, registry.ReasonRecord},
+		"no ceremony":    {func(r *statement.Record, _ *[]byte) { r.Ceremony = digest.Digest{} }, registry.ReasonRecord},
 		"second meaning": {func(r *statement.Record, _ *[]byte) { r.Circuit[0]++ }, registry.ReasonRecordConflict},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -327,7 +328,7 @@ func TestReceiptsThatAreRefused(t *testing.T) {
 func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 	s := open(t, func(c *registry.Config) {
 		c.VerifyReceipt = func(raw []byte) (registry.Receipt, error) {
-			r := registry.Receipt{ID: statement.ID{1}, Time: federationtest.Begin, InputCommitment: registry.Provable(statement.Commitment{})}
+			r := registry.Receipt{ID: digest.ReceiptID{1}, Time: federationtest.Begin, InputCommitment: registry.Provable(statement.Commitment{})}
 			switch raw[0] {
 			case 1:
 				r.InputCommitment[15] = 1
@@ -354,7 +355,7 @@ func TestReceiptOfAnAnswerWithoutCircuitIsRefused(t *testing.T) {
 func TestAGuestThatCannotBeLookedUpIsNotTaken(t *testing.T) {
 	s := open(t, func(c *registry.Config) {
 		cheap(c)
-		c.Guest = func(context.Context, registry.Receipt) (statement.Digest, error) { return statement.Digest{}, errDisk }
+		c.Guest = func(context.Context, registry.Receipt) (digest.Digest, error) { return digest.Digest{}, errDisk }
 	})
 	if _, err := s.Announce(t.Context(), cheapReceipts(t, 1, 1, 0, 1)); !errors.Is(err, errDisk) {
 		t.Error(err)
@@ -394,7 +395,7 @@ func TestRetentionEndsAndNothingComesBack(t *testing.T) {
 	const day = 24 * time.Hour
 	s := open(t, func(c *registry.Config) { cheap(c); c.WaitingAge, c.KeptAge = 2*day, 10*day })
 	s.announceCheap(t, 1, 1, 0, 3)
-	agent := statement.Digest{1}
+	agent := digest.Digest{1}
 	list, err := s.Challenge(t.Context(), registry.Spec{Agent: &agent, Count: 1, Before: s.now().Add(time.Hour).Time()})
 	if err != nil || len(list) != 1 {
 		t.Fatal(err)
@@ -442,7 +443,7 @@ func TestPartsOfWhatWaitsByDefault(t *testing.T) {
 	s := open(t, func(c *registry.Config) {
 		cheap(c)
 		c.Waiting = 40
-		c.Guest = func(context.Context, registry.Receipt) (statement.Digest, error) { return statement.Digest{1}, nil }
+		c.Guest = func(context.Context, registry.Receipt) (digest.Digest, error) { return digest.Digest{1}, nil }
 	})
 	for i, want := range []int{10, 20, 20} {
 		s.announceCheap(t, byte(i+1), 1, 0, 15)

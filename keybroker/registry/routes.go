@@ -11,6 +11,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -122,7 +123,7 @@ func (s *Service) takeReceipts(r *http.Request, body []byte) (any, error) {
 }
 
 func (s *Service) showChallenges(r *http.Request, _ []byte) (any, error) {
-	agent, err := statement.ParseDigest(r.PathValue("agent"))
+	agent, err := digest.Parse(r.PathValue("agent"))
 	if err != nil {
 		return nil, refusal.New(wire.ReasonMalformed, "the agent: %w", err)
 	}
@@ -131,11 +132,11 @@ func (s *Service) showChallenges(r *http.Request, _ []byte) (any, error) {
 }
 
 func (s *Service) showChallenge(r *http.Request, _ []byte) (any, error) {
-	digest, err := statement.ParseDigest(r.PathValue("digest"))
+	sum, err := digest.Parse(r.PathValue("digest"))
 	if err != nil {
 		return nil, refusal.New(wire.ReasonMalformed, "the challenge: %w", err)
 	}
-	return s.ShowChallenge(r.Context(), digest)
+	return s.ShowChallenge(r.Context(), sum)
 }
 
 func (s *Service) takeProof(r *http.Request, body []byte) (any, error) {
@@ -152,7 +153,7 @@ func (s *Service) showRecords(r *http.Request, _ []byte) (any, error) {
 }
 
 func (s *Service) showProof(r *http.Request, _ []byte) (any, error) {
-	id, err := statement.ParseID(r.PathValue("receipt"))
+	id, err := digest.ParseID[digest.Receipt](r.PathValue("receipt"))
 	if err != nil {
 		return nil, refusal.New(wire.ReasonMalformed, "the receipt: %w", err)
 	}
@@ -179,7 +180,7 @@ func redact(a *wire.Answer, header string) {
 		return
 	}
 	if len(items) > 1 {
-		a.Documents.Bundle, a.Proof.Statement = nil, statement.Digest{}
+		a.Documents.Bundle, a.Proof.Statement = nil, digest.Digest{}
 	}
 }
 

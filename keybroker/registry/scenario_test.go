@@ -9,8 +9,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
@@ -23,7 +23,7 @@ func wantReason(t *testing.T, err error, want refusal.Reason) {
 }
 
 func entry(agent, n byte) ReceiptEntry {
-	return ReceiptEntry{Raw: []byte{agent, n}, Receipt: Receipt{ID: statement.ID{agent, n}, Agent: statement.Digest{agent}, Model: statement.Digest{9}}, Announced: 1}
+	return ReceiptEntry{Raw: []byte{agent, n}, Receipt: Receipt{ID: digest.ReceiptID{agent, n}, Agent: digest.Digest{agent}, Model: digest.Digest{9}}, Announced: 1}
 }
 
 // room is for so many of everything.
@@ -44,9 +44,9 @@ func announce(t *testing.T, s *Store, agent byte, numbers ...byte) {
 
 func challenge(t *testing.T, w *federationtest.World, agent byte, numbers ...byte) Issued {
 	t.Helper()
-	c := wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: statement.Digest{agent}, Time: federationtest.Begin, Deadline: federationtest.Begin.Add(time.Hour)}
+	c := wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: digest.Digest{agent}, Time: federationtest.Begin, Deadline: federationtest.Begin.Add(time.Hour)}
 	for _, n := range numbers {
-		c.Receipts = append(c.Receipts, statement.ID{agent, n})
+		c.Receipts = append(c.Receipts, digest.ReceiptID{agent, n})
 	}
 	signed, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
 	if err != nil {
@@ -68,7 +68,7 @@ func invariants(t *testing.T, s *Store) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	waits := map[statement.ID]bool{}
+	waits := map[digest.ReceiptID]bool{}
 	for i, w := range list {
 		waits[w.ID] = true
 		if i > 0 && list[i-1].Sequence >= w.Sequence {
@@ -83,13 +83,13 @@ func invariants(t *testing.T, s *Store) {
 			if isKept {
 				kept++
 			}
-			if isKept == waits[statement.ID(k)] {
+			if isKept == waits[digest.ReceiptID(k)] {
 				t.Errorf("receipt %x: kept %t, and waits the same", k, isKept)
 			}
 			return nil
 		})
 		return errors.Join(err, tx.Bucket(bucketChallenges).ForEach(func(k, _ []byte) error {
-			c, err := readChallenge(tx, statement.Digest(k))
+			c, err := readChallenge(tx, digest.Digest(k))
 			if err != nil {
 				return err
 			}
@@ -126,7 +126,7 @@ func invariants(t *testing.T, s *Store) {
 // they are derived from.
 func derived(t *testing.T, s *Store) {
 	t.Helper()
-	agents, guests, covers, ages := map[statement.Digest]agentTally{}, map[statement.Digest]uint64{}, map[string]uint64{}, 0
+	agents, guests, covers, ages := map[digest.Digest]agentTally{}, map[digest.Digest]uint64{}, map[string]uint64{}, 0
 	lots := 0
 	err := s.db.View(func(tx *bolt.Tx) error {
 		err := tx.Bucket(bucketReceipts).ForEach(func(k, v []byte) error {
@@ -148,7 +148,7 @@ func derived(t *testing.T, s *Store) {
 					t.Errorf("receipt %x has no lots", k)
 				}
 				lots++
-				if e.Guest != (statement.Digest{}) {
+				if e.Guest != (digest.Digest{}) {
 					guests[e.Guest]++
 				}
 			}
@@ -207,18 +207,18 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 			return s.PutChallenges([]Issued{challenge(t, w, 1, 3), challenge(t, w, 2, 1)}, room(3))
 		}, ReasonFull},
 		{"half a proof", func() error {
-			return s.PutProof(statement.Digest{1}, ProofEntry{Verified: 5}, []statement.ID{{1, 1}}, room(4))
+			return s.PutProof(digest.Digest{1}, ProofEntry{Verified: 5}, []digest.ReceiptID{{1, 1}}, room(4))
 		}, ""},
-		{"same proof", func() error { return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{{1, 2}}, room(4)) }, ReasonStore},
+		{"same proof", func() error { return s.PutProof(digest.Digest{1}, ProofEntry{}, []digest.ReceiptID{{1, 2}}, room(4)) }, ReasonStore},
 		{"another proof", func() error {
-			return s.PutProof(statement.Digest{2}, ProofEntry{}, []statement.ID{{1, 2}, {1, 1}}, room(4))
+			return s.PutProof(digest.Digest{2}, ProofEntry{}, []digest.ReceiptID{{1, 2}, {1, 1}}, room(4))
 		}, ReasonConflict},
-		{"unknown", func() error { return s.PutProof(statement.Digest{3}, ProofEntry{}, []statement.ID{{7}}, room(4)) }, ReasonNotAnnounced},
+		{"unknown", func() error { return s.PutProof(digest.Digest{3}, ProofEntry{}, []digest.ReceiptID{{7}}, room(4)) }, ReasonNotAnnounced},
 		{"the other half, and one that waits", func() error {
-			return s.PutProof(statement.Digest{4}, ProofEntry{Verified: 7}, []statement.ID{{1, 2}, {1, 3}}, room(4))
+			return s.PutProof(digest.Digest{4}, ProofEntry{Verified: 7}, []digest.ReceiptID{{1, 2}, {1, 3}}, room(4))
 		}, ""},
-		{"one more fits", func() error { return s.Room([]statement.ID{{2, 1}}, room(4)) }, ""},
-		{"and no other", func() error { return s.Room([]statement.ID{{2, 1}, {2, 2}}, room(4)) }, ReasonFull},
+		{"one more fits", func() error { return s.Room([]digest.ReceiptID{{2, 1}}, room(4)) }, ""},
+		{"and no other", func() error { return s.Room([]digest.ReceiptID{{2, 1}, {2, 2}}, room(4)) }, ReasonFull},
 	}
 	for _, step := range steps {
 		err := step.do()
@@ -227,10 +227,10 @@ func TestLedgerKeepsItsInvariants(t *testing.T) {
 		}
 		invariants(t, s)
 	}
-	if d, found, err := s.ProofOf(statement.ID{1, 3}); !found || err != nil || d != (statement.Digest{4}) {
+	if d, found, err := s.ProofOf(digest.ReceiptID{1, 3}); !found || err != nil || d != (digest.Digest{4}) {
 		t.Errorf("%s, %t, %v", d, found, err)
 	}
-	if _, found, err := s.ChallengeOf(statement.ID{1, 3}); found || err != nil {
+	if _, found, err := s.ChallengeOf(digest.ReceiptID{1, 3}); found || err != nil {
 		t.Errorf("a challenge of what was never challenged: %v", err)
 	}
 }
@@ -243,7 +243,7 @@ func TestProgress(t *testing.T) {
 	if err := s.PutChallenges([]Issued{c}, room(9)); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.PutProof(statement.Digest{1}, ProofEntry{Verified: 8}, []statement.ID{{1, 1}, {1, 3}}, room(9)); err != nil {
+	if err := s.PutProof(digest.Digest{1}, ProofEntry{Verified: 8}, []digest.ReceiptID{{1, 1}, {1, 3}}, room(9)); err != nil {
 		t.Fatal(err)
 	}
 	if missing, last, err := s.Progress(c.Challenge); missing != 1 || last != 8 || err != nil {
@@ -262,9 +262,9 @@ func TestProgress(t *testing.T) {
 	if err != nil || held.Challenge.Deadline != c.Challenge.Deadline {
 		t.Errorf("%+v, %v", held, err)
 	}
-	_, err = s.Challenge(statement.Digest{})
+	_, err = s.Challenge(digest.Digest{})
 	wantReason(t, err, ReasonNoChallenge)
-	one, other := statement.Digest{1}, statement.Digest{2}
+	one, other := digest.Digest{1}, digest.Digest{2}
 	if list, err := s.Unanswered(&one); len(list) != 1 || err != nil || list[0] != (Open{c.Digest, c.Challenge.Deadline}) {
 		t.Errorf("%+v, %v", list, err)
 	}
@@ -278,12 +278,12 @@ func TestRecordsAreWrittenOnceUpToTheLimit(t *testing.T) {
 	if list, err := s.Records(); err != nil || list == nil || len(list) != 0 {
 		t.Errorf("%v, %v", list, err)
 	}
-	if err := s.PutRecord(statement.Digest{1}, RecordEntry{Signed: []byte{1}, Key: []byte{2}}, 1); err != nil {
+	if err := s.PutRecord(digest.Digest{1}, RecordEntry{Signed: []byte{1}, Key: []byte{2}}, 1); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, s.PutRecord(statement.Digest{2}, RecordEntry{}, 1), ReasonFull)
-	wantReason(t, s.PutRecord(statement.Digest{1}, RecordEntry{}, 2), ReasonStore)
-	if e, found, err := s.Record(statement.Digest{1}); !found || err != nil || e.Key[0] != 2 {
+	wantReason(t, s.PutRecord(digest.Digest{2}, RecordEntry{}, 1), ReasonFull)
+	wantReason(t, s.PutRecord(digest.Digest{1}, RecordEntry{}, 2), ReasonStore)
+	if e, found, err := s.Record(digest.Digest{1}); !found || err != nil || e.Key[0] != 2 {
 		t.Errorf("%+v, %v", e, err)
 	}
 	if list, err := s.Records(); err != nil || len(list) != 1 {
@@ -295,7 +295,7 @@ func TestRecordsAreWrittenOnceUpToTheLimit(t *testing.T) {
 // is written.
 func TestDamageStopsAWrite(t *testing.T) {
 	w := federationtest.New(t)
-	id := statement.ID{1, 1}
+	id := digest.ReceiptID{1, 1}
 	c := challenge(t, w, 1, 1)
 	bad, err := json.Marshal(challengeEntry{Signed: []byte("signed")})
 	if err != nil {
@@ -307,10 +307,10 @@ func TestDamageStopsAWrite(t *testing.T) {
 	}{
 		"receipt, announced": {bucketReceipts, id[:], []byte("{"), func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 1)}, room(9)); return err }},
 		"receipt, proven": {bucketReceipts, id[:], []byte("{"), func(s *Store) error {
-			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
+			return s.PutProof(digest.Digest{1}, ProofEntry{}, []digest.ReceiptID{id}, room(9))
 		}},
 		"kept": {bucketMeta, metaKept, []byte{1}, func(s *Store) error {
-			return s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9))
+			return s.PutProof(digest.Digest{1}, ProofEntry{}, []digest.ReceiptID{id}, room(9))
 		}},
 		"kept, challenged": {bucketMeta, metaKept, []byte{1}, func(s *Store) error { return s.PutChallenges([]Issued{c}, room(9)) }},
 		"waiting count":    {bucketMeta, metaWaiting, []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
@@ -325,7 +325,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 		}},
 		"guest's count": {bucketGuests, make([]byte, 32), []byte{1}, func(s *Store) error { _, _, err := s.Announce([]ReceiptEntry{entry(1, 2)}, room(9)); return err }},
 		"waiting entry": {bucketWaiting, number(0), []byte{1}, func(s *Store) error { _, err := s.Expire(9, 0, 9); return err }},
-		"records":       {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(statement.Digest{1}, RecordEntry{}, 9) }},
+		"records":       {bucketMeta, metaRecords, []byte{1}, func(s *Store) error { return s.PutRecord(digest.Digest{1}, RecordEntry{}, 9) }},
 		"challenged":    {bucketChallenged, id[:], []byte{1}, func(s *Store) error { _, _, err := s.ChallengeOf(id); return err }},
 		"proof":         {bucketProven, id[:], make([]byte, 32), func(s *Store) error { _, _, err := s.Progress(c.Challenge); return err }},
 	} {
@@ -334,7 +334,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 		put(t, s, tc.bucket, tc.key, tc.value)
 		t.Log(name)
 		wantDamaged(t, tc.do(s))
-		if _, found, _ := s.Proof(statement.Digest{1}); found {
+		if _, found, _ := s.Proof(digest.Digest{1}); found {
 			t.Error("half a step was written")
 		}
 	}
@@ -351,7 +351,7 @@ func TestDamageStopsAWrite(t *testing.T) {
 	_, err = s.Challenge(c.Digest)
 	wantDamaged(t, err)
 	put(t, s, bucketChallenges, c.Digest[:], bad)
-	wantDamaged(t, s.PutProof(statement.Digest{1}, ProofEntry{}, []statement.ID{id}, room(9)))
+	wantDamaged(t, s.PutProof(digest.Digest{1}, ProofEntry{}, []digest.ReceiptID{id}, room(9)))
 	if err := s.Close(); err != nil {
 		t.Fatal(err)
 	}

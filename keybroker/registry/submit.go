@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -16,9 +17,9 @@ import (
 
 // Accepted says what the broker has.
 type Accepted struct {
-	Proof      statement.Digest `json:"proof"`     // of the envelope's binary form
-	Statement  statement.Digest `json:"statement"` // what is proven
-	VerifiedAt time.Time        `json:"verified_at"`
+	Proof      digest.Digest `json:"proof"`     // of the envelope's binary form
+	Statement  digest.Digest `json:"statement"` // what is proven
+	VerifiedAt time.Time     `json:"verified_at"`
 	// New is false if the very same bundle was there before.
 	New bool `json:"new"`
 }
@@ -27,8 +28,8 @@ type Accepted struct {
 type submission struct {
 	bundle  *wire.Bundle
 	raw     []byte // bundle
-	proof   statement.Digest
-	subject statement.Digest // of the statement
+	proof   digest.Digest
+	subject digest.Digest // of the statement
 }
 
 // Submit verifies a proof and keeps it. The same bundle again is fine; another proof of
@@ -95,7 +96,7 @@ func (s *Service) matches(b *wire.Bundle) error {
 }
 
 // receipt finds an announced receipt.
-func (s *Service) receipt(id statement.ID) (ReceiptEntry, error) {
+func (s *Service) receipt(id digest.ReceiptID) (ReceiptEntry, error) {
 	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
 		err = refusal.New(ReasonNotAnnounced, "receipt %s was not announced, was displaced, or went with its age: announce it first", id)
@@ -155,7 +156,7 @@ func (s *Service) keep(ctx context.Context, sub *submission) (Accepted, error) {
 		return held, err
 	}
 	items := sub.bundle.Envelope.Statement.Inference.Items
-	ids := make([]statement.ID, len(items))
+	ids := make([]digest.ReceiptID, len(items))
 	for i, item := range items {
 		ids[i] = item.Receipt
 	}

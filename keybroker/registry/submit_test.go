@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
@@ -122,7 +123,7 @@ func TestDevelopmentKeyUnderAStricterPolicy(t *testing.T) {
 	s := open(t, func(c *registry.Config) { c.Policy.AllowDevelopment = true })
 	g := keys(t, 1)
 	r := g.Record(1, outputs)
-	r.Development, r.Ceremony = true, statement.Digest{}
+	r.Development, r.Ceremony = true, digest.Digest{}
 	if _, err := s.Register(t.Context(), *r, g.Key); err != nil {
 		t.Fatal(err)
 	}
@@ -272,7 +273,7 @@ func TestAuditJoinsReceiptLeaseChallengeAndProof(t *testing.T) {
 	if err != nil || got.Challenge != nil || got.Proof != nil || !bytes.Equal(got.Documents.Receipt, a.receipts[1]) {
 		t.Fatalf("%+v, %v", got, err)
 	}
-	if r := got.Receipt; r.ID != a.ids[1] || r.Agent != statement.Digest(agent.Key.Public().ID()) || r.Model != a.bundle.Envelope.Statement.Inference.Model.ID() || r.Announced != s.now().Time() {
+	if r := got.Receipt; r.ID != a.ids[1] || r.Agent != digest.Digest(agent.Key.Public().ID()) || r.Model != a.bundle.Envelope.Statement.Inference.Model.ID() || r.Announced != s.now().Time() {
 		t.Errorf("%+v", r)
 	}
 	if g := got.Guest; g.Lease != agent.Lease.Lease || g.EvidenceDigest != agent.Lease.EvidenceDigest || !g.SoftwareTEE || g.Image != "image" || g.Evidence != string(agent.Lease.Kind) {
@@ -290,7 +291,7 @@ func TestAuditJoinsReceiptLeaseChallengeAndProof(t *testing.T) {
 		t.Fatalf("%+v, %v", got, err)
 	}
 	p := got.Proof
-	if p.Digest != accepted.Proof || p.Statement != accepted.Statement || p.Key != keys(t, 2).Digest || p.Development || p.Ceremony == (statement.Digest{}) ||
+	if p.Digest != accepted.Proof || p.Statement != accepted.Statement || p.Key != keys(t, 2).Digest || p.Development || p.Ceremony == (digest.Digest{}) ||
 		p.VerifiedAt != s.now().Time() || len(p.Outputs) != outputs || p.Outputs[0] != a.bundle.Envelope.Statement.Inference.Items[1].Outputs[0] {
 		t.Errorf("%+v", p)
 	}

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -47,7 +48,7 @@ func (s *Service) sealedAccount(part []byte) (federation.Account, error) {
 	}
 	for _, publisher := range s.cfg.Publishers {
 		if p.Verify(publisher) == nil {
-			return federation.SealedAccount(federation.Digest(publisher.ID()), p.Name), nil
+			return federation.SealedAccount(digest.Digest(publisher.ID()), p.Name), nil
 		}
 	}
 	return "", refusal.New(ReasonAccount, "none of the publishers that this broker's configuration names signed the sealed model %q (rounds.dataset_publishers); without a model the round is charged to the broker's one account", p.Name)
@@ -109,7 +110,7 @@ func (s *Service) charged(ctx context.Context, a federation.Account) (sp spendin
 		return sp, err
 	}
 	sp.counted = slices.Clone(sp.own)
-	have, known := map[federation.ID]Charge{}, map[federation.ID]bool{}
+	have, known := map[digest.RoundID]Charge{}, map[digest.RoundID]bool{}
 	for _, c := range sp.own {
 		have[c.Round] = c.placeless()
 	}

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -56,7 +57,7 @@ func TestLedgerByPrivacyLoss(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, federation.DigestOf(signed))
+		tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, digest.Of(signed))
 		if err != nil || !(tk.Spent > last) || tk.Spent > 2 || !(tk.SpentWithSampling < tk.Spent/2) {
 			t.Fatalf("%+v, %v", tk, err)
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -22,14 +23,14 @@ func TestAccountsAreNotTyped(t *testing.T) {
 	}
 	defer publisher.Wipe()
 	dataset := func(key *identity.Private) []byte {
-		raw, err := federation.SignDataset(key, federation.Dataset{ID: federation.Digest{9}, Name: "patients", Time: protocol.Time(1)})
+		raw, err := federation.SignDataset(key, federation.Dataset{ID: digest.Digest{9}, Name: "patients", Time: protocol.Time(1)})
 		if err != nil {
 			t.Fatal(err)
 		}
 		return raw
 	}
 	sealed := federationtest.Sealed(t, publisher, "digits", 1)
-	model := federation.SealedAccount(federation.Digest(publisher.Public().ID()), "digits")
+	model := federation.SealedAccount(digest.Digest(publisher.Public().ID()), "digits")
 	s := m.service(t, store, func(c *Config) { c.Publishers = []identity.Public{publisher.Public()} })
 	for name, tc := range map[string]struct {
 		change func(*Spec)
@@ -40,12 +41,12 @@ func TestAccountsAreNotTyped(t *testing.T) {
 		"another name":       {func(spec *Spec) { spec.Model = "fresh" }, federation.BrokerAccount, ""},
 		"a model":            {func(spec *Spec) { spec.Sealed = sealed }, model, ""},
 		"its next version":   {func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, publisher, "digits", 2) }, model, ""},
-		"another model":      {func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, publisher, "other", 1) }, federation.SealedAccount(federation.Digest(publisher.Public().ID()), "other"), ""},
+		"another model":      {func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, publisher, "other", 1) }, federation.SealedAccount(digest.Digest(publisher.Public().ID()), "other"), ""},
 		"another's model":    {func(spec *Spec) { spec.Sealed = federationtest.Sealed(t, m.EpochKey, "digits", 1) }, "", ReasonAccount},
 		"another name in it": {func(spec *Spec) { spec.Sealed = bytes.Replace(sealed, []byte("digits"), []byte("fresh!"), 1) }, "", ReasonAccount},
 		"no sealed model":    {func(spec *Spec) { spec.Sealed = []byte("digits") }, "", ReasonAccount},
 		"too large":          {func(spec *Spec) { spec.Sealed = make([]byte, maxSealedPart+1) }, "", ReasonSpec},
-		"a dataset":          {func(spec *Spec) { spec.Dataset = dataset(publisher) }, federation.DatasetAccount(federation.Digest{9}), ""},
+		"a dataset":          {func(spec *Spec) { spec.Dataset = dataset(publisher) }, federation.DatasetAccount(digest.Digest{9}), ""},
 		"another publisher":  {func(spec *Spec) { spec.Dataset = dataset(m.EpochKey) }, "", federation.ReasonSignature},
 		"no statement":       {func(spec *Spec) { spec.Dataset = []byte("patients") }, "", federation.ReasonMalformed},
 		"both":               {func(spec *Spec) { spec.Sealed, spec.Dataset = sealed, dataset(publisher) }, "", ReasonSpec},
@@ -59,11 +60,11 @@ func TestAccountsAreNotTyped(t *testing.T) {
 		}
 	}
 	// A ledger of a typed name, as an earlier version kept it.
-	old := Record{ID: federation.ID{0xee}, Model: "digits", State: Open, Signed: []byte{1}}
+	old := Record{ID: digest.RoundID{0xee}, Model: "digits", State: Open, Signed: []byte{1}}
 	if err := store.Create(ctx, old); err != nil {
 		t.Fatal(err)
 	}
-	old.State, old.Cohort = Closed, federation.Digest{1}
+	old.State, old.Cohort = Closed, digest.Digest{1}
 	if err := store.Update(ctx, old, &Charge{Round: old.ID, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}); err != nil {
 		t.Fatal(err)
 	}
@@ -96,13 +97,13 @@ func TestChargesOfFormerModelAccountsCount(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	store := bolted(t)
 	s := m.service(t, store, nil)
-	first, second := federation.ModelAccount(federation.Digest{1}), federation.ModelAccount(federation.Digest{2})
+	first, second := federation.ModelAccount(digest.Digest{1}), federation.ModelAccount(digest.Digest{2})
 	for i, account := range []federation.Account{first, second} {
-		old := Record{ID: federation.ID{byte(i + 1)}, Model: "digits", Account: account, State: Open, Signed: []byte{1}}
+		old := Record{ID: digest.RoundID{byte(i + 1)}, Model: "digits", Account: account, State: Open, Signed: []byte{1}}
 		if err := store.Create(ctx, old); err != nil {
 			t.Fatal(err)
 		}
-		old.State, old.Cohort = Closed, federation.Digest{1}
+		old.State, old.Cohort = Closed, digest.Digest{1}
 		charge := Charge{Round: old.ID, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}
 		if err := store.Update(ctx, old, &charge); err != nil {
 			t.Fatal(err)
@@ -113,7 +114,7 @@ func TestChargesOfFormerModelAccountsCount(t *testing.T) {
 		}
 		m.events = append(m.events, Event{Action: actionCharge, About: aboutAccount(account), Detail: string(raw)})
 	}
-	model := federation.SealedAccount(federation.Digest{3}, "digits")
+	model := federation.SealedAccount(digest.Digest{3}, "digits")
 	count := func(name string, s *Service, a federation.Account, want int) {
 		t.Helper()
 		l, err := s.Ledger(ctx, a)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -65,7 +66,7 @@ func TestInaccurateRoundsAreAskedFor(t *testing.T) {
 func TestRoundsAreRotatedWhereTheyCanBe(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) { c.Privacy.WithoutNoise, c.Privacy.SingleContributions = "test", "test" })
-	yes, seeds := true, map[federation.Digest]bool{}
+	yes, seeds := true, map[digest.Digest]bool{}
 	for range 3 {
 		r, signed := opened(t, s, nil)
 		if r.Rotation == nil || seeds[r.Rotation.Seed] {
@@ -80,7 +81,7 @@ func TestRoundsAreRotatedWhereTheyCanBe(t *testing.T) {
 		"a median": func(s *Spec) { s.Rule, s.Multiplier = federation.Median, 0 },
 		"Laplace":  func(s *Spec) { s.Mechanism = federation.DiscreteLaplace },
 		"of proofs": func(s *Spec) {
-			s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 16}
+			s.NormCircuit = &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: 16}
 		},
 	} {
 		if r, _ := opened(t, s, change); r.Rotation != nil || r.ClipLinf != r.ClipL2 {

@@ -3,6 +3,7 @@ package rounds
 import (
 	"context"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -10,15 +11,15 @@ import (
 
 // Admission is what became of one contribution.
 type Admission struct {
-	Contribution federation.Digest `json:"contribution"`
-	Agent        federation.Digest `json:"agent,omitzero"`
-	Reason       refusal.Reason    `json:"reason,omitempty"` // empty: admitted
-	Detail       string            `json:"detail,omitempty"`
+	Contribution digest.Digest  `json:"contribution"`
+	Agent        digest.Digest  `json:"agent,omitzero"`
+	Reason       refusal.Reason `json:"reason,omitempty"` // empty: admitted
+	Detail       string         `json:"detail,omitempty"`
 }
 
 // Admit takes signed contributions of complete uploads onto the round's list. What is there is
 // there, whatever became of its lease since; of the others each is verified.
-func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) ([]Admission, error) {
+func (s *Service) Admit(ctx context.Context, id digest.RoundID, signed [][]byte) ([]Admission, error) {
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return nil, err
 	}
@@ -36,9 +37,9 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 	if err := s.notOver(ctx, id); err != nil {
 		return nil, err
 	}
-	digests := make([]federation.Digest, len(signed))
+	digests := make([]digest.Digest, len(signed))
 	for i, raw := range signed {
-		digests[i] = federation.DigestOf(raw)
+		digests[i] = digest.Of(raw)
 	}
 	held, err := s.cfg.Store.Members(ctx, id, digests)
 	if err != nil {
@@ -77,7 +78,7 @@ func (s *Service) Admit(ctx context.Context, id federation.ID, signed [][]byte) 
 }
 
 // enlist has the store add members; again if another change overtook it.
-func (s *Service) enlist(ctx context.Context, id federation.ID, fresh []Member, places Places) (refused []error, err error) {
+func (s *Service) enlist(ctx context.Context, id digest.RoundID, fresh []Member, places Places) (refused []error, err error) {
 	for try := 0; ; try++ {
 		refused, err = s.cfg.Store.Admit(ctx, id, fresh, places)
 		if reason, _ := refusal.ReasonOf(err); reason != ReasonConflict || try == maxConflicts {
@@ -92,7 +93,7 @@ func (a *Admission) refused(err error) error {
 	if err == nil || !refused {
 		return err
 	}
-	a.Reason, a.Detail, a.Agent = reason, err.Error(), federation.Digest{}
+	a.Reason, a.Detail, a.Agent = reason, err.Error(), digest.Digest{}
 	return nil
 }
 
@@ -103,7 +104,7 @@ func (s *Service) vet(ctx context.Context, rec Record, r federation.Round, raw [
 		return Member{}, err
 	}
 	lease := authority.Lease
-	if err := c.Follows(r, federation.DigestOf(rec.Signed)); err != nil {
+	if err := c.Follows(r, digest.Of(rec.Signed)); err != nil {
 		return Member{}, err
 	}
 	// The time in a contribution is the guest's; the round's end is the broker's.
@@ -114,5 +115,5 @@ func (s *Service) vet(ctx context.Context, rec Record, r federation.Round, raw [
 		return Member{}, refusal.New(ReasonSoftware, "the contribution comes from a software TEE")
 	}
 	chip, err := s.cfg.Chip(ctx, lease.Lease)
-	return Member{Contribution: federation.DigestOf(raw), Agent: c.Agent, Chip: chip, Weight: c.Weight, Upload: c.Upload}, err
+	return Member{Contribution: digest.Of(raw), Agent: c.Agent, Chip: chip, Weight: c.Weight, Upload: c.Upload}, err
 }

@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // BenchmarkAdmission is a whole cohort that is admitted one by one, as contributions come, and
@@ -24,7 +24,7 @@ func BenchmarkAdmission(b *testing.B) {
 					raw[i] = contribute(b, m.guest(b, nil), r, signed, nil)
 				}
 				b.StartTimer()
-				var members []federation.Digest
+				var members []digest.Digest
 				for i := range raw {
 					list, err := s.Admit(b.Context(), r.ID, raw[i:i+1])
 					if err != nil || list[0].Reason != "" {

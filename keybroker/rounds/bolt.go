@@ -10,8 +10,8 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Bolt is the store of a single broker: one file.
@@ -77,14 +77,14 @@ func putRecord(b *bolt.Bucket, key []byte, r Record) error {
 }
 
 // getRecord reads a round with the list that an open one has beside its record.
-func getRecord(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
+func getRecord(tx *bolt.Tx, id digest.RoundID) (r Record, key []byte, err error) {
 	if r, key, err = getHead(tx, id); err == nil {
 		err = addListed(tx, &r)
 	}
 	return r, key, err
 }
 
-func getHead(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
+func getHead(tx *bolt.Tx, id digest.RoundID) (r Record, key []byte, err error) {
 	key = tx.Bucket([]byte(bucketIndex)).Get(id[:])
 	if key == nil {
 		return r, nil, refusal.New(ReasonUnknown, "no round %s", id)
@@ -94,7 +94,7 @@ func getHead(tx *bolt.Tx, id federation.ID) (r Record, key []byte, err error) {
 }
 
 // Get implements Store.
-func (b *Bolt) Get(_ context.Context, id federation.ID) (r Record, err error) {
+func (b *Bolt) Get(_ context.Context, id digest.RoundID) (r Record, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
 		r, _, err = getRecord(tx, id)
 		return err
@@ -179,7 +179,7 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 }
 
 // lastOf is the digest of a ledger's last charge.
-func lastOf(ledger *bolt.Bucket) (last federation.Digest, err error) {
+func lastOf(ledger *bolt.Bucket) (last digest.Digest, err error) {
 	_, v := ledger.Cursor().Last()
 	if v == nil {
 		return last, nil

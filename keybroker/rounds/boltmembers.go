@@ -6,7 +6,7 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
-	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // The keys of an open round's bucket: one kind each, and what it is of.
@@ -23,7 +23,7 @@ type boltRoster struct{ b *bolt.Bucket }
 
 func memberKey(kind byte, of []byte) []byte { return append([]byte{kind}, of...) }
 
-func (l boltRoster) find(contribution federation.Digest) (m Member, there bool, err error) {
+func (l boltRoster) find(contribution digest.Digest) (m Member, there bool, err error) {
 	at := l.b.Get(memberKey(memberOf, contribution[:]))
 	if at == nil {
 		return m, false, nil
@@ -39,7 +39,7 @@ func (l boltRoster) taken(m Member) (bool, error) {
 	return l.b.Get(memberKey(memberAgent, m.Agent[:])) != nil || l.b.Get(memberKey(memberFile, m.Upload[:])) != nil, nil
 }
 
-func (l boltRoster) ofChip(chip federation.Digest) (uint32, error) {
+func (l boltRoster) ofChip(chip digest.Digest) (uint32, error) {
 	raw := l.b.Get(memberKey(memberChip, chip[:]))
 	switch len(raw) {
 	case 0:
@@ -101,7 +101,7 @@ func addListed(tx *bolt.Tx, r *Record) error {
 }
 
 // Head implements Store.
-func (b *Bolt) Head(_ context.Context, id federation.ID) (r Record, err error) {
+func (b *Bolt) Head(_ context.Context, id digest.RoundID) (r Record, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
 		r, _, err = getHead(tx, id)
 		return err
@@ -110,7 +110,7 @@ func (b *Bolt) Head(_ context.Context, id federation.ID) (r Record, err error) {
 }
 
 // Members implements Store.
-func (b *Bolt) Members(_ context.Context, id federation.ID, contributions []federation.Digest) (found map[federation.Digest]Member, err error) {
+func (b *Bolt) Members(_ context.Context, id digest.RoundID, contributions []digest.Digest) (found map[digest.Digest]Member, err error) {
 	err = b.db.View(func(tx *bolt.Tx) error {
 		r, _, err := getHead(tx, id)
 		if err != nil {
@@ -136,7 +136,7 @@ func (b *Bolt) Members(_ context.Context, id federation.ID, contributions []fede
 }
 
 // Admit implements Store.
-func (b *Bolt) Admit(_ context.Context, id federation.ID, some []Member, places Places) (refused []error, err error) {
+func (b *Bolt) Admit(_ context.Context, id digest.RoundID, some []Member, places Places) (refused []error, err error) {
 	err = b.db.Update(func(tx *bolt.Tx) error {
 		r, key, err := getHead(tx, id)
 		if err != nil {

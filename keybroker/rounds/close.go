@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -21,7 +22,7 @@ const maxConflicts = 64
 
 // change reads a round, lets f alter it and stores it; again if another was faster.
 // What goes on needs a round whose epoch was not retired since; what ends one does not.
-func (s *Service) change(ctx context.Context, id federation.ID, verify func(Record) (federation.Round, error), f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
+func (s *Service) change(ctx context.Context, id digest.RoundID, verify func(Record) (federation.Round, error), f func(*Record, federation.Round) (*Charge, error)) (Record, error) {
 	for try := 0; ; try++ {
 		rec, err := s.cfg.Store.Get(ctx, id)
 		if err != nil {
@@ -84,7 +85,7 @@ func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 
 // preparedHere refuses a key of parties that another broker of a fleet set up: one broker
 // alone may open the round of a key, however old the store is that it asks.
-func (s *Service) preparedHere(ctx context.Context, id federation.ID) error {
+func (s *Service) preparedHere(ctx context.Context, id digest.RoundID) error {
 	events, err := s.cfg.Log.Find(ctx, actionPrepare, federation.ResourceOf(id))
 	if err == nil && len(events) == 0 {
 		err = refusal.New(ReasonElsewhere, "this broker's audit log does not have the set-up of the key of round %s: open, close and finish the round at the broker that set its key up", id)
@@ -95,10 +96,10 @@ func (s *Service) preparedHere(ctx context.Context, id federation.ID) error {
 // Closing names what a round closes over.
 type Closing struct {
 	// Cohort are the contributions that were added.
-	Cohort []federation.Digest `json:"cohort"`
+	Cohort []digest.Digest `json:"cohort"`
 	// Sum is the UploadDigest of the sum's block hashes. A digest does not say of how many:
 	// whoever closes counts them, and no agent decrypts a sum of another number.
-	Sum federation.Digest `json:"sum"`
+	Sum digest.Digest `json:"sum"`
 }
 
 // Close closes a round over one cohort and one sum, and returns the ticket. The
@@ -108,7 +109,7 @@ type Closing struct {
 // The audit log is asked first. If the round's ticket is in it, the store is older than the
 // log: the round closes as it did, over the same cohort and sum, by the same ticket. If it
 // was abandoned, it stays so.
-func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byte, error) {
+func (s *Service) Close(ctx context.Context, id digest.RoundID, c Closing) ([]byte, error) {
 	if err := s.cfg.Log.Kept(ctx); err != nil {
 		return nil, err
 	}
@@ -131,7 +132,7 @@ func (s *Service) Close(ctx context.Context, id federation.ID, c Closing) ([]byt
 		if err := errors.Join(s.notAbandoned(ctx, id), s.openedHere(ctx, r)); err != nil {
 			return nil, err
 		}
-		recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
+		recorded, err := s.recorded(ctx, r, digest.Of(rec.Signed))
 		if err != nil {
 			return nil, err
 		}
@@ -176,8 +177,8 @@ func closeOver(rec *Record, r federation.Round, c Closing, own []Charge) (_ *Cha
 	return &charge, nil
 }
 
-func setOf(list []federation.Digest) map[federation.Digest]bool {
-	set := make(map[federation.Digest]bool, len(list))
+func setOf(list []digest.Digest) map[digest.Digest]bool {
+	set := make(map[digest.Digest]bool, len(list))
 	for _, d := range list {
 		set[d] = true
 	}
@@ -187,7 +188,7 @@ func setOf(list []federation.Digest) map[federation.Digest]bool {
 // again closes a round that an old store calls open as the log says that it closed. It
 // was admitted and afforded then.
 func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c Closing, recorded []byte) (*Charge, error) {
-	t, err := federation.VerifyTicket(recorded, s.cfg.Roots, protocol.Recorded(protocol.AtLeast(1)), r, federation.DigestOf(rec.Signed))
+	t, err := federation.VerifyTicket(recorded, s.cfg.Roots, protocol.Recorded(protocol.AtLeast(1)), r, digest.Of(rec.Signed))
 	if err != nil {
 		return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
 	}
@@ -203,11 +204,11 @@ func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c 
 }
 
 // checkCohort holds a cohort against the round and its list.
-func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federation.Digest) error {
+func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []digest.Digest) error {
 	if len(cohort) < int(r.Minimum) || len(cohort) > int(r.Maximum) {
 		return refusal.New(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
 	}
-	admitted := map[federation.Digest]bool{}
+	admitted := map[digest.Digest]bool{}
 	for _, m := range rec.Members {
 		admitted[m.Contribution] = true
 	}
@@ -223,12 +224,12 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []federati
 // ticket signs what a closed round's record says, once; later calls return the same
 // bytes. Charge and ticket are in the audit log before the ticket leaves, so that a store
 // which forgets them is told. The caller holds s.ending.
-func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) {
+func (s *Service) ticket(ctx context.Context, id digest.RoundID) ([]byte, error) {
 	rec, err := s.change(ctx, id, s.going, func(rec *Record, r federation.Round) (*Charge, error) {
 		if rec.Ticket != nil {
 			return nil, errUnchanged
 		}
-		if recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed)); err != nil || recorded != nil {
+		if recorded, err := s.recorded(ctx, r, digest.Of(rec.Signed)); err != nil || recorded != nil {
 			rec.Ticket = recorded
 			return nil, errors.Join(err, matches(rec, r, s.cfg.Roots))
 		}
@@ -246,7 +247,7 @@ func (s *Service) ticket(ctx context.Context, id federation.ID) ([]byte, error) 
 		if !slices.ContainsFunc(account.own, func(c Charge) bool { return c.Round == r.ID }) {
 			return nil, refusal.New(ReasonConflict, "round %s is closed but was not charged", id)
 		}
-		t := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
+		t := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(rec.Signed), Broker: signer.Broker, Epoch: signer.Epoch,
 			Cohort: rec.Cohort, Count: uint32(len(rec.Members)), Sum: rec.Sum, Delta: s.cfg.Privacy.Delta, Time: protocol.TimeOf(s.cfg.Now())}
 		for _, m := range rec.Members {
 			t.TotalWeight += uint64(m.Weight)
@@ -279,7 +280,7 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 	if class != federation.ResourceClass {
 		return nil
 	}
-	id, err := federation.ParseID(name)
+	id, err := digest.ParseID[digest.Round](name)
 	if err != nil {
 		return refusal.New(ReasonUnknown, "%s is no round's key", resource)
 	}
@@ -308,7 +309,7 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 // Abandon ends an open round: its key is destroyed, nothing is charged. One that closed, as
 // the audit log says, is not open. Another broker than the one that opened it does so once
 // the round is over, in case that one is lost.
-func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
+func (s *Service) Abandon(ctx context.Context, id digest.RoundID) error {
 	done, err := s.end(ctx)
 	if err != nil {
 		return err
@@ -335,7 +336,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 					return nil, err
 				}
 			}
-			recorded, err := s.recorded(ctx, r, federation.DigestOf(rec.Signed))
+			recorded, err := s.recorded(ctx, r, digest.Of(rec.Signed))
 			if err == nil && recorded != nil {
 				err = refusal.New(ReasonClosed, "round %s closed, as the audit log says", id)
 			}
@@ -356,7 +357,7 @@ func (s *Service) Abandon(ctx context.Context, id federation.ID) error {
 // Finish takes the published result of a closed round and destroys its key. There
 // is one result: the same values again, whoever signed them, change nothing. What the
 // audit log says was published is the result, though the store does not know it any more.
-func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (federation.Result, error) {
+func (s *Service) Finish(ctx context.Context, id digest.RoundID, result []byte) (federation.Result, error) {
 	var res federation.Result
 	done, err := s.end(ctx)
 	if err != nil {
@@ -405,11 +406,11 @@ func (s *Service) Finish(ctx context.Context, id federation.ID, result []byte) (
 // verifyResult holds a signed result against the round and its ticket: no shorter
 // vector, no other grid, no less noise.
 func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.Floor, signed []byte) (res federation.Result, a protocol.Authority, err error) {
-	t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, s.kept(), r, federation.DigestOf(rec.Signed))
+	t, err := federation.VerifyTicket(rec.Ticket, s.cfg.Roots, s.kept(), r, digest.Of(rec.Signed))
 	if err != nil {
 		return res, a, err
 	}
-	if res, a, err = federation.VerifyResult(signed, s.cfg.Roots, floor, r, t, federation.DigestOf(rec.Ticket)); err != nil {
+	if res, a, err = federation.VerifyResult(signed, s.cfg.Roots, floor, r, t, digest.Of(rec.Ticket)); err != nil {
 		return res, a, err
 	}
 	step, sigma, err := r.Published()
@@ -430,7 +431,7 @@ func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.F
 // result. The certificate says that it was granted; the record, that it left this
 // broker. Destroying the key over anybody else's word would lose the true result. Where
 // parties hold the key, no key was released, and the round names them.
-func (s *Service) released(ctx context.Context, r federation.Round, agent federation.Digest) error {
+func (s *Service) released(ctx context.Context, r federation.Round, agent digest.Digest) error {
 	if r.Parties != nil {
 		return nil
 	}
@@ -474,7 +475,7 @@ type Status struct {
 
 // Status describes one round. A ticket that the checkpoint kept elsewhere does not cover yet
 // is not shown.
-func (s *Service) Status(ctx context.Context, id federation.ID) (Status, error) {
+func (s *Service) Status(ctx context.Context, id digest.RoundID) (Status, error) {
 	rec, err := s.cfg.Store.Get(ctx, id)
 	if err != nil {
 		return Status{}, err

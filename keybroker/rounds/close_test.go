@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -21,16 +22,16 @@ func TestCloseRefuses(t *testing.T) {
 	broken := errors.New("broken")
 	for name, tc := range map[string]struct {
 		spec   func(*Spec)
-		cohort func([]federation.Digest) []federation.Digest
+		cohort func([]digest.Digest) []digest.Digest
 		config func(*Config)
 		fail   string
 		want   refusal.Reason
 	}{
-		"nobody":                 {cohort: func([]federation.Digest) []federation.Digest { return nil }, want: ReasonCohort},
-		"fewer than the minimum": {spec: func(s *Spec) { s.Minimum = 3 }, cohort: func(c []federation.Digest) []federation.Digest { return c[:2] }, want: ReasonCohort},
-		"one twice": {cohort: func(c []federation.Digest) []federation.Digest { return []federation.Digest{c[0], c[0], c[1]} },
+		"nobody":                 {cohort: func([]digest.Digest) []digest.Digest { return nil }, want: ReasonCohort},
+		"fewer than the minimum": {spec: func(s *Spec) { s.Minimum = 3 }, cohort: func(c []digest.Digest) []digest.Digest { return c[:2] }, want: ReasonCohort},
+		"one twice": {cohort: func(c []digest.Digest) []digest.Digest { return []digest.Digest{c[0], c[0], c[1]} },
 			want: ReasonNotListed},
-		"one who was not admitted": {cohort: func(c []federation.Digest) []federation.Digest { return append(slices.Clone(c), federation.Digest{1}) },
+		"one who was not admitted": {cohort: func(c []digest.Digest) []digest.Digest { return append(slices.Clone(c), digest.Digest{1}) },
 			want: ReasonNotListed},
 		"a stricter cohort by now": {config: func(c *Config) { c.Privacy.MinimumCohort = 4 }, want: ReasonPrivacy},
 		"a smaller budget by now":  {config: func(c *Config) { c.Privacy.MaxEpsilon = 0.1 }, want: ReasonBudget},
@@ -48,7 +49,7 @@ func TestCloseRefuses(t *testing.T) {
 		}
 		m.fail[tc.fail] = broken
 		s := m.service(t, store, tc.config)
-		ticket, err := s.Close(ctx, r.ID, Closing{Cohort: cohort, Sum: federation.Digest{1}})
+		ticket, err := s.Close(ctx, r.ID, Closing{Cohort: cohort, Sum: digest.Digest{1}})
 		switch {
 		case ticket != nil || tc.fail != "" && !errors.Is(err, broken):
 			t.Errorf("%s: %v", name, err)
@@ -60,7 +61,7 @@ func TestCloseRefuses(t *testing.T) {
 		}
 		wantReason(t, name+": the key", mayRelease(ctx, s, federation.ResourceOf(r.ID)), ReasonNotClosed)
 		delete(m.fail, tc.fail)
-		if _, err := usual.Close(ctx, r.ID, Closing{Cohort: all, Sum: federation.Digest{1}}); err != nil {
+		if _, err := usual.Close(ctx, r.ID, Closing{Cohort: all, Sum: digest.Digest{1}}); err != nil {
 			t.Errorf("%s: not closed afterwards: %v", name, err)
 		}
 	}
@@ -71,7 +72,7 @@ func TestOneCohortAndOneSumForEver(t *testing.T) {
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
 	cohort := admitted(t, m, s, r, signed, 4)
-	first := Closing{Cohort: cohort[:3], Sum: federation.Digest{1}}
+	first := Closing{Cohort: cohort[:3], Sum: digest.Digest{1}}
 	ticket, err := s.Close(ctx, r.ID, first)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +81,7 @@ func TestOneCohortAndOneSumForEver(t *testing.T) {
 		"one more":    {cohort, first.Sum},
 		"one fewer":   {cohort[:2], first.Sum},
 		"another one": {append(slices.Clone(cohort[:2]), cohort[3]), first.Sum},
-		"another sum": {cohort[:3], federation.Digest{2}},
+		"another sum": {cohort[:3], digest.Digest{2}},
 		"nothing":     {},
 	} {
 		_, err := s.Close(ctx, r.ID, c)
@@ -309,7 +310,7 @@ func TestResultNeedsARecordedRelease(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
-	if m.subjects[r.Resource()] != federation.DigestOf(signed) {
+	if m.subjects[r.Resource()] != digest.Of(signed) {
 		t.Error("the key in the store does not say which round it is for")
 	}
 	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)})
@@ -368,7 +369,7 @@ func TestRoundsOpenWithinLimits(t *testing.T) {
 		_, _, err := tc.s.Open(t.Context(), spec)
 		wantReason(t, name, err, tc.want)
 	}
-	_, _, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}, Duration: 3 * time.Hour})
+	_, _, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}, Duration: 3 * time.Hour})
 	wantReason(t, "a long set-up", err, ReasonSpec)
 }
 
@@ -378,7 +379,7 @@ func TestLedgerTellsWhatItCounts(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	store := bolted(t)
 	s := m.service(t, store, func(c *Config) { c.Privacy.WithoutNoise = "test" })
-	var ids []federation.ID
+	var ids []digest.RoundID
 	for _, change := range []func(*Spec){nil, func(s *Spec) { s.Rate = 0.1 }, func(s *Spec) { s.Multiplier = 0 }, nil} {
 		r, signed := opened(t, s, change)
 		if _, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2)}); err != nil {
@@ -393,7 +394,7 @@ func TestLedgerTellsWhatItCounts(t *testing.T) {
 	if want, _, _ := zcdp([]Charge{{Multiplier: 4}, {Multiplier: 4}, {Multiplier: 4}}, 1e-5); l.Epsilon != want {
 		t.Errorf("epsilon %g, want %g", l.Epsilon, want)
 	}
-	var previous federation.Digest
+	var previous digest.Digest
 	for i, c := range l.Charges {
 		if c.Round != ids[i] || c.Previous != previous {
 			t.Errorf("charge %d: %+v", i, c)
@@ -423,7 +424,7 @@ func TestKeyIsReleasedToWhomTheRoundNames(t *testing.T) {
 	m := newMachine(t)
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
-	if _, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{1}}); err != nil {
+	if _, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{1}}); err != nil {
 		t.Fatal(err)
 	}
 	for name, tc := range map[string]struct {
@@ -436,7 +437,7 @@ func TestKeyIsReleasedToWhomTheRoundNames(t *testing.T) {
 		"no tenant":           {"", r.Resource(), protocol.RoleDecrypt, protocol.ReasonAudience},
 		"a contributor":       {"tenant", r.Resource(), protocol.RoleContribute | protocol.RoleServe, protocol.ReasonRole},
 		"no role":             {"tenant", r.Resource(), 0, protocol.ReasonRole},
-		"another's decryptor": {"tenant", federation.ResourceOf(federation.ID{1}), protocol.RoleDecrypt, protocol.ReasonRole},
+		"another's decryptor": {"tenant", federation.ResourceOf(digest.RoundID{1}), protocol.RoleDecrypt, protocol.ReasonRole},
 	} {
 		guest := protocol.LeaseCertificate{Tenant: tc.tenant, Grants: []protocol.Granted{{Resource: tc.resource, Roles: tc.roles}}}
 		wantReason(t, name, s.MayRelease(t.Context(), r.Resource(), &guest), tc.want)
@@ -450,7 +451,7 @@ func TestRoundIsClosedByTheBrokerThatOpenedIt(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
-	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{1}}
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{1}}
 	other := newMachine(t)
 	elsewhere := m.service(t, store, func(c *Config) { c.Log = other })
 	_, err := elsewhere.Close(t.Context(), r.ID, closing)
@@ -467,7 +468,7 @@ func TestNothingLeavesBeforeItsCheckpoint(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
-	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{5}}
 	guest := m.decryptor(t, r, signed, nil)
 	m.fail["keep"] = errors.New("the other machine takes no writes")
 	if _, err := s.Close(ctx, r.ID, closing); err == nil {

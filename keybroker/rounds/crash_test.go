@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -61,7 +62,7 @@ func (s mortal) Update(ctx context.Context, r Record, c *Charge) error {
 	return s.p.step(func() error { return s.Store.Update(ctx, r, c) })
 }
 
-func (s mortal) Admit(ctx context.Context, id federation.ID, some []Member, p Places) (refused []error, err error) {
+func (s mortal) Admit(ctx context.Context, id digest.RoundID, some []Member, p Places) (refused []error, err error) {
 	err = s.p.step(func() error { refused, err = s.Store.Admit(ctx, id, some, p); return err })
 	return refused, err
 }
@@ -71,7 +72,7 @@ type mortalSecrets struct {
 	p *process
 }
 
-func (s mortalSecrets) Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
+func (s mortalSecrets) Put(ctx context.Context, name string, subject digest.Digest, secret *keybuf.Buffer) error {
 	return s.p.step(func() error { return s.machine.Put(ctx, name, subject, secret) })
 }
 
@@ -98,7 +99,7 @@ type campaign struct {
 	*machine
 	t       *testing.T
 	guests  []*federationtest.Agent
-	id      federation.ID
+	id      digest.RoundID
 	signed  map[string][]byte // contributions, by guest: each signs once
 	tickets [][]byte          // all that anybody ever got
 	ledger  map[string][]Charge
@@ -115,7 +116,7 @@ func (c *campaign) begin(store Store, p *process) *Service {
 // asked for again, as those outside do who heard no answer.
 func (c *campaign) play(s *Service) error {
 	ctx := c.t.Context()
-	if c.id == (federation.ID{}) {
+	if c.id == (digest.RoundID{}) {
 		list, err := s.List(ctx)
 		if err != nil {
 			return err
@@ -134,9 +135,9 @@ func (c *campaign) play(s *Service) error {
 	if err != nil {
 		return err
 	}
-	var cohort []federation.Digest
+	var cohort []digest.Digest
 	for _, g := range c.guests {
-		cohort = append(cohort, federation.DigestOf(contributionOf(c, g, st)))
+		cohort = append(cohort, digest.Of(contributionOf(c, g, st)))
 	}
 	if st.State == Open {
 		for _, g := range c.guests {
@@ -247,20 +248,20 @@ func crashAnywhere(t *testing.T, at func(testing.TB) place) {
 // halves is a store as it must not be: the charge and the round's record are two
 // steps, and a charge asks nobody what was charged before.
 type halves struct {
-	rounds  map[federation.ID]Record
+	rounds  map[digest.RoundID]Record
 	charges []Charge
 	p       *process
 }
 
 func (h *halves) Create(_ context.Context, r Record) error { h.rounds[r.ID] = r; return nil }
-func (h *halves) Get(_ context.Context, id federation.ID) (Record, error) {
+func (h *halves) Get(_ context.Context, id digest.RoundID) (Record, error) {
 	return h.rounds[id], nil
 }
-func (h *halves) Head(ctx context.Context, id federation.ID) (Record, error) { return h.Get(ctx, id) }
-func (h *halves) Members(_ context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error) {
+func (h *halves) Head(ctx context.Context, id digest.RoundID) (Record, error) { return h.Get(ctx, id) }
+func (h *halves) Members(_ context.Context, id digest.RoundID, contributions []digest.Digest) (map[digest.Digest]Member, error) {
 	return ofRecord(h.rounds[id], contributions), nil
 }
-func (h *halves) Admit(_ context.Context, id federation.ID, some []Member, p Places) ([]error, error) {
+func (h *halves) Admit(_ context.Context, id digest.RoundID, some []Member, p Places) ([]error, error) {
 	r := h.rounds[id]
 	refused, err := enlistIn(&r, some, p)
 	h.rounds[id] = r
@@ -297,7 +298,7 @@ func (h *halves) Update(_ context.Context, r Record, c *Charge) error {
 // TestBolt and TestPostgres finds the charge that is too much.
 func TestControlFindsTheDoubleCharge(t *testing.T) {
 	_, err := everyCrash(t, func() place {
-		h := &halves{rounds: map[federation.ID]Record{}}
+		h := &halves{rounds: map[digest.RoundID]Record{}}
 		return place{open: func(testing.TB) Store { h.p = nil; return h }}
 	}, func(s Store, p *process) Store {
 		s.(*halves).p = p
@@ -314,7 +315,7 @@ func TestControlFindsTheDoubleCharge(t *testing.T) {
 
 // doubleCharge plays on after the crash between the halves.
 func doubleCharge(t *testing.T) (*halves, error) {
-	h := &halves{rounds: map[federation.ID]Record{}}
+	h := &halves{rounds: map[digest.RoundID]Record{}}
 	m := newMachine(t)
 	s := m.service(t, h, nil)
 	r, signed := opened(t, s, nil)
@@ -352,7 +353,7 @@ func TestCloserProcess(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		fmt.Printf("ticket %s %s\n", r.ID, federation.DigestOf(ticket))
+		fmt.Printf("ticket %s %s\n", r.ID, digest.Of(ticket))
 	}
 }
 
@@ -408,12 +409,12 @@ func TestBoltSurvivesKill(t *testing.T) {
 func acknowledged(t *testing.T, store Store, tickets map[string]string) {
 	t.Helper()
 	for name, want := range tickets {
-		id, err := federation.ParseID(name)
+		id, err := digest.ParseID[digest.Round](name)
 		if err != nil {
 			t.Fatal(err)
 		}
 		rec, err := store.Get(t.Context(), id)
-		if err != nil || federation.DigestOf(rec.Ticket).String() != want {
+		if err != nil || digest.Of(rec.Ticket).String() != want {
 			t.Errorf("round %s: its ticket was acknowledged and is lost: %v", name, err)
 		}
 	}

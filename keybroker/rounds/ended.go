@@ -5,6 +5,7 @@ import (
 	"strconv"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -24,7 +25,7 @@ func (s *Service) end(ctx context.Context) (done func(), err error) {
 }
 
 // notAbandoned refuses a round that was abandoned, as the audit log says.
-func (s *Service) notAbandoned(ctx context.Context, id federation.ID) error {
+func (s *Service) notAbandoned(ctx context.Context, id digest.RoundID) error {
 	events, err := s.cfg.Log.Find(ctx, actionAbandon, federation.ResourceOf(id))
 	if err == nil && len(events) > 0 {
 		err = refusal.New(ReasonAbandoned, "round %s was abandoned, as the audit log says: the store is older than the log", id)
@@ -33,7 +34,7 @@ func (s *Service) notAbandoned(ctx context.Context, id federation.ID) error {
 }
 
 // notOver refuses a round that was abandoned or published, as the audit log says.
-func (s *Service) notOver(ctx context.Context, id federation.ID) error {
+func (s *Service) notOver(ctx context.Context, id digest.RoundID) error {
 	if err := s.notAbandoned(ctx, id); err != nil {
 		return err
 	}
@@ -47,7 +48,7 @@ func (s *Service) notOver(ctx context.Context, id federation.ID) error {
 // unused refuses a key of parties that was set up elsewhere, or whose round was opened
 // before, as the store or the audit log says. The log may have the opening alone: whoever
 // noted it came no further, or the store was put back, and nothing followed from the round yet.
-func (s *Service) unused(ctx context.Context, id federation.ID) error {
+func (s *Service) unused(ctx context.Context, id digest.RoundID) error {
 	if err := s.preparedHere(ctx, id); err != nil {
 		return err
 	}
@@ -75,7 +76,7 @@ func valuesOf(res federation.Result) string {
 
 // toldOf says whether the audit log has the publication of a result, and refuses a result
 // with other values than it has. Records of earlier versions have no divisor.
-func (s *Service) toldOf(ctx context.Context, id federation.ID, res federation.Result) (bool, error) {
+func (s *Service) toldOf(ctx context.Context, id digest.RoundID, res federation.Result) (bool, error) {
 	events, err := s.cfg.Log.Find(ctx, actionPublish, federation.ResourceOf(id))
 	if err != nil {
 		return false, err

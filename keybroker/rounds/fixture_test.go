@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -27,21 +28,21 @@ type machine struct {
 
 	mu       sync.Mutex
 	secrets  map[string]bool // true while readable
-	subjects map[string]federation.Digest
-	released map[string][]federation.Digest // agents by resource
+	subjects map[string]digest.Digest
+	released map[string][]digest.Digest // agents by resource
 	lowest   uint64
 	events   []Event
 	believed error    // what Kept says
 	kept     int      // how many events the checkpoint kept elsewhere covers
 	log      []string // audit records and durable writes, in their order
 	now      time.Time
-	chips    map[protocol.LeaseID][32]byte
+	chips    map[digest.LeaseID][32]byte
 	fail     map[string]error // by the first word of a log line
 }
 
 func newMachine(t testing.TB) *machine {
-	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, subjects: map[string]federation.Digest{}, released: map[string][]federation.Digest{}, lowest: 1, now: federationtest.Begin.Time().Add(30 * time.Second),
-		chips: map[protocol.LeaseID][32]byte{}, fail: map[string]error{}}
+	return &machine{World: federationtest.New(t), secrets: map[string]bool{}, subjects: map[string]digest.Digest{}, released: map[string][]digest.Digest{}, lowest: 1, now: federationtest.Begin.Time().Add(30 * time.Second),
+		chips: map[digest.LeaseID][32]byte{}, fail: map[string]error{}}
 }
 
 func (m *machine) note(what, detail string) error {
@@ -54,7 +55,7 @@ func (m *machine) note(what, detail string) error {
 	return nil
 }
 
-func (m *machine) Put(_ context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
+func (m *machine) Put(_ context.Context, name string, subject digest.Digest, secret *keybuf.Buffer) error {
 	if err := m.note("put", name); err != nil {
 		return err
 	}
@@ -80,7 +81,7 @@ func (m *machine) Destroy(_ context.Context, name string) error {
 	return nil
 }
 
-func (m *machine) readable(id federation.ID) bool {
+func (m *machine) readable(id digest.RoundID) bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return m.secrets[federation.ResourceOf(id)]
@@ -98,7 +99,7 @@ func (m *machine) advance(d time.Duration) {
 	m.now = m.now.Add(d)
 }
 
-func (m *machine) wasReleased(_ context.Context, resource string, agent federation.Digest) (bool, error) {
+func (m *machine) wasReleased(_ context.Context, resource string, agent digest.Digest) (bool, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	return slices.Contains(m.released[resource], agent), m.fail["released"]
@@ -186,7 +187,7 @@ func (m *machine) PartyKey(t testing.TB, public []byte, threshold int, agents ..
 
 var errNoLease = refusal.New("lease-not-granted-here", "not in the record")
 
-func (m *machine) chip(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
+func (m *machine) chip(_ context.Context, lease digest.LeaseID) ([32]byte, error) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if err := m.fail["chip"]; err != nil {
@@ -292,8 +293,8 @@ func opened(t testing.TB, s *Service, change func(*Spec)) (federation.Round, []b
 // contribute signs a contribution whose upload is named by the guest.
 func contribute(t testing.TB, a *federationtest.Agent, r federation.Round, signed []byte, change func(*federation.Contribution)) []byte {
 	t.Helper()
-	c := federation.Contribution{Round: r.ID, RoundDigest: federation.DigestOf(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
-		Upload: federation.Digest(a.Lease.AgentKey.ID()), Time: federationtest.Begin.Add(time.Minute)}
+	c := federation.Contribution{Round: r.ID, RoundDigest: digest.Of(signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1,
+		Upload: digest.Digest(a.Lease.AgentKey.ID()), Time: federationtest.Begin.Add(time.Minute)}
 	if change != nil {
 		change(&c)
 	}
@@ -305,7 +306,7 @@ func contribute(t testing.TB, a *federationtest.Agent, r federation.Round, signe
 }
 
 // admitted puts so many contributions onto a round's list.
-func admitted(t testing.TB, m *machine, s *Service, r federation.Round, signed []byte, n int) []federation.Digest {
+func admitted(t testing.TB, m *machine, s *Service, r federation.Round, signed []byte, n int) []digest.Digest {
 	t.Helper()
 	var raw [][]byte
 	for range n {
@@ -315,7 +316,7 @@ func admitted(t testing.TB, m *machine, s *Service, r federation.Round, signed [
 	if err != nil {
 		t.Fatal(err)
 	}
-	var digests []federation.Digest
+	var digests []digest.Digest
 	for _, a := range list {
 		if a.Reason != "" {
 			t.Fatalf("%s: %s", a.Reason, a.Detail)
@@ -332,8 +333,8 @@ func published(t testing.TB, a *federationtest.Agent, r federation.Round, signed
 	if err != nil {
 		t.Fatal(err)
 	}
-	res := federation.Result{Round: r.ID, RoundDigest: federation.DigestOf(signed), TicketDigest: federation.DigestOf(ticket), Agent: a.Key.Public().ID(),
-		Length: r.Length, Values: federation.Digest{7}, Step: step, Divisor: 2, Sigma: sigma, Time: federationtest.Begin.Add(2 * time.Minute)}
+	res := federation.Result{Round: r.ID, RoundDigest: digest.Of(signed), TicketDigest: digest.Of(ticket), Agent: a.Key.Public().ID(),
+		Length: r.Length, Values: digest.Digest{7}, Step: step, Divisor: 2, Sigma: sigma, Time: federationtest.Begin.Add(2 * time.Minute)}
 	if change != nil {
 		change(&res)
 	}
@@ -358,7 +359,7 @@ func consistent(ctx context.Context, store Store, before map[string][]Charge) (m
 	if err != nil {
 		return nil, err
 	}
-	after, charges := map[string][]Charge{}, map[federation.ID]int{}
+	after, charges := map[string][]Charge{}, map[digest.RoundID]int{}
 	for _, r := range list {
 		name := r.ledger()
 		if _, done := after[name]; done {

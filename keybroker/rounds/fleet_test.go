@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -31,7 +32,7 @@ func TestRoundIsEndedByTheBrokerThatOpenedIt(t *testing.T) {
 	s, elsewhere := m.service(t, store, nil), n.service(t, store, nil)
 	r, signed := opened(t, s, nil)
 	wantReason(t, "abandon", elsewhere.Abandon(ctx, r.ID), ReasonElsewhere)
-	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{1}}
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{1}}
 	_, err := elsewhere.Close(ctx, r.ID, closing)
 	wantReason(t, "close", err, ReasonElsewhere)
 	m.fail["sign"] = errors.New("no epoch is active")
@@ -85,7 +86,7 @@ func TestKeyOfPartiesIsUsedWhereItWasSetUp(t *testing.T) {
 	}
 	cohort := admitted(t, m, s, r, signed, 6)
 	before, old := bolted(t), copied(t, store)
-	if _, err := s.Close(ctx, r.ID, Closing{Cohort: cohort[:4], Sum: federation.Digest{5}}); err != nil {
+	if _, err := s.Close(ctx, r.ID, Closing{Cohort: cohort[:4], Sum: digest.Digest{5}}); err != nil {
 		t.Fatal(err)
 	}
 	opens("of a store from before it was open", m.service(t, before, nil), ReasonSpec)
@@ -93,7 +94,7 @@ func TestKeyOfPartiesIsUsedWhereItWasSetUp(t *testing.T) {
 	if err := n.Append(ctx, Event{Action: actionOpen, About: r.Resource()}); err != nil { // as earlier versions did
 		t.Fatal(err)
 	}
-	_, err := n.service(t, old, nil).Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: federation.Digest{6}})
+	_, err := n.service(t, old, nil).Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: digest.Digest{6}})
 	wantReason(t, "another cohort, elsewhere", err, ReasonElsewhere)
 	for action, want := range map[string]refusal.Reason{actionPublish: ReasonClosed, actionAbandon: ReasonAbandoned} {
 		whole := slices.Clone(m.events)
@@ -223,7 +224,7 @@ func TestChargesAreNamed(t *testing.T) {
 	}
 	const ledger = accountPrefix + string(federation.BrokerAccount)
 	old := copied(t, store)
-	third := Charge{Round: federation.ID{0xcc}, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}
+	third := Charge{Round: digest.RoundID{0xcc}, Mechanism: federation.DiscreteGaussian, Multiplier: 4, Rate: 1}
 	old.charges[ledger] = []Charge{third}
 	_, err := n.service(t, old, nil).Close(ctx, second.ID, Closing{Cohort: cohort})
 	wantReason(t, "another charge in its place", err, ReasonLedger)

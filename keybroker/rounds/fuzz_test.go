@@ -6,13 +6,14 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // full is a record with everything in it.
 func full() Record {
 	r, _ := closed(record(1))
-	r.Members = []Member{{Contribution: federation.Digest{3}, Weight: 2}, {Contribution: federation.Digest{4}, Weight: 1}}
+	r.Members = []Member{{Contribution: digest.Digest{3}, Weight: 2}, {Contribution: digest.Digest{4}, Weight: 1}}
 	r.State, r.Ticket, r.Result, r.Version = Published, []byte("ticket"), []byte("result"), 7
 	return r
 }
@@ -23,7 +24,7 @@ func TestStoredTextIsStrict(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if r, err := decodeRound(good, federation.ID{1}); err != nil || r.Version != 7 {
+	if r, err := decodeRound(good, digest.RoundID{1}); err != nil || r.Version != 7 {
 		t.Fatalf("%+v, %v", r, err)
 	}
 	swap := func(old, new string) []byte {
@@ -52,7 +53,7 @@ func TestStoredTextIsStrict(t *testing.T) {
 		_, err := decodeRecord(raw)
 		wantReason(t, name, err, ReasonStore)
 	}
-	_, err = decodeRound(good, federation.ID{2})
+	_, err = decodeRound(good, digest.RoundID{2})
 	wantReason(t, "another round's", err, ReasonStore)
 	long := record(1)
 	long.Members = make([]Member, maxRecordBytes/300)
@@ -83,7 +84,7 @@ func TestRecordsFollowEachOther(t *testing.T) {
 		r := full()
 		switch r.State = s; s {
 		case Open, Abandoned:
-			r.Cohort, r.Sum, r.Ticket, r.Result = federation.Digest{}, federation.Digest{}, nil, nil
+			r.Cohort, r.Sum, r.Ticket, r.Result = digest.Digest{}, digest.Digest{}, nil, nil
 		case Closed:
 			r.Result = nil
 		}

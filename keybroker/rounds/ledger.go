@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -12,12 +13,12 @@ import (
 // Charge is what one round spent of a model's privacy. Charges are chained by hash
 // and never removed.
 type Charge struct {
-	Round      federation.ID        `json:"round"`
+	Round      digest.RoundID       `json:"round"`
 	Mechanism  federation.Mechanism `json:"mechanism"`
 	Multiplier float64              `json:"multiplier"`
 	Rate       float64              `json:"rate"`
 	// Previous is the digest of the charge before, zero for the first.
-	Previous federation.Digest `json:"previous"`
+	Previous digest.Digest `json:"previous"`
 }
 
 func chargeOf(r federation.Round) Charge {
@@ -25,7 +26,7 @@ func chargeOf(r federation.Round) Charge {
 }
 
 // digest names a charge and, through Previous, all before it.
-func (c Charge) digest() (federation.Digest, error) {
+func (c Charge) digest() (digest.Digest, error) {
 	raw, err := encodeCharge(c)
 	return sha256.Sum256(raw), err
 }
@@ -33,13 +34,13 @@ func (c Charge) digest() (federation.Digest, error) {
 // placeless is the charge by what was charged alone: a round that closes again, after its
 // ledger was put back, may follow other charges than it did.
 func (c Charge) placeless() Charge {
-	c.Previous = federation.Digest{}
+	c.Previous = digest.Digest{}
 	return c
 }
 
 // complete checks that a model's charges are all there, in their order, and returns
 // the digest of the last.
-func complete(model string, charges []Charge, want uint64) (last federation.Digest, err error) {
+func complete(model string, charges []Charge, want uint64) (last digest.Digest, err error) {
 	if uint64(len(charges)) != want {
 		return last, damaged("the privacy ledger of %q has %d charges, there were %d", model, len(charges), want)
 	}

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -67,14 +68,14 @@ const maxTicketParts = 32
 func aboutAccount(a federation.Account) string { return "ledger/" + string(a) }
 
 // note records what is about to become of a round.
-func (s *Service) note(ctx context.Context, id federation.ID, action, detail string) error {
+func (s *Service) note(ctx context.Context, id digest.RoundID, action, detail string) error {
 	return s.cfg.Log.Append(ctx, Event{Action: action, About: federation.ResourceOf(id), Detail: strings.TrimSpace(id.String() + " " + detail)})
 }
 
 // tell notes what is about to become of a round, and has the checkpoint kept elsewhere cover
 // that before the store says it or a key is made or destroyed for it: else store and log
 // could be put back to before, and the round would be as it was.
-func (s *Service) tell(ctx context.Context, id federation.ID, action, detail string) error {
+func (s *Service) tell(ctx context.Context, id digest.RoundID, action, detail string) error {
 	if err := s.note(ctx, id, action, detail); err != nil {
 		return err
 	}
@@ -105,7 +106,7 @@ func (s *Service) record(ctx context.Context, r federation.Round, ticket []byte)
 
 // recorded is the ticket of a round in the log, or nil. The first whole one counts: a
 // process that ended while it recorded one left a part, and nobody has that ticket.
-func (s *Service) recorded(ctx context.Context, r federation.Round, round federation.Digest) ([]byte, error) {
+func (s *Service) recorded(ctx context.Context, r federation.Round, round digest.Digest) ([]byte, error) {
 	events, err := s.cfg.Log.Find(ctx, actionTicket, r.Resource())
 	if err != nil {
 		return nil, err
@@ -142,7 +143,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round federa
 
 // matches refuses a ticket from the log that is of another closing than the store's.
 func matches(rec *Record, r federation.Round, roots []identity.Public) error {
-	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(protocol.AtLeast(1)), r, federation.DigestOf(rec.Signed))
+	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(protocol.AtLeast(1)), r, digest.Of(rec.Signed))
 	if err == nil && (t.Cohort != rec.Cohort || t.Sum != rec.Sum) {
 		err = refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
 	}

@@ -4,6 +4,7 @@ import (
 	"math"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -19,7 +20,7 @@ func TestRoundsOfSeveralParties(t *testing.T) {
 		c.KeyMaker = func(params.Set, *keybuf.Buffer) ([]byte, error) { return []byte("a whole key"), nil }
 	})
 	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
-	signed, setup, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}})
+	signed, setup, err := s.Prepare(t.Context(), federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -79,12 +80,12 @@ func TestOnePartyPublishesNothing(t *testing.T) {
 	agents := []*federationtest.Agent{m.Agent(t, nil), m.Agent(t, nil), m.Agent(t, nil)}
 	key := m.PartyKey(t, []byte("public key"), 2, agents...)
 	r, signed := opened(t, s, func(spec *Spec) { spec.Parties, spec.Minimum, spec.Decryptors = key, 4, protocol.Audience{} })
-	ticket, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 4), Sum: federation.Digest{5}})
+	ticket, err := s.Close(t.Context(), r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 4), Sum: digest.Digest{5}})
 	if err != nil {
 		t.Fatal(err)
 	}
 	word := func(i int, values byte) []byte {
-		return published(t, agents[i], r, signed, ticket, func(res *federation.Result) { res.Values = federation.Digest{values} })
+		return published(t, agents[i], r, signed, ticket, func(res *federation.Result) { res.Values = digest.Digest{values} })
 	}
 	finish := func(words ...[]byte) error {
 		raw := words[0]

@@ -13,8 +13,8 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // ReasonDatabase means a database that cannot be believed: reached without TLS and
@@ -149,11 +149,11 @@ func (p *Postgres) Create(ctx context.Context, r Record) error {
 }
 
 // Get implements Store.
-func (p *Postgres) Get(ctx context.Context, id federation.ID) (Record, error) {
+func (p *Postgres) Get(ctx context.Context, id digest.RoundID) (Record, error) {
 	return readListed(p.pool.QueryRow(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds WHERE id = $1", id[:]), id)
 }
 
-func readRound(row pgx.Row, id federation.ID) (Record, error) {
+func readRound(row pgx.Row, id digest.RoundID) (Record, error) {
 	var raw []byte
 	switch err := row.Scan(&raw); {
 	case errors.Is(err, pgx.ErrNoRows):
@@ -225,7 +225,7 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 	if err != nil {
 		return err
 	}
-	var none federation.Digest
+	var none digest.Digest
 	if _, err := tx.Exec(ctx, "INSERT INTO fed_ledgers (model, charges, last) VALUES ($1, 0, $2) ON CONFLICT DO NOTHING", model, none[:]); err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/jackc/pgx/v5/pgproto3"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -103,7 +104,7 @@ func chargedStore(t *testing.T, s *server) (Store, *pgx.Conn) {
 	store := used(t, place{open: func(t testing.TB) Store { return s.open(t, schema) }})
 	for i := range byte(2) {
 		create(t, store, record(i))
-		if err := appendCharge(t.Context(), store, federation.ID{i}); err != nil {
+		if err := appendCharge(t.Context(), store, digest.RoundID{i}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -178,7 +179,7 @@ func lesserRole(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	create(t, p, record(8))
-	if err := appendCharge(t.Context(), p, federation.ID{8}); err != nil {
+	if err := appendCharge(t.Context(), p, digest.RoundID{8}); err != nil {
 		t.Error(err)
 	}
 	for _, q := range []string{"ALTER TABLE fed_charges DISABLE TRIGGER keep", "DELETE FROM fed_charges", "DROP TABLE fed_charges", "SET session_replication_role = replica"} {
@@ -215,7 +216,7 @@ func lossIsNoticed(t *testing.T, s *server) {
 	if _, err := c.Exec(t.Context(), "UPDATE fed_rounds r SET record = o.record FROM fed_rounds o WHERE r.id <> o.id"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := store.Get(t.Context(), federation.ID{1})
+	_, err := store.Get(t.Context(), digest.RoundID{1})
 	wantReason(t, "a round in another's place", err, ReasonStore)
 	if _, err := c.Exec(t.Context(), "UPDATE fed_rounds SET record = 'x'"); err != nil {
 		t.Fatal(err)
@@ -257,7 +258,7 @@ func locksEnd(t *testing.T, s *server) {
 	}
 	create(t, store, record(7))
 	done := make(chan error, 1)
-	go func() { done <- appendCharge(t.Context(), store, federation.ID{7}) }()
+	go func() { done <- appendCharge(t.Context(), store, digest.RoundID{7}) }()
 	watch := s.connect(t, "public")
 	for waiting := 0; waiting == 0; {
 		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting); err != nil {
@@ -305,12 +306,12 @@ func serverCrashes(t *testing.T, s *server) {
 				if err != nil {
 					return err
 				}
-				ticket, err := service.Close(t.Context(), r.ID, Closing{Cohort: []federation.Digest{list[0].Contribution, list[1].Contribution}})
+				ticket, err := service.Close(t.Context(), r.ID, Closing{Cohort: []digest.Digest{list[0].Contribution, list[1].Contribution}})
 				if err != nil {
 					return err
 				}
 				mu.Lock()
-				tickets[r.ID.String()] = federation.DigestOf(ticket).String()
+				tickets[r.ID.String()] = digest.Of(ticket).String()
 				mu.Unlock()
 				if n.Add(1) == 8 {
 					end.Do(func() { close(enough) })

@@ -6,14 +6,14 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // listOfRound selects the list of the round of a row, in its order and in the same snapshot.
 const listOfRound = "ARRAY(SELECT member FROM fed_members m WHERE m.round = fed_rounds.id AND member IS NOT NULL ORDER BY n)"
 
-func readListed(row pgx.Row, id federation.ID) (Record, error) {
+func readListed(row pgx.Row, id digest.RoundID) (Record, error) {
 	var raw []byte
 	var members [][]byte
 	switch err := row.Scan(&raw, &members); {
@@ -46,18 +46,18 @@ func (r *Record) addListed(members [][]byte) error {
 
 // takeList empties the list of a round and says how many were on it: brokers have no right to
 // delete, and need none.
-func takeList(ctx context.Context, tx pgx.Tx, id federation.ID) (int, error) {
+func takeList(ctx context.Context, tx pgx.Tx, id digest.RoundID) (int, error) {
 	done, err := tx.Exec(ctx, "UPDATE fed_members SET contribution = NULL, agent = NULL, upload = NULL, chip = NULL, member = NULL WHERE round = $1 AND member IS NOT NULL", id[:])
 	return int(done.RowsAffected()), err
 }
 
 // Head implements Store.
-func (p *Postgres) Head(ctx context.Context, id federation.ID) (Record, error) {
+func (p *Postgres) Head(ctx context.Context, id digest.RoundID) (Record, error) {
 	return readRound(p.pool.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1", id[:]), id)
 }
 
 // Members implements Store.
-func (p *Postgres) Members(ctx context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error) {
+func (p *Postgres) Members(ctx context.Context, id digest.RoundID, contributions []digest.Digest) (map[digest.Digest]Member, error) {
 	r, err := p.Head(ctx, id)
 	if err != nil {
 		return nil, err
@@ -74,7 +74,7 @@ type querier interface {
 	Query(ctx context.Context, sql string, args ...any) (pgx.Rows, error)
 }
 
-func digestBytes(list []federation.Digest) [][]byte {
+func digestBytes(list []digest.Digest) [][]byte {
 	out := make([][]byte, len(list))
 	for i := range list {
 		out[i] = list[i][:]
@@ -88,7 +88,7 @@ func digestBytes(list []federation.Digest) [][]byte {
 const planned = pgx.QueryExecModeCacheDescribe
 
 // listed returns the members whose column has one of some digests. The column is one of ours.
-func (p *Postgres) listed(ctx context.Context, q querier, id federation.ID, column string, of []federation.Digest) ([]Member, error) {
+func (p *Postgres) listed(ctx context.Context, q querier, id digest.RoundID, column string, of []digest.Digest) ([]Member, error) {
 	rows, err := q.Query(ctx, "SELECT member FROM fed_members WHERE round = $1 AND "+column+" = ANY($2)", planned, id[:], digestBytes(of))
 	if err != nil {
 		return nil, err
@@ -105,22 +105,22 @@ func (p *Postgres) listed(ctx context.Context, q querier, id federation.ID, colu
 // postgresRoster is what the list of a round has of some members, read at once, and what is
 // to be added to it.
 type postgresRoster struct {
-	contributions   map[federation.Digest]Member
-	agents, uploads map[federation.Digest]bool
-	chips           map[federation.Digest]uint32
+	contributions   map[digest.Digest]Member
+	agents, uploads map[digest.Digest]bool
+	chips           map[digest.Digest]uint32
 	n               uint64
 	fresh           []Member
 }
 
-func (l *postgresRoster) find(d federation.Digest) (Member, bool, error) {
+func (l *postgresRoster) find(d digest.Digest) (Member, bool, error) {
 	m, ok := l.contributions[d]
 	return m, ok, nil
 }
 func (l *postgresRoster) taken(m Member) (bool, error) {
 	return l.agents[m.Agent] || l.uploads[m.Upload], nil
 }
-func (l *postgresRoster) ofChip(chip federation.Digest) (uint32, error) { return l.chips[chip], nil }
-func (l *postgresRoster) count() uint64                                 { return l.n }
+func (l *postgresRoster) ofChip(chip digest.Digest) (uint32, error) { return l.chips[chip], nil }
+func (l *postgresRoster) count() uint64                             { return l.n }
 func (l *postgresRoster) put(m Member) error {
 	l.know(m)
 	l.chips[m.Chip]++
@@ -134,11 +134,11 @@ func (l *postgresRoster) know(m Member) {
 }
 
 // roster reads what the list has of some members, by its indexes.
-func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id federation.ID, some []Member) (*postgresRoster, error) {
-	l := &postgresRoster{contributions: map[federation.Digest]Member{}, agents: map[federation.Digest]bool{}, uploads: map[federation.Digest]bool{}, chips: map[federation.Digest]uint32{}}
-	columns := map[string][]federation.Digest{}
+func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id digest.RoundID, some []Member) (*postgresRoster, error) {
+	l := &postgresRoster{contributions: map[digest.Digest]Member{}, agents: map[digest.Digest]bool{}, uploads: map[digest.Digest]bool{}, chips: map[digest.Digest]uint32{}}
+	columns := map[string][]digest.Digest{}
 	for _, m := range some {
-		for column, d := range map[string]federation.Digest{"contribution": m.Contribution, "agent": m.Agent, "upload": m.Upload, "chip": m.Chip} {
+		for column, d := range map[string]digest.Digest{"contribution": m.Contribution, "agent": m.Agent, "upload": m.Upload, "chip": m.Chip} {
 			columns[column] = append(columns[column], d)
 		}
 	}
@@ -158,10 +158,10 @@ func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id federation.ID, some
 	var chip []byte
 	var n int64
 	if _, err := pgx.ForEachRow(rows, []any{&chip, &n}, func() error {
-		if len(chip) != len(federation.Digest{}) {
+		if len(chip) != len(digest.Digest{}) {
 			return damaged("a processor on the list of round %s", id)
 		}
-		l.chips[federation.Digest(chip)] = uint32(n)
+		l.chips[digest.Digest(chip)] = uint32(n)
 		return nil
 	}); err != nil {
 		return nil, err
@@ -173,7 +173,7 @@ func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id federation.ID, some
 }
 
 // Admit implements Store. The round's row is locked, so that one broker at a time looks and adds.
-func (p *Postgres) Admit(ctx context.Context, id federation.ID, some []Member, places Places) (refused []error, err error) {
+func (p *Postgres) Admit(ctx context.Context, id digest.RoundID, some []Member, places Places) (refused []error, err error) {
 	err = p.write(ctx, func(tx pgx.Tx) error {
 		r, err := readRound(tx.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1 FOR UPDATE", id[:]), id)
 		if err != nil {
@@ -201,7 +201,7 @@ func (p *Postgres) Admit(ctx context.Context, id federation.ID, some []Member, p
 	return refused, err
 }
 
-func insertMembers(ctx context.Context, tx pgx.Tx, id federation.ID, after uint64, fresh []Member) error {
+func insertMembers(ctx context.Context, tx pgx.Tx, id digest.RoundID, after uint64, fresh []Member) error {
 	var rows [][]any
 	for i, m := range fresh {
 		raw, err := encodeMember(m)

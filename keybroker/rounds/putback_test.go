@@ -7,6 +7,7 @@ import (
 	"syscall"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -85,7 +86,7 @@ func putBackFrom(t *testing.T, s *server, backup func(*testing.T, *server, strin
 
 	here, there = open()
 	a, b = m.service(t, here, budget), n.service(t, there, budget)
-	closing := Closing{Cohort: cohort[:3], Sum: federation.Digest{5}}
+	closing := Closing{Cohort: cohort[:3], Sum: digest.Digest{5}}
 	ticket, err := a.Close(ctx, first.ID, closing)
 	if err != nil {
 		t.Fatal(err)
@@ -112,13 +113,13 @@ func putBackFrom(t *testing.T, s *server, backup func(*testing.T, *server, strin
 		t.Fatalf("the database was not put back: %d charges, %v", len(charges), err)
 	}
 	a, b = m.service(t, here, budget), n.service(t, there, budget)
-	closes := func(s *Service, what string, id federation.ID, c Closing, want refusal.Reason) {
+	closes := func(s *Service, what string, id digest.RoundID, c Closing, want refusal.Reason) {
 		t.Helper()
 		_, err := s.Close(ctx, id, c)
 		wantReason(t, what, err, want)
 	}
 	closes(a, "another cohort", first.ID, Closing{Cohort: cohort[1:], Sum: closing.Sum}, ReasonClosed)
-	closes(a, "another sum", first.ID, Closing{Cohort: closing.Cohort, Sum: federation.Digest{6}}, ReasonClosed)
+	closes(a, "another sum", first.ID, Closing{Cohort: closing.Cohort, Sum: digest.Digest{6}}, ReasonClosed)
 	closes(a, "one that was abandoned", given.ID, Closing{Cohort: givenCohort}, ReasonAbandoned)
 	closes(a, "a budget that was spent here", spare.ID, Closing{Cohort: spareCohort}, ReasonBudget)
 	closes(b, "at the other broker", first.ID, closing, ReasonElsewhere)
@@ -131,7 +132,7 @@ func putBackFrom(t *testing.T, s *server, backup func(*testing.T, *server, strin
 		t.Fatalf("the ticket is another: %v", err)
 	}
 	wantReason(t, "the key of what was published", mayRelease(ctx, a, first.Resource()), ReasonClosed)
-	_, err = a.Finish(ctx, first.ID, published(t, guest, first, firstSigned, ticket, func(res *federation.Result) { res.Values = federation.Digest{9} }))
+	_, err = a.Finish(ctx, first.ID, published(t, guest, first, firstSigned, ticket, func(res *federation.Result) { res.Values = digest.Digest{9} }))
 	wantReason(t, "other values", err, ReasonClosed)
 	if _, err := a.Finish(ctx, first.ID, result); err != nil {
 		t.Errorf("the values that were published: %v", err)

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"math"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -70,7 +71,7 @@ func encodeRecord(r Record) ([]byte, error)   { return encode(r, maxRecordBytes)
 func decodeRecord(raw []byte) (Record, error) { return decode[Record](raw, maxRecordBytes) }
 
 // decodeRound reads the record of a round that was asked for by name.
-func decodeRound(raw []byte, id federation.ID) (Record, error) {
+func decodeRound(raw []byte, id digest.RoundID) (Record, error) {
 	r, err := decodeRecord(raw)
 	if err == nil && r.ID != id {
 		err = damaged("round %s is stored in the place of %s", r.ID, id)
@@ -83,7 +84,7 @@ func decodeCharge(raw []byte) (Charge, error) { return decode[Charge](raw, maxCh
 
 // check says whether a record has the parts of its state, and no others.
 func (r Record) check() error {
-	var none federation.Digest
+	var none digest.Digest
 	over := r.State == Closed || r.State == Published
 	switch {
 	case !over && r.State != Open && r.State != Abandoned:

@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -16,7 +17,7 @@ import (
 type former struct {
 	Store
 	records []Record
-	since   map[federation.ID]Record
+	since   map[digest.RoundID]Record
 	charges map[string][]Charge
 }
 
@@ -27,10 +28,10 @@ func copied(t *testing.T, s Store) *former {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return &former{Store: s, records: list, since: map[federation.ID]Record{}, charges: map[string][]Charge{}}
+	return &former{Store: s, records: list, since: map[digest.RoundID]Record{}, charges: map[string][]Charge{}}
 }
 
-func (f *former) Get(_ context.Context, id federation.ID) (Record, error) {
+func (f *former) Get(_ context.Context, id digest.RoundID) (Record, error) {
 	if r, ok := f.since[id]; ok {
 		return r, nil
 	}
@@ -42,14 +43,14 @@ func (f *former) Get(_ context.Context, id federation.ID) (Record, error) {
 	return Record{}, refusal.New(ReasonUnknown, "not in the copy")
 }
 
-func (f *former) Head(ctx context.Context, id federation.ID) (Record, error) { return f.Get(ctx, id) }
+func (f *former) Head(ctx context.Context, id digest.RoundID) (Record, error) { return f.Get(ctx, id) }
 
-func (f *former) Members(ctx context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error) {
+func (f *former) Members(ctx context.Context, id digest.RoundID, contributions []digest.Digest) (map[digest.Digest]Member, error) {
 	r, err := f.Get(ctx, id)
 	return ofRecord(r, contributions), err
 }
 
-func (f *former) Admit(ctx context.Context, id federation.ID, some []Member, p Places) ([]error, error) {
+func (f *former) Admit(ctx context.Context, id digest.RoundID, some []Member, p Places) ([]error, error) {
 	r, err := f.Get(ctx, id)
 	if err != nil {
 		return nil, err
@@ -91,7 +92,7 @@ func TestRestoredStoreClosesNothingAnew(t *testing.T) {
 	cohort := admitted(t, m, s, r, signed, 4)
 	secondCohort := admitted(t, m, s, second, secondSigned, 2)
 	old := copied(t, store)
-	closing := Closing{Cohort: cohort[:3], Sum: federation.Digest{5}}
+	closing := Closing{Cohort: cohort[:3], Sum: digest.Digest{5}}
 	ticket, err := s.Close(ctx, r.ID, closing)
 	if err != nil {
 		t.Fatal(err)
@@ -99,7 +100,7 @@ func TestRestoredStoreClosesNothingAnew(t *testing.T) {
 	restored := m.service(t, old, func(c *Config) { c.Privacy.MaxEpsilon = 1.5 })
 	_, err = restored.Close(ctx, r.ID, Closing{Cohort: cohort[1:], Sum: closing.Sum})
 	wantReason(t, "another cohort", err, ReasonClosed)
-	_, err = restored.Close(ctx, r.ID, Closing{Cohort: closing.Cohort, Sum: federation.Digest{6}})
+	_, err = restored.Close(ctx, r.ID, Closing{Cohort: closing.Cohort, Sum: digest.Digest{6}})
 	wantReason(t, "another sum", err, ReasonClosed)
 	_, err = restored.Close(ctx, second.ID, Closing{Cohort: secondCohort})
 	wantReason(t, "a budget that was spent", err, ReasonBudget)
@@ -198,7 +199,7 @@ func TestCheckpointCoversWhatIsTold(t *testing.T) {
 		}
 	}
 	r, signed := opened(t, s, nil)
-	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}})
+	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{5}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -265,25 +266,25 @@ func TestTicketsInTheLog(t *testing.T) {
 	if parts < 2 {
 		t.Fatalf("a ticket in %d records", parts)
 	}
-	digest := federation.DigestOf(signed)
+	sum := digest.Of(signed)
 	for cut := 1; cut <= parts; cut++ {
 		m.events = whole[:len(whole)-cut]
-		if got, err := s.recorded(ctx, r, digest); err != nil || got != nil {
+		if got, err := s.recorded(ctx, r, sum); err != nil || got != nil {
 			t.Errorf("%d records are missing: %d bytes, %v", cut, len(got), err)
 		}
 		m.events = append(slices.Clone(m.events), whole[len(whole)-parts:]...)
-		if got, err := s.recorded(ctx, r, digest); err != nil || !bytes.Equal(got, first) {
+		if got, err := s.recorded(ctx, r, sum); err != nil || !bytes.Equal(got, first) {
 			t.Errorf("a whole one after %d records: %d bytes, %v", parts-cut, len(got), err)
 		}
 	}
 	m.events = slices.Clone(whole)
 	m.events[len(whole)-1].Detail = "changed"
-	_, err = s.recorded(ctx, r, digest)
+	_, err = s.recorded(ctx, r, sum)
 	wantReason(t, "changed", err, ReasonStore)
 	for i := range m.events {
 		m.events[i].Detail, m.events[i].Away = "", true
 	}
-	_, err = s.recorded(ctx, r, digest)
+	_, err = s.recorded(ctx, r, sum)
 	wantReason(t, "taken away", err, ReasonRecord)
 }
 
@@ -293,7 +294,7 @@ func TestRoundsOfTheFirstVersionAreShownAndGivenUp(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	label := "anchorhold/fed/round/1"
-	old := Record{ID: federation.ID{0xee}, Model: "digits", State: Open, Signed: append(append([]byte{byte(len(label))}, label...), make([]byte, 64)...)}
+	old := Record{ID: digest.RoundID{0xee}, Model: "digits", State: Open, Signed: append(append([]byte{byte(len(label))}, label...), make([]byte, 64)...)}
 	if err := store.Create(ctx, old); err != nil {
 		t.Fatal(err)
 	}
@@ -316,7 +317,7 @@ func TestRestoredStorePublishesWhatWasPublished(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
-	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}})
+	ticket, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{5}})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -329,7 +330,7 @@ func TestRestoredStorePublishesWhatWasPublished(t *testing.T) {
 	restored := m.service(t, old, nil)
 	wantReason(t, "release", mayRelease(ctx, restored, r.Resource()), ReasonClosed)
 	for name, change := range map[string]func(*federation.Result){
-		"other values":    func(res *federation.Result) { res.Values = federation.Digest{9} },
+		"other values":    func(res *federation.Result) { res.Values = digest.Digest{9} },
 		"another divisor": func(res *federation.Result) { res.Divisor = 3 },
 	} {
 		_, err = restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, change))
@@ -340,7 +341,7 @@ func TestRestoredStorePublishesWhatWasPublished(t *testing.T) {
 	_, err = restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, nil))
 	wantReason(t, "taken away", err, ReasonRecord)
 	m.events = slices.Clone(whole)
-	m.events[len(whole)-1].Detail = r.ID.String() + " values " + federation.Digest{7}.String() // as earlier versions wrote it
+	m.events[len(whole)-1].Detail = r.ID.String() + " values " + digest.Digest{7}.String() // as earlier versions wrote it
 	if _, err := restored.Finish(ctx, r.ID, published(t, b, r, signed, ticket, nil)); err != nil {
 		t.Errorf("the same values, by another guest: %v", err)
 	}
@@ -356,7 +357,7 @@ func TestRestoredStoreRevivesNoAbandonedRound(t *testing.T) {
 	store := bolted(t)
 	s := m.service(t, store, nil)
 	r, signed := opened(t, s, nil)
-	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}
+	closing := Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{5}}
 	closes, closesSigned := opened(t, s, nil)
 	cohort := admitted(t, m, s, closes, closesSigned, 2)
 	old := copied(t, store)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -71,7 +72,7 @@ func (s *Service) roomForOne(ctx context.Context, model string) error {
 // keeps its list, for nobody knows how old it is, and is an error after the others.
 func (s *Service) Forget(ctx context.Context) (int, error) {
 	before, gone := s.cfg.Now().Add(-time.Duration(s.cfg.Limits.KeptDays)*24*time.Hour), 0
-	var ended []federation.ID
+	var ended []digest.RoundID
 	var failed []error
 	err := s.cfg.Store.Each(ctx, func(rec Record) error {
 		if (rec.State == Published || rec.State == Abandoned) && len(rec.Members) > 0 {

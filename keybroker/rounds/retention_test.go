@@ -12,6 +12,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -56,7 +57,7 @@ func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
 	s := m.service(t, store, func(c *Config) { c.Limits.KeptDays = 30 })
 	r, signed := opened(t, s, nil)
 	cohort := admitted(t, m, s, r, signed, 2)
-	closing := Closing{Cohort: cohort, Sum: federation.Digest{5}}
+	closing := Closing{Cohort: cohort, Sum: digest.Digest{5}}
 	ticket, err := s.Close(ctx, r.ID, closing)
 	if err != nil {
 		t.Fatal(err)
@@ -93,7 +94,7 @@ func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
 	delete(m.fail, "round-forget")
 	forget(2)
 	forget(0)
-	for id, want := range map[federation.ID]int{r.ID: 0, abandoned.ID: 0, unfinished.ID: 2} {
+	for id, want := range map[digest.RoundID]int{r.ID: 0, abandoned.ID: 0, unfinished.ID: 2} {
 		rec, err := store.Get(ctx, id)
 		if err != nil || len(rec.Members) != want {
 			t.Errorf("round %s has %d contributors, want %d: %v", id, len(rec.Members), want, err)
@@ -103,7 +104,7 @@ func TestContributorsGoWithTheirAgeAndNothingElse(t *testing.T) {
 	if again, err := s.Close(ctx, r.ID, closing); err != nil || !bytes.Equal(again, ticket) {
 		t.Errorf("the ticket changed: %v", err)
 	}
-	_, err = s.Close(ctx, r.ID, Closing{Cohort: cohort[:1], Sum: federation.Digest{6}})
+	_, err = s.Close(ctx, r.ID, Closing{Cohort: cohort[:1], Sum: digest.Digest{6}})
 	wantReason(t, "another cohort", err, ReasonClosed)
 	_, err = s.Admit(ctx, r.ID, nil)
 	wantReason(t, "admit", err, ReasonClosed)
@@ -135,7 +136,7 @@ func TestOldRoundsAreVisitedOneAtATime(t *testing.T) {
 	defer b.Close()
 	const rounds, size = 24, 1 << 20
 	for i := range rounds {
-		if err := b.Create(t.Context(), Record{ID: federation.ID{1, byte(i)}, Model: "m", State: Abandoned, Signed: make([]byte, size)}); err != nil {
+		if err := b.Create(t.Context(), Record{ID: digest.RoundID{1, byte(i)}, Model: "m", State: Abandoned, Signed: make([]byte, size)}); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -207,7 +208,7 @@ func TestARecordThatDoesNotVerifyStopsNoOther(t *testing.T) {
 			t.Errorf("%+v", st)
 		}
 	}
-	for _, id := range []federation.ID{foreign.ID, good.ID} {
+	for _, id := range []digest.RoundID{foreign.ID, good.ID} {
 		if err := s.Abandon(ctx, id); err != nil || m.readable(id) {
 			t.Errorf("it is not abandoned: %v", err)
 		}
@@ -223,7 +224,7 @@ func TestWhoGetsNoKeyHasNoCheckpointWritten(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, nil)
-	if _, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: federation.Digest{5}}); err != nil {
+	if _, err := s.Close(ctx, r.ID, Closing{Cohort: admitted(t, m, s, r, signed, 2), Sum: digest.Digest{5}}); err != nil {
 		t.Fatal(err)
 	}
 	m.fail["keep"] = errors.New("a checkpoint was written")

@@ -1,19 +1,19 @@
 package rounds
 
 import (
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // roster is the list of an open round's members as a store keeps it, with an index for each
 // question that admission asks. Its errors are the store's.
 type roster interface {
 	// find returns the member of a contribution.
-	find(contribution federation.Digest) (Member, bool, error)
+	find(contribution digest.Digest) (Member, bool, error)
 	// taken says whether another contribution has the member's agent or upload.
 	taken(m Member) (bool, error)
 	// ofChip is how many members are of a processor, count how many there are.
-	ofChip(chip federation.Digest) (uint32, error)
+	ofChip(chip digest.Digest) (uint32, error)
 	count() uint64
 	// put adds a member at the end.
 	put(m Member) error
@@ -64,12 +64,12 @@ func enlistAll(list roster, rec *Record, some []Member, p Places) (refused []err
 }
 
 // ofRecord returns those of some contributions that a record itself has.
-func ofRecord(r Record, contributions []federation.Digest) map[federation.Digest]Member {
-	found := map[federation.Digest]Member{}
+func ofRecord(r Record, contributions []digest.Digest) map[digest.Digest]Member {
+	found := map[digest.Digest]Member{}
 	if len(r.Members) == 0 {
 		return found
 	}
-	all := make(map[federation.Digest]Member, len(r.Members))
+	all := make(map[digest.Digest]Member, len(r.Members))
 	for _, m := range r.Members {
 		all[m.Contribution] = m
 	}

@@ -8,14 +8,14 @@ import (
 
 	bolt "go.etcd.io/bbolt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // slow is a list without an index: what the stores have to agree with.
 type slow struct{ r *Record }
 
-func (l slow) find(d federation.Digest) (Member, bool, error) {
+func (l slow) find(d digest.Digest) (Member, bool, error) {
 	for _, m := range l.r.Members {
 		if m.Contribution == d {
 			return m, true, nil
@@ -33,7 +33,7 @@ func (l slow) taken(m Member) (bool, error) {
 	return false, nil
 }
 
-func (l slow) ofChip(chip federation.Digest) (n uint32, err error) {
+func (l slow) ofChip(chip digest.Digest) (n uint32, err error) {
 	for _, m := range l.r.Members {
 		if m.Chip == chip {
 			n++
@@ -57,7 +57,7 @@ func enlistIn(r *Record, some []Member, p Places) ([]error, error) {
 }
 
 func member(n int) Member {
-	d := func(kind byte) federation.Digest { return federation.Digest{kind, byte(n >> 8), byte(n)} }
+	d := func(kind byte) digest.Digest { return digest.Digest{kind, byte(n >> 8), byte(n)} }
 	return Member{Contribution: d(1), Agent: d(2), Chip: d(3), Upload: d(4), Weight: 1}
 }
 
@@ -66,7 +66,7 @@ func member(n int) Member {
 func storeAdmits(t *testing.T, p place) {
 	ctx, s := t.Context(), used(t, p)
 	create(t, s, record(1))
-	id, places := federation.ID{1}, Places{PerGuest: 2, Maximum: 6}
+	id, places := digest.RoundID{1}, Places{PerGuest: 2, Maximum: 6}
 	want := record(1)
 	same := func(n int, change func(*Member)) Member { m := member(n); change(&m); return m }
 	for _, step := range []struct {
@@ -101,15 +101,15 @@ func storeAdmits(t *testing.T, p place) {
 	if h, err := s.Head(ctx, id); err != nil || len(h.Members) != 0 || string(h.Signed) != string(r.Signed) {
 		t.Errorf("%+v, %v", h, err)
 	}
-	found, err := s.Members(ctx, id, []federation.Digest{member(1).Contribution, member(21).Contribution, member(20).Contribution})
+	found, err := s.Members(ctx, id, []digest.Digest{member(1).Contribution, member(21).Contribution, member(20).Contribution})
 	if err != nil || len(found) != 2 || found[member(1).Contribution] != member(1) || found[member(20).Contribution] != member(20) {
 		t.Errorf("%+v, %v", found, err)
 	}
-	_, err = s.Admit(ctx, federation.ID{9}, []Member{member(1)}, places)
+	_, err = s.Admit(ctx, digest.RoundID{9}, []Member{member(1)}, places)
 	wantReason(t, "an unknown round", err, ReasonUnknown)
-	_, err = s.Members(ctx, federation.ID{9}, nil)
+	_, err = s.Members(ctx, digest.RoundID{9}, nil)
 	wantReason(t, "members of an unknown round", err, ReasonUnknown)
-	_, err = s.Head(ctx, federation.ID{9})
+	_, err = s.Head(ctx, digest.RoundID{9})
 	wantReason(t, "the head of an unknown round", err, ReasonUnknown)
 }
 
@@ -118,7 +118,7 @@ func storeAdmits(t *testing.T, p place) {
 func storeEndsWithItsList(t *testing.T, p place) {
 	ctx, s := t.Context(), used(t, p)
 	create(t, s, record(1))
-	id, places := federation.ID{1}, Places{PerGuest: 1, Maximum: 10}
+	id, places := digest.RoundID{1}, Places{PerGuest: 1, Maximum: 10}
 	admit := func(n int) {
 		t.Helper()
 		if got, err := s.Admit(ctx, id, []Member{member(n)}, places); err != nil || got[0] != nil {
@@ -151,7 +151,7 @@ func storeEndsWithItsList(t *testing.T, p place) {
 	}
 	_, err = s.Admit(ctx, id, []Member{member(3)}, places)
 	wantReason(t, "a closed round", err, ReasonClosed)
-	if found, err := s.Members(ctx, id, []federation.Digest{member(1).Contribution, member(2).Contribution}); err != nil || len(found) != 1 {
+	if found, err := s.Members(ctx, id, []digest.Digest{member(1).Contribution, member(2).Contribution}); err != nil || len(found) != 1 {
 		t.Errorf("%+v, %v", found, err)
 	}
 }
@@ -163,7 +163,7 @@ func storeTakesOverItsList(t *testing.T, p place) {
 	r.Members = []Member{member(1), member(2)}
 	create(t, s, r)
 	places := Places{PerGuest: 1, Maximum: 3}
-	if found, err := s.Members(ctx, r.ID, []federation.Digest{member(2).Contribution}); err != nil || found[member(2).Contribution] != member(2) {
+	if found, err := s.Members(ctx, r.ID, []digest.Digest{member(2).Contribution}); err != nil || found[member(2).Contribution] != member(2) {
 		t.Errorf("%+v, %v", found, err)
 	}
 	twice := member(9)
@@ -205,7 +205,7 @@ func TestAdmissionTakesAsLongForManyAsForFew(t *testing.T) {
 			lookups, pages, allocations := steps(b)
 			for n := 0; n < cohort; n += together {
 				var some []Member
-				var digests []federation.Digest
+				var digests []digest.Digest
 				for k := range together {
 					some = append(some, member(n+k))
 					digests = append(digests, member(n+k).Contribution)
@@ -254,7 +254,7 @@ func TestDamagedListsAreRefused(t *testing.T) {
 	} {
 		b := bolted(t)
 		create(t, b, record(1))
-		id, places := federation.ID{1}, Places{PerGuest: 2, Maximum: 9}
+		id, places := digest.RoundID{1}, Places{PerGuest: 2, Maximum: 9}
 		if _, err := b.Admit(t.Context(), id, []Member{member(1), member(2)}, places); err != nil {
 			t.Fatal(err)
 		}
@@ -274,7 +274,7 @@ func TestDamagedListsAreRefused(t *testing.T) {
 		again := member(7)
 		again.Chip = member(2).Chip
 		_, get := b.Get(t.Context(), id)
-		_, members := b.Members(t.Context(), id, []federation.Digest{member(2).Contribution})
+		_, members := b.Members(t.Context(), id, []digest.Digest{member(2).Contribution})
 		_, admit := b.Admit(t.Context(), id, []Member{again}, places)
 		damaged := 0
 		for _, err := range []error{get, members, admit} {

@@ -25,6 +25,7 @@ import (
 	"sync/atomic"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -71,7 +72,7 @@ const (
 type Secrets interface {
 	// Put stores a secret under a new name, durably. Its subject is the digest of the
 	// signed round, and comes into the lease that is granted the secret.
-	Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error
+	Put(ctx context.Context, name string, subject digest.Digest, secret *keybuf.Buffer) error
 	// Destroy makes a secret unreadable for ever. It may be called again: a secret
 	// that is destroyed already is no error.
 	Destroy(ctx context.Context, name string) error
@@ -100,10 +101,10 @@ type Config struct {
 	// Chip is the digest of the processor that a lease was granted to, from the
 	// broker's own record. A lease that is not in it is a refusal, which refuses the
 	// contribution; any other error ends the whole call.
-	Chip func(ctx context.Context, lease protocol.LeaseID) ([32]byte, error)
+	Chip func(ctx context.Context, lease digest.LeaseID) ([32]byte, error)
 	// Released says whether a round's key was released to an agent key, by the broker's
 	// own record.
-	Released func(ctx context.Context, resource string, agent federation.Digest) (bool, error)
+	Released func(ctx context.Context, resource string, agent digest.Digest) (bool, error)
 	// Lowest is the lowest epoch that is accepted: the highest that any statement of the
 	// root which the broker holds asks for.
 	Lowest func() uint64
@@ -406,7 +407,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 		return nil, r, err
 	}
 	if seed != nil {
-		if err := s.cfg.Secrets.Put(ctx, r.Resource(), federation.DigestOf(signed), seed); err != nil {
+		if err := s.cfg.Secrets.Put(ctx, r.Resource(), digest.Of(signed), seed); err != nil {
 			return nil, r, err
 		}
 	}

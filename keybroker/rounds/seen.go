@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -126,7 +127,7 @@ type looks struct {
 }
 
 type look struct {
-	last federation.Digest
+	last digest.Digest
 	time time.Time
 }
 

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -28,12 +29,12 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	resource := federation.ResourceOf(r.ID)
 	wantReason(t, "key of an open round", mayRelease(ctx, s, resource), ReasonNotClosed)
 	cohort := admitted(t, m, s, r, signed, 3)
-	closing := Closing{Cohort: cohort[:2], Sum: federation.Digest{5}}
+	closing := Closing{Cohort: cohort[:2], Sum: digest.Digest{5}}
 	ticket, err := s.Close(ctx, r.ID, closing)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, federation.DigestOf(signed))
+	tk, err := federation.VerifyTicket(ticket, m.Roots(), m.Floor(), r, digest.Of(signed))
 	if err != nil || tk.Count != 2 || tk.TotalWeight != 2 || tk.Sum != closing.Sum || tk.Cohort != federation.CohortDigest(cohort[:2]) || tk.Spent != r.Epsilon || tk.Delta != 1e-5 {
 		t.Fatalf("%+v, %v", tk, err)
 	}
@@ -43,7 +44,7 @@ func TestRoundFromOpeningToPublication(t *testing.T) {
 	}
 	res := published(t, m.decryptor(t, r, signed, nil), r, signed, ticket, nil)
 	for range 2 {
-		if got, err := s.Finish(ctx, r.ID, res); err != nil || got.Values != (federation.Digest{7}) {
+		if got, err := s.Finish(ctx, r.ID, res); err != nil || got.Values != (digest.Digest{7}) {
 			t.Fatalf("%+v, %v", got, err)
 		}
 	}
@@ -132,7 +133,7 @@ func TestOpenRefuses(t *testing.T) {
 		"no maker of keys": {spec: func(s *Spec) { s.Set = params.Template }, want: federation.ReasonSet},
 		"noise budget":     {spec: func(s *Spec) { s.NoiseBits = &bits }, want: federation.ReasonSet},
 		"norms in 9 bits": {spec: func(s *Spec) {
-			s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 9}
+			s.NormCircuit = &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: 9}
 		}, want: federation.ReasonRound},
 		"a limit of rounds": {spec: func(s *Spec) { s.Length = 0 }, want: federation.ReasonRound},
 		"another root":      {config: func(c *Config) { c.Roots = federationtest.New(t).Roots() }, want: protocol.ReasonBrokerUnknown},
@@ -177,10 +178,10 @@ func TestKeyOfAnotherSetComesFromItsMaker(t *testing.T) {
 func TestAdmitRefuses(t *testing.T) {
 	stranger := newMachine(t)
 	proven := func(s *Spec) {
-		s.NormCircuit = &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: 8}
+		s.NormCircuit = &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: 8}
 	}
 	named := func(c *federation.Contribution) {
-		c.Commitment, c.ProofDigest = federation.Digest{3}, federation.Digest{4}
+		c.Commitment, c.ProofDigest = digest.Digest{3}, digest.Digest{4}
 	}
 	for name, tc := range map[string]struct {
 		root   *machine // whose guest it is
@@ -198,7 +199,7 @@ func TestAdmitRefuses(t *testing.T) {
 		"too heavy":               {change: func(c *federation.Contribution) { c.Weight = 2 }, want: federation.ReasonRound},
 		"no proof of its norm":    {spec: proven, want: federation.ReasonRound},
 		"a proof of its norm":     {spec: proven, change: named},
-		"the same upload":         {change: func(c *federation.Contribution) { c.Upload = federation.Digest{0xAA} }, want: ReasonDuplicate},
+		"the same upload":         {change: func(c *federation.Contribution) { c.Upload = digest.Digest{0xAA} }, want: ReasonDuplicate},
 		"the same processor":      {chip: []byte{0xCC}, want: ReasonGuest},
 		"the processor's second":  {chip: []byte{0xCC}, spec: func(s *Spec) { s.PerGuest = 2 }},
 		"a full round":            {spec: func(s *Spec) { s.Maximum = 2 }, want: ReasonFull},
@@ -217,7 +218,7 @@ func TestAdmitRefuses(t *testing.T) {
 		hardware := func(l *protocol.LeaseCertificate) { l.SoftwareTEE = false }
 		good := [][]byte{contribute(t, m.guest(t, hardware, 0xCC), r, signed, func(c *federation.Contribution) {
 			named(c) // where the round does not ask for it, it says nothing
-			c.Upload = federation.Digest{0xAA}
+			c.Upload = digest.Digest{0xAA}
 		})}
 		root := m
 		if tc.root != nil {
@@ -238,7 +239,7 @@ func TestAdmitRefuses(t *testing.T) {
 				t.Fatalf("%s: %s: %v", name, what, err)
 			}
 			for i, got := range list {
-				if got.Reason != want || got.Contribution != federation.DigestOf(raw[i]) || want == "" && got.Agent == (federation.Digest{}) {
+				if got.Reason != want || got.Contribution != digest.Of(raw[i]) || want == "" && got.Agent == (digest.Digest{}) {
 					t.Errorf("%s: %s: %+v, want %q", name, what, got, want)
 				}
 			}
@@ -264,7 +265,7 @@ func TestAgentContributesOnce(t *testing.T) {
 	s := m.service(t, bolted(t), nil)
 	r, signed := opened(t, s, func(spec *Spec) { spec.PerGuest, spec.MaxWeight = 9, 5 })
 	a := m.guest(t, nil)
-	raw := [][]byte{contribute(t, a, r, signed, nil), contribute(t, a, r, signed, func(c *federation.Contribution) { c.Upload = federation.Digest{9} })}
+	raw := [][]byte{contribute(t, a, r, signed, nil), contribute(t, a, r, signed, func(c *federation.Contribution) { c.Upload = digest.Digest{9} })}
 	list, err := s.Admit(t.Context(), r.ID, raw)
 	if err != nil || list[0].Reason != "" || list[1].Reason != ReasonDuplicate {
 		t.Errorf("%+v, %v", list, err)
@@ -291,13 +292,13 @@ func TestAdmitFailsWithItsRecords(t *testing.T) {
 func TestUnknownRounds(t *testing.T) {
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), nil)
-	_, admit := s.Admit(ctx, federation.ID{1}, nil)
-	_, closing := s.Close(ctx, federation.ID{1}, Closing{})
-	_, finish := s.Finish(ctx, federation.ID{1}, nil)
-	_, status := s.Status(ctx, federation.ID{1})
-	for what, err := range map[string]error{"admit": admit, "close": closing, "finish": finish, "status": status, "abandon": s.Abandon(ctx, federation.ID{1}),
-		"release": mayRelease(ctx, s, federation.ResourceOf(federation.ID{1})), "a name": mayRelease(ctx, s, "fed/model"), "no name": mayRelease(ctx, s, "fed/"),
-		"a longer name": mayRelease(ctx, s, federation.ResourceOf(federation.ID{1})+"/x"), "the class": mayRelease(ctx, s, federation.ResourceClass)} {
+	_, admit := s.Admit(ctx, digest.RoundID{1}, nil)
+	_, closing := s.Close(ctx, digest.RoundID{1}, Closing{})
+	_, finish := s.Finish(ctx, digest.RoundID{1}, nil)
+	_, status := s.Status(ctx, digest.RoundID{1})
+	for what, err := range map[string]error{"admit": admit, "close": closing, "finish": finish, "status": status, "abandon": s.Abandon(ctx, digest.RoundID{1}),
+		"release": mayRelease(ctx, s, federation.ResourceOf(digest.RoundID{1})), "a name": mayRelease(ctx, s, "fed/model"), "no name": mayRelease(ctx, s, "fed/"),
+		"a longer name": mayRelease(ctx, s, federation.ResourceOf(digest.RoundID{1})+"/x"), "the class": mayRelease(ctx, s, federation.ResourceClass)} {
 		wantReason(t, what, err, ReasonUnknown)
 	}
 	for _, resource := range []string{"models/smollm2", "federal/x"} {

@@ -3,6 +3,7 @@ package rounds
 import (
 	"context"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -19,8 +20,8 @@ const (
 
 // Record is a round as it is stored.
 type Record struct {
-	ID    federation.ID `json:"id"`
-	Model string        `json:"model"`
+	ID    digest.RoundID `json:"id"`
+	Model string         `json:"model"`
 	// Account is what the round is charged to; empty in rounds of before there were accounts.
 	Account federation.Account `json:"account,omitempty"`
 	State   State              `json:"state"`
@@ -28,10 +29,10 @@ type Record struct {
 	// Members are the admitted contributions.
 	Members []Member `json:"members,omitempty"`
 	// Cohort and Sum are what the round closed over, Ticket the signed word.
-	Cohort federation.Digest `json:"cohort"`
-	Sum    federation.Digest `json:"sum"`
-	Ticket []byte            `json:"ticket,omitempty"`
-	Result []byte            `json:"result,omitempty"`
+	Cohort digest.Digest `json:"cohort"`
+	Sum    digest.Digest `json:"sum"`
+	Ticket []byte        `json:"ticket,omitempty"`
+	Result []byte        `json:"result,omitempty"`
 	// Version counts changes; a store refuses to overwrite another version.
 	Version uint64 `json:"version"`
 
@@ -42,11 +43,11 @@ type Record struct {
 
 // Member is one admitted contribution.
 type Member struct {
-	Contribution federation.Digest `json:"contribution"`
-	Agent        federation.Digest `json:"agent"`
-	Chip         federation.Digest `json:"chip"`
-	Weight       uint32            `json:"weight"`
-	Upload       federation.Digest `json:"upload"`
+	Contribution digest.Digest `json:"contribution"`
+	Agent        digest.Digest `json:"agent"`
+	Chip         digest.Digest `json:"chip"`
+	Weight       uint32        `json:"weight"`
+	Upload       digest.Digest `json:"upload"`
 }
 
 // Store keeps rounds and charges. Every method returns only when what it did is
@@ -56,17 +57,17 @@ type Store interface {
 	// Create stores a new round.
 	Create(ctx context.Context, r Record) error
 	// Get returns a round, or ReasonUnknown.
-	Get(ctx context.Context, id federation.ID) (Record, error)
+	Get(ctx context.Context, id digest.RoundID) (Record, error)
 	// Head is Get without the list of an open round's members: it takes as long for many as
 	// for few.
-	Head(ctx context.Context, id federation.ID) (Record, error)
+	Head(ctx context.Context, id digest.RoundID) (Record, error)
 	// Members returns those of some contributions that an open round admitted, by the
 	// contribution.
-	Members(ctx context.Context, id federation.ID, contributions []federation.Digest) (map[federation.Digest]Member, error)
+	Members(ctx context.Context, id digest.RoundID, contributions []digest.Digest) (map[digest.Digest]Member, error)
 	// Admit puts members on the list of an open round, in their order, and returns why each was
 	// not, nil for those that are there now. Any other round is ReasonClosed. It looks each up by an
 	// index, so that it takes as long for each in a round of many as in one of few.
-	Admit(ctx context.Context, id federation.ID, some []Member, places Places) ([]error, error)
+	Admit(ctx context.Context, id digest.RoundID, some []Member, places Places) ([]error, error)
 	// Each visits all rounds, newest first, one at a time: together they may be more than
 	// memory should hold. visit must not call the store; its error ends the visits.
 	Each(ctx context.Context, visit func(Record) error) error
@@ -89,5 +90,5 @@ type Places struct{ PerGuest, Maximum uint32 }
 // Head is a ledger's name and the digest of its last charge.
 type Head struct {
 	Name string
-	Last federation.Digest
+	Last digest.Digest
 }

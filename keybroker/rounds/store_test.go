@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -65,11 +66,11 @@ func used(t testing.TB, p place) Store {
 }
 
 func record(n byte) Record {
-	return Record{ID: federation.ID{n}, Model: "test", State: Open, Signed: []byte{n, 1, 2}}
+	return Record{ID: digest.RoundID{n}, Model: "test", State: Open, Signed: []byte{n, 1, 2}}
 }
 
 func closed(r Record) (Record, *Charge) {
-	r.State, r.Cohort, r.Sum = Closed, federation.Digest{1}, federation.Digest{2}
+	r.State, r.Cohort, r.Sum = Closed, digest.Digest{1}, digest.Digest{2}
 	return r, &Charge{Round: r.ID, Mechanism: federation.DiscreteGaussian, Multiplier: 1.1, Rate: 0.3}
 }
 
@@ -82,7 +83,7 @@ func create(t testing.TB, s Store, r Record) {
 
 func storeKeepsRecords(t *testing.T, p place) {
 	ctx, s := t.Context(), used(t, p)
-	_, err := s.Get(ctx, federation.ID{1})
+	_, err := s.Get(ctx, digest.RoundID{1})
 	wantReason(t, "an unknown round", err, ReasonUnknown)
 	wantReason(t, "a change of an unknown round", s.Update(ctx, record(1), nil), ReasonUnknown)
 	if list, err := listOf(ctx, s); err != nil || len(list) != 0 {
@@ -97,13 +98,13 @@ func storeKeepsRecords(t *testing.T, p place) {
 	again := record(5)
 	again.Signed = []byte("another")
 	wantReason(t, "the same round twice", s.Create(ctx, again), ReasonConflict)
-	wantReason(t, "a round without a statement", s.Create(ctx, Record{ID: federation.ID{7}, Model: "test", State: Open}), ReasonStore)
+	wantReason(t, "a round without a statement", s.Create(ctx, Record{ID: digest.RoundID{7}, Model: "test", State: Open}), ReasonStore)
 	list, err := listOf(ctx, s)
 	if err != nil || len(list) != 3 || list[0].ID[0] != 9 || list[1].ID[0] != 3 || list[2].ID[0] != 5 {
 		t.Errorf("%+v, %v", list, err)
 	}
 	r := record(3)
-	r.Members = []Member{{Contribution: federation.Digest{1}, Weight: 3}}
+	r.Members = []Member{{Contribution: digest.Digest{1}, Weight: 3}}
 	if err := s.Update(ctx, r, nil); err != nil {
 		t.Fatal(err)
 	}
@@ -111,7 +112,7 @@ func storeKeepsRecords(t *testing.T, p place) {
 	if got, err := s.Get(ctx, r.ID); err != nil || !reflect.DeepEqual(got, r) {
 		t.Errorf("%+v, %v", got, err)
 	}
-	if got, err := s.Get(ctx, federation.ID{5}); err != nil || !reflect.DeepEqual(got, record(5)) {
+	if got, err := s.Get(ctx, digest.RoundID{5}); err != nil || !reflect.DeepEqual(got, record(5)) {
 		t.Errorf("%+v, %v", got, err)
 	}
 }
@@ -120,7 +121,7 @@ func storeRefusesAnotherVersion(t *testing.T, p place) {
 	ctx, s := t.Context(), used(t, p)
 	create(t, s, record(1))
 	for range 3 {
-		r, err := s.Get(ctx, federation.ID{1})
+		r, err := s.Get(ctx, digest.RoundID{1})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -131,7 +132,7 @@ func storeRefusesAnotherVersion(t *testing.T, p place) {
 		r.Version += 2
 		wantReason(t, "a version to come", s.Update(ctx, r, nil), ReasonConflict)
 	}
-	if r, err := s.Get(ctx, federation.ID{1}); err != nil || r.Version != 3 {
+	if r, err := s.Get(ctx, digest.RoundID{1}); err != nil || r.Version != 3 {
 		t.Errorf("%+v, %v", r, err)
 	}
 }
@@ -146,7 +147,7 @@ func storeChargesOnce(t *testing.T, p place) {
 	wantReason(t, "closing without a charge", s.Update(ctx, r, nil), ReasonStore)
 	wantReason(t, "a charge without closing", s.Update(ctx, record(1), c), ReasonStore)
 	foreign := *c
-	foreign.Round = federation.ID{2}
+	foreign.Round = digest.RoundID{2}
 	wantReason(t, "a charge for another round", s.Update(ctx, r, &foreign), ReasonStore)
 	wild := *c
 	wild.Multiplier = -1
@@ -176,7 +177,7 @@ func storeChangesAllOrNothing(t *testing.T, p place) {
 	create(t, s, record(2))
 	r, c := closed(record(1))
 	stray := *c
-	stray.Previous = federation.Digest{1}
+	stray.Previous = digest.Digest{1}
 	wantReason(t, "the first with a previous", s.Update(ctx, r, &stray), ReasonConflict)
 	if err := s.Update(ctx, r, c); err != nil {
 		t.Fatal(err)
@@ -202,7 +203,7 @@ func storeChangesAllOrNothing(t *testing.T, p place) {
 }
 
 // appendCharge closes a round as often as others are faster.
-func appendCharge(ctx context.Context, s Store, id federation.ID) error {
+func appendCharge(ctx context.Context, s Store, id digest.RoundID) error {
 	for {
 		rec, err := s.Get(ctx, id)
 		if err != nil {
@@ -260,7 +261,7 @@ func storeLedgersGrow(t *testing.T, p place) {
 		r.Model = fmt.Sprint("model", i%2)
 		create(t, stores[0], r)
 	}
-	if err := together(n, func(i int) error { return appendCharge(t.Context(), stores[i%3], federation.ID{byte(i)}) }); err != nil {
+	if err := together(n, func(i int) error { return appendCharge(t.Context(), stores[i%3], digest.RoundID{byte(i)}) }); err != nil {
 		t.Fatal(err)
 	}
 	ledgers, err := consistent(t.Context(), stores[1], nil)
@@ -282,7 +283,7 @@ func storeReopens(t *testing.T, p place) {
 			t.Fatalf("%+v, want %+v, %v", got, ledger, err)
 		}
 		create(t, s, record(i))
-		if err := appendCharge(ctx, s, federation.ID{i}); err != nil {
+		if err := appendCharge(ctx, s, digest.RoundID{i}); err != nil {
 			t.Fatal(err)
 		}
 		var err error
@@ -350,7 +351,7 @@ func budgetHoldsForAll(t *testing.T, p place) {
 		services = append(services, m.service(t, s, func(c *Config) { c.Privacy.MaxEpsilon = three * 1.01 }))
 	}
 	var rounds []federation.Round
-	var cohorts [][]federation.Digest
+	var cohorts [][]digest.Digest
 	for range 8 {
 		r, signed := opened(t, services[0], nil)
 		rounds, cohorts = append(rounds, r), append(cohorts, admitted(t, m, services[0], r, signed, 2))

@@ -6,6 +6,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -20,7 +21,7 @@ const minute = federationtest.Begin + 60_000
 
 var (
 	model  = [32]byte{5}
-	ticket = federation.Digest{7}
+	ticket = digest.Digest{7}
 )
 
 // world is a broker with one round, whose key agents are granted, and another broker, whose
@@ -77,7 +78,7 @@ var table = []row{
 		})
 	}},
 	{"setup", 0, false, false, "the lease's; aggregator: any root's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup(w.speaks.Epoch.Broker, 1, federationtest.Begin)
+		s, err := federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}}.Setup(w.speaks.Epoch.Broker, 1, federationtest.Begin)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -87,22 +88,22 @@ var table = []row{
 		})
 	}},
 	{"ticket", 0, false, false, "the round's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(federation.SignTicket(a.Key, w.speaks.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Broker: w.speaks.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
-			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.round, federation.DigestOf(w.signed))
+		return heard(federation.SignTicket(a.Key, w.speaks.EpochSigned, federation.Ticket{Round: w.round.ID, RoundDigest: digest.Of(w.signed), Broker: w.speaks.Epoch.Broker, Epoch: 1, Count: 2, TotalWeight: 2, Time: minute}))(func(raw []byte) error {
+			_, err := federation.VerifyTicket(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.round, digest.Of(w.signed))
 			return err
 		})
 	}},
 	{"record of a key", 0, false, false, "the lease's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 		return heard(wire.SignRecord(a.Key, w.speaks.EpochSigned, wire.Record{Broker: w.speaks.Epoch.Broker, Epoch: 1, Registered: minute, Record: statement.Record{
-			System: statement.Groth16, Circuit: statement.Digest{1}, VerifyingKey: statement.Digest{2}, ProvingKey: statement.Digest{3}, Library: "a test",
-			Ceremony: statement.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: statement.Digest{5}, Items: 1, Outputs: 2}}}))(func(raw []byte) error {
+			System: statement.Groth16, Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, ProvingKey: digest.Digest{3}, Library: "a test",
+			Ceremony: digest.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: digest.Digest{5}, Items: 1, Outputs: 2}}}))(func(raw []byte) error {
 			_, err := wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(lowest)))
 			return err
 		})
 	}},
 	{"challenge", 0, false, false, "the lease's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-		return heard(wire.SignChallenge(a.Key, w.speaks.EpochSigned, wire.Challenge{Broker: w.speaks.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
-			Receipts: []statement.ID{{1}}, Time: minute, Deadline: minute + 1}))(func(raw []byte) error {
+		return heard(wire.SignChallenge(a.Key, w.speaks.EpochSigned, wire.Challenge{Broker: w.speaks.Epoch.Broker, Epoch: 1, Nonce: digest.Digest{1}, Agent: digest.Digest{2},
+			Receipts: []digest.ReceiptID{{1}}, Time: minute, Deadline: minute + 1}))(func(raw []byte) error {
 			_, err := wire.VerifyChallenge(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(lowest)))
 			return err
 		})
@@ -121,7 +122,7 @@ func heard(raw []byte, err error) func(func([]byte) error) error {
 
 func hearReceipt(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	issued, err := receipt.Issue(a.Key, receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: minute},
-		receipt.Answer{ID: receipt.ID{1}, ModelID: model, ModelName: "m", ModelVersion: 1})
+		receipt.Answer{ID: digest.ReceiptID{1}, ModelID: model, ModelName: "m", ModelVersion: 1})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -130,7 +131,7 @@ func hearReceipt(t *testing.T, w *world, a *federationtest.Agent, lowest uint64)
 }
 
 func hearContribution(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
-	c := federation.Contribution{Round: w.round.ID, RoundDigest: federation.DigestOf(w.signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Upload: federation.Digest{1}, Time: minute}
+	c := federation.Contribution{Round: w.round.ID, RoundDigest: digest.Of(w.signed), Agent: a.Key.Public().ID(), Weight: 1, Blocks: 1, Upload: digest.Digest{1}, Time: minute}
 	return heard(federation.SignContribution(a.Key, a.Chain, c))(func(raw []byte) error {
 		_, _, err := federation.VerifyContribution(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.round)
 		return err
@@ -147,10 +148,10 @@ func hearPartyResult(t *testing.T, w *world, a *federationtest.Agent, lowest uin
 }
 
 // verifier of a result, or of one party's word on it.
-type verifier func([]byte, []identity.Public, protocol.Floor, federation.Round, federation.Ticket, federation.Digest) (federation.Result, protocol.Authority, error)
+type verifier func([]byte, []identity.Public, protocol.Floor, federation.Round, federation.Ticket, digest.Digest) (federation.Result, protocol.Authority, error)
 
 func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest.Agent, lowest uint64, verify verifier) error {
-	closed := federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(w.signed)}
+	closed := federation.Ticket{Round: r.ID, RoundDigest: digest.Of(w.signed)}
 	res := federation.Result{Round: r.ID, RoundDigest: closed.RoundDigest, TicketDigest: ticket, Agent: a.Key.Public().ID(), Length: 100, Step: 1, Divisor: 1, Time: minute}
 	return heard(federation.SignResult(a.Key, a.Chain, res))(func(raw []byte) error {
 		_, _, err := verify(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), r, closed, ticket)
@@ -161,22 +162,22 @@ func (w *world) hearResultOf(t *testing.T, r federation.Round, a *federationtest
 // ofParties is the round, with the agent as the first of two parties.
 func (w *world) ofParties(a *federationtest.Agent) federation.Round {
 	r := w.round
-	r.Parties = &federation.Parties{Threshold: 2, Agents: []federation.Digest{federation.Digest(a.Key.Public().ID()), {1}}}
+	r.Parties = &federation.Parties{Threshold: 2, Agents: []digest.Digest{digest.Digest(a.Key.Public().ID()), {1}}}
 	return r
 }
 
 func hearParty(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	s := federation.Setup{Round: w.round.ID, Broker: w.Epoch.Broker, Agents: w.ofParties(a).Parties.Agents, Opened: federationtest.Begin, Closes: minute + 1}
-	m := federation.PartyMessage{Round: s.Round, Setup: federation.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: make([]byte, federation.CommitBytes), Time: minute}
+	m := federation.PartyMessage{Round: s.Round, Setup: digest.Digest{3}, Kind: federation.PartyCommit, From: 1, Agent: a.Key.Public().ID(), Payload: make([]byte, federation.CommitBytes), Time: minute}
 	return heard(federation.SignPartyMessage(a.Key, a.Chain, m))(func(raw []byte) error {
-		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), s, federation.Digest{3})
+		_, err := federation.VerifyPartyMessage(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), s, digest.Digest{3})
 		return err
 	})
 }
 
 func hearShare(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
 	s := federation.Share{Round: w.round.ID, TicketDigest: ticket, Agent: a.Key.Public().ID(), From: 1, Active: []uint32{1, 2}, Blocks: 1,
-		Upload: federation.UploadDigest(w.round.ID, []federation.Digest{{1}}), Time: minute}
+		Upload: federation.UploadDigest(w.round.ID, []digest.Digest{{1}}), Time: minute}
 	return heard(federation.SignShare(a.Key, a.Chain, s))(func(raw []byte) error {
 		_, err := federation.VerifyShare(raw, w.Roots(), protocol.Live(protocol.AtLeast(lowest), minute), w.ofParties(a), ticket)
 		return err
@@ -304,7 +305,7 @@ func testBroker(t *testing.T, w *world, r row) {
 func TestReading(t *testing.T) {
 	w := newWorld(t)
 	binding := federation.BindingOf([]byte("this connection"))
-	read := func(a *federationtest.Agent, binding federation.Digest, lowest uint64) (federation.Reading, error) {
+	read := func(a *federationtest.Agent, binding digest.Digest, lowest uint64) (federation.Reading, error) {
 		raw, err := federation.SignAccess(a.Key, a.Chain, federation.Access{Binding: federation.BindingOf([]byte("this connection")), Agent: a.Key.Public().ID(), Time: minute})
 		if err != nil {
 			t.Fatal(err)

@@ -8,9 +8,9 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // refuseReplay sends participant 2's signed contribution to the first round once more, as
@@ -25,7 +25,7 @@ func (d *fedDemo) refuseReplay(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	old, err := federation.ParseID(d.rounds[0])
+	old, err := digest.ParseID[digest.Round](d.rounds[0])
 	if err != nil {
 		return "", err
 	}

@@ -13,7 +13,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // provenMembers take part in the round that admits only proven updates; each serves the
@@ -150,7 +150,7 @@ func (d *proofDemo) refuseUnproven(ctx context.Context) (string, error) {
 		return "", err
 	}
 	defer client.Close()
-	round, err := federation.ParseID(d.fed.rounds[0])
+	round, err := digest.ParseID[digest.Round](d.fed.rounds[0])
 	if err != nil {
 		return "", err
 	}

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -141,8 +142,8 @@ func (w *world) forgeRound(to string) error {
 // Eve has the sum made.
 func (w *world) forgedTicket(r round) []byte {
 	w.Helper()
-	signed, err := federation.SignTicket(w.stolen.key, w.stolen.statement, federation.Ticket{Round: r.Round.ID, RoundDigest: federation.DigestOf(r.Signed),
-		Broker: w.stolen.epoch.Broker, Epoch: 1, Cohort: federation.Digest{1}, Count: 2, TotalWeight: 2, Sum: federation.Digest{2}, Time: w.backdated()})
+	signed, err := federation.SignTicket(w.stolen.key, w.stolen.statement, federation.Ticket{Round: r.Round.ID, RoundDigest: digest.Of(r.Signed),
+		Broker: w.stolen.epoch.Broker, Epoch: 1, Cohort: digest.Digest{1}, Count: 2, TotalWeight: 2, Sum: digest.Digest{2}, Time: w.backdated()})
 	if err != nil {
 		w.Fatal(err)
 	}

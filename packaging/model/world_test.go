@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -40,7 +41,7 @@ type world struct {
 type round struct {
 	rounds.Status
 	tenant int
-	sent   map[string]federation.Digest // contributions at the aggregator, by guest
+	sent   map[string]digest.Digest // contributions at the aggregator, by guest
 	ticket []byte
 	saved  string // a copy of the broker's state from before the round was closed
 }
@@ -178,7 +179,7 @@ func (w *world) open(r *round, number, tenant, epoch int) (err error) {
 	if err != nil {
 		return err
 	}
-	r.sent = map[string]federation.Digest{}
+	r.sent = map[string]digest.Digest{}
 	_, err = w.agg.AddRound(r.Signed)
 	return err
 }
@@ -240,7 +241,7 @@ func (w *world) contribute(r *round, who *running) error {
 	if _, err := w.agg.Receive(r.Round.ID, status.Contribution, 0, bytes.NewReader(u.blocks)); err != nil {
 		return err
 	}
-	r.sent[who.name] = federation.DigestOf(u.signed)
+	r.sent[who.name] = digest.Of(u.signed)
 	return nil
 }
 
@@ -271,7 +272,7 @@ func (w *world) close(r *round, mask int) error {
 	if err != nil {
 		w.Fatal(err)
 	}
-	cohort := []federation.Digest{r.sent[w.companion(*r).name]}
+	cohort := []digest.Digest{r.sent[w.companion(*r).name]}
 	for i, g := range []guest{alice, bob, eve} {
 		if mask&(1<<i) != 0 {
 			cohort = append(cohort, r.sent[g.name])
@@ -320,8 +321,8 @@ func (w *world) result(r round, under agent, values int) []byte {
 	if err != nil {
 		w.Fatal(err)
 	}
-	signed, err := federation.SignResult(under.Key, under.Chain, federation.Result{Round: r.Round.ID, RoundDigest: federation.DigestOf(r.Signed),
-		TicketDigest: federation.DigestOf(r.ticket), Agent: under.Key.Public().ID(), Length: r.Round.Length, Values: federation.Digest{byte(values)},
+	signed, err := federation.SignResult(under.Key, under.Chain, federation.Result{Round: r.Round.ID, RoundDigest: digest.Of(r.Signed),
+		TicketDigest: digest.Of(r.ticket), Agent: under.Key.Public().ID(), Length: r.Round.Length, Values: digest.Digest{byte(values)},
 		Step: step, Divisor: 2, Sigma: sigma, Time: w.now()})
 	if err != nil {
 		w.Fatal(err)

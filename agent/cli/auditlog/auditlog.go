@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
@@ -228,7 +229,7 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 		}
 		fmt.Fprintln(w)
 		for _, f := range []struct{ name, value string }{
-			{"peer", r.Peer}, {"lease", r.Grant}, {"version", keyVersion(r)}, {"refusal", r.RefusalID}, {"measurement", r.Measurement}, {"evidence", digest(r.EvidenceDigest)},
+			{"peer", r.Peer}, {"lease", r.Grant}, {"version", keyVersion(r)}, {"refusal", r.RefusalID}, {"measurement", r.Measurement}, {"evidence", orEmpty(r.EvidenceDigest)},
 			{"policy", policyName(r)}, {"waived", strings.Join(r.Waived, "; ")}, {"detail", r.Detail},
 		} {
 			if f.value != "" {
@@ -245,7 +246,8 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 	}
 }
 
-func digest(d audit.Digest) string {
+// orEmpty is a digest in hexadecimal, or nothing if it is absent.
+func orEmpty(d digest.Digest) string {
 	if d.IsZero() {
 		return ""
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 )
 
@@ -18,7 +19,7 @@ import (
 func TestRecordsAreShownWithAllThatTheyHave(t *testing.T) {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
 	record := audit.Record{Kind: audit.KindRefusal, Time: at, Decision: "refused", Resource: "models/demo", ResourceVersion: 2, Peer: "192.0.2.1", RefusalID: "3f2a", Measurement: "sha384:ab",
-		EvidenceDigest: audit.Digest{0xcd}, PolicyID: "clinic", PolicyVersion: 3, Waived: []string{"chip-ids", "id-key"}, Detail: "why",
+		EvidenceDigest: digest.Digest{0xcd}, PolicyID: "clinic", PolicyVersion: 3, Waived: []string{"chip-ids", "id-key"}, Detail: "why",
 		Reasons: []audit.Reason{{Code: "vmpl-not-allowed", Detail: "1"}, {Code: "bare"}}}
 	entry := audit.Entry{Record: record}
 	entry.Index = 7
@@ -58,7 +59,7 @@ func TestACheckpointIsKeptOrFails(t *testing.T) {
 	dir := t.TempDir()
 	kept := filepath.Join(dir, "kept")
 	server := clitest.Serve(t, map[string]any{
-		"POST /v1/audit/checkpoint": audit.Checkpoint{Note: "a note\n", Size: 12, Root: audit.Digest{0xab}},
+		"POST /v1/audit/checkpoint": audit.Checkpoint{Note: "a note\n", Size: 12, Root: digest.Digest{0xab}},
 		"POST /v1/audit/archive":    audit.Archived{Directory: "/archive", Segments: []string{"a", "b"}, Bytes: 2048, Records: 40},
 	})
 	clitest.Calls(t, map[string]clitest.Call{

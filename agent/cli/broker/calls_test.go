@@ -9,7 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
 
@@ -46,7 +46,7 @@ func TestAnImportedPolicySaysWhatItDoesNotAllow(t *testing.T) {
 // digest, or names one that is gone, refuses from now on.
 func TestReferenceValuesSayWhatTheyChange(t *testing.T) {
 	file := clitest.Write(t, filepath.Join(t.TempDir(), "values.yaml"), "values")
-	digest := audit.Digest{0xab}
+	sum := digest.Digest{0xab}
 	importing := func(v operator.ValuesImported) *clitest.Server {
 		return clitest.Serve(t, map[string]any{"POST /v1/reference-values": v})
 	}
@@ -59,10 +59,10 @@ func TestReferenceValuesSayWhatTheyChange(t *testing.T) {
 	if got := two.Last(); got.Line != "POST /v1/reference-values?replace=true" || got.Body != "values" {
 		t.Errorf("asked %+v", got)
 	}
-	gone := removing(operator.ValueRemoved{Total: 1, Accepted: true, PolicyDigest: digest, Unmatched: []string{"images/*"}})
+	gone := removing(operator.ValueRemoved{Total: 1, Accepted: true, PolicyDigest: sum, Unmatched: []string{"images/*"}})
 	clitest.Calls(t, map[string]clitest.Call{
 		"one":          {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: importing(operator.ValuesImported{Total: 1}).Socket, Says: "1 reference value is now known\n"},
-		"a new digest": {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: importing(operator.ValuesImported{Total: 1, PolicyDigest: digest}).Socket, Says: "The policy's digest is now " + digest.String() + ": an epoch that pins the former one allows nothing.\n"},
+		"a new digest": {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: importing(operator.ValuesImported{Total: 1, PolicyDigest: sum}).Socket, Says: "The policy's digest is now " + sum.String() + ": an epoch that pins the former one allows nothing.\n"},
 		"unmatched":    {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: importing(operator.ValuesImported{Total: 1, Unmatched: []string{"a/b"}}).Socket, Says: "WARNING: the policy names a/b, and no reference value matches it"},
 		"as JSON":      {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: two.Socket, JSON: true, Says: `"reference_values": 2`},
 		"no file":      {Run: (&importValuesOptions{}).run, Args: []string{file + "x"}, Broker: two.Socket, Status: cli.StatusFailed, Says: "no such file"},

@@ -10,7 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
 
@@ -38,7 +38,7 @@ func leasesBroker(t *testing.T, list operator.LeaseList, ended operator.LeasesEn
 // and a bound that was met is said.
 func TestLeasesAreListedAndEndedAsTextAndAsJSON(t *testing.T) {
 	at := time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)
-	lease := operator.Lease{Lease: strings.Repeat("a", 32), Agent: audit.Digest{1}, Processor: audit.Digest{2}, Image: "sha256:cc", ImageID: "image-7", Tenant: "clinic",
+	lease := operator.Lease{Lease: strings.Repeat("a", 32), Agent: digest.Digest{1}, Processor: digest.Digest{2}, Image: "sha256:cc", ImageID: "image-7", Tenant: "clinic",
 		Resources: map[string]uint64{"models/b": 2, "models/a": 1}, Granted: at.Add(-time.Minute), Ends: at}
 	ended := operator.LeasesEnded{Who: "agent/" + lease.Agent.String(), At: at, Running: []operator.Lease{lease}, LastEnds: at}
 	list := operator.LeaseList{Leases: []operator.Lease{lease}, More: true, Ended: []operator.LeasesEnded{{Who: "processor/" + lease.Processor.String(), At: at}}}

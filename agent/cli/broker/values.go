@@ -7,7 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/spf13/cobra"
 )
@@ -67,7 +67,7 @@ func writeImported(w io.Writer, n operator.ValuesImported) {
 	} else {
 		fmt.Fprintf(w, importValuesResult, n.Total)
 	}
-	if n.PolicyDigest != (audit.Digest{}) {
+	if n.PolicyDigest != (digest.Digest{}) {
 		fmt.Fprintf(w, importValuesDigest, n.PolicyDigest)
 	}
 	warnUnmatched(w, n.Unmatched)

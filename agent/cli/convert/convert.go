@@ -11,9 +11,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
@@ -159,14 +159,14 @@ func (z *Classifier) answersText() string {
 }
 
 // Seal quantizes and seals, and returns the id that receipts will carry.
-func (q *Options) Seal(ctx context.Context, opt sealer.Options) (sealer.Summary, statement.Digest, *Classifier, error) {
+func (q *Options) Seal(ctx context.Context, opt sealer.Options) (sealer.Summary, digest.Digest, *Classifier, error) {
 	z, err := q.quantize(opt.In)
 	if err != nil {
-		return sealer.Summary{}, statement.Digest{}, nil, err
+		return sealer.Summary{}, digest.Digest{}, nil, err
 	}
 	parts, err := classifier.Parts(z.description, z.parameters)
 	if err != nil {
-		return sealer.Summary{}, statement.Digest{}, nil, err
+		return sealer.Summary{}, digest.Digest{}, nil, err
 	}
 	defer func() {
 		for _, part := range parts {
@@ -175,7 +175,7 @@ func (q *Options) Seal(ctx context.Context, opt sealer.Options) (sealer.Summary,
 	}()
 	s, err := sealer.SealClassifier(ctx, opt, parts)
 	if err != nil {
-		return s, statement.Digest{}, nil, err
+		return s, digest.Digest{}, nil, err
 	}
 	id, err := sealed.ClassifierID(z.description, z.parameters, s.Root)
 	return s, id, z, err

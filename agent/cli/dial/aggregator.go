@@ -4,16 +4,16 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // roundIDInvalid is said of a text that names no round.
 const roundIDInvalid = "%q is not a round's id: want 32 hexadecimal digits"
 
 // Round reads a round's id from a command line.
-func Round(s string) (federation.ID, error) {
-	id, err := federation.ParseID(s)
+func Round(s string) (digest.RoundID, error) {
+	id, err := digest.ParseID[digest.Round](s)
 	if err != nil {
 		err = cli.Usage(fmt.Errorf(roundIDInvalid, s))
 	}

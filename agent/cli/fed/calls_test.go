@@ -10,9 +10,9 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 const (
@@ -120,7 +120,7 @@ func TestAKeyIsSetUpStepByStep(t *testing.T) {
 	server := clitest.Serve(t, map[string]any{
 		"POST " + path + "/join": state("setting-up"), "POST " + path + "/share": state("sharing"),
 		"GET " + path:     []any{state("setting-up"), strings.Replace(state("ready"), "}", `,"key":"ab"}`, 1)},
-		"POST /v1/setups": map[string]any{"setup": map[string]any{"agents": []federation.Digest{{1}, {2}}, "threshold": 2}},
+		"POST /v1/setups": map[string]any{"setup": map[string]any{"agents": []digest.Digest{{1}, {2}}, "threshold": 2}},
 	})
 	failed := clitest.Serve(t, map[string]any{"GET " + path: `{"state":"failed","reason":"setup-over","detail":"too late"}`})
 	join, share, status := keyOptions{ask: (*keyOptions).join}, keyOptions{ask: (*keyOptions).share, active: []int{1, 3}}, keyOptions{ask: (*keyOptions).status}
@@ -145,7 +145,7 @@ func TestAKeyIsSetUpStepByStep(t *testing.T) {
 		"the broker's no":  {Run: (&keyOpenOptions{agents: agents}).run, Broker: failed.Socket, Status: cli.StatusRefused, Reason: "not-now"},
 		"no aggregator":    {Run: (&keyOpenOptions{agents: agents, aggregators: []string{away}}).run, Broker: server.Socket, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: away, Silent: "anchorhold-broker"},
 		"opened":           {Run: (&keyOpenOptions{agents: agents, aggregators: []string{server.Socket}}).run, Broker: server.Socket, Says: "parties  2, of which 2 decrypt\n"},
-		"opened, for JSON": {Run: (&keyOpenOptions{agents: agents}).run, Broker: server.Socket, JSON: true, Says: federation.Digest{1}.String()},
+		"opened, for JSON": {Run: (&keyOpenOptions{agents: agents}).run, Broker: server.Socket, JSON: true, Says: digest.Digest{1}.String()},
 	})
 }
 

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -67,7 +68,7 @@ func (o *datasetOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	d := federation.Dataset{Name: o.name, Time: protocol.TimeOf(time.Now())}
 	var err error
 	if o.id != "" {
-		if d.ID, err = federation.ParseDigest(o.id); err != nil {
+		if d.ID, err = digest.Parse(o.id); err != nil {
 			return cli.Usage(fmt.Errorf(datasetIDInvalid, err))
 		}
 	} else if d.ID, err = fileDigest(args[0]); err != nil {
@@ -96,7 +97,7 @@ func (o *datasetOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	})
 }
 
-func fileDigest(path string) (d federation.Digest, err error) {
+func fileDigest(path string) (d digest.Digest, err error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return d, err
@@ -104,5 +105,5 @@ func fileDigest(path string) (d federation.Digest, err error) {
 	defer f.Close() // read only
 	h := sha256.New()
 	_, err = io.Copy(h, f)
-	return federation.Digest(h.Sum(nil)), err
+	return digest.Digest(h.Sum(nil)), err
 }

@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/spf13/cobra"
 )
@@ -111,7 +112,7 @@ func newKeyOpen(inv *cli.Invocation) *cobra.Command {
 
 func (o *keyOpenOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	for _, a := range o.agents {
-		d, err := federation.ParseDigest(a)
+		d, err := digest.Parse(a)
 		if err != nil {
 			return cli.Usage(fmt.Errorf(keyOpenAgentInvalid, a, err))
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/agent/cli/expect"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/spf13/cobra"
@@ -81,7 +82,7 @@ func newReceiptGet(inv *cli.Invocation) *cobra.Command {
 }
 
 func runReceiptGet(ctx context.Context, inv *cli.Invocation, args []string) error {
-	id, err := receipt.ParseID(args[0])
+	id, err := digest.ParseID[digest.Receipt](args[0])
 	if err != nil {
 		return cli.Usage(err)
 	}

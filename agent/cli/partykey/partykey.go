@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -20,7 +21,7 @@ import (
 // key from it. The broker and every agent verify it again.
 //
 // The roots are text or files, as on a command line. An error about the messages is a refusal.
-func Collect(ctx context.Context, socket string, roots []string, id federation.ID) (*federation.PartyKey, error) {
+func Collect(ctx context.Context, socket string, roots []string, id digest.RoundID) (*federation.PartyKey, error) {
 	publics, err := keyfile.Publics(roots)
 	if err != nil {
 		return nil, err
@@ -32,22 +33,22 @@ func Collect(ctx context.Context, socket string, roots []string, id federation.I
 	return key, nil
 }
 
-func collect(ctx context.Context, socket string, roots []identity.Public, id federation.ID) (*federation.PartyKey, error) {
+func collect(ctx context.Context, socket string, roots []identity.Public, id digest.RoundID) (*federation.PartyKey, error) {
 	board := uplink.NewLocal(socket, roots)
 	floor := protocol.Live(protocol.AtLeast(1), protocol.TimeOf(time.Now()))
 	setup, signed, err := board.Setup(ctx, protocol.AnyBroker(), floor, id)
 	if err != nil {
 		return nil, err
 	}
-	digest := federation.DigestOf(signed)
+	sum := digest.Of(signed)
 	key := &federation.PartyKey{Setup: signed}
 	var shares [][]byte
 	for i := range setup.Agents {
-		public, _, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyPublic, i+1, 0)
+		public, _, err := board.PartyMessage(ctx, floor, setup, sum, federation.PartyPublic, i+1, 0)
 		if err != nil {
 			return nil, err
 		}
-		_, ready, err := board.PartyMessage(ctx, floor, setup, digest, federation.PartyReady, i+1, 0)
+		_, ready, err := board.PartyMessage(ctx, floor, setup, sum, federation.PartyReady, i+1, 0)
 		if err != nil {
 			return nil, err
 		}

@@ -13,8 +13,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
@@ -107,9 +107,9 @@ func (o *registerOptions) run(ctx context.Context, inv *cli.Invocation, args []s
 		if len(sets) == 0 {
 			return nil, nil, fmt.Errorf(registerNoKeys, args[0])
 		}
-		var models, keys []statement.Digest
+		var models, keys []digest.Digest
 		for _, text := range o.ids {
-			id, err := statement.ParseDigest(text)
+			id, err := digest.Parse(text)
 			if err != nil {
 				return nil, nil, cli.Usage(fmt.Errorf(registerModelIDInvalid, err))
 			}
@@ -162,11 +162,11 @@ func NewChallenge(inv *cli.Invocation) *cobra.Command {
 
 func (o *challengeOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
-		for text, into := range map[string]**statement.Digest{o.model: &o.spec.Model, o.agent: &o.spec.Agent} {
+		for text, into := range map[string]**digest.Digest{o.model: &o.spec.Model, o.agent: &o.spec.Agent} {
 			if text == "" {
 				continue
 			}
-			d, err := statement.ParseDigest(text)
+			d, err := digest.Parse(text)
 			if err != nil {
 				return nil, nil, cli.Usage(err)
 			}

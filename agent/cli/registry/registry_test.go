@@ -16,6 +16,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -126,7 +127,7 @@ func TestAuditShowsOutputsForTheSalt(t *testing.T) {
 	}
 	mux := http.NewServeMux() // as a registry that has a proof of the answer
 	mux.HandleFunc("GET /v1/proof-audit/{receipt}", func(w http.ResponseWriter, r *http.Request) {
-		answer := wire.Answer{Receipt: wire.ReceiptView{ID: statement.ID(id)}, Proof: &wire.ProofView{System: statement.Groth16}}
+		answer := wire.Answer{Receipt: wire.ReceiptView{ID: digest.ReceiptID(id)}, Proof: &wire.ProofView{System: statement.Groth16}}
 		if r.Header.Get(wire.SaltHeader) == string(salt) {
 			answer.Proof.Outputs = []int32{3, 1, 4}
 		}
@@ -174,7 +175,7 @@ func TestRegistrationsThatAreRefused(t *testing.T) {
 	keySet(t, good, nil)
 	keySet(t, two, nil)
 	keySet(t, two, func(r *statement.Record) { r.Circuit[0]++ })
-	keySet(t, development, func(r *statement.Record) { r.Development, r.Ceremony = true, statement.Digest{} })
+	keySet(t, development, func(r *statement.Record) { r.Development, r.Ceremony = true, digest.Digest{} })
 	keySet(t, gradient, func(r *statement.Record) {
 		r.Inference, r.Gradient = nil, &statement.GradientCircuit{Coordinates: 3, Bits: 8}
 	})

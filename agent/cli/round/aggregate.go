@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/spf13/cobra"
 )
@@ -26,18 +27,18 @@ const (
 
 // aggregated is the sum of one cohort over all shards.
 type aggregated struct {
-	Round         federation.ID     `json:"round"`
-	Count         int               `json:"count"`
-	Sum           federation.Digest `json:"sum"`
-	Cohort        federation.Digest `json:"cohort"`
-	Blocks        int               `json:"blocks"`
+	Round         digest.RoundID `json:"round"`
+	Count         int            `json:"count"`
+	Sum           digest.Digest  `json:"sum"`
+	Cohort        digest.Digest  `json:"cohort"`
+	Blocks        int            `json:"blocks"`
 	contributions [][]byte
-	members       []federation.Digest
+	members       []digest.Digest
 }
 
 // complete returns the contributions that every shard has whole.
-func complete(ctx context.Context, sockets []string, id federation.ID) ([][]byte, error) {
-	count := map[federation.Digest]int{}
+func complete(ctx context.Context, sockets []string, id digest.RoundID) ([][]byte, error) {
+	count := map[digest.Digest]int{}
 	var first [][]byte
 	for i, socket := range sockets {
 		list, err := dial.Aggregator(socket).Contributions(ctx, id)
@@ -48,20 +49,20 @@ func complete(ctx context.Context, sockets []string, id federation.ID) ([][]byte
 			first = list
 		}
 		for _, signed := range list {
-			count[federation.DigestOf(signed)]++
+			count[digest.Of(signed)]++
 		}
 	}
-	return slices.DeleteFunc(first, func(signed []byte) bool { return count[federation.DigestOf(signed)] != len(sockets) }), nil
+	return slices.DeleteFunc(first, func(signed []byte) bool { return count[digest.Of(signed)] != len(sockets) }), nil
 }
 
 // aggregate has every shard add the same cohort.
-func aggregate(ctx context.Context, sockets []string, id federation.ID, signed [][]byte) (aggregated, error) {
+func aggregate(ctx context.Context, sockets []string, id digest.RoundID, signed [][]byte) (aggregated, error) {
 	a := aggregated{Round: id, Count: len(signed), contributions: signed}
 	for _, s := range signed {
-		a.members = append(a.members, federation.DigestOf(s))
+		a.members = append(a.members, digest.Of(s))
 	}
 	a.Cohort = federation.CohortDigest(a.members)
-	var hashes []federation.Digest
+	var hashes []digest.Digest
 	for _, socket := range sockets {
 		sum, err := dial.Aggregator(socket).MakeSum(ctx, id, a.members)
 		if err != nil {

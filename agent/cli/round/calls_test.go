@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
@@ -17,7 +18,7 @@ import (
 
 // shard is an aggregator's answers about a round: contributions that it has whole, and its part of
 // their sum.
-func shard(t *testing.T, id federation.ID, first uint64, hashes int, contributions ...string) *clitest.Server {
+func shard(t *testing.T, id digest.RoundID, first uint64, hashes int, contributions ...string) *clitest.Server {
 	t.Helper()
 	signed := [][]byte{}
 	for _, c := range contributions {
@@ -26,7 +27,7 @@ func shard(t *testing.T, id federation.ID, first uint64, hashes int, contributio
 	path := "/v1/rounds/" + id.String()
 	return clitest.Serve(t, map[string]any{
 		"GET " + path + "/contributions": map[string]any{"contributions": signed},
-		"POST " + path + "/sum":          map[string]any{"first": first, "hashes": make([]federation.Digest, hashes)},
+		"POST " + path + "/sum":          map[string]any{"first": first, "hashes": make([]digest.Digest, hashes)},
 		"PUT " + path + "/ticket":        map[string]any{},
 		"GET " + path + "/result":        "a signed result",
 		"POST /v1/rounds":                map[string]any{},
@@ -34,9 +35,9 @@ func shard(t *testing.T, id federation.ID, first uint64, hashes int, contributio
 }
 
 // digests are those of contributions.
-func digests(contributions ...string) (list []federation.Digest) {
+func digests(contributions ...string) (list []digest.Digest) {
 	for _, c := range contributions {
-		list = append(list, federation.DigestOf([]byte(c)))
+		list = append(list, digest.Of([]byte(c)))
 	}
 	return list
 }
@@ -54,7 +55,7 @@ func TestARoundIsClosedOverWhatEveryShardHasAndTheBrokerAdmits(t *testing.T) {
 	first, second := shard(t, r.ID, 0, 1, "a", "b", "only here"), shard(t, r.ID, 1, 0, "b", "a")
 	o := closeOptions{sockets: []string{first.Socket, second.Socket}}
 	clitest.Call{Run: o.run, Args: []string{r.ID.String()}, Broker: broker.Socket,
-		Says: "is closed over 1 contributions, sum " + federation.UploadDigest(r.ID, make([]federation.Digest, 1)).String() + "\n  refused " + digests("b")[0].String() + ": twice from one guest\n"}.Expect(t, "closed")
+		Says: "is closed over 1 contributions, sum " + federation.UploadDigest(r.ID, make([]digest.Digest, 1)).String() + "\n  refused " + digests("b")[0].String() + ": twice from one guest\n"}.Expect(t, "closed")
 	var closing rounds.Closing
 	if err := json.Unmarshal([]byte(broker.Last().Body), &closing); err != nil || fmt.Sprint(closing.Cohort) != fmt.Sprint(digests("a")) {
 		t.Errorf("closed over %s, %v", broker.Last().Body, err)
@@ -90,7 +91,7 @@ func TestSumsAndResultsComeFromAggregators(t *testing.T) {
 		"aggregate JSON":     {Run: aggregate.run, Args: []string{id}, JSON: true, Says: `"count": 2`},
 		"aggregate x":        {Run: aggregate.run, Args: []string{"x"}, Status: cli.StatusUsage},
 		"aggregate nowhere":  {Run: (&aggregateOptions{sockets: []string{one.Socket, away}}).run, Args: []string{id}, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: away},
-		"aggregate another":  {Run: aggregate.run, Args: []string{federation.ID{9}.String()}, Status: cli.StatusRefused, Reason: "not-now"},
+		"aggregate another":  {Run: aggregate.run, Args: []string{digest.RoundID{9}.String()}, Status: cli.StatusRefused, Reason: "not-now"},
 		"aggregate, stopped": {Run: aggregate.run, Args: []string{id}, Cancelled: true, Status: cli.StatusRefused, Reason: "interrupted"},
 		"finish nowhere":     {Run: (&finishOptions{}).run, Args: []string{id}, Status: cli.StatusUsage, Says: "--aggregator is required"},
 		"finish, no result":  {Run: (&finishOptions{sockets: []string{away}}).run, Args: []string{id}, Broker: broker.Socket, Status: cli.StatusRefused, Reason: "aggregator-unreachable"},
@@ -102,7 +103,7 @@ func TestSumsAndResultsComeFromAggregators(t *testing.T) {
 		"status of none":     {Run: runStatus, Args: []string{"x"}, Broker: broker.Socket, Status: cli.StatusUsage},
 		"abandon":            {Run: runAbandon, Args: []string{id}, Broker: broker.Socket, Says: "(abandoned)"},
 		"abandon none":       {Run: runAbandon, Args: []string{"x"}, Broker: broker.Socket, Status: cli.StatusUsage},
-		"abandon too late":   {Run: runAbandon, Args: []string{federation.ID{9}.String()}, Broker: broker.Socket, Status: cli.StatusRefused, Reason: "not-now"},
+		"abandon too late":   {Run: runAbandon, Args: []string{digest.RoundID{9}.String()}, Broker: broker.Socket, Status: cli.StatusRefused, Reason: "not-now"},
 	})
 }
 
@@ -147,7 +148,7 @@ func TestWhoMayIsSaidInFull(t *testing.T) {
 	if _, _, err := everyone.read(true); cli.StatusOf(err) != cli.StatusUsage || !strings.Contains(err.Error(), "leave out the flags that say who may decrypt") {
 		t.Errorf("with --key: %v", err)
 	}
-	if text := decryptorsText(federation.Round{Parties: &federation.Parties{Threshold: 2, Agents: make([]federation.Digest, 3)}}); text != "2 of 3 parties decrypt" {
+	if text := decryptorsText(federation.Round{Parties: &federation.Parties{Threshold: 2, Agents: make([]digest.Digest, 3)}}); text != "2 of 3 parties decrypt" {
 		t.Error(text)
 	}
 }
@@ -183,10 +184,10 @@ func TestOpeningIsRefusedBeforeTheBrokerIsAsked(t *testing.T) {
 
 // TestAnAccountShowsItsCharges, and one that is none is not asked for.
 func TestAnAccountShowsItsCharges(t *testing.T) {
-	broker := clitest.Serve(t, map[string]any{"GET /v1/ledger/broker": `{"account":"broker","epsilon":0.5,"max_epsilon":10,"delta":1e-5,"charges":[{"round":"` + federation.ID{1}.String() + `","mechanism":"discrete-gaussian","multiplier":4,"rate":0.5}]}`})
+	broker := clitest.Serve(t, map[string]any{"GET /v1/ledger/broker": `{"account":"broker","epsilon":0.5,"max_epsilon":10,"delta":1e-5,"charges":[{"round":"` + digest.RoundID{1}.String() + `","mechanism":"discrete-gaussian","multiplier":4,"rate":0.5}]}`})
 	clitest.Calls(t, map[string]clitest.Call{
 		"the broker's":  {Run: (&ledgerOptions{}).run, Broker: broker.Socket, Says: "account broker: epsilon 0.5000 of 10 at delta 1e-05"},
-		"its charges":   {Run: (&ledgerOptions{}).run, Args: []string{"broker"}, Broker: broker.Socket, Says: federation.ID{1}.String() + "  discrete-gaussian  multiplier 4.0000  rate 0.5\n"},
+		"its charges":   {Run: (&ledgerOptions{}).run, Args: []string{"broker"}, Broker: broker.Socket, Says: digest.RoundID{1}.String() + "  discrete-gaussian  multiplier 4.0000  rate 0.5\n"},
 		"as JSON":       {Run: (&ledgerOptions{}).run, Broker: broker.Socket, JSON: true, Says: `"max_epsilon": 10`},
 		"no account":    {Run: (&ledgerOptions{}).run, Args: []string{"nobody's"}, Broker: broker.Socket, Status: cli.StatusUsage},
 		"two of them":   {Run: (&ledgerOptions{model: "m.ahm"}).run, Args: []string{"broker"}, Broker: broker.Socket, Status: cli.StatusUsage, Says: "give an account or --sealed, not both"},

@@ -7,11 +7,11 @@ import (
 	"io"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/spf13/cobra"
 )
@@ -89,7 +89,7 @@ const admitBatch = 128
 
 // close does the steps that are left. An error of the broker is explained where it is seen: one
 // of an aggregator looks the same, and is none of the broker's.
-func (o *closeOptions) close(ctx context.Context, inv *cli.Invocation, id federation.ID) (closed, error) {
+func (o *closeOptions) close(ctx context.Context, inv *cli.Invocation, id digest.RoundID) (closed, error) {
 	broker := dial.Broker(inv)
 	st, err := broker.Round(ctx, id)
 	if err != nil {
@@ -107,7 +107,7 @@ func (o *closeOptions) close(ctx context.Context, inv *cli.Invocation, id federa
 		return closed{}, err
 	}
 	var result closed
-	admitted := map[federation.Digest]bool{}
+	admitted := map[digest.Digest]bool{}
 	for batch := range slices.Chunk(signed, admitBatch) {
 		list, err := broker.AdmitContributions(ctx, id, batch)
 		if err != nil {
@@ -119,7 +119,7 @@ func (o *closeOptions) close(ctx context.Context, inv *cli.Invocation, id federa
 			}
 		}
 	}
-	signed = slices.DeleteFunc(signed, func(s []byte) bool { return !admitted[federation.DigestOf(s)] })
+	signed = slices.DeleteFunc(signed, func(s []byte) bool { return !admitted[digest.Of(s)] })
 	if result.aggregated, err = aggregate(ctx, o.sockets, id, signed); err != nil {
 		return result, err
 	}
@@ -142,7 +142,7 @@ func wholeSum(a aggregated, blocks uint64) error {
 	if uint64(a.Blocks) != blocks {
 		return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, closeWrongBlocks, a.Blocks, blocks))
 	}
-	seen := map[federation.Digest]bool{}
+	seen := map[digest.Digest]bool{}
 	for _, d := range a.members {
 		if seen[d] {
 			return fmt.Errorf("%w: %w", cli.ErrRefused, refusal.New(reasonSum, closeListedTwice, d))
@@ -152,7 +152,7 @@ func wholeSum(a aggregated, blocks uint64) error {
 	return nil
 }
 
-func handTicket(ctx context.Context, sockets []string, id federation.ID, ticket []byte) error {
+func handTicket(ctx context.Context, sockets []string, id digest.RoundID, ticket []byte) error {
 	for _, socket := range sockets {
 		if err := dial.Aggregator(socket).SetTicket(ctx, id, ticket); err != nil {
 			return fmt.Errorf(closeTicketNotTaken, cli.ErrRefused, id, socket, err)

@@ -8,8 +8,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 )
@@ -20,10 +20,10 @@ func TestARoundIsClosedOverAWholeSumAlone(t *testing.T) {
 		a    aggregated
 		want refusal.Reason
 	}{
-		"whole":                 {aggregated{Blocks: 2, Count: 2, members: []federation.Digest{{1}, {2}}}, ""},
-		"a block too many":      {aggregated{Blocks: 3, Count: 2, members: []federation.Digest{{1}, {2}}}, reasonSum},
-		"a block too few":       {aggregated{Blocks: 1, Count: 2, members: []federation.Digest{{1}, {2}}}, reasonSum},
-		"a contribution, twice": {aggregated{Blocks: 2, Count: 2, members: []federation.Digest{{1}, {1}}}, reasonSum},
+		"whole":                 {aggregated{Blocks: 2, Count: 2, members: []digest.Digest{{1}, {2}}}, ""},
+		"a block too many":      {aggregated{Blocks: 3, Count: 2, members: []digest.Digest{{1}, {2}}}, reasonSum},
+		"a block too few":       {aggregated{Blocks: 1, Count: 2, members: []digest.Digest{{1}, {2}}}, reasonSum},
+		"a contribution, twice": {aggregated{Blocks: 2, Count: 2, members: []digest.Digest{{1}, {1}}}, reasonSum},
 	} {
 		err := wholeSum(tc.a, 2)
 		if got, _ := refusal.ReasonOf(err); got != tc.want || (err != nil) != errors.Is(err, cli.ErrRefused) {
@@ -47,7 +47,7 @@ func TestAnUnreachableAggregatorIsNotTheBrokersFault(t *testing.T) {
 		"closed":            {Run: run, Args: []string{id}, Broker: closed, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: "closed at the broker, but the aggregator at " + away, Silent: "anchorhold-broker"},
 		"the second shard":  {Run: (&closeOptions{sockets: []string{taking, away}}).run, Args: []string{id}, Broker: closed, Status: cli.StatusRefused, Reason: "aggregator-unreachable", Says: away},
 		"the broker":        {Run: run, Args: []string{id}, Broker: away, Status: cli.StatusFailed, Reason: "broker-unreachable", Says: "anchorhold-broker"},
-		"the broker's word": {Run: run, Args: []string{federation.ID{9}.String()}, Broker: open, Status: cli.StatusRefused, Reason: "not-now"},
+		"the broker's word": {Run: run, Args: []string{digest.RoundID{9}.String()}, Broker: open, Status: cli.StatusRefused, Reason: "not-now"},
 		"no round":          {Run: run, Args: []string{"x"}, Broker: open, Status: cli.StatusUsage, Reason: "command-line-invalid"},
 		"interrupted":       {Run: run, Args: []string{id}, Broker: open, Cancelled: true, Status: cli.StatusFailed, Reason: "interrupted"},
 		"closed, at last":   {Run: (&closeOptions{sockets: []string{taking}}).run, Args: []string{id}, Broker: closed, JSON: true, Says: id},

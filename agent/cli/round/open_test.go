@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -20,7 +21,7 @@ import (
 // flags of accuracy arrive there.
 func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 	r, signed, _ := federationtest.New(t).Round(t, 1_000_000, func(r *federation.Round) {
-		r.Minimum, r.Maximum, r.Rotation = 8, 16, &federation.Rotation{Seed: federation.Digest{1}}
+		r.Minimum, r.Maximum, r.Rotation = 8, 16, &federation.Rotation{Seed: digest.Digest{1}}
 		r.Noise, r.Epsilon, r.Delta = federation.Noise{Mechanism: federation.DiscreteGaussian, Multiplier: 4}, 1, 1e-5
 	})
 	off, err := r.Accuracy(8)
@@ -64,7 +65,7 @@ func TestOpenedRoundsSayHowFarTheirMeanIsOff(t *testing.T) {
 		t.Errorf("defaults: %+v", spec)
 	}
 	var said struct {
-		Round     federation.ID       `json:"round"`
+		Round     digest.RoundID      `json:"round"`
 		Expected  federation.Accuracy `json:"expected_error"`
 		Adjacency string              `json:"adjacency"`
 		Warning   string              `json:"warning"`
@@ -117,7 +118,7 @@ func TestKeysForUpdates(t *testing.T) {
 
 // An operator sees what the proofs of a round say.
 func TestARoundShowsTheBoundThatIsProven(t *testing.T) {
-	r := federation.Round{Length: 650, ClipL2: 1, ClipLinf: 1, NormProof: true, NormCircuit: &federation.NormCircuit{VerifyingKey: federation.Digest{0xab}, Bits: 8}}
+	r := federation.Round{Length: 650, ClipL2: 1, ClipLinf: 1, NormProof: true, NormCircuit: &federation.NormCircuit{VerifyingKey: digest.Digest{0xab}, Bits: 8}}
 	var out bytes.Buffer
 	printRound(&out, rounds.Status{Round: r})
 	if !strings.Contains(out.String(), "norm up to 1.201, rounding in 8 bits included, key ab00") {

@@ -14,9 +14,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/convert"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/spf13/cobra"
@@ -73,7 +73,7 @@ const (
 )
 
 // printModelID shows an id, and what it is needed for.
-func printModelID(w io.Writer, id statement.Digest) {
+func printModelID(w io.Writer, id digest.Digest) {
 	fmt.Fprintf(w, sealModelID, id)
 }
 
@@ -157,7 +157,7 @@ func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	}
 	o.opt.Progress = progress(inv.Err, "sealed")
 	var s sealer.Summary
-	var id statement.Digest
+	var id digest.Digest
 	var quantized *convert.Classifier
 	if convert.IsONNX(o.opt.In) {
 		s, id, quantized, err = o.quantizer.Seal(ctx, o.opt)

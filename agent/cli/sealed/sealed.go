@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -28,27 +29,27 @@ const classifierMemory = 256 << 20
 // the file's root, of a classifier the digest that also covers what is sealed in it. A key
 // that does not open the file is refused. The publisher is the file's own: an id names one
 // file, whoever signed it.
-func ID(path string, key *keybuf.Buffer) (statement.Digest, error) {
+func ID(path string, key *keybuf.Buffer) (digest.Digest, error) {
 	f, err := os.Open(path)
 	if err != nil {
-		return statement.Digest{}, err
+		return digest.Digest{}, err
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return statement.Digest{}, err
+		return digest.Digest{}, err
 	}
 	p, err := chunkseal.Inspect(f, info.Size())
 	if err != nil {
-		return statement.Digest{}, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
+		return digest.Digest{}, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
 	}
 	publisher, err := identity.ParsePublic(p.Publisher)
 	if err != nil {
-		return statement.Digest{}, fmt.Errorf(publisherInvalid, cli.ErrRefused, path, err)
+		return digest.Digest{}, fmt.Errorf(publisherInvalid, cli.ErrRefused, path, err)
 	}
 	r, err := chunkseal.Open(f, info.Size(), key, chunkseal.OpenOptions{Publisher: publisher})
 	if err != nil {
-		return statement.Digest{}, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
+		return digest.Digest{}, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
 	}
 	ofClassifier := r.Sections()[0].Kind == chunkseal.KindClassifier
 	if !ofClassifier {
@@ -56,10 +57,10 @@ func ID(path string, key *keybuf.Buffer) (statement.Digest, error) {
 	}
 	m, err := classifier.Open(path, key, arena.NewBudget(classifierMemory), classifier.Options{Publisher: publisher, ModelID: &p.Root})
 	if err != nil {
-		return statement.Digest{}, fmt.Errorf("%w: %w", cli.ErrRefused, err)
+		return digest.Digest{}, fmt.Errorf("%w: %w", cli.ErrRefused, err)
 	}
 	defer m.Close()
-	var id statement.Digest
+	var id digest.Digest
 	err = m.WithParameters(func(parameters intnet.Parameters) (err error) {
 		id, err = ClassifierID(m.Description(), parameters, p.Root)
 		return err
@@ -87,11 +88,11 @@ func Part(path string) ([]byte, federation.Account, error) {
 	if err != nil {
 		return nil, "", fmt.Errorf(publisherInvalid, cli.ErrRefused, path, err)
 	}
-	return p.Part(), federation.SealedAccount(federation.Digest(publisher.ID()), p.Name), nil
+	return p.Part(), federation.SealedAccount(digest.Digest(publisher.ID()), p.Name), nil
 }
 
 // ClassifierID is what receipts of a classifier's answers call it.
-func ClassifierID(d *classifier.Description, p intnet.Parameters, root [32]byte) (statement.Digest, error) {
+func ClassifierID(d *classifier.Description, p intnet.Parameters, root [32]byte) (digest.Digest, error) {
 	m, err := statement.ModelOf(&intnet.Network{Architecture: d.Architecture, Parameters: p}, d.QuantizationDigest(), root)
 	return m.ID(), err
 }

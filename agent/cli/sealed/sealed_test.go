@@ -6,6 +6,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/agent/cli/sealed"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -23,7 +24,7 @@ func TestAccountOfASealedModel(t *testing.T) {
 		t.Fatalf("%+v, %v", p, err)
 	}
 	publisher, err := identity.ParsePublic(p.Publisher)
-	if err != nil || account != federation.SealedAccount(federation.Digest(publisher.ID()), "lm") || p.Verify(publisher) != nil {
+	if err != nil || account != federation.SealedAccount(digest.Digest(publisher.ID()), "lm") || p.Verify(publisher) != nil {
 		t.Errorf("%s, %v", account, err)
 	}
 	if _, _, err := sealed.Part("sealed.go"); err == nil {

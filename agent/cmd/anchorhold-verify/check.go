@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -20,7 +21,7 @@ const MaxFileBytes = statement.MaxEnvelopeJSON + 128<<10
 // checker verifies envelopes with the keys of a ring.
 type checker struct {
 	ring  *keyset.Ring
-	model *statement.Digest // that statements must be of; nil is any
+	model *digest.Digest // that statements must be of; nil is any
 }
 
 // admit finds the key of an envelope and checks all but the proof.
@@ -56,11 +57,11 @@ type Finding struct {
 	Detail   string         `json:"detail,omitempty"`
 
 	// What the statement says, whether it is proven or not.
-	Statement *statement.Digest   `json:"statement,omitempty"`
+	Statement *digest.Digest      `json:"statement,omitempty"`
 	System    string              `json:"system,omitempty"`
-	Circuit   *statement.Digest   `json:"circuit,omitempty"`
-	Key       *statement.Digest   `json:"verifying_key,omitempty"`
-	Model     *statement.Digest   `json:"model,omitempty"`
+	Circuit   *digest.Digest      `json:"circuit,omitempty"`
+	Key       *digest.Digest      `json:"verifying_key,omitempty"`
+	Model     *digest.Digest      `json:"model,omitempty"`
 	Items     []statement.Item    `json:"items,omitempty"`
 	Gradient  *statement.Gradient `json:"gradient,omitempty"`
 

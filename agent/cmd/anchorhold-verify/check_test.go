@@ -15,6 +15,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -109,7 +110,7 @@ func command(args []string) (c Command) {
 		case "--record":
 			c.Records = append(c.Records, value())
 		case "--model":
-			d, err := statement.ParseDigest(value())
+			d, err := digest.Parse(value())
 			if err != nil {
 				panic(err)
 			}
@@ -258,7 +259,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 			return []string{b.binary("e", b.envelope(1))}
 		}},
 		"development": {ReasonKeyDevelopment, func(b *bench) []string {
-			b.record.Development, b.record.Ceremony = true, statement.Digest{}
+			b.record.Development, b.record.Ceremony = true, digest.Digest{}
 			b.writeRecord(b.record)
 			return []string{b.binary("e", b.envelope(1))}
 		}},
@@ -318,7 +319,7 @@ func TestRefusalsHaveReasons(t *testing.T) {
 func TestWaiversAreWrittenOut(t *testing.T) {
 	b := newBench(t)
 	one := b.binary("one", b.envelope(1))
-	b.record.Development, b.record.Ceremony = true, statement.Digest{}
+	b.record.Development, b.record.Ceremony = true, digest.Digest{}
 	record := b.writeRecord(b.record)
 	if code, out, _ := runCommand(t, one, "--vk", b.path("keys"), "--allow-development"); code != ExitVerified || !strings.Contains(out, "WARNING: the key comes from a development setup") {
 		t.Errorf("%d %s", code, out)

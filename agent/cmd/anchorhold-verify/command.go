@@ -9,6 +9,7 @@ import (
 	"os"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
@@ -26,7 +27,7 @@ const (
 type Command struct {
 	keyset.Waivers
 	// Model is the model that statements must be of; nil is any.
-	Model   *statement.Digest
+	Model   *digest.Digest
 	Keys    []string // verifying keys' files, or directories of keys and records
 	Records []string // records' files
 	Files   []string // of envelopes

@@ -13,7 +13,7 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // version is set at link time.
@@ -53,7 +53,7 @@ func parse(args []string) (c Command, showVersion bool, err error) {
 	f.Func("vk", "", func(v string) error { c.Keys = append(c.Keys, v); return nil })
 	f.Func("record", "", func(v string) error { c.Records = append(c.Records, v); return nil })
 	f.Func("model", "", func(v string) error {
-		d, err := statement.ParseDigest(v)
+		d, err := digest.Parse(v)
 		c.Model = &d
 		return err
 	})

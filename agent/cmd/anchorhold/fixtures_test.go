@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -76,7 +77,7 @@ func fixtures(t *testing.T) string {
 	}
 	asJSON("attestation.json", map[string]any{"nonce": "00112233445566778899aabbccddeeff", "agent_key_id": "3c9d", "report_data": hex.EncodeToString(make([]byte, 64)), "evidence": envelope})
 
-	r, signed, _ := w.Round(t, 3, func(r *federation.Round) { r.ID = federation.ID{15: 1} })
+	r, signed, _ := w.Round(t, 3, func(r *federation.Round) { r.ID = digest.RoundID{15: 1} })
 	asJSON("round.json", rounds.Status{Round: r, State: rounds.Open, Signed: signed})
 	asJSON("closed.json", rounds.Status{Round: r, State: "closed", Signed: signed, Ticket: []byte("ticket")})
 	asJSON("result.json", federation.Result{Round: r.ID, Length: 3, Sigma: 2.5})
@@ -93,7 +94,7 @@ func provenAnswer(t *testing.T, w *federationtest.World, dir string) receipt.Bun
 	if err != nil {
 		t.Fatal(err)
 	}
-	model := statement.Model{Architecture: architecture, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	model := statement.Model{Architecture: architecture, Quantization: digest.Digest{1}, Chunks: digest.Digest{2}, Weights: statement.WeightsCommitment(n)}
 	outputs, err := n.Forward(input)
 	if err != nil {
 		t.Fatal(err)

@@ -4,6 +4,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
@@ -101,13 +102,13 @@ func proveAnswers(t *testing.T, set keyset.Set, n *intnet.Network, d *classifier
 			return err
 		}
 		s := statement.Statement{System: statement.Groth16, Circuit: set.Record.Circuit, Inference: &statement.Inference{Model: model,
-			Items: []statement.Item{{Receipt: statement.ID{1}, Input: statement.InputCommitment(salt, input), Outputs: outputs}}}}
-		digest, err := s.Digest()
+			Items: []statement.Item{{Receipt: digest.ReceiptID{1}, Input: statement.InputCommitment(salt, input), Outputs: outputs}}}}
+		sum, err := s.Digest()
 		if err != nil {
 			return err
 		}
 		proof, err := circuits.ProveInference(circuit, circuits.Inference{Architecture: n.Architecture, Batch: 1}, proving,
-			circuits.Assignment{Network: n, Items: []circuits.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(digest)}, nil)
+			circuits.Assignment{Network: n, Items: []circuits.Item{{Salt: salt, Input: input}}, Statement: statement.DigestElement(sum)}, nil)
 		if err != nil {
 			return err
 		}

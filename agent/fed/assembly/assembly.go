@@ -25,10 +25,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs/session"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Host is what federated rounds need of the agent.
@@ -163,7 +163,7 @@ func (f *Family) parties(cfg settings.Config, dir string, workers *bounds.Worker
 }
 
 // recounted has the running session's service add a round's contributions again.
-func (f *Family) recounted(ctx context.Context, round federation.ID, to io.Writer) error {
+func (f *Family) recounted(ctx context.Context, round digest.RoundID, to io.Writer) error {
 	f.mu.Lock()
 	opener := f.opener
 	f.mu.Unlock()

@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -73,12 +74,12 @@ func New(cfg Config) (*Service, error) {
 
 // decryptSpec is the specification of a job that decrypts.
 type decryptSpec struct {
-	Round  federation.ID     `json:"round"`
-	Ticket federation.Digest `json:"ticket"`
+	Round  digest.RoundID `json:"round"`
+	Ticket digest.Digest  `json:"ticket"`
 }
 
 // Decrypt queues the decryption of a round that the broker closed.
-func (s *Service) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error) {
+func (s *Service) Decrypt(ctx context.Context, uid uint32, id digest.RoundID) (jobs.Info, error) {
 	h, err := s.cfg.Rounds.Past(ctx, id)
 	if err != nil {
 		return jobs.Info{}, err
@@ -87,7 +88,7 @@ func (s *Service) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jo
 	if err != nil {
 		return jobs.Info{}, err
 	}
-	spec, err := json.Marshal(decryptSpec{Round: id, Ticket: federation.DigestOf(signed)})
+	spec, err := json.Marshal(decryptSpec{Round: id, Ticket: digest.Of(signed)})
 	if err != nil {
 		return jobs.Info{}, err
 	}
@@ -119,7 +120,7 @@ func (s *Service) Do(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err
 	if err != nil {
 		return nil, err
 	}
-	if federation.DigestOf(signedTicket) != spec.Ticket {
+	if digest.Of(signedTicket) != spec.Ticket {
 		return nil, refusal.New(ReasonSum, "the round has another ticket than when this job was queued")
 	}
 	sources, err := s.sources(ctx, h, ticket, spec.Ticket)
@@ -220,10 +221,10 @@ func (s *Service) decryptor(ctx context.Context, h rounds.Round, key roundkey.Ke
 	return signer, nil
 }
 
-func digestOf(r io.Reader) (federation.Digest, error) {
+func digestOf(r io.Reader) (digest.Digest, error) {
 	h := sha256.New()
 	_, err := io.Copy(h, r)
-	return federation.Digest(h.Sum(nil)), err
+	return digest.Digest(h.Sum(nil)), err
 }
 
 // progress hands a worker's word on to the queue. A lease that was lost shows when the job ends.
@@ -248,7 +249,7 @@ func secretSource(use func(func(secret []byte) error) error) source {
 }
 
 // runDecrypt gives the worker its task, with what it reads after the round.
-func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h rounds.Round, t federation.Ticket, ticket federation.Digest, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
+func (s *Service) runDecrypt(ctx context.Context, l *jobs.Lease, h rounds.Round, t federation.Ticket, ticket digest.Digest, sources []source, out *os.File) (done fedtask.Decrypted, err error) {
 	round, err := h.Sealed()
 	if err != nil {
 		return done, err

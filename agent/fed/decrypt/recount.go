@@ -5,6 +5,7 @@ import (
 	"io"
 
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -18,7 +19,7 @@ const recountBlocks = 4
 // recount adds the cohort's contributions once more, from the blocks that their
 // agents signed, and passes a block of the sum on only if it is the one that the
 // ticket closes. Memory is a few blocks, whatever the cohort, and the hash lists.
-func (s *Service) recount(ctx context.Context, h rounds.Round, t federation.Ticket, sum []federation.Digest) ([]source, error) {
+func (s *Service) recount(ctx context.Context, h rounds.Round, t federation.Ticket, sum []digest.Digest) ([]source, error) {
 	if int(t.Count)*len(sum) > maxRecountHashes { // before the lists are fetched
 		return nil, refusal.New(ReasonSum, "%d contributions of %d blocks are too many to recount here", t.Count, len(sum))
 	}
@@ -46,7 +47,7 @@ type recount struct {
 	s       *Service
 	h       rounds.Round
 	members []member
-	sum     []federation.Digest
+	sum     []digest.Digest
 	size    int
 	buf     []byte
 	adders  []federation.Adder

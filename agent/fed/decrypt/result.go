@@ -9,25 +9,26 @@ import (
 	"math"
 
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Published is the result of a job that decrypts, and of Result.
 type Published struct {
-	Round                federation.ID     `json:"round"`
-	Model                string            `json:"model"`
-	Count                uint32            `json:"count"`
-	TotalWeight          uint64            `json:"total_weight"`
-	Length               uint64            `json:"length"`
-	Step                 float64           `json:"step"`
-	Divisor              float64           `json:"divisor"`
-	Sigma                float64           `json:"sigma"`
-	Values               federation.Digest `json:"values"`
-	Result               federation.Digest `json:"result"`
-	SpentEpsilon         float64           `json:"spent_epsilon"`
-	SpentEpsilonSampling float64           `json:"spent_epsilon_with_sampling"`
-	Delta                float64           `json:"delta"`
+	Round                digest.RoundID `json:"round"`
+	Model                string         `json:"model"`
+	Count                uint32         `json:"count"`
+	TotalWeight          uint64         `json:"total_weight"`
+	Length               uint64         `json:"length"`
+	Step                 float64        `json:"step"`
+	Divisor              float64        `json:"divisor"`
+	Sigma                float64        `json:"sigma"`
+	Values               digest.Digest  `json:"values"`
+	Result               digest.Digest  `json:"result"`
+	SpentEpsilon         float64        `json:"spent_epsilon"`
+	SpentEpsilonSampling float64        `json:"spent_epsilon_with_sampling"`
+	Delta                float64        `json:"delta"`
 	// Adjacency is between what the epsilons are.
 	Adjacency string `json:"adjacency"`
 	// ExpectedError is of the mean of this cohort, with the weights that it has.
@@ -40,11 +41,11 @@ type Published struct {
 func published(h rounds.Round, t federation.Ticket, r federation.Result, signed []byte) (Published, error) {
 	off, err := h.AccuracyOf(t.Count, t.TotalWeight)
 	return Published{ExpectedError: off, Round: h.ID, Model: h.Model, Count: t.Count, TotalWeight: t.TotalWeight, Length: r.Length, Step: r.Step, Divisor: r.Divisor, Sigma: r.Sigma,
-		Values: r.Values, Result: federation.DigestOf(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta, Adjacency: federation.Adjacency}, err
+		Values: r.Values, Result: digest.Of(signed), SpentEpsilon: t.Spent, SpentEpsilonSampling: t.SpentWithSampling, Delta: t.Delta, Adjacency: federation.Adjacency}, err
 }
 
 // Result returns what was published of a round.
-func (s *Service) Result(ctx context.Context, id federation.ID) (Published, error) {
+func (s *Service) Result(ctx context.Context, id digest.RoundID) (Published, error) {
 	h, t, r, signed, err := s.result(ctx, id)
 	if err != nil {
 		return Published{}, err
@@ -52,7 +53,7 @@ func (s *Service) Result(ctx context.Context, id federation.ID) (Published, erro
 	return published(h, t, r, signed)
 }
 
-func (s *Service) result(ctx context.Context, id federation.ID) (h rounds.Round, t federation.Ticket, r federation.Result, signed []byte, err error) {
+func (s *Service) result(ctx context.Context, id digest.RoundID) (h rounds.Round, t federation.Ticket, r federation.Result, signed []byte, err error) {
 	if h, err = s.cfg.Rounds.Past(ctx, id); err != nil {
 		return
 	}
@@ -64,14 +65,14 @@ func (s *Service) result(ctx context.Context, id federation.ID) (h rounds.Round,
 	if err != nil {
 		return
 	}
-	r, signed, err = s.cfg.Shards[0].Result(ctx, floor.Kept(), h.Round, t, federation.DigestOf(ticket))
+	r, signed, err = s.cfg.Shards[0].Result(ctx, floor.Kept(), h.Round, t, digest.Of(ticket))
 	return
 }
 
 // Values writes the published mean as little-endian float32. All values were
 // checked against the signed digest before the first is written; meanwhile they take room
 // of the user who asks.
-func (s *Service) Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) (err error) {
+func (s *Service) Values(ctx context.Context, uid uint32, id digest.RoundID, w io.Writer) (err error) {
 	h, _, r, _, err := s.result(ctx, id)
 	if err != nil {
 		return err
@@ -85,12 +86,12 @@ func (s *Service) Values(ctx context.Context, uid uint32, id federation.ID, w io
 	if err != nil {
 		return err
 	}
-	digest := sha256.New()
-	n, err := io.Copy(io.MultiWriter(f, digest), io.LimitReader(body, 8*int64(h.Length)+1))
+	sum := sha256.New()
+	n, err := io.Copy(io.MultiWriter(f, sum), io.LimitReader(body, 8*int64(h.Length)+1))
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
-	if n != 8*int64(h.Length) || federation.Digest(digest.Sum(nil)) != r.Values {
+	if n != 8*int64(h.Length) || digest.Digest(sum.Sum(nil)) != r.Values {
 		return refusal.New(ReasonSum, "the aggregator's values are not those that were signed")
 	}
 	buf, out := make([]byte, 64<<10), make([]byte, 32<<10)

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -15,7 +16,7 @@ import (
 // Recounted writes the blocks of a closed round's sum, added again from the
 // contributions that its participants signed. A party of the round's key decrypts
 // nothing else.
-func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) error {
+func (s *Service) Recounted(ctx context.Context, id digest.RoundID, w io.Writer) error {
 	h, err := s.cfg.Rounds.Past(ctx, id)
 	if err != nil {
 		return err
@@ -37,7 +38,7 @@ func (s *Service) Recounted(ctx context.Context, id federation.ID, w io.Writer) 
 
 // shares finds what the active parties of a round left: as many as the threshold,
 // all made for the same parties.
-func (s *Service) shares(ctx context.Context, h rounds.Round, ticket federation.Digest) ([]source, error) {
+func (s *Service) shares(ctx context.Context, h rounds.Round, ticket digest.Digest) ([]source, error) {
 	type share struct {
 		federation.Share
 		federation.Manifest
@@ -84,7 +85,7 @@ func (s *Service) shares(ctx context.Context, h rounds.Round, ticket federation.
 }
 
 // shareBlocks streams one share, checked.
-func (s *Service) shareBlocks(ctx context.Context, h rounds.Round, from int, hashes []federation.Digest) source {
+func (s *Service) shareBlocks(ctx context.Context, h rounds.Round, from int, hashes []digest.Digest) source {
 	return func(w io.Writer) error {
 		body, err := s.cfg.Shards[0].ShareBlocks(ctx, h.ID, from)
 		if err != nil {

@@ -6,6 +6,7 @@ import (
 	"io"
 
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -16,7 +17,7 @@ type source func(io.Writer) error
 
 // sources returns what the worker reads: the sum, every contribution, or the sum and
 // the shares of the parties.
-func (s *Service) sources(ctx context.Context, h rounds.Round, t federation.Ticket, ticket federation.Digest) ([]source, error) {
+func (s *Service) sources(ctx context.Context, h rounds.Round, t federation.Ticket, ticket digest.Digest) ([]source, error) {
 	if h.Rule != federation.WeightedMean {
 		return s.contributions(ctx, h, t)
 	}
@@ -38,7 +39,7 @@ func (s *Service) sources(ctx context.Context, h rounds.Round, t federation.Tick
 // sumHashes are the hashes of the sum that the ticket closes: the parts of the shards,
 // in their order, are the whole. The broker signs a digest of them, and an aggregator told it
 // which: that each part has the blocks that the round's vector has there is checked here.
-func (s *Service) sumHashes(ctx context.Context, h rounds.Round, t federation.Ticket) (hashes []federation.Digest, err error) {
+func (s *Service) sumHashes(ctx context.Context, h rounds.Round, t federation.Ticket) (hashes []digest.Digest, err error) {
 	blocks, err := h.Blocks()
 	if err != nil {
 		return nil, err
@@ -64,7 +65,7 @@ func (s *Service) sumHashes(ctx context.Context, h rounds.Round, t federation.Ti
 }
 
 // stream is the blocks of one vector from every shard in turn, checked.
-func (s *Service) stream(h rounds.Round, hashes []federation.Digest, get func(*uplink.Client) (io.ReadCloser, error)) source {
+func (s *Service) stream(h rounds.Round, hashes []digest.Digest, get func(*uplink.Client) (io.ReadCloser, error)) source {
 	return func(w io.Writer) error {
 		check := &checker{w: w, h: h, hashes: hashes}
 		for _, shard := range s.cfg.Shards {
@@ -83,8 +84,8 @@ func (s *Service) stream(h rounds.Round, hashes []federation.Digest, get func(*u
 
 // member is one contribution of the cohort, as its agent signed it.
 type member struct {
-	digest federation.Digest
-	hashes []federation.Digest
+	digest digest.Digest
+	hashes []digest.Digest
 }
 
 // cohort fetches and verifies the manifest of every member. Nobody is a member twice: a
@@ -102,7 +103,7 @@ func (s *Service) cohort(ctx context.Context, h rounds.Round, t federation.Ticke
 		return nil, err
 	}
 	list := make([]member, 0, len(sum.Contributions))
-	agents, uploads := map[federation.Digest]bool{}, map[federation.Digest]bool{}
+	agents, uploads := map[digest.Digest]bool{}, map[digest.Digest]bool{}
 	for _, d := range sum.Contributions {
 		c, m, err := s.cfg.Shards[0].UploadManifest(ctx, floor.Kept(), h.Round, h.Digest, d)
 		if err != nil {
@@ -134,7 +135,7 @@ func (s *Service) contributions(ctx context.Context, h rounds.Round, t federatio
 type checker struct {
 	w      io.Writer
 	h      rounds.Round
-	hashes []federation.Digest
+	hashes []digest.Digest
 	next   uint64
 	buf    []byte
 }

@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
@@ -29,7 +30,7 @@ func rotated(minimum uint32) func(*federation.Round) {
 	return func(r *federation.Round) {
 		r.Minimum, r.Maximum = minimum, 2*minimum
 		r.ClipLinf = federation.SafeClipLinf(r.ClipL2, rlwe.BlockValues)
-		r.Rotation = &federation.Rotation{Seed: federation.Digest{1, 2, 3}}
+		r.Rotation = &federation.Rotation{Seed: digest.Digest{1, 2, 3}}
 	}
 }
 
@@ -116,7 +117,7 @@ func weightedMean(t testing.TB, r federation.Round, seed *keybuf.Buffer, weights
 		}
 	}
 	values := file(t, nil)
-	raw, err := decrypt(context.Background(), marshal(t, fedtask.Decrypt{Ticket: federation.Digest{9}, Count: len(weights), TotalWeight: total}),
+	raw, err := decrypt(context.Background(), marshal(t, fedtask.Decrypt{Ticket: digest.Digest{9}, Count: len(weights), TotalWeight: total}),
 		[]*os.File{file(t, marshal(t, r)), file(t, seed.Bytes()), file(t, sum)}, []*os.File{values}, nothing)
 	if err != nil {
 		t.Fatal(err)

@@ -8,6 +8,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -68,7 +69,7 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 	defer clear(ints)
 	defer clear(floats)
 	total := federation.BlockCount(c.round.Length, per)
-	list := make([]federation.Digest, 0, total)
+	list := make([]digest.Digest, 0, total)
 	for i := range total {
 		if err := ctx.Err(); err != nil {
 			return fedtask.Contributed{}, err

@@ -14,6 +14,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
@@ -69,7 +70,7 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(fedtask.Decrypted{Values: federation.Digest(d.digest.Sum(nil)), Step: step, Divisor: d.divisor(), Sigma: sigma})
+	return json.Marshal(fedtask.Decrypted{Values: digest.Digest(d.digest.Sum(nil)), Step: step, Divisor: d.divisor(), Sigma: sigma})
 }
 
 // decryption is one task under way.

@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -18,7 +19,7 @@ import (
 )
 
 func proven(bits uint8) *federation.NormCircuit {
-	return &federation.NormCircuit{Circuit: federation.Digest{1}, VerifyingKey: federation.Digest{2}, Bits: bits}
+	return &federation.NormCircuit{Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, Bits: bits}
 }
 
 func int16s(raw []byte) []int16 {

@@ -9,6 +9,7 @@ import (
 	"os"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -36,7 +37,7 @@ func newPartyTask(spec []byte, in, out []*os.File, wantIn, wantOut int) (t party
 	return t, nil
 }
 
-func accessOf(set params.Set, round federation.ID, parties, threshold int) ckks.Access {
+func accessOf(set params.Set, round digest.RoundID, parties, threshold int) ckks.Access {
 	return ckks.Access{Params: slotParams(set), Round: round, Parties: parties, Threshold: threshold, Flood: ckks.Flood}
 }
 

@@ -17,6 +17,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -69,7 +70,7 @@ func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Co
 	}
 	values := provetask.Coordinates(coordinates)
 	defer clear(values)
-	c.Commitment = federation.Digest(commit(salt, int(r.NormCircuit.Bits), values))
+	c.Commitment = digest.Digest(commit(salt, int(r.NormCircuit.Bits), values))
 	s := r.NormStatement(c)
 	if err := holds(s.Gradient, values); err != nil {
 		return nil, err

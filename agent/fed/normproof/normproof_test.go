@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/normproof"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
@@ -50,7 +51,7 @@ func round(t *testing.T, keys *federationtest.NormKeys) federation.Round {
 }
 
 func contribution() federation.Contribution {
-	return federation.Contribution{RoundDigest: federation.Digest{1}, Agent: federation.Digest{2}, Upload: federation.Digest{3}, Weight: 1, Blocks: 1}
+	return federation.Contribution{RoundDigest: digest.Digest{1}, Agent: digest.Digest{2}, Upload: digest.Digest{3}, Weight: 1, Blocks: 1}
 }
 
 func raw(coordinates ...int16) (out []byte) {
@@ -75,7 +76,7 @@ func TestWhatIsInsideTheBoundsIsProven(t *testing.T) {
 		if err := (aggregator.NormChecker{Ring: ring}).Verify(t.Context(), r, c, proof); err != nil {
 			t.Errorf("%d bits: the aggregator refuses it: %v", bits, err)
 		}
-		if c.ProofDigest != federation.Digest(sha256.Sum256(proof)) || phases == 0 {
+		if c.ProofDigest != digest.Digest(sha256.Sum256(proof)) || phases == 0 {
 			t.Errorf("%d bits: %d phases, digest %s", bits, phases, c.ProofDigest)
 		}
 		// Two proofs of the same coordinates do not show that they are the same.
@@ -103,7 +104,7 @@ func TestWhatIsOutsideTheBoundsIsNotProven(t *testing.T) {
 			}
 			c := contribution()
 			_, err := newProver(t, keys.Ring(t, 0, nil)).Prove(t.Context(), r, &c, raw(coordinates...), nothing)
-			if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (federation.Digest{}) {
+			if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (digest.Digest{}) {
 				t.Errorf("%d bits, %s: %v", bits, name, err)
 			}
 		}
@@ -154,7 +155,7 @@ func TestAProofThatDoesNotVerifyIsNotSigned(t *testing.T) {
 	mixed.Proving = federationtest.NewNormKeys(t, mixed.Spec).Proving
 	c := contribution()
 	_, err := newProver(t, mixed.Ring(t, 0, nil)).Prove(t.Context(), round(t, &mixed), &c, raw(inside...), nothing)
-	if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (federation.Digest{}) {
+	if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (digest.Digest{}) {
 		t.Error(err)
 	}
 }

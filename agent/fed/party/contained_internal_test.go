@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
@@ -14,7 +15,7 @@ import (
 // A panic in the step of one key is that key's failure, with its secret wiped; the agent
 // goes on with the others.
 func TestAPanicEndsOneKeyAlone(t *testing.T) {
-	s := &Service{cfg: Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, work: make(chan func(context.Context)), keys: map[federation.ID]*member{}}
+	s := &Service{cfg: Config{Logger: slog.New(slog.NewTextHandler(io.Discard, nil))}, work: make(chan func(context.Context)), keys: map[digest.RoundID]*member{}}
 	ctx, stop := context.WithCancel(t.Context())
 	var running sync.WaitGroup
 	running.Go(func() { s.Run(ctx) })

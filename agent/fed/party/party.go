@@ -29,6 +29,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -61,7 +62,7 @@ type Config struct {
 	Sign  func() (attested.Signer, error)
 	// Recounted writes the blocks of a closed round's sum, added again from the
 	// contributions that the round's participants signed.
-	Recounted func(ctx context.Context, round federation.ID, w io.Writer) error
+	Recounted func(ctx context.Context, round digest.RoundID, w io.Writer) error
 	Limits    worker.Limits
 	// Own is the agent's own user, who like root may share what another user joined.
 	Own uint32
@@ -91,21 +92,21 @@ const (
 
 // Status is one key's set-up, as this party sees it.
 type Status struct {
-	Round     federation.ID     `json:"round"`
-	Party     int               `json:"party"`
-	Parties   int               `json:"parties"`
-	Threshold int               `json:"threshold"`
-	State     State             `json:"state"`
-	Phase     string            `json:"phase,omitempty"`
-	Key       federation.Digest `json:"key,omitzero"` // SHA-256 of the public key
-	Reason    refusal.Reason    `json:"reason,omitempty"`
-	Detail    string            `json:"detail,omitempty"`
+	Round     digest.RoundID `json:"round"`
+	Party     int            `json:"party"`
+	Parties   int            `json:"parties"`
+	Threshold int            `json:"threshold"`
+	State     State          `json:"state"`
+	Phase     string         `json:"phase,omitempty"`
+	Key       digest.Digest  `json:"key,omitzero"` // SHA-256 of the public key
+	Reason    refusal.Reason `json:"reason,omitempty"`
+	Detail    string         `json:"detail,omitempty"`
 }
 
 // member is one key that this agent is a party of.
 type member struct {
 	setup  federation.Setup
-	digest federation.Digest
+	digest digest.Digest
 	index  int
 	joiner uint32 // the local user who may use the one share
 
@@ -151,7 +152,7 @@ type Service struct {
 	work chan func(context.Context)
 
 	mu   sync.Mutex
-	keys map[federation.ID]*member
+	keys map[digest.RoundID]*member
 }
 
 // New checks the configuration.
@@ -162,7 +163,7 @@ func New(cfg Config) (*Service, error) {
 	if cfg.Poll == 0 {
 		cfg.Poll = 250 * time.Millisecond
 	}
-	return &Service{cfg: cfg, work: make(chan func(context.Context)), keys: map[federation.ID]*member{}}, nil
+	return &Service{cfg: cfg, work: make(chan func(context.Context)), keys: map[digest.RoundID]*member{}}, nil
 }
 
 // Run does what Join and Share begin until ctx ends; then every secret is wiped.
@@ -220,7 +221,7 @@ func (s *Service) end(m *member, err error) {
 // Join takes part in setting up the key of a round for a local user; Status says how far
 // it is. The first who joins may share. Another who joins the same key is told then, while
 // a new one can still be set up, rather than when the round is closed.
-func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Status, error) {
+func (s *Service) Join(ctx context.Context, uid uint32, id digest.RoundID) (Status, error) {
 	if m, err := s.member(id); err == nil {
 		return m.show(), s.mayShare(m, uid)
 	}
@@ -232,14 +233,14 @@ func (s *Service) Join(ctx context.Context, uid uint32, id federation.ID) (Statu
 	if err != nil {
 		return Status{}, err
 	}
-	index := slices.Index(setup.Agents, federation.Digest(signer.Key.Public().ID())) + 1
+	index := slices.Index(setup.Agents, digest.Digest(signer.Key.Public().ID())) + 1
 	switch {
 	case index == 0:
 		return Status{}, refusal.New(ReasonNotNamed, "the set-up does not name this agent, whose key is %x", signer.Key.Public().ID())
 	case signer.Now >= setup.Closes:
 		return Status{}, refusal.New(ReasonTimeout, "the set-up ended at %s", setup.Closes.Time())
 	}
-	m := &member{setup: setup, digest: federation.DigestOf(signed), index: index, joiner: uid,
+	m := &member{setup: setup, digest: digest.Of(signed), index: index, joiner: uid,
 		status: Status{Round: id, Party: index, Parties: len(setup.Agents), Threshold: int(setup.Threshold), State: SettingUp}}
 	s.mu.Lock()
 	if held, ok := s.keys[id]; ok {
@@ -265,7 +266,7 @@ func (s *Service) forget() {
 	}
 }
 
-func (s *Service) member(id federation.ID) (*member, error) {
+func (s *Service) member(id digest.RoundID) (*member, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	m, ok := s.keys[id]
@@ -285,7 +286,7 @@ func (s *Service) mayShare(m *member, uid uint32) error {
 }
 
 // Status says where a party stands.
-func (s *Service) Status(id federation.ID) (Status, error) {
+func (s *Service) Status(id digest.RoundID) (Status, error) {
 	m, err := s.member(id)
 	if err != nil {
 		return Status{}, err

@@ -32,6 +32,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
@@ -192,7 +193,7 @@ func poll(t *testing.T, done func() bool) {
 }
 
 // await waits until a party leaves the state.
-func (a *agent) await(t *testing.T, id federation.ID, state party.State) (st party.Status) {
+func (a *agent) await(t *testing.T, id digest.RoundID, state party.State) (st party.Status) {
 	t.Helper()
 	poll(t, func() (left bool) {
 		var err error
@@ -246,11 +247,11 @@ func (w *world) key(t *testing.T, s federation.Setup, signed []byte) *federation
 	var shares [][]byte
 	board := w.agents[0].board
 	for i := range s.Agents {
-		public, _, err := board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyPublic, i+1, 0)
+		public, _, err := board.PartyMessage(t.Context(), w.Floor(), s, digest.Of(signed), federation.PartyPublic, i+1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
-		_, ready, err := board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyReady, i+1, 0)
+		_, ready, err := board.PartyMessage(t.Context(), w.Floor(), s, digest.Of(signed), federation.PartyReady, i+1, 0)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -276,7 +277,7 @@ func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, [
 			return
 		}
 		r.Set, r.Recount, r.ClipL2, r.ClipLinf, r.Maximum = "ckks-16384-threshold", true, 1000, federation.SafeClipLinf(1000, 8192), 8
-		r.Rotation = &federation.Rotation{Seed: federation.Digest{1}}
+		r.Rotation = &federation.Rotation{Seed: digest.Digest{1}}
 		r.SetDigest, r.Decryptors = mustSet(t), protocol.Audience{}
 		r.Noise.Mechanism, r.Noise.Multiplier, r.Epsilon, r.Delta = federation.DiscreteGaussian, 1e-5, 1e6, 1e-5
 		r.Noise.Share = r.ShareFor(r.Noise.Multiplier)
@@ -290,9 +291,9 @@ func (w *world) round(t *testing.T, k *federation.PartyKey) (federation.Round, [
 	return r, signed
 }
 
-func mustSet(t *testing.T) federation.Digest {
+func mustSet(t *testing.T) digest.Digest {
 	t.Helper()
-	s, err := federation.Preparation{Threshold: 2, Agents: []federation.Digest{{1}, {2}}}.Setup([32]byte{}, 1, federationtest.Begin)
+	s, err := federation.Preparation{Threshold: 2, Agents: []digest.Digest{{1}, {2}}}.Setup([32]byte{}, 1, federationtest.Begin)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -306,15 +307,15 @@ func (w *world) close(t *testing.T, r federation.Round, signed []byte) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	var cohort []federation.Digest
+	var cohort []digest.Digest
 	for _, s := range list {
-		cohort = append(cohort, federation.DigestOf(s))
+		cohort = append(cohort, digest.Of(s))
 	}
 	sum, err := w.agg.Sum(t.Context(), r.ID, cohort, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
-	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: federation.DigestOf(signed), Broker: w.Epoch.Broker, Epoch: 1,
+	ticket, err := federation.SignTicket(w.EpochKey, w.EpochSigned, federation.Ticket{Round: r.ID, RoundDigest: digest.Of(signed), Broker: w.Epoch.Broker, Epoch: 1,
 		Cohort: sum.Cohort, Count: uint32(sum.Count), TotalWeight: uint64(sum.Count), Sum: federation.UploadDigest(r.ID, sum.Hashes), Time: federationtest.Begin.Add(3 * time.Minute)})
 	if err != nil {
 		t.Fatal(err)
@@ -439,7 +440,7 @@ func TestALostPartyStaysLost(t *testing.T) {
 	wantReason(t, "before it joined", err, party.ReasonUnknown)
 	// It waits for the other; now it stops, and comes again with the same agent key.
 	poll(t, func() bool {
-		_, _, err := w.agents[1].board.PartyMessage(t.Context(), w.Floor(), s, federation.DigestOf(signed), federation.PartyCommit, 1, 0)
+		_, _, err := w.agents[1].board.PartyMessage(t.Context(), w.Floor(), s, digest.Of(signed), federation.PartyCommit, 1, 0)
 		return err == nil
 	})
 	w.agents[0].stop()
@@ -459,7 +460,7 @@ func TestALostPartyStaysLost(t *testing.T) {
 func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
 	w := newWorld(t, 2)
 	s, signed := w.setup(t, 2, 2)
-	setup := federation.DigestOf(signed)
+	setup := digest.Of(signed)
 	if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
 		t.Fatal(err)
 	}
@@ -476,7 +477,7 @@ func TestAShareThatWasNotCommittedToIsRefused(t *testing.T) {
 type liar struct {
 	*agent
 	s     federation.Setup
-	setup federation.Digest
+	setup digest.Digest
 }
 
 func (l liar) send(t *testing.T, m federation.PartyMessage) {
@@ -492,7 +493,7 @@ func (l liar) send(t *testing.T, m federation.PartyMessage) {
 }
 
 // commitments waits for those of both; kem is the other's KEM key.
-func (l liar) commitments(t *testing.T, w *world) (view federation.Digest, kem []byte) {
+func (l liar) commitments(t *testing.T, w *world) (view digest.Digest, kem []byte) {
 	t.Helper()
 	var commits [][]byte
 	for from := 1; from <= 2; from++ {
@@ -544,7 +545,7 @@ func TestADishonestPartyEndsItsOwnKeyAlone(t *testing.T) {
 			if _, err := w.agents[0].Join(t.Context(), joiner, s.Round); err != nil {
 				t.Fatal(err)
 			}
-			lie(t, w, liar{w.agents[1], s, federation.DigestOf(signed)})
+			lie(t, w, liar{w.agents[1], s, digest.Of(signed)})
 			st := w.agents[0].await(t, s.Round, party.SettingUp)
 			if st.State != party.Failed || st.Reason != federation.ReasonParties {
 				t.Errorf("%+v", st)
@@ -555,7 +556,7 @@ func TestADishonestPartyEndsItsOwnKeyAlone(t *testing.T) {
 }
 
 // deal is size bytes for party 1 of party 2, sealed as docs/protocol.md 12.6 says.
-func deal(t *testing.T, setup, view federation.Digest, kem []byte, size int) []byte {
+func deal(t *testing.T, setup, view digest.Digest, kem []byte, size int) []byte {
 	t.Helper()
 	key := federationtest.Seed(t)
 	info := fmt.Appendf(nil, "anchorhold/fed/deal/1 %s %s 2 1", setup, view)

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -220,7 +221,7 @@ func write(secrets ...*keybuf.Buffer) func(io.Writer) error {
 }
 
 // sendShares leaves the public share for all, and each deal sealed for one.
-func (s *Service) sendShares(ctx context.Context, m *member, view federation.Digest, public []byte, deals []*keybuf.Buffer, promised []commitment) error {
+func (s *Service) sendShares(ctx context.Context, m *member, view digest.Digest, public []byte, deals []*keybuf.Buffer, promised []commitment) error {
 	m.phase("sending shares")
 	if err := s.send(ctx, m, federation.PartyMessage{Kind: federation.PartyPublic, View: view, Payload: public}); err != nil {
 		return err
@@ -247,7 +248,7 @@ func (s *Service) sendShares(ctx context.Context, m *member, view federation.Dig
 
 const dealLabel = "anchorhold/fed/deal/1"
 
-func dealInfo(setup, view federation.Digest, from, to int) []byte {
+func dealInfo(setup, view digest.Digest, from, to int) []byte {
 	return fmt.Appendf(nil, "%s %s %s %d %d", dealLabel, setup, view, from, to)
 }
 
@@ -271,7 +272,7 @@ func sealDeal(public, info []byte, deal *keybuf.Buffer) ([]byte, error) {
 
 // receive opens what the others dealt to this party: size bytes each, as it dealt itself.
 // The worker reads them from one pipe, so that a longer one would stand for the next.
-func (s *Service) receive(ctx context.Context, m *member, view federation.Digest, recipient *keywrap.Recipient, size int) error {
+func (s *Service) receive(ctx context.Context, m *member, view digest.Digest, recipient *keywrap.Recipient, size int) error {
 	list, _, err := s.gather(ctx, m, federation.PartyDeal, m.index)
 	if err != nil {
 		return err

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -21,14 +22,14 @@ import (
 // closing is what a share is made for.
 type closing struct {
 	round  federation.Round
-	ticket federation.Digest
+	ticket digest.Digest
 	blocks uint64
 }
 
 // Share begins this party's share in decrypting a closed round with the active
 // parties, for the local user who joined, root or the agent's own. It does so once: from
 // the moment it begins, the secret is not there for another.
-func (s *Service) Share(ctx context.Context, uid uint32, id federation.ID, active []int) (Status, error) {
+func (s *Service) Share(ctx context.Context, uid uint32, id digest.RoundID, active []int) (Status, error) {
 	m, err := s.member(id)
 	if err != nil {
 		return Status{}, err
@@ -83,10 +84,10 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 		return c, err
 	}
 	p := round.Parties
-	if p == nil || federation.DigestOf(p.Setup) != m.digest || federation.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
+	if p == nil || digest.Of(p.Setup) != m.digest || digest.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
 		return c, refusal.New(federation.ReasonParties, "the round has another key than this party vouched for")
 	}
-	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.Live(), round, federation.DigestOf(signed))
+	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.Live(), round, digest.Of(signed))
 	if err != nil {
 		return c, err
 	}
@@ -94,7 +95,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 	if err != nil {
 		return c, err
 	}
-	return closing{round, federation.DigestOf(ticket), federation.BlockCount(round.Length, set.ValuesPerBlock())}, nil
+	return closing{round, digest.Of(ticket), federation.BlockCount(round.Length, set.ValuesPerBlock())}, nil
 }
 
 // share has a worker compute the share, signs it, and sends it.

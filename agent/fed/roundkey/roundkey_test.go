@@ -10,6 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
@@ -43,7 +44,7 @@ func TestARoundsKeyIsHeldWhileItsLeaseIsRenewed(t *testing.T) {
 		synctest.Test(t, func(t *testing.T) {
 			begin := time.Now()
 			var calls atomic.Int32
-			r := federation.Round{ID: federation.ID{1}}
+			r := federation.Round{ID: digest.RoundID{1}}
 			keys := New(func(_ context.Context, resources []string) (*client.Lease, error) {
 				call := calls.Add(1)
 				k := secret(t, 7)

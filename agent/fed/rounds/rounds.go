@@ -14,6 +14,7 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/agent/worker"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -22,7 +23,7 @@ import (
 // Aggregator tells a round and verifies it; *uplink.Client does. It returns the round as it was
 // signed too, and a refusal with the verification's reason.
 type Aggregator interface {
-	Round(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error)
+	Round(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id digest.RoundID) (federation.Round, []byte, error)
 }
 
 // Standing is what the agent's lease says about the broker's word.
@@ -38,7 +39,7 @@ func (s Standing) Live() protocol.Floor { return protocol.Live(s.Lowest, s.Now) 
 // Round is a round that was verified.
 type Round struct {
 	federation.Round
-	Digest federation.Digest // of the round as it was signed
+	Digest digest.Digest // of the round as it was signed
 
 	live bool // its epoch ran when it was verified
 }
@@ -61,13 +62,13 @@ type Verifier struct {
 	standing   func() (Standing, error)
 
 	mu     sync.Mutex
-	rounds map[federation.ID]Round // mu's
+	rounds map[digest.RoundID]Round // mu's
 }
 
 // New makes a verifier that asks one aggregator. standing is how the agent stands now, or why it
 // has no lease.
 func New(aggregator Aggregator, standing func() (Standing, error)) *Verifier {
-	return &Verifier{aggregator: aggregator, standing: standing, rounds: map[federation.ID]Round{}}
+	return &Verifier{aggregator: aggregator, standing: standing, rounds: map[digest.RoundID]Round{}}
 }
 
 // Live is the floor for what the broker says now.
@@ -77,16 +78,16 @@ func (v *Verifier) Live() (protocol.Floor, error) {
 }
 
 // Open is a round that takes contributions: its epoch runs by the broker's time.
-func (v *Verifier) Open(ctx context.Context, id federation.ID) (Round, error) {
+func (v *Verifier) Open(ctx context.Context, id digest.RoundID) (Round, error) {
 	return v.round(ctx, id, true)
 }
 
 // Past is a round that may be over, and its epoch with it.
-func (v *Verifier) Past(ctx context.Context, id federation.ID) (Round, error) {
+func (v *Verifier) Past(ctx context.Context, id digest.RoundID) (Round, error) {
 	return v.round(ctx, id, false)
 }
 
-func (v *Verifier) round(ctx context.Context, id federation.ID, live bool) (Round, error) {
+func (v *Verifier) round(ctx context.Context, id digest.RoundID, live bool) (Round, error) {
 	s, err := v.standing()
 	if err != nil {
 		return Round{}, err
@@ -110,7 +111,7 @@ func (v *Verifier) round(ctx context.Context, id federation.ID, live bool) (Roun
 
 // Ask has an aggregator tell a round that takes contributions, whatever is remembered. It may be
 // another than the verifier's own.
-func (v *Verifier) Ask(ctx context.Context, id federation.ID, from Aggregator) (Round, error) {
+func (v *Verifier) Ask(ctx context.Context, id digest.RoundID, from Aggregator) (Round, error) {
 	s, err := v.standing()
 	if err != nil {
 		return Round{}, err
@@ -123,7 +124,7 @@ func (v *Verifier) Ask(ctx context.Context, id federation.ID, from Aggregator) (
 }
 
 // fetch has an aggregator tell a round, and verifies it.
-func fetch(ctx context.Context, from Aggregator, s Standing, id federation.ID, live bool) (Round, error) {
+func fetch(ctx context.Context, from Aggregator, s Standing, id digest.RoundID, live bool) (Round, error) {
 	floor := s.Live()
 	if !live {
 		floor = floor.Kept()
@@ -132,7 +133,7 @@ func fetch(ctx context.Context, from Aggregator, s Standing, id federation.ID, l
 	if err != nil {
 		return Round{}, err
 	}
-	return Round{r, federation.DigestOf(signed), live}, nil
+	return Round{r, digest.Of(signed), live}, nil
 }
 
 func (v *Verifier) remember(r Round) {

@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed/rounds"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -15,11 +16,11 @@ import (
 // aggregator has signed rounds, and verifies them as a client of a real one does.
 type aggregator struct {
 	*federationtest.World
-	signed map[federation.ID][]byte
+	signed map[digest.RoundID][]byte
 	asked  int
 }
 
-func (a *aggregator) Round(_ context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
+func (a *aggregator) Round(_ context.Context, broker protocol.Broker, floor protocol.Floor, id digest.RoundID) (federation.Round, []byte, error) {
 	a.asked++
 	r, err := federation.VerifyRound(a.signed[id], a.Roots(), broker, floor)
 	return r, a.signed[id], err
@@ -35,7 +36,7 @@ func (a *aggregator) open(t *testing.T) federation.Round {
 // TestARoundIsVerifiedAndRemembered: and asked for again only if what is remembered is not what
 // is needed now.
 func TestARoundIsVerifiedAndRemembered(t *testing.T) {
-	a := &aggregator{World: federationtest.New(t), signed: map[federation.ID][]byte{}}
+	a := &aggregator{World: federationtest.New(t), signed: map[digest.RoundID][]byte{}}
 	r := a.open(t)
 	begun := rounds.Standing{Broker: a.Epoch.Broker, Lowest: protocol.AtLeast(1), Now: federationtest.Begin.Add(time.Minute)}
 	over, retired, other := begun, begun, begun
@@ -47,7 +48,7 @@ func TestARoundIsVerifiedAndRemembered(t *testing.T) {
 	for _, step := range []struct {
 		name     string
 		standing rounds.Standing
-		ask      func(context.Context, federation.ID) (rounds.Round, error)
+		ask      func(context.Context, digest.RoundID) (rounds.Round, error)
 		asked    int
 		want     refusal.Reason
 	}{
@@ -66,7 +67,7 @@ func TestARoundIsVerifiedAndRemembered(t *testing.T) {
 		if reason, _ := refusal.ReasonOf(err); reason != step.want || (err == nil) != (step.want == "") || a.asked != step.asked {
 			t.Errorf("%s: asked %d times, want %d: %v, want %q", step.name, a.asked, step.asked, err, step.want)
 		}
-		if err == nil && (got.ID != r.ID || got.Digest != federation.DigestOf(a.signed[r.ID])) {
+		if err == nil && (got.ID != r.ID || got.Digest != digest.Of(a.signed[r.ID])) {
 			t.Errorf("%s: another round", step.name)
 		}
 	}
@@ -75,7 +76,7 @@ func TestARoundIsVerifiedAndRemembered(t *testing.T) {
 // TestAskAsksAnAggregatorWhateverIsRemembered: only the verifier's own is then remembered.
 func TestAskAsksAnAggregatorWhateverIsRemembered(t *testing.T) {
 	w := federationtest.New(t)
-	own, second := &aggregator{World: w, signed: map[federation.ID][]byte{}}, &aggregator{World: w, signed: map[federation.ID][]byte{}}
+	own, second := &aggregator{World: w, signed: map[digest.RoundID][]byte{}}, &aggregator{World: w, signed: map[digest.RoundID][]byte{}}
 	r := own.open(t)
 	second.signed[r.ID] = own.signed[r.ID]
 	v := rounds.New(own, func() (rounds.Standing, error) {
@@ -96,7 +97,7 @@ func TestAskAsksAnAggregatorWhateverIsRemembered(t *testing.T) {
 
 // TestWithoutALeaseThereAreNoRounds: nothing says whose word counts.
 func TestWithoutALeaseThereAreNoRounds(t *testing.T) {
-	a := &aggregator{World: federationtest.New(t), signed: map[federation.ID][]byte{}}
+	a := &aggregator{World: federationtest.New(t), signed: map[digest.RoundID][]byte{}}
 	r := a.open(t)
 	v := rounds.New(a, func() (rounds.Standing, error) {
 		return rounds.Standing{}, refusal.New(protocol.ReasonLeaseExpired, "the lease ended")

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/spool"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -102,11 +103,11 @@ func TestVectorsOfPartiesRoundsAreNotReadableWithTheQueueKey(t *testing.T) {
 }
 
 func roundWith(p *federation.Parties) federation.Round {
-	return federation.Round{ID: federation.ID{1}, Length: 4, Parties: p}
+	return federation.Round{ID: digest.RoundID{1}, Length: 4, Parties: p}
 }
 
 func hexOf(b []byte) []byte {
-	text, _ := federation.Digest(b).MarshalText() // 32 bytes always have a form
+	text, _ := digest.Digest(b).MarshalText() // 32 bytes always have a form
 	return text
 }
 

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
@@ -34,8 +35,8 @@ type Classifiers interface {
 // Proofs are made later; *prove.Service does.
 type Proofs interface {
 	Take(owner uint32, a classify.Answer)
-	Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error)
-	Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error)
+	Prove(ctx context.Context, uid uint32, id digest.ReceiptID) (jobs.Info, error)
+	Bundle(uid uint32, id digest.ReceiptID) (receipt.Bundle, error)
 }
 
 // Service serves the protocol. All fields are required but Clipped, and Proofs, which
@@ -240,7 +241,7 @@ func (s *Service) infer(w http.ResponseWriter, r *http.Request) error {
 type Answers struct {
 	List     []classify.Answer
 	response response
-	receipts []receipt.ID
+	receipts []digest.ReceiptID
 	held     *localapi.Held
 }
 
@@ -258,7 +259,7 @@ func (a *Answers) Written(n int) {
 func (a *Answers) MarshalJSON() ([]byte, error) { return json.Marshal(a.response) }
 
 // Receipts are those of the answers, in their order, and outlast them.
-func (a *Answers) Receipts() []receipt.ID { return a.receipts }
+func (a *Answers) Receipts() []digest.ReceiptID { return a.receipts }
 
 func (a *Answers) issued() []receipt.Issued {
 	list := make([]receipt.Issued, len(a.List))
@@ -364,12 +365,12 @@ func respond(m classify.Model, id string, answers []classify.Answer) response {
 			{Name: className, Datatype: "INT64", Shape: []int64{n}, Data: classes}, {Name: labelName, Datatype: "BYTES", Shape: []int64{n}, Data: labels}}}
 }
 
-func (s *Service) proofOf(r *http.Request) (Proofs, receipt.ID, error) {
+func (s *Service) proofOf(r *http.Request) (Proofs, digest.ReceiptID, error) {
 	proofs, err := s.Proofs()
 	if err != nil {
-		return nil, receipt.ID{}, err
+		return nil, digest.ReceiptID{}, err
 	}
-	id, err := receipt.ParseID(r.PathValue("id"))
+	id, err := digest.ParseID[digest.Receipt](r.PathValue("id"))
 	if err != nil {
 		return nil, id, localapi.BadRequest("id", "receipt-not-found", "a receipt id must have 32 hexadecimal digits")
 	}

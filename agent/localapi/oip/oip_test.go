@@ -23,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -37,8 +38,8 @@ type kept struct {
 
 // prover is a fake of package prove: it keeps answers of their users.
 type prover struct {
-	taken map[receipt.ID]uint32
-	made  map[receipt.ID]receipt.Bundle
+	taken map[digest.ReceiptID]uint32
+	made  map[digest.ReceiptID]receipt.Bundle
 	last  classify.Answer
 }
 
@@ -49,12 +50,12 @@ func (p *prover) Take(uid uint32, a classify.Answer) {
 	p.taken[id], p.last = uid, a
 }
 
-func (p *prover) Prove(_ context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+func (p *prover) Prove(_ context.Context, uid uint32, id digest.ReceiptID) (jobs.Info, error) {
 	if owner, ok := p.taken[id]; !ok || owner != uid {
 		return jobs.Info{}, refusal.New(reasonUnknown, "no answer or proof with receipt %s is kept here", id)
 	}
 	p.made[id] = receipt.Bundle{Receipt: p.last.Receipt.Receipt, OutputSalt: p.last.Receipt.Salts.Output,
-		Proof: statement.Envelope{Statement: prooftestStatement(p.last), Key: statement.Digest{1}, Proof: []byte{1}}}
+		Proof: statement.Envelope{Statement: prooftestStatement(p.last), Key: digest.Digest{1}, Proof: []byte{1}}}
 	return jobs.Info{ID: jobs.ID{7}, State: jobs.Queued}, nil
 }
 
@@ -62,7 +63,7 @@ func prooftestStatement(a classify.Answer) statement.Statement {
 	return (&provetest.Keys{}).Statement(a.Model, a.Receipt.Receipt.Body.ID, a.Salt, a.Input, a.Outputs)
 }
 
-func (p *prover) Bundle(uid uint32, id receipt.ID) (receipt.Bundle, error) {
+func (p *prover) Bundle(uid uint32, id digest.ReceiptID) (receipt.Bundle, error) {
 	b, ok := p.made[id]
 	if !ok || p.taken[id] != uid {
 		return b, refusal.New(reasonUnknown, "no answer or proof with receipt %s is kept here", id)
@@ -90,7 +91,7 @@ type bench struct {
 func newBench(t testing.TB) *bench {
 	t.Helper()
 	b := &bench{t: t, world: federationtest.New(t), model: classifytest.Seal(t, "tiny", 1), mux: http.NewServeMux(),
-		prover: &prover{taken: map[receipt.ID]uint32{}, made: map[receipt.ID]receipt.Bundle{}}}
+		prover: &prover{taken: map[digest.ReceiptID]uint32{}, made: map[digest.ReceiptID]receipt.Bundle{}}}
 	agent := b.world.Agent(t, nil)
 	agent.Grant(t, b.model.Model.ID())
 	b.classes = classify.New(classify.Config{Memory: 1 << 20, AgentKey: agent.Key, Logger: slog.New(slog.NewTextHandler(io.Discard, nil)), Lease: func(classify.Grant) (receipt.Lease, error) {

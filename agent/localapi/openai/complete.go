@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
@@ -19,7 +20,7 @@ type completion struct {
 	service *Service
 	request *Request
 	session Session
-	id      receipt.ID // of the answer and of its receipt
+	id      digest.ReceiptID // of the answer and of its receipt
 	created int64
 	chat    bool
 	full    bool            // the whole receipt is asked for

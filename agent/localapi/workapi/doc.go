@@ -19,30 +19,30 @@ import (
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // Federation is a participant's side of federated rounds; *fed.Service is it.
 type Federation interface {
-	Round(ctx context.Context, id federation.ID) (fed.Round, error)
-	Begin(ctx context.Context, id federation.ID) (fed.Round, error)
+	Round(ctx context.Context, id digest.RoundID) (fed.Round, error)
+	Begin(ctx context.Context, id digest.RoundID) (fed.Round, error)
 	Attested() (fed.Attested, error)
-	Submit(ctx context.Context, uid uint32, id federation.ID, sub fed.Submission, body io.Reader) (jobs.Info, error)
+	Submit(ctx context.Context, uid uint32, id digest.RoundID, sub fed.Submission, body io.Reader) (jobs.Info, error)
 }
 
 // Decryption is a decrypting guest's side, and what was published; *decrypt.Service is it.
 type Decryption interface {
-	Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error)
-	Result(ctx context.Context, id federation.ID) (decrypt.Published, error)
-	Values(ctx context.Context, uid uint32, id federation.ID, w io.Writer) error
+	Decrypt(ctx context.Context, uid uint32, id digest.RoundID) (jobs.Info, error)
+	Result(ctx context.Context, id digest.RoundID) (decrypt.Published, error)
+	Values(ctx context.Context, uid uint32, id digest.RoundID, w io.Writer) error
 }
 
 // Party is the agent's part in keys that no one has whole; *party.Service is it.
 type Party interface {
-	Join(ctx context.Context, uid uint32, id federation.ID) (party.Status, error)
-	Share(ctx context.Context, uid uint32, id federation.ID, active []int) (party.Status, error)
-	Status(id federation.ID) (party.Status, error)
+	Join(ctx context.Context, uid uint32, id digest.RoundID) (party.Status, error)
+	Share(ctx context.Context, uid uint32, id digest.RoundID, active []int) (party.Status, error)
+	Status(id digest.RoundID) (party.Status, error)
 }
 
 // Work is what long work needs: the queue, and the agent's sides in rounds, which are nil

@@ -14,20 +14,20 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/fed/party"
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // inRound finds the round of a path and what works on it.
-func (s *Service) inRound(r *http.Request) (Work, federation.ID, error) {
+func (s *Service) inRound(r *http.Request) (Work, digest.RoundID, error) {
 	w, err := s.work()
 	if err != nil {
-		return w, federation.ID{}, err
+		return w, digest.RoundID{}, err
 	}
 	if w.Federation == nil {
-		return w, federation.ID{}, refusal.New(fed.ReasonNotConfigured, "this agent's configuration has no aggregators")
+		return w, digest.RoundID{}, refusal.New(fed.ReasonNotConfigured, "this agent's configuration has no aggregators")
 	}
-	id, err := federation.ParseID(r.PathValue("round"))
+	id, err := digest.ParseID[digest.Round](r.PathValue("round"))
 	if err != nil {
 		return w, id, localapi.BadRequest("round", "round-invalid", "a round id must have 32 hexadecimal digits")
 	}

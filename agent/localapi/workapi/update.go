@@ -15,8 +15,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/fed"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
 // The parts of an update's body, in their order.
@@ -47,7 +47,7 @@ type step struct {
 // updated is the answer to an update. What is queued, its job does.
 type updated struct {
 	Object string          `json:"object"`
-	Round  federation.ID   `json:"round"`
+	Round  digest.RoundID  `json:"round"`
 	Steps  []step          `json:"steps"`
 	Answer json.RawMessage `json:"answer"` // of the Open Inference Protocol
 	Proofs []proofJob      `json:"proofs"`

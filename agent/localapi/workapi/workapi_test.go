@@ -30,8 +30,8 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -48,29 +48,29 @@ type rounds struct {
 	vector []byte
 }
 
-var round = federation.ID{5}
+var round = digest.RoundID{5}
 
-func (f *rounds) known(id federation.ID) error {
+func (f *rounds) known(id digest.RoundID) error {
 	if id != round {
 		return refusal.New("round-unknown", "round %s", id)
 	}
 	return nil
 }
 
-func (f *rounds) Round(_ context.Context, id federation.ID) (fed.Round, error) {
+func (f *rounds) Round(_ context.Context, id digest.RoundID) (fed.Round, error) {
 	return fed.Round{ID: id, Length: 4}, f.known(id)
 }
 
-func (f *rounds) Begin(ctx context.Context, id federation.ID) (fed.Round, error) {
+func (f *rounds) Begin(ctx context.Context, id digest.RoundID) (fed.Round, error) {
 	r, err := f.Round(ctx, id)
 	return r, errors.Join(err, f.begin)
 }
 
 func (f *rounds) Attested() (fed.Attested, error) {
-	return fed.Attested{Agent: federation.Digest{3}}, f.signs
+	return fed.Attested{Agent: digest.Digest{3}}, f.signs
 }
 
-func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub fed.Submission, body io.Reader) (jobs.Info, error) {
+func (f *rounds) Submit(ctx context.Context, uid uint32, id digest.RoundID, sub fed.Submission, body io.Reader) (jobs.Info, error) {
 	data, err := io.ReadAll(body)
 	if err := errors.Join(err, f.known(id), f.takes); err != nil {
 		return jobs.Info{}, err
@@ -87,7 +87,7 @@ func (f *rounds) Submit(ctx context.Context, uid uint32, id federation.ID, sub f
 	return info, err
 }
 
-func (f *rounds) Decrypt(ctx context.Context, uid uint32, id federation.ID) (jobs.Info, error) {
+func (f *rounds) Decrypt(ctx context.Context, uid uint32, id digest.RoundID) (jobs.Info, error) {
 	if err := f.known(id); err != nil {
 		return jobs.Info{}, err
 	}
@@ -95,11 +95,11 @@ func (f *rounds) Decrypt(ctx context.Context, uid uint32, id federation.ID) (job
 	return info, err
 }
 
-func (f *rounds) Result(_ context.Context, id federation.ID) (decrypt.Published, error) {
+func (f *rounds) Result(_ context.Context, id digest.RoundID) (decrypt.Published, error) {
 	return decrypt.Published{}, f.known(id)
 }
 
-func (f *rounds) Values(_ context.Context, _ uint32, id federation.ID, w io.Writer) error {
+func (f *rounds) Values(_ context.Context, _ uint32, id digest.RoundID, w io.Writer) error {
 	if err := f.known(id); err != nil {
 		return err
 	}
@@ -113,17 +113,17 @@ type parties struct {
 	active []int
 }
 
-func (p *parties) Join(_ context.Context, uid uint32, id federation.ID) (party.Status, error) {
+func (p *parties) Join(_ context.Context, uid uint32, id digest.RoundID) (party.Status, error) {
 	p.users = append(p.users, uid)
 	return p.Status(id)
 }
 
-func (p *parties) Share(_ context.Context, uid uint32, id federation.ID, active []int) (party.Status, error) {
+func (p *parties) Share(_ context.Context, uid uint32, id digest.RoundID, active []int) (party.Status, error) {
 	p.users, p.active = append(p.users, uid), active
 	return p.Status(id)
 }
 
-func (p *parties) Status(id federation.ID) (party.Status, error) {
+func (p *parties) Status(id digest.RoundID) (party.Status, error) {
 	if id != round {
 		return party.Status{}, refusal.New(party.ReasonUnknown, "key %s", id)
 	}
@@ -133,7 +133,7 @@ func (p *parties) Status(id federation.ID) (party.Status, error) {
 // prover queues proofs of the answers that it was given.
 type prover struct {
 	queue *jobs.Queue
-	taken []receipt.ID
+	taken []digest.ReceiptID
 	fails error
 }
 
@@ -141,7 +141,7 @@ func (p *prover) Take(_ uint32, a classify.Answer) {
 	p.taken = append(p.taken, a.Receipt.Receipt.Body.ID)
 }
 
-func (p *prover) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Info, error) {
+func (p *prover) Prove(ctx context.Context, uid uint32, id digest.ReceiptID) (jobs.Info, error) {
 	if !slices.Contains(p.taken, id) {
 		return jobs.Info{}, refusal.New("answer-unknown", "receipt %s", id)
 	}
@@ -149,7 +149,7 @@ func (p *prover) Prove(ctx context.Context, uid uint32, id receipt.ID) (jobs.Inf
 	return info, errors.Join(err, p.fails)
 }
 
-func (p *prover) Bundle(uint32, receipt.ID) (receipt.Bundle, error) { panic("nobody asks") }
+func (p *prover) Bundle(uint32, digest.ReceiptID) (receipt.Bundle, error) { panic("nobody asks") }
 
 type uidKey struct{}
 

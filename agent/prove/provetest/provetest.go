@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -57,9 +58,9 @@ func NewKeys() (*Keys, error) {
 	if k.Verifying, err = circuits.Encode(verifying); err != nil {
 		return nil, err
 	}
-	digest, err := a.Digest()
-	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: statement.Digest{1},
-		Inference: &statement.InferenceCircuit{Architecture: digest, Items: 1, Outputs: classifytest.Outputs}}
+	sum, err := a.Digest()
+	k.Record = statement.Record{System: statement.Groth16, Circuit: circuit.Digest, Library: circuits.Library, Ceremony: digest.Digest{1},
+		Inference: &statement.InferenceCircuit{Architecture: sum, Items: 1, Outputs: classifytest.Outputs}}
 	return k, err
 }
 
@@ -92,7 +93,7 @@ func (k *Keys) Save(t testing.TB, dir string, development bool) keyset.Set {
 	t.Helper()
 	r := k.Record
 	if development {
-		r.Development, r.Ceremony = true, statement.Digest{}
+		r.Development, r.Ceremony = true, digest.Digest{}
 	}
 	s, err := keyset.Save(dir, r, bytesOf(k.Circuit), bytesOf(k.Proving), k.Verifying)
 	if err != nil {
@@ -102,10 +103,10 @@ func (k *Keys) Save(t testing.TB, dir string, development bool) keyset.Set {
 }
 
 // VerifyingDigest names the verifying key.
-func (k *Keys) VerifyingDigest() statement.Digest { return sha256.Sum256(k.Verifying) }
+func (k *Keys) VerifyingDigest() digest.Digest { return sha256.Sum256(k.Verifying) }
 
 // Statement is about one answer of a model.
-func (k *Keys) Statement(m statement.Model, id statement.ID, salt statement.Salt, input []int8, outputs []int32) statement.Statement {
+func (k *Keys) Statement(m statement.Model, id digest.ReceiptID, salt statement.Salt, input []int8, outputs []int32) statement.Statement {
 	return statement.Statement{System: statement.Groth16, Circuit: k.Record.Circuit, Inference: &statement.Inference{Model: m,
 		Items: []statement.Item{{Receipt: id, Input: statement.InputCommitment(salt, input), Outputs: outputs}}}}
 }

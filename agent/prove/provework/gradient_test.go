@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provework"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
@@ -41,8 +42,8 @@ func newGradientTask(t *testing.T, bits int) *gradientTask {
 		t.Fatal(err)
 	}
 	k := &gradientTask{keys: keys, spec: provetask.Gradient{Bits: bits}, circuit: keys.Circuit, proving: keys.Proving, salt: salt, values: []int16{3, -4, 100, -100, 0}, in: 3, out: 1}
-	k.statement = statement.Statement{System: statement.Groth16, Circuit: keys.Record.Circuit, Gradient: &statement.Gradient{Round: statement.Digest{1}, Participant: statement.Digest{2},
-		Ciphertext: statement.Digest{3}, Commitment: keys.Spec.Commit(salt, k.values), Coordinates: 5, LInf: 100, SquaredL2: 20025}}
+	k.statement = statement.Statement{System: statement.Groth16, Circuit: keys.Record.Circuit, Gradient: &statement.Gradient{Round: digest.Digest{1}, Participant: digest.Digest{2},
+		Ciphertext: digest.Digest{3}, Commitment: keys.Spec.Commit(salt, k.values), Coordinates: 5, LInf: 100, SquaredL2: 20025}}
 	return k
 }
 

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -14,8 +15,8 @@ import (
 )
 
 // groth16 proves with the circuit of a digest and a key; begin is told when both are read.
-func groth16(ctx context.Context, digest statement.Digest, circuitFile, keyFile io.Reader, begin func(), prove func(*circuits.Circuit, circuits.ProvingKey) ([]byte, error)) ([]byte, int, error) {
-	circuit, err := circuits.OpenCircuit(circuitFile, digest)
+func groth16(ctx context.Context, sum digest.Digest, circuitFile, keyFile io.Reader, begin func(), prove func(*circuits.Circuit, circuits.ProvingKey) ([]byte, error)) ([]byte, int, error) {
+	circuit, err := circuits.OpenCircuit(circuitFile, sum)
 	if err != nil {
 		return nil, 0, refusal.New(ReasonKey, "the circuit is not the one in the statement: %v", err)
 	}

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/prove/provetask"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/prove/provework"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -44,7 +45,7 @@ func newTask(t testing.TB) *task {
 	if err != nil {
 		t.Fatal(err)
 	}
-	digest, err := n.Architecture.Digest()
+	sum, err := n.Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -52,8 +53,8 @@ func newTask(t testing.TB) *task {
 	if err != nil {
 		t.Fatal(err)
 	}
-	m := statement.Model{Architecture: digest, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
-	return &task{statement: k.Statement(m, statement.ID{3}, salt, input, outputs), circuit: k.Circuit, proving: k.Proving, in: 3, out: 1,
+	m := statement.Model{Architecture: sum, Quantization: digest.Digest{1}, Chunks: digest.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	return &task{statement: k.Statement(m, digest.ReceiptID{3}, salt, input, outputs), circuit: k.Circuit, proving: k.Proving, in: 3, out: 1,
 		network: n, salt: salt, input: slices.Clone(input)}
 }
 

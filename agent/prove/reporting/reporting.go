@@ -13,8 +13,8 @@ import (
 	"crypto/tls"
 
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -50,19 +50,19 @@ func (r *Client) Announce(ctx context.Context, receipts []receipt.Receipt) error
 }
 
 // Challenged lists what the broker wants proven of answers under any of the agent's keys.
-func (r *Client) Challenged(ctx context.Context, former []statement.Digest) ([]receipt.ID, error) {
+func (r *Client) Challenged(ctx context.Context, former []digest.Digest) ([]digest.ReceiptID, error) {
 	signer, err := r.sign()
 	if err != nil {
 		return nil, err
 	}
-	agent := statement.Digest(signer.Key.Public().ID())
-	agents := []statement.Digest{agent}
+	agent := digest.Digest(signer.Key.Public().ID())
+	agents := []digest.Digest{agent}
 	for _, d := range former {
 		if d != agent {
 			agents = append(agents, d)
 		}
 	}
-	var ids []receipt.ID
+	var ids []digest.ReceiptID
 	for _, agent := range agents {
 		list, err := r.client.Challenges(ctx, protocol.Of(signer.Broker), protocol.Recorded(signer.Lowest), agent)
 		if err != nil {
@@ -82,7 +82,7 @@ func (r *Client) Submit(ctx context.Context, b receipt.Bundle) error {
 }
 
 // Registered says whether a verifying key is registered, for answers of a model.
-func (r *Client) Registered(ctx context.Context, key, model statement.Digest) (bool, error) {
+func (r *Client) Registered(ctx context.Context, key, model digest.Digest) (bool, error) {
 	signer, err := r.sign()
 	if err != nil {
 		return false, err

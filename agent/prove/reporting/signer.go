@@ -5,8 +5,8 @@ import (
 	"sync"
 
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 )
@@ -14,15 +14,15 @@ import (
 // KeyOf finds the agent key of a receipt, verified from the roots on, in an epoch that is
 // not below the lowest of now of its root's broker. Receipts of one lease have the same chain, which is verified
 // once.
-func KeyOf(roots []identity.Public, sign func() (attested.Signer, error)) func(receipt.Receipt) (statement.Digest, error) {
+func KeyOf(roots []identity.Public, sign func() (attested.Signer, error)) func(receipt.Receipt) (digest.Digest, error) {
 	var mu sync.Mutex
 	var chain []byte
-	var model, agent statement.Digest
+	var model, agent digest.Digest
 	var epoch protocol.EpochStatement
-	return func(r receipt.Receipt) (statement.Digest, error) {
+	return func(r receipt.Receipt) (digest.Digest, error) {
 		now, err := sign()
 		if err != nil {
-			return statement.Digest{}, err
+			return digest.Digest{}, err
 		}
 		mu.Lock()
 		defer mu.Unlock()
@@ -31,7 +31,7 @@ func KeyOf(roots []identity.Public, sign func() (attested.Signer, error)) func(r
 		}
 		a, err := protocol.VerifyAuthority(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(now.Lowest), protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 		if err != nil {
-			return statement.Digest{}, err
+			return digest.Digest{}, err
 		}
 		chain, model, agent, epoch = bytes.Clone(r.LeaseChain), r.Body.ModelID, a.Lease.AgentKey.ID(), a.Epoch
 		return agent, nil

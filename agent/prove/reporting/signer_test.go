@@ -5,6 +5,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -19,7 +20,7 @@ func TestSignerOfARetiredEpochIsForgotten(t *testing.T) {
 	agent.Grant(t, [32]byte{5})
 	answer := func(a *federationtest.Agent) receipt.Receipt {
 		issued, err := receipt.Issue(a.Key, receipt.Lease{ID: a.Lease.Lease, EvidenceDigest: a.Lease.EvidenceDigest, Chain: a.Chain, Now: federationtest.Begin},
-			receipt.Answer{ID: receipt.ID{1}, ModelID: [32]byte{5}, ModelName: "m"})
+			receipt.Answer{ID: digest.ReceiptID{1}, ModelID: [32]byte{5}, ModelName: "m"})
 		if err != nil {
 			t.Fatal(err)
 		}

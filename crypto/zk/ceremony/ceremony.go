@@ -18,6 +18,7 @@ import (
 	"github.com/consensys/gnark/constraint"
 	cs "github.com/consensys/gnark/constraint/bn254"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
@@ -60,9 +61,9 @@ const (
 type Contribution struct {
 	// Name is what the party calls itself, Statement what it says about how it
 	// contributed; neither proves anything.
-	Name      string           `json:"name"`
-	Statement string           `json:"statement,omitempty"`
-	Digest    statement.Digest `json:"digest"` // SHA-256 of its file
+	Name      string        `json:"name"`
+	Statement string        `json:"statement,omitempty"`
+	Digest    digest.Digest `json:"digest"` // SHA-256 of its file
 }
 
 // Phase is one half of a ceremony.
@@ -74,15 +75,15 @@ type Phase struct {
 
 // Powers say where phase 1 comes from, if it was taken from a file.
 type Powers struct {
-	Source statement.Digest `json:"source"` // SHA-256 of the public file
-	Digest statement.Digest `json:"digest"` // SHA-256 of its part that is in the directory
+	Source digest.Digest `json:"source"` // SHA-256 of the public file
+	Digest digest.Digest `json:"digest"` // SHA-256 of its part that is in the directory
 }
 
 // State is the contents of ceremony.json.
 type State struct {
 	Format string `json:"format"`
 	// Circuit and what follows say what the keys will be for.
-	Circuit     statement.Digest            `json:"circuit"`
+	Circuit     digest.Digest               `json:"circuit"`
 	Library     string                      `json:"library"`
 	Inference   *statement.InferenceCircuit `json:"inference,omitempty"`
 	Gradient    *statement.GradientCircuit  `json:"gradient,omitempty"`
@@ -260,7 +261,7 @@ func (c *Ceremony) Phase() int {
 
 // Digest names the whole transcript: the SHA-256 of its state, which has the digest of
 // every contribution. It is what a record of keys names.
-func (c *Ceremony) Digest() (statement.Digest, error) {
+func (c *Ceremony) Digest() (digest.Digest, error) {
 	raw, err := json.Marshal(c.State)
 	return sha256.Sum256(raw), err
 }
@@ -318,6 +319,6 @@ func (c *Ceremony) sync() error {
 
 // contributionFile names a file by its place and its digest. The name is for people: a
 // file counts by its digest.
-func contributionFile(phase, number int, d statement.Digest) string {
+func contributionFile(phase, number int, d digest.Digest) string {
 	return fmt.Sprintf("phase%d-%02d-%s", phase, number, d)
 }

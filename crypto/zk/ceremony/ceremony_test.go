@@ -13,6 +13,7 @@ import (
 	"github.com/consensys/gnark/frontend"
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
@@ -38,7 +39,7 @@ func small(t testing.TB) (*circuits.Circuit, *statement.InferenceCircuit) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	return circuit, &statement.InferenceCircuit{Architecture: statement.Digest{1}, Items: 1, Outputs: 2}
+	return circuit, &statement.InferenceCircuit{Architecture: digest.Digest{1}, Items: 1, Outputs: 2}
 }
 
 func contribute(t testing.TB, dir, name string) {

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"io"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -61,7 +62,7 @@ func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress)
 		_, err := mine.WriteTo(out)
 		return errors.Join(err, out.Flush())
 	}, func() string {
-		added.Digest = statement.Digest(h.Sum(nil))
+		added.Digest = digest.Digest(h.Sum(nil))
 		return contributionFile(phase, number, added.Digest)
 	})
 	if err != nil {

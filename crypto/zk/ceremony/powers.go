@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -42,7 +43,7 @@ func BeginUniversal(ctx context.Context, dir string, circuit *circuits.Circuit, 
 		return nil, err
 	}
 	s := c.State
-	s.Powers = &Powers{Source: source.SHA256, Digest: statement.Digest(h.Sum(nil))}
+	s.Powers = &Powers{Source: source.SHA256, Digest: digest.Digest(h.Sum(nil))}
 	return c, c.save(s)
 }
 
@@ -61,14 +62,14 @@ func (c *Ceremony) VerifyPowers(ctx context.Context, file *ptau.File) error {
 	if err != nil {
 		return err
 	}
-	if statement.Digest(source.SHA256) != c.State.Powers.Source {
+	if digest.Digest(source.SHA256) != c.State.Powers.Source {
 		return fmt.Errorf("%s: %w: it was taken from a different file, %s", filePowers, ErrTranscript, c.State.Powers.Source)
 	}
 	h := sha256.New()
 	if err := file.Truncate(ctx, h, c.power()); err != nil {
 		return fmt.Errorf("%s: %w: %w", filePowers, ErrTranscript, err)
 	}
-	if statement.Digest(h.Sum(nil)) != c.State.Powers.Digest {
+	if digest.Digest(h.Sum(nil)) != c.State.Powers.Digest {
 		return fmt.Errorf("%s: %w: it does not match the beginning of the file", filePowers, ErrTranscript)
 	}
 	return nil
@@ -108,7 +109,7 @@ func (r *run) readPowers(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if statement.Digest(d.SHA256) != r.c.State.Powers.Digest {
+	if digest.Digest(d.SHA256) != r.c.State.Powers.Digest {
 		return errors.New("the file's digest does not match")
 	}
 	r.commons, err = file.Powers(ctx, r.c.State.Domain, ptau.Progress(r.tell))

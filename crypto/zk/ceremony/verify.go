@@ -15,8 +15,8 @@ import (
 	"github.com/consensys/gnark/backend/groth16/bn254/mpcsetup"
 	cs "github.com/consensys/gnark/constraint/bn254"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/circuits"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
 // Progress is called with a description of each step.
@@ -195,8 +195,8 @@ func (r *run) contribution(ctx context.Context, phase, i int, want layout, next 
 	}
 }
 
-func (r *run) readContribution(ctx context.Context, phase, number int, digest statement.Digest, want layout, next contribution, verify func() error) error {
-	f, err := os.Open(filepath.Join(r.c.dir, contributionFile(phase, number, digest)))
+func (r *run) readContribution(ctx context.Context, phase, number int, sum digest.Digest, want layout, next contribution, verify func() error) error {
+	f, err := os.Open(filepath.Join(r.c.dir, contributionFile(phase, number, sum)))
 	if err != nil {
 		return err
 	}
@@ -207,7 +207,7 @@ func (r *run) readContribution(ctx context.Context, phase, number int, digest st
 	if _, err := io.Copy(h, until(ctx, f.Read)); err != nil {
 		return err
 	}
-	if statement.Digest(h.Sum(nil)) != digest {
+	if digest.Digest(h.Sum(nil)) != sum {
 		return errors.New("the file's digest does not match")
 	}
 	if laidOut != nil {

@@ -14,6 +14,7 @@ import (
 	"github.com/consensys/gnark/backend/witness"
 	"github.com/consensys/gnark/frontend"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
@@ -85,17 +86,17 @@ func libraryVerify(vk groth16.VerifyingKey, proof []byte, public []fr.Element) e
 func inferenceStatement(t testing.TB, c *Circuit, n *intnet.Network, items []Item) *statement.Statement {
 	t.Helper()
 	s := &statement.Statement{System: statement.Groth16, Circuit: c.Digest, Inference: &statement.Inference{}}
-	digest, err := n.Architecture.Digest()
+	sum, err := n.Architecture.Digest()
 	if err != nil {
 		t.Fatal(err)
 	}
-	s.Inference.Model = statement.Model{Architecture: digest, Quantization: statement.Digest{1}, Chunks: statement.Digest{2}, Weights: statement.WeightsCommitment(n)}
+	s.Inference.Model = statement.Model{Architecture: sum, Quantization: digest.Digest{1}, Chunks: digest.Digest{2}, Weights: statement.WeightsCommitment(n)}
 	for i, item := range items {
 		outputs, err := n.Forward(item.Input)
 		if err != nil {
 			t.Fatal(err)
 		}
-		s.Inference.Items = append(s.Inference.Items, statement.Item{Receipt: statement.ID{byte(i)}, Input: statement.InputCommitment(item.Salt, item.Input), Outputs: outputs})
+		s.Inference.Items = append(s.Inference.Items, statement.Item{Receipt: digest.ReceiptID{byte(i)}, Input: statement.InputCommitment(item.Salt, item.Input), Outputs: outputs})
 	}
 	return s
 }
@@ -252,7 +253,7 @@ func gradientStatement(t testing.TB, spec Gradient, c *Circuit) (*statement.Stat
 		a.Values[i] = int16(i*37%241 - 120)
 		a.SquaredL2 += uint64(int64(a.Values[i]) * int64(a.Values[i]))
 	}
-	s := &statement.Statement{System: statement.Groth16, Circuit: c.Digest, Gradient: &statement.Gradient{Round: statement.Digest{1}, Participant: statement.Digest{2}, Ciphertext: statement.Digest{3},
+	s := &statement.Statement{System: statement.Groth16, Circuit: c.Digest, Gradient: &statement.Gradient{Round: digest.Digest{1}, Participant: digest.Digest{2}, Ciphertext: digest.Digest{3},
 		Commitment: spec.Commit(a.Salt, a.Values), Coordinates: uint32(spec.Coordinates), LInf: a.LInf, SquaredL2: a.SquaredL2}}
 	a.Statement = statementElement(t, s)
 	return s, a

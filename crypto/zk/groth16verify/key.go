@@ -8,6 +8,7 @@ import (
 
 	curve "github.com/consensys/gnark-crypto/ecc/bn254"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -34,7 +35,7 @@ type lines = [2][len(curve.LoopCounter)]curve.LineEvaluationAff
 
 // Key is a verifying key, ready for use by any number of goroutines.
 type Key struct {
-	digest statement.Digest
+	digest digest.Digest
 	inputs int // public inputs, without the constant and the commitment's challenge
 
 	constant curve.G1Affine
@@ -123,7 +124,7 @@ func untouched(alpha, betaOne, deltaOne curve.G1Affine, beta, gamma, delta curve
 }
 
 // Digest is the SHA-256 of the canonical bytes; it names the key.
-func (k *Key) Digest() statement.Digest { return k.digest }
+func (k *Key) Digest() digest.Digest { return k.digest }
 
 // Inputs is the number of public inputs.
 func (k *Key) Inputs() int { return k.inputs }

@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -19,13 +20,13 @@ const maxEntries = 4096
 // directories in which each file is named as in a set. Circuits and proving keys can be absent.
 type Files struct {
 	maxKey  int64
-	keys    map[statement.Digest]string            // their paths
-	records map[statement.Digest]*statement.Record // by verifying key
+	keys    map[digest.Digest]string            // their paths
+	records map[digest.Digest]*statement.Record // by verifying key
 }
 
 // NewFiles returns an empty list of files. maxKey bounds a verifying key, in bytes.
 func NewFiles(maxKey int) *Files {
-	return &Files{maxKey: int64(maxKey), keys: map[statement.Digest]string{}, records: map[statement.Digest]*statement.Record{}}
+	return &Files{maxKey: int64(maxKey), keys: map[digest.Digest]string{}, records: map[digest.Digest]*statement.Record{}}
 }
 
 // AddKeys adds a verifying key's file, or the keys and records of a directory. A key in a
@@ -57,11 +58,11 @@ func (f *Files) AddKeys(path string) error {
 	}
 	for _, name := range names {
 		if stem, ok := strings.CutSuffix(name, extVerify); ok {
-			digest, err := statement.ParseDigest(stem)
+			sum, err := digest.Parse(stem)
 			if err != nil {
 				return fmt.Errorf("%s: a key in a directory must be named by its digest", filepath.Join(path, name))
 			}
-			f.keys[digest] = filepath.Join(path, name)
+			f.keys[sum] = filepath.Join(path, name)
 		} else if strings.HasSuffix(name, extRecord) {
 			if err := f.AddRecord(filepath.Join(path, name)); err != nil {
 				return err
@@ -95,7 +96,7 @@ func (f *Files) AddRecord(path string) error {
 // Ring returns a ring of these files, without a limit on the time of a verification. If
 // something is wrong with a key or its record, an envelope that names the key gets the error.
 func (f *Files) Ring(w Waivers, parsers Parsers) *Ring {
-	r := &Ring{keys: map[statement.Digest]*ringKey{}, waivers: w, parsers: parsers}
+	r := &Ring{keys: map[digest.Digest]*ringKey{}, waivers: w, parsers: parsers}
 	for key := range f.keys {
 		r.keys[key] = &ringKey{record: f.records[key], read: func() ([]byte, error) { return f.read(key) }}
 	}
@@ -107,7 +108,7 @@ func (f *Files) Ring(w Waivers, parsers Parsers) *Ring {
 	return r
 }
 
-func (f *Files) read(key statement.Digest) ([]byte, error) {
+func (f *Files) read(key digest.Digest) ([]byte, error) {
 	raw, err := readBounded(f.keys[key], f.maxKey)
 	if err != nil {
 		return nil, fmt.Errorf("%w: %v", unknownKey(key), err)

@@ -21,6 +21,7 @@ import (
 	"path/filepath"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -106,7 +107,7 @@ func readBounded(path string, limit int64) ([]byte, error) {
 	return raw, err
 }
 
-func (s Set) path(d statement.Digest, ext string) string {
+func (s Set) path(d digest.Digest, ext string) string {
 	return filepath.Join(s.dir, d.String()+ext)
 }
 
@@ -144,7 +145,7 @@ func (s Set) OpenProvingKey() (*os.File, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if statement.Digest(h.Sum(nil)) != s.Record.ProvingKey {
+	if digest.Digest(h.Sum(nil)) != s.Record.ProvingKey {
 		return nil, errors.Join(fmt.Errorf("proving key %s: %w", s.Record.ProvingKey, ErrChanged), f.Close())
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -167,26 +168,26 @@ func Save(dir string, r statement.Record, circuit, proving Write, verifying []by
 	if err := otherKeys(dir, r); err != nil {
 		return Set{}, err
 	}
-	digest, err := save(dir, proving, func(d statement.Digest) string { return d.String() + extProving })
+	sum, err := save(dir, proving, func(d digest.Digest) string { return d.String() + extProving })
 	if err != nil {
 		return Set{}, err
 	}
-	r.ProvingKey = digest
+	r.ProvingKey = sum
 	s := Set{Record: r, dir: dir}
-	if _, err := save(dir, circuit, func(statement.Digest) string { return r.Circuit.String() + extCircuit }); err != nil {
+	if _, err := save(dir, circuit, func(digest.Digest) string { return r.Circuit.String() + extCircuit }); err != nil {
 		return Set{}, err
 	}
 	write := func(data []byte) Write {
 		return func(w io.Writer) error { _, err := w.Write(data); return err }
 	}
-	if _, err := save(dir, write(verifying), func(d statement.Digest) string { return d.String() + extVerify }); err != nil {
+	if _, err := save(dir, write(verifying), func(d digest.Digest) string { return d.String() + extVerify }); err != nil {
 		return Set{}, err
 	}
 	raw, err := r.MarshalJSON()
 	if err != nil {
 		return Set{}, err
 	}
-	_, err = save(dir, write(append(raw, '\n')), func(statement.Digest) string { return r.Circuit.String() + extRecord })
+	_, err = save(dir, write(append(raw, '\n')), func(digest.Digest) string { return r.Circuit.String() + extRecord })
 	return s, err
 }
 
@@ -208,7 +209,7 @@ func otherKeys(dir string, r statement.Record) error {
 }
 
 // save writes a file under the name that its digest gives it, whole or not at all.
-func save(dir string, write Write, name func(statement.Digest) string) (d statement.Digest, err error) {
+func save(dir string, write Write, name func(digest.Digest) string) (d digest.Digest, err error) {
 	f, err := os.CreateTemp(dir, ".new-*")
 	if err != nil {
 		return d, err
@@ -216,7 +217,7 @@ func save(dir string, write Write, name func(statement.Digest) string) (d statem
 	h := sha256.New()
 	err = write(io.MultiWriter(f, h))
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	d = statement.Digest(h.Sum(nil))
+	d = digest.Digest(h.Sum(nil))
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name(d)))
 	}

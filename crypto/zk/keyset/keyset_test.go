@@ -13,6 +13,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -57,18 +58,18 @@ func save(t testing.TB, dir string, change func(*statement.Record)) keyset.Set {
 	return s
 }
 
-func development(r *statement.Record) { r.Development, r.Ceremony = true, statement.Digest{} }
+func development(r *statement.Record) { r.Development, r.Ceremony = true, digest.Digest{} }
 
 func TestWhatIsSavedIsLoaded(t *testing.T) {
 	dir := filepath.Join(t.TempDir(), "a")
 	first := save(t, dir, nil)
-	second := save(t, dir, func(r *statement.Record) { r.Circuit = statement.Digest{1} })
+	second := save(t, dir, func(r *statement.Record) { r.Circuit = digest.Digest{1} })
 	list, err := keyset.Load(dir)
 	if err != nil || len(list) != 2 || list[0].Record.Circuit != second.Record.Circuit || list[1].Record.Circuit != first.Record.Circuit {
 		t.Fatalf("%+v %v", list, err)
 	}
 	s := list[1]
-	if s.Record.VerifyingKey != groth16(t).Digest || s.Record.ProvingKey == (statement.Digest{}) {
+	if s.Record.VerifyingKey != groth16(t).Digest || s.Record.ProvingKey == (digest.Digest{}) {
 		t.Errorf("the record has other digests: %+v", s.Record)
 	}
 	for want, open := range map[string]func() (*os.File, error){"the circuit": s.OpenCircuit, "the proving key": s.OpenProvingKey} {
@@ -107,7 +108,7 @@ func TestADirectoryWithoutRecordsIsEmpty(t *testing.T) {
 }
 
 func TestMissingAndChangedFilesAreRefused(t *testing.T) {
-	name := func(d statement.Digest, ext string) string { return d.String() + ext }
+	name := func(d digest.Digest, ext string) string { return d.String() + ext }
 	for what, c := range map[string]struct {
 		file func(r statement.Record) string
 		open func(s keyset.Set) error
@@ -201,7 +202,7 @@ func TestRecordsThatAreNotCanonicalAreRefused(t *testing.T) {
 		}
 	}
 	// A record under the name of another circuit would be used for it.
-	if err := errors.Join(os.Remove(path), os.WriteFile(filepath.Join(dir, statement.Digest{1}.String()+".record.json"), raw, 0o644)); err != nil {
+	if err := errors.Join(os.Remove(path), os.WriteFile(filepath.Join(dir, digest.Digest{1}.String()+".record.json"), raw, 0o644)); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := keyset.Load(dir); !errors.Is(err, keyset.ErrChanged) {
@@ -398,7 +399,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 			r.Inference, r.Gradient = nil, &statement.GradientCircuit{Coordinates: 1, Bits: 8}
 		},
 	} {
-		s := save(t, t.TempDir(), func(r *statement.Record) { r.Circuit = statement.Digest{2}; change(r) })
+		s := save(t, t.TempDir(), func(r *statement.Record) { r.Circuit = digest.Digest{2}; change(r) })
 		ring, err := keyset.NewRing([]keyset.Set{s}, false, 0, verifiers())
 		if err != nil {
 			t.Fatal(err)
@@ -414,7 +415,7 @@ func TestForArchitectureFindsSingleInferences(t *testing.T) {
 	if s, err := ring.ForArchitecture(d); err != nil || s.Record.Circuit != one.Record.Circuit {
 		t.Errorf("%+v %v", s.Record, err)
 	}
-	if _, err := ring.ForArchitecture(statement.Digest{9}); !errors.Is(err, keyset.ErrUnknown) {
+	if _, err := ring.ForArchitecture(digest.Digest{9}); !errors.Is(err, keyset.ErrUnknown) {
 		t.Errorf("another architecture: %v", err)
 	}
 }
@@ -436,7 +437,7 @@ func TestForArchitectureChoosesOne(t *testing.T) {
 	dir := t.TempDir()
 	groth := save(t, dir, nil)
 	record := groth.Record
-	record.System, record.Circuit = statement.PLONK, statement.Digest{7}
+	record.System, record.Circuit = statement.PLONK, digest.Digest{7}
 	universal, err := keyset.Save(dir, record, text("c"), text("k"), []byte("of PLONK"))
 	if err != nil {
 		t.Fatal(err)

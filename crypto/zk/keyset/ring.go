@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
@@ -60,7 +61,7 @@ type Waivers struct {
 // Ring verifies proofs with the keys of some sets, or of some files. Its methods are safe for
 // concurrent use.
 type Ring struct {
-	keys    map[statement.Digest]*ringKey
+	keys    map[digest.Digest]*ringKey
 	waivers Waivers
 	timeout time.Duration
 	parsers Parsers
@@ -80,7 +81,7 @@ type ringKey struct {
 // timeout bounds one verification; 0 means no limit. Keys of a system that is not among the
 // parsers are refused.
 func NewRing(sets []Set, development bool, timeout time.Duration, parsers Parsers) (*Ring, error) {
-	r := &Ring{keys: map[statement.Digest]*ringKey{}, waivers: Waivers{Development: development}, timeout: timeout, parsers: parsers}
+	r := &Ring{keys: map[digest.Digest]*ringKey{}, waivers: Waivers{Development: development}, timeout: timeout, parsers: parsers}
 	for _, s := range sets {
 		if s.Record.Development && !development {
 			return nil, fmt.Errorf("circuit %s: %w", s.Record.Circuit, ErrDevelopment)
@@ -179,12 +180,12 @@ func (k *ringKey) open(parsers Parsers, e *statement.Envelope) (Verifier, error)
 	return v, nil
 }
 
-func unknownKey(key statement.Digest) error {
+func unknownKey(key digest.Digest) error {
 	return fmt.Errorf("verifying key %s: %w", key, ErrUnknown)
 }
 
 // Set returns the set of a verifying key.
-func (r *Ring) Set(key statement.Digest) (Set, error) {
+func (r *Ring) Set(key digest.Digest) (Set, error) {
 	k, ok := r.keys[key]
 	if !ok || k.set == nil {
 		return Set{}, unknownKey(key)
@@ -195,7 +196,7 @@ func (r *Ring) Set(key statement.Digest) (Set, error) {
 // ForArchitecture finds the set that proves single inferences of an architecture. Among several
 // the choice is always the same: sets that nobody can forge with before development sets,
 // Groth16 before PLONK, then by the verifying key's digest.
-func (r *Ring) ForArchitecture(d statement.Digest) (Set, error) {
+func (r *Ring) ForArchitecture(d digest.Digest) (Set, error) {
 	var fit []Set
 	for _, k := range r.keys {
 		if k.set == nil {

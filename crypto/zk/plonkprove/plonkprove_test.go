@@ -24,6 +24,7 @@ import (
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 	"github.com/consensys/gnark/frontend/cs/scs"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
@@ -138,7 +139,7 @@ func TestFromStringToProof(t *testing.T) {
 	}
 }
 
-func zkRecord(ceremony statement.Digest) statement.Record {
+func zkRecord(ceremony digest.Digest) statement.Record {
 	return statement.Record{System: statement.PLONK, Circuit: sha256.Sum256([]byte("circuit")), Library: "a test", Ceremony: ceremony,
 		Inference: &statement.InferenceCircuit{Architecture: sha256.Sum256([]byte("architecture")), Items: items, Outputs: outputs}}
 }

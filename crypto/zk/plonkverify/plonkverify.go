@@ -16,6 +16,7 @@ import (
 	plonk "github.com/consensys/gnark/backend/plonk/bn254"
 	"github.com/consensys/gnark/logger"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
@@ -69,7 +70,7 @@ var quiet = sync.OnceFunc(logger.Disable)
 
 // Key is a verifying key, ready for use by any number of goroutines.
 type Key struct {
-	digest      statement.Digest
+	digest      digest.Digest
 	key         plonk.VerifyingKey
 	commitments int
 }
@@ -159,7 +160,7 @@ func (k *Key) check() error {
 }
 
 // Digest is the SHA-256 of the canonical bytes; it names the key.
-func (k *Key) Digest() statement.Digest { return k.digest }
+func (k *Key) Digest() digest.Digest { return k.digest }
 
 // Inputs is the number of public inputs.
 func (k *Key) Inputs() int { return int(k.key.NbPublicVariables) }

@@ -5,6 +5,8 @@ import (
 	"encoding/json"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Binary forms begin with a line that names format and version. Numbers are big-endian.
@@ -106,7 +108,7 @@ func readInference(in *cryptobyte.String) (*Inference, bool) {
 		return nil, false
 	}
 	// Nothing is allocated for more than what is there.
-	if len(*in) != int(items)*(len(ID{})+CommitmentBytes+4*int(outputs)) {
+	if len(*in) != int(items)*(len(digest.ReceiptID{})+CommitmentBytes+4*int(outputs)) {
 		return nil, false
 	}
 	f.Items = make([]Item, items)

@@ -5,14 +5,16 @@ import (
 	"encoding/json"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Envelope carries a proof, the statement that it proves and the digest of the key that verifies
 // it. The proof system is the statement's.
 type Envelope struct {
 	Statement Statement
-	Key       Digest // of the verifying key's canonical bytes
-	Proof     []byte // as the proof system writes it, 1 to MaxProofBytes bytes
+	Key       digest.Digest // of the verifying key's canonical bytes
+	Proof     []byte        // as the proof system writes it, 1 to MaxProofBytes bytes
 }
 
 // Check compares the envelope with the limits. It does not verify the proof.
@@ -64,10 +66,10 @@ func ParseEnvelope(raw []byte) (*Envelope, error) {
 }
 
 type envelopeJSON struct {
-	Format    string    `json:"format"`
-	Statement Statement `json:"statement"`
-	Key       Digest    `json:"verifying_key"`
-	Proof     []byte    `json:"proof"`
+	Format    string        `json:"format"`
+	Statement Statement     `json:"statement"`
+	Key       digest.Digest `json:"verifying_key"`
+	Proof     []byte        `json:"proof"`
 }
 
 const envelopeFormat = "anchorhold/proof/1"

@@ -22,18 +22,6 @@ func mismatch(format string, args ...any) error {
 	return fmt.Errorf("%w: %w", ErrMismatch, fmt.Errorf(format, args...))
 }
 
-// Digest is a SHA-256 digest; in JSON 64 lower-case hexadecimal digits.
-type Digest = digest.Digest
-
-// ID names a receipt; in JSON 32 lower-case hexadecimal digits.
-type ID = digest.ReceiptID
-
-// ParseDigest reads 64 lower-case hexadecimal digits.
-func ParseDigest(s string) (Digest, error) { return digest.Parse(s) }
-
-// ParseID reads 32 lower-case hexadecimal digits.
-func ParseID(s string) (ID, error) { return digest.ParseID[digest.Receipt](s) }
-
 // String is the commitment in hexadecimal.
 func (c Commitment) String() string { return hex.EncodeToString(c[:]) }
 

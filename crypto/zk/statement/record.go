@@ -5,15 +5,17 @@ import (
 	"encoding/json"
 
 	"golang.org/x/crypto/cryptobyte"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
 // Record says what a pair of keys is for and where it comes from. A registry signs it. A key
 // alone proves nothing, because it does not say which circuit it was made for.
 type Record struct {
 	System       System
-	Circuit      Digest // of the constraint system and its library's version
-	VerifyingKey Digest // of the canonical bytes
-	ProvingKey   Digest
+	Circuit      digest.Digest // of the constraint system and its library's version
+	VerifyingKey digest.Digest // of the canonical bytes
+	ProvingKey   digest.Digest
 	Library      string // that made the circuit and the keys; 1 to 128 printable ASCII characters
 
 	// What the circuit is about; the other one is nil.
@@ -24,14 +26,14 @@ type Record struct {
 	Development bool
 	// Ceremony is the digest of the transcript of the trusted setup, or of the universal
 	// reference string; zero if and only if the keys are for development.
-	Ceremony Digest
+	Ceremony digest.Digest
 }
 
 // InferenceCircuit is the shape of a circuit of inferences.
 type InferenceCircuit struct {
-	Architecture Digest `json:"architecture"`
-	Items        uint16 `json:"items"`
-	Outputs      uint16 `json:"outputs"` // of one inference
+	Architecture digest.Digest `json:"architecture"`
+	Items        uint16        `json:"items"`
+	Outputs      uint16        `json:"outputs"` // of one inference
 }
 
 // GradientCircuit is the shape of a circuit of a gradient's bounds.
@@ -56,7 +58,7 @@ func (r *Record) Check() error {
 			return malformed("the library's name %q has a character that is not allowed", r.Library)
 		}
 	}
-	var none Digest
+	var none digest.Digest
 	if r.Circuit == none || r.VerifyingKey == none || r.ProvingKey == none {
 		return malformed("a digest of circuit or keys is missing")
 	}
@@ -126,7 +128,7 @@ func (r *Record) MarshalBinary() ([]byte, error) {
 	}
 	b.AddUint8(kind)
 	b.AddUint8(uint8(r.System))
-	for _, d := range []Digest{r.Circuit, r.VerifyingKey, r.ProvingKey} {
+	for _, d := range []digest.Digest{r.Circuit, r.VerifyingKey, r.ProvingKey} {
 		b.AddBytes(d[:])
 	}
 	b.AddUint8LengthPrefixed(func(b *cryptobyte.Builder) { b.AddBytes([]byte(r.Library)) })
@@ -182,14 +184,14 @@ func ParseRecord(raw []byte) (*Record, error) {
 type recordJSON struct {
 	Format       string            `json:"format"`
 	System       System            `json:"system"`
-	Circuit      Digest            `json:"circuit"`
-	VerifyingKey Digest            `json:"verifying_key"`
-	ProvingKey   Digest            `json:"proving_key"`
+	Circuit      digest.Digest     `json:"circuit"`
+	VerifyingKey digest.Digest     `json:"verifying_key"`
+	ProvingKey   digest.Digest     `json:"proving_key"`
 	Library      string            `json:"library"`
 	Inference    *InferenceCircuit `json:"inference,omitempty"`
 	Gradient     *GradientCircuit  `json:"gradient,omitempty"`
 	Development  bool              `json:"development"`
-	Ceremony     Digest            `json:"ceremony"`
+	Ceremony     digest.Digest     `json:"ceremony"`
 }
 
 const recordFormat = "anchorhold/proof-key/1"
@@ -237,10 +239,10 @@ func OpenRecord(raw []byte) (*Record, error) {
 }
 
 // Digest is the SHA-256 of the binary form.
-func (r *Record) Digest() (Digest, error) {
+func (r *Record) Digest() (digest.Digest, error) {
 	raw, err := r.MarshalBinary()
 	if err != nil {
-		return Digest{}, err
+		return digest.Digest{}, err
 	}
 	return sha256.Sum256(raw), nil
 }

@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/json"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
@@ -23,16 +24,16 @@ const (
 
 // Model is everything that makes one version of a classifier.
 type Model struct {
-	Architecture Digest     // of intnet.Architecture
-	Quantization Digest     // of the input's quantizer and the outputs' scale
-	Chunks       Digest     // root over the chunks of the sealed container
-	Weights      Commitment // WeightsCommitment
+	Architecture digest.Digest // of intnet.Architecture
+	Quantization digest.Digest // of the input's quantizer and the outputs' scale
+	Chunks       digest.Digest // root over the chunks of the sealed container
+	Weights      Commitment    // WeightsCommitment
 }
 
 const modelLabel = "anchorhold/model/1\n"
 
 // ID names the model: SHA-256 of a label and the four fields, in their order.
-func (m Model) ID() Digest {
+func (m Model) ID() digest.Digest {
 	raw := []byte(modelLabel)
 	for _, part := range [][]byte{m.Architecture[:], m.Quantization[:], m.Chunks[:], m.Weights[:]} {
 		raw = append(raw, part...)
@@ -42,7 +43,7 @@ func (m Model) ID() Digest {
 
 // ModelOf identifies a network with its quantization and the root of its sealed file. A network
 // that is not well-formed is an error.
-func ModelOf(n *intnet.Network, quantization, chunks Digest) (Model, error) {
+func ModelOf(n *intnet.Network, quantization, chunks digest.Digest) (Model, error) {
 	architecture, err := n.Architecture.Digest()
 	if err != nil {
 		return Model{}, err
@@ -51,11 +52,11 @@ func ModelOf(n *intnet.Network, quantization, chunks Digest) (Model, error) {
 }
 
 type modelJSON struct {
-	ID           Digest     `json:"id"`
-	Architecture Digest     `json:"architecture"`
-	Quantization Digest     `json:"quantization"`
-	Chunks       Digest     `json:"chunks"`
-	Weights      Commitment `json:"weights"`
+	ID           digest.Digest `json:"id"`
+	Architecture digest.Digest `json:"architecture"`
+	Quantization digest.Digest `json:"quantization"`
+	Chunks       digest.Digest `json:"chunks"`
+	Weights      Commitment    `json:"weights"`
 }
 
 // MarshalJSON writes the fields and the ID.
@@ -81,10 +82,10 @@ func (m *Model) UnmarshalJSON(raw []byte) error {
 // Statement is the subject of a proof: for one system and circuit, either inferences or a
 // gradient. The other one is nil.
 type Statement struct {
-	System    System     `json:"system"`
-	Circuit   Digest     `json:"circuit"` // of the constraint system and its library's version
-	Inference *Inference `json:"inference,omitempty"`
-	Gradient  *Gradient  `json:"gradient,omitempty"`
+	System    System        `json:"system"`
+	Circuit   digest.Digest `json:"circuit"` // of the constraint system and its library's version
+	Inference *Inference    `json:"inference,omitempty"`
+	Gradient  *Gradient     `json:"gradient,omitempty"`
 }
 
 // Inference says: the model gives these outputs for the inputs behind the commitments.
@@ -95,21 +96,21 @@ type Inference struct {
 
 // Item is one inference. All items of a statement have the same number of outputs.
 type Item struct {
-	Receipt ID         `json:"receipt"`
-	Input   Commitment `json:"input"`
-	Outputs []int32    `json:"outputs"` // accumulators of the last layer
+	Receipt digest.ReceiptID `json:"receipt"`
+	Input   Commitment       `json:"input"`
+	Outputs []int32          `json:"outputs"` // accumulators of the last layer
 }
 
 // Gradient says: the coordinates behind the commitment are inside both bounds, which are
 // in units of the quantized coordinates.
 type Gradient struct {
-	Round       Digest     `json:"round"`       // names the round
-	Participant Digest     `json:"participant"` // names who contributes
-	Ciphertext  Digest     `json:"ciphertext"`  // of the encrypted contribution
-	Commitment  Commitment `json:"commitment"`
-	Coordinates uint32     `json:"coordinates"`
-	LInf        uint32     `json:"linf"`       // no coordinate's amount is larger
-	SquaredL2   uint64     `json:"squared_l2"` // the sum of squares is not larger
+	Round       digest.Digest `json:"round"`       // names the round
+	Participant digest.Digest `json:"participant"` // names who contributes
+	Ciphertext  digest.Digest `json:"ciphertext"`  // of the encrypted contribution
+	Commitment  Commitment    `json:"commitment"`
+	Coordinates uint32        `json:"coordinates"`
+	LInf        uint32        `json:"linf"`       // no coordinate's amount is larger
+	SquaredL2   uint64        `json:"squared_l2"` // the sum of squares is not larger
 }
 
 // Check compares the statement with the limits.
@@ -159,17 +160,17 @@ func (g *Gradient) check() error {
 }
 
 // Digest is the SHA-256 of the binary form.
-func (s *Statement) Digest() (Digest, error) {
+func (s *Statement) Digest() (digest.Digest, error) {
 	raw, err := s.MarshalBinary()
 	if err != nil {
-		return Digest{}, err
+		return digest.Digest{}, err
 	}
 	return sha256.Sum256(raw), nil
 }
 
 // DigestElement is the digest as a field element: its top three bits are cleared, the
 // rest is a big-endian number.
-func DigestElement(d Digest) poseidon2.Element { return poseidon2.LowBits(d) }
+func DigestElement(d digest.Digest) poseidon2.Element { return poseidon2.LowBits(d) }
 
 // PublicInputs are the circuit's public inputs, in order.
 //

@@ -15,10 +15,11 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 )
 
-func named(label string) Digest { return sha256.Sum256([]byte(label)) }
+func named(label string) digest.Digest { return sha256.Sum256([]byte(label)) }
 
 func sampleCommitment(label string) Commitment {
 	e := DigestElement(named(label))
@@ -28,7 +29,7 @@ func sampleCommitment(label string) Commitment {
 func sampleInference() *Statement {
 	return &Statement{System: Groth16, Circuit: named("circuit"), Inference: &Inference{
 		Model: Model{named("architecture"), named("quantization"), named("chunks"), sampleCommitment("weights")},
-		Items: []Item{{ID{1}, sampleCommitment("input 1"), []int32{0, -1, 1 << 30}}, {ID{2}, sampleCommitment("input 2"), []int32{-1 << 31, 1<<31 - 1, 7}}},
+		Items: []Item{{digest.ReceiptID{1}, sampleCommitment("input 1"), []int32{0, -1, 1 << 30}}, {digest.ReceiptID{2}, sampleCommitment("input 2"), []int32{-1 << 31, 1<<31 - 1, 7}}},
 	}}
 }
 
@@ -62,21 +63,21 @@ type golden struct {
 		Elements []string `json:"elements"`
 		Hash     string   `json:"hash"`
 	} `json:"hashes"`
-	Weights     Commitment  `json:"weights_of_the_sample_network"`
-	Input       Commitment  `json:"input_commitment"`
-	Gradient    Commitment  `json:"gradient_commitment"`
-	Gradient8   Commitment  `json:"gradient_commitment_of_8_bits"`
-	Statements  []sealed    `json:"statements"`
-	Envelopes   []encodings `json:"envelopes"`
-	Records     []encodings `json:"records"`
-	ModelID     Digest      `json:"model_id"`
-	Description string      `json:"description"`
+	Weights     Commitment    `json:"weights_of_the_sample_network"`
+	Input       Commitment    `json:"input_commitment"`
+	Gradient    Commitment    `json:"gradient_commitment"`
+	Gradient8   Commitment    `json:"gradient_commitment_of_8_bits"`
+	Statements  []sealed      `json:"statements"`
+	Envelopes   []encodings   `json:"envelopes"`
+	Records     []encodings   `json:"records"`
+	ModelID     digest.Digest `json:"model_id"`
+	Description string        `json:"description"`
 }
 
 type sealed struct {
-	Binary string   `json:"binary"`
-	Digest Digest   `json:"digest"`
-	Public []string `json:"public_inputs"`
+	Binary string        `json:"binary"`
+	Digest digest.Digest `json:"digest"`
+	Public []string      `json:"public_inputs"`
 }
 
 type encodings struct {
@@ -348,7 +349,7 @@ func TestLimits(t *testing.T) {
 
 func TestEveryFieldIsInTheDigest(t *testing.T) {
 	for _, sample := range []func() *Statement{sampleInference, sampleGradient} {
-		seen := map[Digest]bool{}
+		seen := map[digest.Digest]bool{}
 		d, err := sample().Digest()
 		seen[must(t, d, err)] = true
 		fields := 0
@@ -441,8 +442,8 @@ func TestRecordsAdmit(t *testing.T) {
 	for name, change := range map[string]func(*Record){
 		"system": func(r *Record) { r.System = 0 }, "library": func(r *Record) { r.Library = "" }, "long library": func(r *Record) { r.Library = strings.Repeat("x", 129) },
 		"quote": func(r *Record) { r.Library = `"` }, "control": func(r *Record) { r.Library = "\n" }, "not ASCII": func(r *Record) { r.Library = "é" },
-		"no circuit": func(r *Record) { r.Circuit = Digest{} }, "no key": func(r *Record) { r.VerifyingKey = Digest{} }, "no proving key": func(r *Record) { r.ProvingKey = Digest{} },
-		"development with ceremony": func(r *Record) { r.Development = true }, "no ceremony": func(r *Record) { r.Ceremony = Digest{} },
+		"no circuit": func(r *Record) { r.Circuit = digest.Digest{} }, "no key": func(r *Record) { r.VerifyingKey = digest.Digest{} }, "no proving key": func(r *Record) { r.ProvingKey = digest.Digest{} },
+		"development with ceremony": func(r *Record) { r.Development = true }, "no ceremony": func(r *Record) { r.Ceremony = digest.Digest{} },
 		"both kinds": func(r *Record) { r.Gradient = &GradientCircuit{1, 8} }, "neither": func(r *Record) { r.Inference = nil },
 		"no items": func(r *Record) { r.Inference.Items = 0 }, "outputs": func(r *Record) { r.Inference.Outputs = MaxOutputs + 1 },
 		"bits": func(r *Record) { *r = *sampleRecord(true); r.Gradient.Bits = 12 }, "no coordinates": func(r *Record) { *r = *sampleRecord(true); r.Gradient.Coordinates = 0 },
@@ -463,17 +464,17 @@ func TestRecordsAdmit(t *testing.T) {
 
 func TestNames(t *testing.T) {
 	d := named("x")
-	if got, err := ParseDigest(d.String()); err != nil || got != d {
+	if got, err := digest.Parse(d.String()); err != nil || got != d {
 		t.Error(err)
 	}
-	if got, err := ParseID(ID{1, 2}.String()); err != nil || got != (ID{1, 2}) {
+	if got, err := digest.ParseID[digest.Receipt](digest.ReceiptID{1, 2}.String()); err != nil || got != (digest.ReceiptID{1, 2}) {
 		t.Error(err)
 	}
 	for _, bad := range []string{"", "0", strings.ToUpper(d.String()), d.String() + "00", strings.Repeat("g", 64)} {
-		if _, err := ParseDigest(bad); err == nil {
+		if _, err := digest.Parse(bad); err == nil {
 			t.Errorf("digest %q", bad)
 		}
-		if _, err := ParseID(bad); err == nil {
+		if _, err := digest.ParseID[digest.Receipt](bad); err == nil {
 			t.Errorf("id %q", bad)
 		}
 	}

@@ -21,6 +21,7 @@ import (
 	"github.com/consensys/gnark/frontend/cs/r1cs"
 	"github.com/consensys/gnark/logger"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/scalars"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
@@ -88,8 +89,8 @@ func (c *Circuit) Witness(public []fr.Element) (witness.Witness, error) {
 
 // Groth16 is a pair of keys.
 type Groth16 struct {
-	Key     []byte           // canonical bytes of the verifying key
-	Digest  statement.Digest // of Key
+	Key     []byte        // canonical bytes of the verifying key
+	Digest  digest.Digest // of Key
 	circuit *Circuit
 	system  constraint.ConstraintSystem
 	proving groth16.ProvingKey
@@ -163,19 +164,19 @@ func (g *Groth16) Envelope(s statement.Statement) (*statement.Envelope, error) {
 // Inferences is a statement of a number of inferences, each with a number of outputs. Every part
 // of it is derived from the seed.
 func Inferences(seed byte, items, outputs int) statement.Statement {
-	digest := func(label string) statement.Digest { return sha256.Sum256(append([]byte(label), seed)) }
+	sum := func(label string) digest.Digest { return sha256.Sum256(append([]byte(label), seed)) }
 	commitment := func(label string) statement.Commitment {
-		e := statement.DigestElement(digest(label))
+		e := statement.DigestElement(sum(label))
 		return e.Bytes()
 	}
 	f := &statement.Inference{Model: statement.Model{
-		Architecture: sha256.Sum256([]byte("architecture")), Quantization: digest("quantization"), Chunks: digest("chunks"), Weights: commitment("weights"),
+		Architecture: sha256.Sum256([]byte("architecture")), Quantization: sum("quantization"), Chunks: sum("chunks"), Weights: commitment("weights"),
 	}}
 	for i := range items {
-		d := digest(fmt.Sprint("receipt", i))
-		item := statement.Item{Receipt: statement.ID(d[:16]), Input: commitment(fmt.Sprint("input", i))}
+		d := sum(fmt.Sprint("receipt", i))
+		item := statement.Item{Receipt: digest.ReceiptID(d[:16]), Input: commitment(fmt.Sprint("input", i))}
 		for k := range outputs {
-			d := digest(fmt.Sprint("output", i, k))
+			d := sum(fmt.Sprint("output", i, k))
 			item.Outputs = append(item.Outputs, int32(d[0])<<8-int32(d[1])<<7)
 		}
 		f.Items = append(f.Items, item)

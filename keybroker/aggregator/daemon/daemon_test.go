@@ -17,9 +17,9 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
@@ -273,7 +273,7 @@ func TestKeysOfProofsOfNorms(t *testing.T) {
 	ceremony, development, empty, damaged := t.TempDir(), t.TempDir(), t.TempDir(), t.TempDir()
 	keys.Save(t, ceremony)
 	own := *keys
-	own.Record.Development, own.Record.Ceremony = true, statement.Digest{}
+	own.Record.Development, own.Record.Ceremony = true, digest.Digest{}
 	own.Save(t, development)
 	set := keys.Save(t, damaged)
 	if err := os.Remove(filepath.Join(damaged, set.Record.VerifyingKey.String()+".vk")); err != nil {

@@ -8,12 +8,13 @@ import (
 	"io"
 	"net/http"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-func setupPath(id federation.ID) string { return "/v1/setups/" + id.String() }
+func setupPath(id digest.RoundID) string { return "/v1/setups/" + id.String() }
 
 // AddSetup hands a signed set-up to the aggregator.
 func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
@@ -21,7 +22,7 @@ func (c *Client) AddSetup(ctx context.Context, signed []byte) error {
 }
 
 // Setup fetches a set-up and verifies it, and whose broker asks for it; it returns the signed bytes as well.
-func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Setup, []byte, error) {
+func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id digest.RoundID) (federation.Setup, []byte, error) {
 	signed, err := c.bytes(ctx, setupPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Setup{}, nil, err
@@ -34,12 +35,12 @@ func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protoc
 }
 
 // AddPartyMessage leaves a signed message for the other parties.
-func (c *Client) AddPartyMessage(ctx context.Context, id federation.ID, signed []byte) error {
+func (c *Client) AddPartyMessage(ctx context.Context, id digest.RoundID, signed []byte) error {
 	return c.hand(ctx, http.MethodPost, setupPath(id)+"/messages", bytes.NewReader(signed))
 }
 
 // PartyMessage fetches a party's message and verifies it.
-func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s federation.Setup, setup federation.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
+func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s federation.Setup, setup digest.Digest, kind federation.Kind, from, to int) (federation.PartyMessage, []byte, error) {
 	signed, err := c.bytes(ctx, fmt.Sprintf("%s/messages/%s/%d/%d", setupPath(s.Round), kind, from, to), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.PartyMessage{}, nil, err
@@ -51,12 +52,12 @@ func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s feder
 	return m, signed, err
 }
 
-func sharePath(id federation.ID, from int, part string) string {
+func sharePath(id digest.RoundID, from int, part string) string {
 	return fmt.Sprintf("%s/shares/%d/%s", roundPath(id), from, part)
 }
 
 // SendShare hands over a party's share: the encoded manifest, then the blocks.
-func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, manifest []byte, blocks io.Reader) error {
+func (c *Client) SendShare(ctx context.Context, id digest.RoundID, from int, manifest []byte, blocks io.Reader) error {
 	if err := c.hand(ctx, http.MethodPut, sharePath(id, from, "manifest"), bytes.NewReader(manifest)); err != nil {
 		return err
 	}
@@ -64,12 +65,12 @@ func (c *Client) SendShare(ctx context.Context, id federation.ID, from int, mani
 }
 
 // SendShareBlocks hands over the blocks of a share whose manifest is there.
-func (c *Client) SendShareBlocks(ctx context.Context, id federation.ID, from int, blocks io.Reader) error {
+func (c *Client) SendShareBlocks(ctx context.Context, id digest.RoundID, from int, blocks io.Reader) error {
 	return c.hand(ctx, http.MethodPut, sharePath(id, from, "blocks"), blocks)
 }
 
 // Share fetches what a party signed about its share, and verifies it.
-func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.Round, ticket federation.Digest, from int) (federation.Share, federation.Manifest, error) {
+func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.Round, ticket digest.Digest, from int) (federation.Share, federation.Manifest, error) {
 	m, err := c.manifest(ctx, r, sharePath(r.ID, from, "manifest"))
 	if err != nil {
 		return federation.Share{}, m, err
@@ -82,6 +83,6 @@ func (c *Client) Share(ctx context.Context, floor protocol.Floor, r federation.R
 }
 
 // ShareBlocks streams a share's blocks; the caller checks their hashes.
-func (c *Client) ShareBlocks(ctx context.Context, id federation.ID, from int) (io.ReadCloser, error) {
+func (c *Client) ShareBlocks(ctx context.Context, id digest.RoundID, from int) (io.ReadCloser, error) {
 	return c.get(ctx, sharePath(id, from, "blocks"))
 }

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -104,15 +105,15 @@ func (c *Client) Close() { c.http.CloseIdleConnections() }
 
 // Upload says where an upload stands.
 type Upload struct {
-	Contribution federation.Digest `json:"contribution"`
-	First        uint64            `json:"first"`
-	Next         uint64            `json:"next"`
-	Blocks       uint64            `json:"blocks"`
-	Complete     bool              `json:"complete"`
+	Contribution digest.Digest `json:"contribution"`
+	First        uint64        `json:"first"`
+	Next         uint64        `json:"next"`
+	Blocks       uint64        `json:"blocks"`
+	Complete     bool          `json:"complete"`
 }
 
 // Round fetches a round and verifies it, and whose broker opened it; it returns the signed bytes as well.
-func (c *Client) Round(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id federation.ID) (federation.Round, []byte, error) {
+func (c *Client) Round(ctx context.Context, broker protocol.Broker, floor protocol.Floor, id digest.RoundID) (federation.Round, []byte, error) {
 	signed, err := c.bytes(ctx, roundPath(id), federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Round{}, nil, err
@@ -131,7 +132,7 @@ func (c *Client) AddRound(ctx context.Context, signed []byte) error {
 
 // Send uploads the blocks of a contribution: the manifest first, the proof of its norm
 // if there is one, then what the aggregator does not have yet. progress counts blocks of this aggregator's part.
-func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
+func (c *Client) Send(ctx context.Context, round digest.RoundID, manifest, proof []byte, blocks io.ReaderAt, blockBytes int, progress func(done, total uint64)) (Upload, error) {
 	var u Upload
 	if err := c.call(ctx, http.MethodPost, roundPath(round)+"/uploads", bytes.NewReader(manifest), &u, maxAnswer); err != nil {
 		return u, err
@@ -165,7 +166,7 @@ func (c *Client) Send(ctx context.Context, round federation.ID, manifest, proof 
 
 // Contributions lists the signed contributions that are complete; only the
 // administrator's socket answers.
-func (c *Client) Contributions(ctx context.Context, round federation.ID) ([][]byte, error) {
+func (c *Client) Contributions(ctx context.Context, round digest.RoundID) ([][]byte, error) {
 	var list struct {
 		Contributions [][]byte `json:"contributions"`
 	}
@@ -175,18 +176,18 @@ func (c *Client) Contributions(ctx context.Context, round federation.ID) ([][]by
 
 // Sum describes a sum.
 type Sum struct {
-	Round  federation.ID     `json:"round"`
-	Cohort federation.Digest `json:"cohort"`
-	Count  int               `json:"count"`
+	Round  digest.RoundID `json:"round"`
+	Cohort digest.Digest  `json:"cohort"`
+	Count  int            `json:"count"`
 	// Contributions are the cohort's members.
-	Contributions []federation.Digest `json:"contributions"`
-	First         uint64              `json:"first"`
-	Hashes        []federation.Digest `json:"hashes"`
+	Contributions []digest.Digest `json:"contributions"`
+	First         uint64          `json:"first"`
+	Hashes        []digest.Digest `json:"hashes"`
 }
 
 // MakeSum has the uploads of a cohort added; only the administrator's socket
 // answers.
-func (c *Client) MakeSum(ctx context.Context, round federation.ID, cohort []federation.Digest) (s Sum, err error) {
+func (c *Client) MakeSum(ctx context.Context, round digest.RoundID, cohort []digest.Digest) (s Sum, err error) {
 	body, err := json.Marshal(map[string]any{"cohort": cohort})
 	if err != nil {
 		return s, err
@@ -204,19 +205,19 @@ func (c *Client) SumManifest(ctx context.Context, r federation.Round) (s Sum, er
 }
 
 // SumBlocks streams the sum's blocks; the caller checks their hashes.
-func (c *Client) SumBlocks(ctx context.Context, round federation.ID) (io.ReadCloser, error) {
+func (c *Client) SumBlocks(ctx context.Context, round digest.RoundID) (io.ReadCloser, error) {
 	return c.get(ctx, roundPath(round)+"/sum/blocks")
 }
 
 // UploadBlocks streams one contribution's blocks, where the round's rule has them
 // released.
-func (c *Client) UploadBlocks(ctx context.Context, round federation.ID, contribution federation.Digest) (io.ReadCloser, error) {
+func (c *Client) UploadBlocks(ctx context.Context, round digest.RoundID, contribution digest.Digest) (io.ReadCloser, error) {
 	return c.get(ctx, fmt.Sprintf("%s/uploads/%s/blocks", roundPath(round), contribution))
 }
 
 // UploadRange fetches some bytes of one contribution's blocks of this aggregator's
 // part; the caller checks their hashes.
-func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribution federation.Digest, offset int64, dst []byte) (err error) {
+func (c *Client) UploadRange(ctx context.Context, round digest.RoundID, contribution digest.Digest, offset int64, dst []byte) (err error) {
 	req, err := http.NewRequestWithContext(ctx, http.MethodGet, fmt.Sprintf("%s%s/uploads/%s/blocks", c.base, roundPath(round), contribution), nil)
 	if err != nil {
 		return err
@@ -236,14 +237,14 @@ func (c *Client) UploadRange(ctx context.Context, round federation.ID, contribut
 
 // UploadManifest fetches one contribution and its manifest and verifies them, under
 // the same condition.
-func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution federation.Digest) (c federation.Contribution, m federation.Manifest, err error) {
+func (client *Client) UploadManifest(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest, contribution digest.Digest) (c federation.Contribution, m federation.Manifest, err error) {
 	if m, err = client.manifest(ctx, r, fmt.Sprintf("%s/uploads/%s/manifest", roundPath(r.ID), contribution)); err != nil {
 		return c, m, err
 	}
 	if c, _, err = client.Contribution(m.Signed, floor, r); err != nil {
 		return c, m, err
 	}
-	if federation.DigestOf(m.Signed) != contribution {
+	if digest.Of(m.Signed) != contribution {
 		return c, m, refusal.New(federation.ReasonUpload, "the aggregator sent another contribution")
 	}
 	return c, m, errors.Join(c.Follows(r, roundDigest), m.Matches(c))
@@ -268,7 +269,7 @@ func (c *Client) manifest(ctx context.Context, r federation.Round, path string) 
 }
 
 // Ticket fetches the round's ticket and verifies it.
-func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest federation.Digest) (federation.Ticket, []byte, error) {
+func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.Round, roundDigest digest.Digest) (federation.Ticket, []byte, error) {
 	signed, err := c.bytes(ctx, roundPath(r.ID)+"/ticket", federation.MaxStatementBytes)
 	if err != nil {
 		return federation.Ticket{}, nil, err
@@ -278,12 +279,12 @@ func (c *Client) Ticket(ctx context.Context, floor protocol.Floor, r federation.
 }
 
 // SetTicket hands the ticket to the aggregator.
-func (c *Client) SetTicket(ctx context.Context, round federation.ID, signed []byte) error {
+func (c *Client) SetTicket(ctx context.Context, round digest.RoundID, signed []byte) error {
 	return c.hand(ctx, http.MethodPut, roundPath(round)+"/ticket", bytes.NewReader(signed))
 }
 
 // Publish hands the signed result and its values to the aggregator.
-func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte, values io.Reader) error {
+func (c *Client) Publish(ctx context.Context, round digest.RoundID, signed []byte, values io.Reader) error {
 	if err := c.hand(ctx, http.MethodPut, roundPath(round)+"/result", bytes.NewReader(signed)); err != nil {
 		return err
 	}
@@ -291,17 +292,17 @@ func (c *Client) Publish(ctx context.Context, round federation.ID, signed []byte
 }
 
 // PublishValues hands over the values of the result that is there.
-func (c *Client) PublishValues(ctx context.Context, round federation.ID, values io.Reader) error {
+func (c *Client) PublishValues(ctx context.Context, round digest.RoundID, values io.Reader) error {
 	return c.hand(ctx, http.MethodPut, roundPath(round)+"/values", values)
 }
 
 // SignedResult fetches the signed result as it is, for whoever verifies it.
-func (c *Client) SignedResult(ctx context.Context, round federation.ID) ([]byte, error) {
+func (c *Client) SignedResult(ctx context.Context, round digest.RoundID) ([]byte, error) {
 	return c.bytes(ctx, roundPath(round)+"/result", federation.MaxStatementBytes)
 }
 
 // Result fetches the signed result and verifies it.
-func (c *Client) Result(ctx context.Context, floor protocol.Floor, round federation.Round, t federation.Ticket, ticketDigest federation.Digest) (federation.Result, []byte, error) {
+func (c *Client) Result(ctx context.Context, floor protocol.Floor, round federation.Round, t federation.Ticket, ticketDigest digest.Digest) (federation.Result, []byte, error) {
 	signed, err := c.SignedResult(ctx, t.Round)
 	if err != nil {
 		return federation.Result{}, nil, err
@@ -312,11 +313,11 @@ func (c *Client) Result(ctx context.Context, floor protocol.Floor, round federat
 
 // Values streams the result's values: little-endian int64; the caller checks their
 // digest.
-func (c *Client) Values(ctx context.Context, round federation.ID) (io.ReadCloser, error) {
+func (c *Client) Values(ctx context.Context, round digest.RoundID) (io.ReadCloser, error) {
 	return c.get(ctx, roundPath(round)+"/values")
 }
 
-func roundPath(id federation.ID) string { return "/v1/rounds/" + id.String() }
+func roundPath(id digest.RoundID) string { return "/v1/rounds/" + id.String() }
 
 // bytes fetches what is not longer than an honest answer.
 func (c *Client) bytes(ctx context.Context, path string, most int64) ([]byte, error) {

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
@@ -89,7 +90,7 @@ func TestTheProofGoesBeforeTheBlocks(t *testing.T) {
 		"no manifest":    {uplink.Upload{Blocks: 2}, "p", "manifest", []string{"manifest m"}, "norm-proof-invalid"},
 	} {
 		p := &peer{upload: tc.upload, refuse: tc.refuse}
-		u, err := start(t, p).Send(t.Context(), federation.ID{1}, []byte("m"), []byte(tc.proof), bytes.NewReader([]byte("aabb")), 2, nil)
+		u, err := start(t, p).Send(t.Context(), digest.RoundID{1}, []byte("m"), []byte(tc.proof), bytes.NewReader([]byte("aabb")), 2, nil)
 		if got, _ := refusal.ReasonOf(err); got != tc.reason || (err == nil) != u.Complete {
 			t.Errorf("%s: %+v, %v", name, u, err)
 		}
@@ -136,11 +137,11 @@ func TestAnswersEndWhereHonestOnesDo(t *testing.T) {
 			return err
 		}},
 		"a manifest": {"", spaces, 1<<20 + 1<<10, func(c *uplink.Client) error {
-			_, _, err := c.UploadManifest(t.Context(), w.Floor(), r, federation.Digest{}, federation.Digest{})
+			_, _, err := c.UploadManifest(t.Context(), w.Floor(), r, digest.Digest{}, digest.Digest{})
 			return err
 		}},
 		"a share's manifest": {"", spaces, 1<<20 + 1<<10, func(c *uplink.Client) error {
-			_, _, err := c.Share(t.Context(), w.Floor(), r, federation.Digest{}, 1)
+			_, _, err := c.Share(t.Context(), w.Floor(), r, digest.Digest{}, 1)
 			return err
 		}},
 		"a statement": {"", spaces, federation.MaxStatementBytes, func(c *uplink.Client) error { _, err := c.SignedResult(t.Context(), r.ID); return err }},
@@ -182,7 +183,7 @@ func TestAHeaderEndsWhereAnHonestOneDoes(t *testing.T) {
 	}()
 	c := uplink.NewLocal(socket, nil)
 	defer c.Close()
-	_, err = c.SignedResult(t.Context(), federation.ID{1})
+	_, err = c.SignedResult(t.Context(), digest.RoundID{1})
 	if reason, _ := refusal.ReasonOf(err); reason != uplink.ReasonUnreachable {
 		t.Errorf("%v", err)
 	}
@@ -198,7 +199,7 @@ func TestAHeaderEndsWhereAnHonestOneDoes(t *testing.T) {
 // TestLargestHonestAnswersAreTaken: a sum over the largest cohort, with every hash.
 func TestLargestHonestAnswersAreTaken(t *testing.T) {
 	r, _, _ := federationtest.New(t).Round(t, 3*rlwe.BlockValues, nil)
-	sum := uplink.Sum{Round: r.ID, Count: int(r.Maximum), Contributions: make([]federation.Digest, r.Maximum), Hashes: make([]federation.Digest, 3)}
+	sum := uplink.Sum{Round: r.ID, Count: int(r.Maximum), Contributions: make([]digest.Digest, r.Maximum), Hashes: make([]digest.Digest, 3)}
 	raw, err := json.Marshal(sum)
 	if err != nil {
 		t.Fatal(err)

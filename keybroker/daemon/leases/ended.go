@@ -18,6 +18,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -114,7 +115,7 @@ func (e *Ended) apply(index uint64, r audit.Record) {
 }
 
 // Check implements keybroker.Config.Ended.
-func (e *Ended) Check(agent, chip audit.Digest) (done func(), err error) {
+func (e *Ended) Check(agent, chip digest.Digest) (done func(), err error) {
 	e.mu.RLock()
 	for _, who := range []string{agentName(agent), processorName(chip)} {
 		if at, ok := e.state.Who[who]; ok {
@@ -125,8 +126,8 @@ func (e *Ended) Check(agent, chip audit.Digest) (done func(), err error) {
 	return e.mu.RUnlock, nil
 }
 
-func agentName(id audit.Digest) string       { return "agent/" + id.String() }
-func processorName(chip audit.Digest) string { return "processor/" + chip.String() }
+func agentName(id digest.Digest) string       { return "agent/" + id.String() }
+func processorName(chip digest.Digest) string { return "processor/" + chip.String() }
 func (e *Ended) is(l operator.Lease, who string) bool {
 	return agentName(l.Agent) == who || processorName(l.Processor) == who
 }
@@ -156,7 +157,7 @@ func (e *Ended) who(name string) (string, error) {
 	kind, text, _ := strings.Cut(name, "/")
 	switch kind {
 	case "agent", "processor":
-		var d audit.Digest
+		var d digest.Digest
 		if err := d.UnmarshalText([]byte(text)); err != nil {
 			return "", &operator.Error{Status: http.StatusBadRequest, Code: "lease-name", Message: fmt.Sprintf("%s %q: %v", kind, text, err)}
 		}

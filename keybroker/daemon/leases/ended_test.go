@@ -6,6 +6,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
@@ -60,7 +61,7 @@ func TestEndsThatNobodyCanReadAreNotForgotten(t *testing.T) {
 	if err := e.load(); err != nil {
 		t.Fatal(err)
 	}
-	who := agentName(audit.Digest{1})
+	who := agentName(digest.Digest{1})
 	if _, err := e.change(t.Context(), verbEnd, who); err != nil {
 		t.Fatal(err)
 	}

@@ -4,9 +4,9 @@ import (
 	"context"
 	"sync"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // Grants says to whom keys were granted.
@@ -23,7 +23,7 @@ const reasonNotHere refusal.Reason = "lease-not-granted-here"
 
 // Processor returns the processor that a lease was granted to, by the audit log: from its newest
 // records on, and once for a lease.
-func (g *Grants) Processor(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
+func (g *Grants) Processor(_ context.Context, lease digest.LeaseID) ([32]byte, error) {
 	of, err := g.chips.of(lease, func() (of chipOf, sure bool, err error) {
 		found, there, err := g.log.FindLast(audit.Query{Kind: audit.KindGrant, Grant: lease.String()})
 		if err != nil || found.Record == nil { // not there, or its text is archived and away
@@ -39,7 +39,7 @@ func (g *Grants) Processor(_ context.Context, lease protocol.LeaseID) ([32]byte,
 
 // ProcessorIfKnown is the same for receipts, whose lease another broker of the root may have
 // granted: nobody's then.
-func (g *Grants) ProcessorIfKnown(ctx context.Context, lease protocol.LeaseID) ([32]byte, error) {
+func (g *Grants) ProcessorIfKnown(ctx context.Context, lease digest.LeaseID) ([32]byte, error) {
 	chip, err := g.Processor(ctx, lease)
 	if reason, _ := refusal.ReasonOf(err); reason == reasonNotHere {
 		return [32]byte{}, nil
@@ -48,7 +48,7 @@ func (g *Grants) ProcessorIfKnown(ctx context.Context, lease protocol.LeaseID) (
 }
 
 // Released says whether a round's key was released to an agent key, by the audit log.
-func (g *Grants) Released(_ context.Context, resource string, agent audit.Digest) (bool, error) {
+func (g *Grants) Released(_ context.Context, resource string, agent digest.Digest) (bool, error) {
 	found, err := g.log.Find(audit.Query{Kind: audit.KindRelease, Resource: resource, AgentKey: agent})
 	return len(found) > 0, err
 }
@@ -61,7 +61,7 @@ const maxChips = 1 << 15
 // the lease itself.
 type chips struct {
 	mu            sync.Mutex // owns the maps
-	newer, before map[protocol.LeaseID]chipOf
+	newer, before map[digest.LeaseID]chipOf
 }
 
 type chipOf struct {
@@ -71,7 +71,7 @@ type chipOf struct {
 
 // of returns what is remembered of a lease, or what find finds. What find is not sure of is asked
 // again.
-func (c *chips) of(lease protocol.LeaseID, find func() (found chipOf, sure bool, err error)) (chipOf, error) {
+func (c *chips) of(lease digest.LeaseID, find func() (found chipOf, sure bool, err error)) (chipOf, error) {
 	c.mu.Lock()
 	held, ok := c.newer[lease]
 	if !ok {
@@ -91,7 +91,7 @@ func (c *chips) of(lease protocol.LeaseID, find func() (found chipOf, sure bool,
 		c.newer, c.before = nil, c.newer
 	}
 	if c.newer == nil {
-		c.newer = map[protocol.LeaseID]chipOf{}
+		c.newer = map[digest.LeaseID]chipOf{}
 	}
 	c.newer[lease] = found
 	return found, nil

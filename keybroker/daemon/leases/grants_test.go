@@ -5,10 +5,10 @@ import (
 	"errors"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/crypto/digest"
 )
 
-func leaseNo(n int) (id protocol.LeaseID) {
+func leaseNo(n int) (id digest.LeaseID) {
 	binary.BigEndian.PutUint64(id[:], uint64(n))
 	return id
 }

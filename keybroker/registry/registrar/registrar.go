@@ -17,6 +17,7 @@ import (
 	"net/http"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
@@ -40,7 +41,7 @@ type Broker struct {
 	Audit  func(ctx context.Context, action, detail string) error
 	// Chip names the processor that a lease was granted to, by this broker's audit log; zero
 	// where the log has no such lease.
-	Chip   func(ctx context.Context, lease protocol.LeaseID) ([32]byte, error)
+	Chip   func(ctx context.Context, lease digest.LeaseID) ([32]byte, error)
 	TLS    func() (*tls.Config, error)
 	Logger *slog.Logger
 	Now    func() time.Time
@@ -126,9 +127,9 @@ func (r *Registry) verifyReceipt(raw []byte) (registry.Receipt, error) {
 }
 
 // guest is the processor of a receipt's guest, which has as many agent keys as it likes.
-func (r *Registry) guest(ctx context.Context, of registry.Receipt) (statement.Digest, error) {
+func (r *Registry) guest(ctx context.Context, of registry.Receipt) (digest.Digest, error) {
 	if r.broker.Chip == nil {
-		return statement.Digest{}, nil
+		return digest.Digest{}, nil
 	}
 	chip, err := r.broker.Chip(ctx, of.Lease)
 	return chip, err
@@ -212,7 +213,7 @@ func (r *Registry) commands() []operator.Extra {
 		}},
 		{Method: "GET", Path: "/v1/proof-status", Action: "proof-status", Do: func(ctx context.Context, _ *http.Request, _ decoder) (any, error) { return r.proofs.Status(ctx) }},
 		{Method: "GET", Path: "/v1/proof-audit/{receipt}", Action: "proof-audit", Do: func(ctx context.Context, req *http.Request, _ decoder) (any, error) {
-			id, err := statement.ParseID(req.PathValue("receipt"))
+			id, err := digest.ParseID[digest.Receipt](req.PathValue("receipt"))
 			if err != nil {
 				return nil, refusal.New(registry.ReasonNotAnnounced, "a receipt's id has 32 hexadecimal digits")
 			}

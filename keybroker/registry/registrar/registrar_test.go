@@ -17,6 +17,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -183,7 +184,7 @@ func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 }
 
 // answer is a receipt and its proof, made with a salt.
-func (s *site) answer(t *testing.T, agent *federationtest.Agent, seed byte) (raw []byte, b wire.Bundle, id statement.ID) {
+func (s *site) answer(t *testing.T, agent *federationtest.Agent, seed byte) (raw []byte, b wire.Bundle, id digest.ReceiptID) {
 	t.Helper()
 	st := zktest.Inferences(seed, 1, outputs)
 	item := st.Inference.Items[0]
@@ -340,7 +341,7 @@ func TestOnlyAnswersOfGrantedModelsAreAnnounced(t *testing.T) {
 }
 
 // auditWith is an operator's request with the salt of an output in its header.
-func auditWith(t *testing.T, r *registrar.Registry, id statement.ID, salt string) (a wire.Answer) {
+func auditWith(t *testing.T, r *registrar.Registry, id digest.ReceiptID, salt string) (a wire.Answer) {
 	t.Helper()
 	for _, e := range r.Commands() {
 		if e.Action != "proof-audit" {
@@ -368,7 +369,7 @@ func auditWith(t *testing.T, r *registrar.Registry, id statement.ID, salt string
 func TestGuestsOfAProcessorHaveOnePart(t *testing.T) {
 	s := newSite(t)
 	first, second, other := s.Agent(t, nil), s.Agent(t, nil), s.Agent(t, nil)
-	s.broker.Chip = func(_ context.Context, lease protocol.LeaseID) ([32]byte, error) {
+	s.broker.Chip = func(_ context.Context, lease digest.LeaseID) ([32]byte, error) {
 		if lease == other.Lease.Lease {
 			return [32]byte{2}, nil
 		}
@@ -445,13 +446,13 @@ func TestFromAKeyToAnAudit(t *testing.T) {
 	if err := do(t, r, "GET", "/v1/proof-audit/"+id.String(), nil, &a); err != nil || a.Proof == nil || a.Challenge == nil || a.Challenge.State != "answered" {
 		t.Fatalf("%+v %v", a, err)
 	}
-	if g := a.Guest; g.Measurement != fmt.Sprintf("%x", agent.Lease.Measurement()) || g.Image != agent.Lease.ImageID || a.Receipt.Agent != statement.Digest(agent.Key.Public().ID()) {
+	if g := a.Guest; g.Measurement != fmt.Sprintf("%x", agent.Lease.Measurement()) || g.Image != agent.Lease.ImageID || a.Receipt.Agent != digest.Digest(agent.Key.Public().ID()) {
 		t.Errorf("another guest: %+v", a)
 	}
 	for _, bad := range []string{"", "x", strings.ToUpper(id.String()) + "0", strings.Repeat("0", 32)} {
 		wantReason(t, "audit of "+bad, do(t, r, "GET", "/v1/proof-audit/"+bad, nil, &a), registry.ReasonNotAnnounced)
 	}
-	if a.Proof.Outputs != nil || a.Documents.Bundle != nil || a.Proof.Statement != (statement.Digest{}) {
+	if a.Proof.Outputs != nil || a.Documents.Bundle != nil || a.Proof.Statement != (digest.Digest{}) {
 		t.Errorf("an operator without the salt sees the client's outputs: %+v", a.Proof)
 	}
 	salt, err := bundle.OutputSalts[0].MarshalText()
@@ -489,7 +490,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 		change func(*wire.Registration)
 		want   refusal.Reason
 	}{
-		"a development set-up": {func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }, registry.ReasonDevelopment},
+		"a development set-up": {func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, digest.Digest{} }, registry.ReasonDevelopment},
 		"another key":          {func(in *wire.Registration) { in.VerifyingKey = in.VerifyingKey[:40] }, ""},
 		"the other system":     {func(in *wire.Registration) { in.Record.System = statement.PLONK }, ""},
 		"no system":            {func(in *wire.Registration) { in.Record.System = 99 }, ""},
@@ -511,7 +512,7 @@ func TestKeysThatAreRefused(t *testing.T) {
 	}
 	s = newSite(t)
 	s.cfg.AllowDevelopment = true
-	if err := s.register(t, s.open(t), func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, statement.Digest{} }); err != nil {
+	if err := s.register(t, s.open(t), func(in *wire.Registration) { in.Record.Development, in.Record.Ceremony = true, digest.Digest{} }); err != nil {
 		t.Errorf("allowed: %v", err)
 	}
 }

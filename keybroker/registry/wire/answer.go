@@ -25,21 +25,21 @@ type Answer struct {
 
 // ReceiptView is the receipt.
 type ReceiptView struct {
-	ID        statement.ID     `json:"id"`
-	Digest    statement.Digest `json:"digest"` // of the receipt's bytes
-	Agent     statement.Digest `json:"agent"`
-	Model     statement.Digest `json:"model_id"`
+	ID        digest.ReceiptID `json:"id"`
+	Digest    digest.Digest    `json:"digest"` // of the receipt's bytes
+	Agent     digest.Digest    `json:"agent"`
+	Model     digest.Digest    `json:"model_id"`
 	Time      time.Time        `json:"time"`
 	Announced time.Time        `json:"announced"`
 }
 
 // GuestView is where the answer was computed, by the lease in the receipt.
 type GuestView struct {
-	Lease          digest.LeaseID   `json:"lease"`
-	Evidence       string           `json:"evidence"`
-	EvidenceDigest statement.Digest `json:"evidence_digest"`
-	Measurement    string           `json:"measurement"`
-	Image          string           `json:"image"`
+	Lease          digest.LeaseID `json:"lease"`
+	Evidence       string         `json:"evidence"`
+	EvidenceDigest digest.Digest  `json:"evidence_digest"`
+	Measurement    string         `json:"measurement"`
+	Image          string         `json:"image"`
 	// SoftwareTEE: the evidence proves nothing.
 	SoftwareTEE bool `json:"software_tee"`
 }
@@ -57,26 +57,26 @@ const (
 
 // ChallengeView is a challenge.
 type ChallengeView struct {
-	Digest   statement.Digest `json:"digest"` // of the signed bytes
-	Agent    statement.Digest `json:"agent"`
-	Time     time.Time        `json:"time"`
-	Deadline time.Time        `json:"deadline"`
-	State    State            `json:"state"`
-	Receipts int              `json:"receipts"`
-	Missing  int              `json:"missing"` // receipts without a proof
+	Digest   digest.Digest `json:"digest"` // of the signed bytes
+	Agent    digest.Digest `json:"agent"`
+	Time     time.Time     `json:"time"`
+	Deadline time.Time     `json:"deadline"`
+	State    State         `json:"state"`
+	Receipts int           `json:"receipts"`
+	Missing  int           `json:"missing"` // receipts without a proof
 }
 
 // ProofView is a verified proof.
 type ProofView struct {
-	Digest    statement.Digest `json:"digest"`             // of the envelope's binary form
-	Statement statement.Digest `json:"statement,omitzero"` // what is proven; shown with the bundle
+	Digest    digest.Digest    `json:"digest"`             // of the envelope's binary form
+	Statement digest.Digest    `json:"statement,omitzero"` // what is proven; shown with the bundle
 	System    statement.System `json:"system"`
-	Circuit   statement.Digest `json:"circuit"`
-	Key       statement.Digest `json:"verifying_key"`
+	Circuit   digest.Digest    `json:"circuit"`
+	Key       digest.Digest    `json:"verifying_key"`
 	// Development keys were made by one party, who can forge proofs; Ceremony is the
 	// transcript of those that were not.
-	Development bool             `json:"development_setup"`
-	Ceremony    statement.Digest `json:"ceremony"`
+	Development bool          `json:"development_setup"`
+	Ceremony    digest.Digest `json:"ceremony"`
 	// Outputs are shown to those who have the salt of the receipt's commitment.
 	Outputs    []int32   `json:"outputs,omitempty"`
 	VerifiedAt time.Time `json:"verified_at"`
@@ -99,7 +99,7 @@ func (a *Answer) Redact() {
 	a.Documents.Bundle = nil
 	if a.Proof != nil {
 		p := *a.Proof
-		p.Outputs, p.Statement = nil, statement.Digest{}
+		p.Outputs, p.Statement = nil, digest.Digest{}
 		a.Proof = &p
 	}
 }

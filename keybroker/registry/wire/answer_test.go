@@ -3,6 +3,7 @@ package wire_test
 import (
 	"testing"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -38,7 +39,7 @@ func answer(t *testing.T, w *federationtest.World) wire.Answer {
 	}
 	receipt := []byte("receipt")
 	return wire.Answer{
-		Receipt:   wire.ReceiptView{ID: statement.ID{1}, Digest: wire.DigestOf(receipt), Agent: c.Agent, Model: f.Model.ID()},
+		Receipt:   wire.ReceiptView{ID: digest.ReceiptID{1}, Digest: wire.DigestOf(receipt), Agent: c.Agent, Model: f.Model.ID()},
 		Challenge: &wire.ChallengeView{Digest: wire.DigestOf(signedChallenge)},
 		Proof: &wire.ProofView{Digest: wire.DigestOf(envelope), Statement: subject, System: statement.Groth16, Circuit: r.Record.Circuit, Key: r.Record.VerifyingKey,
 			Ceremony: r.Record.Ceremony, Outputs: f.Items[0].Outputs},
@@ -61,7 +62,7 @@ func TestAnswerVerifiesAsAWhole(t *testing.T) {
 		"challenge":       func(a *wire.Answer) { a.Documents.Challenge = nil },
 		"challenge name":  func(a *wire.Answer) { a.Challenge.Digest[0]++ },
 		"agent":           func(a *wire.Answer) { a.Receipt.Agent[0]++ },
-		"not challenged":  func(a *wire.Answer) { a.Receipt.ID = statement.ID{3} },
+		"not challenged":  func(a *wire.Answer) { a.Receipt.ID = digest.ReceiptID{3} },
 		"record":          func(a *wire.Answer) { a.Documents.Record = nil },
 		"system":          func(a *wire.Answer) { a.Proof.System = statement.PLONK },
 		"circuit":         func(a *wire.Answer) { a.Proof.Circuit[0]++ },
@@ -73,10 +74,10 @@ func TestAnswerVerifiesAsAWhole(t *testing.T) {
 		"statement":       func(a *wire.Answer) { a.Proof.Statement[0]++ },
 		"model":           func(a *wire.Answer) { a.Receipt.Model[0]++ },
 		"outputs":         func(a *wire.Answer) { a.Proof.Outputs = a.Proof.Outputs[1:] },
-		"another receipt": func(a *wire.Answer) { a.Challenge = nil; a.Receipt.ID = statement.ID{3} },
+		"another receipt": func(a *wire.Answer) { a.Challenge = nil; a.Receipt.ID = digest.ReceiptID{3} },
 		"another's outputs": func(a *wire.Answer) {
 			a.Challenge = nil
-			a.Receipt.ID = statement.ID{2}
+			a.Receipt.ID = digest.ReceiptID{2}
 		},
 		"other circuit": func(a *wire.Answer) {
 			r := record(w)

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
@@ -31,7 +32,7 @@ func (b *Bundle) Check() error {
 	if len(b.OutputSalts) != len(f.Items) {
 		return refusal.New(ReasonBundle, "%d salts for %d inferences", len(b.OutputSalts), len(f.Items))
 	}
-	seen := make(map[statement.ID]bool, len(f.Items))
+	seen := make(map[digest.ReceiptID]bool, len(f.Items))
 	for _, item := range f.Items {
 		if seen[item.Receipt] {
 			return refusal.New(ReasonBundle, "receipt %s is named twice", item.Receipt)

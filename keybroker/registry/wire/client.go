@@ -12,10 +12,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/introduction"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -114,7 +114,7 @@ type SignedChallenge struct {
 
 // Challenges fetches the challenges that an agent has not answered, and verifies them. One
 // of an epoch that the root retired since is left out: it asks for nothing any more.
-func (c *Client) Challenges(ctx context.Context, broker protocol.Broker, floor protocol.Floor, agent statement.Digest) ([]SignedChallenge, error) {
+func (c *Client) Challenges(ctx context.Context, broker protocol.Broker, floor protocol.Floor, agent digest.Digest) ([]SignedChallenge, error) {
 	var list List
 	if err := c.call(ctx, http.MethodGet, "/v1/challenges/"+agent.String(), "", nil, &list); err != nil {
 		return nil, err
@@ -138,10 +138,10 @@ func (c *Client) Challenges(ctx context.Context, broker protocol.Broker, floor p
 
 // Accepted says what the broker has.
 type Accepted struct {
-	Proof      statement.Digest `json:"proof"`
-	Statement  statement.Digest `json:"statement"`
-	VerifiedAt time.Time        `json:"verified_at"`
-	New        bool             `json:"new"`
+	Proof      digest.Digest `json:"proof"`
+	Statement  digest.Digest `json:"statement"`
+	VerifiedAt time.Time     `json:"verified_at"`
+	New        bool          `json:"new"`
 }
 
 // Submit hands over a proof.
@@ -193,7 +193,7 @@ func (c *Client) Records(ctx context.Context, broker protocol.Broker, floor prot
 // Audit fetches what the broker knows of a receipt, and verifies what the broker signed
 // of it. Outputs and their proof are there if salt, which may be nil, opens the
 // receipt's commitment to them.
-func (c *Client) Audit(ctx context.Context, broker protocol.Broker, floor protocol.Floor, receipt statement.ID, salt *Salt) (a Answer, err error) {
+func (c *Client) Audit(ctx context.Context, broker protocol.Broker, floor protocol.Floor, receipt digest.ReceiptID, salt *Salt) (a Answer, err error) {
 	header := ""
 	if salt != nil {
 		text, err := salt.MarshalText()

@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -77,14 +78,14 @@ func submitted() *wire.Bundle {
 // TestRetiredChallengesAreLeftOut: they ask for nothing, and the others still stand.
 func TestRetiredChallengesAreLeftOut(t *testing.T) {
 	w := federationtest.New(t)
-	signed, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: statement.Digest{1},
-		Receipts: []statement.ID{{1}}, Time: federationtest.Begin, Deadline: federationtest.Begin + 1})
+	signed, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: digest.Digest{1},
+		Receipts: []digest.ReceiptID{{1}}, Time: federationtest.Begin, Deadline: federationtest.Begin + 1})
 	if err != nil {
 		t.Fatal(err)
 	}
 	c := serve(t, w, 200, text(t, wire.List{Signed: [][]byte{signed}}))
 	for lowest, want := range map[uint64]int{1: 1, 2: 0} {
-		if list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(lowest)), statement.Digest{1}); err != nil || len(list) != want {
+		if list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(lowest)), digest.Digest{1}); err != nil || len(list) != want {
 			t.Errorf("%d challenges above epoch %d, %v", len(list), lowest, err)
 		}
 	}
@@ -93,9 +94,9 @@ func TestRetiredChallengesAreLeftOut(t *testing.T) {
 // What the broker says is believed as far as it fits what was asked.
 func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 	w := federationtest.New(t)
-	agent := statement.Digest{1}
+	agent := digest.Digest{1}
 	challenge := func(change func(*wire.Challenge)) string {
-		c := wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: agent, Receipts: []statement.ID{{1}}, Time: federationtest.Begin, Deadline: federationtest.Begin + 1}
+		c := wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Agent: agent, Receipts: []digest.ReceiptID{{1}}, Time: federationtest.Begin, Deadline: federationtest.Begin + 1}
 		change(&c)
 		signed, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
 		if err != nil {
@@ -114,7 +115,7 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 	}
 	submit := func(c *wire.Client) error { _, err := c.Submit(t.Context(), submitted()); return err }
 	audit := func(c *wire.Client) error {
-		_, err := c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.ID{1}, &wire.Salt{1})
+		_, err := c.Audit(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), digest.ReceiptID{1}, &wire.Salt{1})
 		return err
 	}
 	for name, tc := range map[string]struct {
@@ -135,10 +136,10 @@ func TestAnswersThatDoNotFitAreRefused(t *testing.T) {
 		"refused":          {400, `{"error":{"code":"proof-statement-malformed","message":"x"}}`, challenges, wire.ReasonMalformed},
 		"not a record":     {200, `{"signed":["AQ=="]}`, records, wire.ReasonMalformed},
 		"records refused":  {503, `{"error":{"code":"proofs-busy","message":"x"}}`, records, "proofs-busy"},
-		"other statement":  {200, `{"statement":"` + statement.Digest{}.String() + `"}`, submit, wire.ReasonAnswer},
+		"other statement":  {200, `{"statement":"` + digest.Digest{}.String() + `"}`, submit, wire.ReasonAnswer},
 		"proof refused":    {422, `{"error":{"code":"proof-invalid","message":"x"}}`, submit, "proof-invalid"},
-		"another receipt":  {200, `{"receipt":{"id":"` + statement.ID{2}.String() + `"}}`, audit, wire.ReasonAnswer},
-		"changed receipt":  {200, `{"receipt":{"id":"` + statement.ID{1}.String() + `"}}`, audit, wire.ReasonMalformed},
+		"another receipt":  {200, `{"receipt":{"id":"` + digest.ReceiptID{2}.String() + `"}}`, audit, wire.ReasonAnswer},
+		"changed receipt":  {200, `{"receipt":{"id":"` + digest.ReceiptID{1}.String() + `"}}`, audit, wire.ReasonMalformed},
 		"unknown receipt":  {404, `{"error":{"code":"receipt-not-announced","message":"x"}}`, audit, "receipt-not-announced"},
 		"in time":          {200, challenge(func(*wire.Challenge) {}), challenges, "none"},
 		"no records":       {200, `{"signed":[]}`, records, "none"},

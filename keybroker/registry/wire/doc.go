@@ -17,6 +17,7 @@ import (
 	"encoding/base64"
 	"fmt"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -105,7 +106,7 @@ func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor p
 }
 
 // DigestOf is the digest that names signed bytes, or a receipt's.
-func DigestOf(raw []byte) statement.Digest { return sha256.Sum256(raw) }
+func DigestOf(raw []byte) digest.Digest { return sha256.Sum256(raw) }
 
 // Salt opens a receipt's commitment to its outputs; in JSON base64url.
 type Salt [32]byte

@@ -3,9 +3,9 @@ package wire
 import (
 	"crypto/sha256"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
@@ -16,22 +16,22 @@ const ContextIntroduction = "anchorhold/proofs/introduction/1"
 // worth nothing on another. A receipt is no such word: its client has it, too.
 type Introduction struct {
 	// Connection is ConnectionOf the connection's exporter.
-	Connection statement.Digest `json:"connection"`
-	Agent      statement.Digest `json:"agent"`
-	Time       protocol.Time    `json:"time"`
+	Connection digest.Digest `json:"connection"`
+	Agent      digest.Digest `json:"agent"`
+	Time       protocol.Time `json:"time"`
 }
 
 func (i *Introduction) context() string { return ContextIntroduction }
 
 func (i *Introduction) check() error {
-	if i.Connection == (statement.Digest{}) || i.Time == 0 {
+	if i.Connection == (digest.Digest{}) || i.Time == 0 {
 		return malformed("an introduction without connection or time")
 	}
 	return nil
 }
 
 // ConnectionOf names a connection by its exporter, which both ends know and nobody else.
-func ConnectionOf(exporter []byte) statement.Digest {
+func ConnectionOf(exporter []byte) digest.Digest {
 	return sha256.Sum256(append([]byte("anchorhold/proofs/connection/1\x00"), exporter...))
 }
 
@@ -44,7 +44,7 @@ func SignIntroduction(key *identity.Private, chain []byte, i Introduction) ([]by
 // lease, that it has the
 // role serve, and that it is about this connection. Whether the lease still runs is the
 // caller's question.
-func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, connection statement.Digest) (protocol.Authority, error) {
+func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Broker, floor protocol.Floor, connection digest.Digest) (protocol.Authority, error) {
 	var i Introduction
 	s, err := form.Split(raw, i.context())
 	if err != nil {
@@ -60,7 +60,7 @@ func VerifyIntroduction(raw []byte, roots []identity.Public, broker protocol.Bro
 	switch {
 	case i.Connection != connection:
 		err = refusal.New(ReasonSignature, "signed for another connection")
-	case statement.Digest(a.Lease.AgentKey.ID()) != i.Agent:
+	case digest.Digest(a.Lease.AgentKey.ID()) != i.Agent:
 		err = refusal.New(ReasonSignature, "the introduction names another agent key")
 	case !a.Lease.ValidAt(i.Time):
 		err = refusal.New(ReasonSignature, "signed at %s, outside the lease", i.Time.Time())

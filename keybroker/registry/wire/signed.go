@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -20,21 +21,21 @@ const MaxChallenged = 256
 
 // Record is the broker's word that it believes proofs of a key.
 type Record struct {
-	Broker statement.Digest `json:"broker"`
-	Epoch  uint64           `json:"epoch"`
+	Broker digest.Digest `json:"broker"`
+	Epoch  uint64        `json:"epoch"`
 	// Record says what the key is for and where it comes from.
 	Record statement.Record `json:"record"`
 	// Models are the ids of the models whose answers the key may prove, in ascending
 	// order; none means every model of the circuit's shape.
-	Models     []statement.Digest `json:"models,omitempty"`
-	Registered protocol.Time      `json:"registered"`
+	Models     []digest.Digest `json:"models,omitempty"`
+	Registered protocol.Time   `json:"registered"`
 }
 
 // MaxModels bounds the models of one key.
 const MaxModels = 256
 
 // Takes says whether answers of a model may be proven with the key.
-func (r *Record) Takes(model statement.Digest) bool {
+func (r *Record) Takes(model digest.Digest) bool {
 	return len(r.Models) == 0 || slices.Contains(r.Models, model)
 }
 
@@ -51,7 +52,7 @@ func (r *Record) check() error {
 		return malformed("a record of %d models, want up to %d, and none for updates", len(r.Models), MaxModels)
 	}
 	for i, id := range r.Models {
-		if id == (statement.Digest{}) || i > 0 && bytes.Compare(r.Models[i-1][:], id[:]) >= 0 {
+		if id == (digest.Digest{}) || i > 0 && bytes.Compare(r.Models[i-1][:], id[:]) >= 0 {
 			return malformed("the models of a record ascend")
 		}
 	}
@@ -59,7 +60,7 @@ func (r *Record) check() error {
 }
 
 func (r *Record) fits(e protocol.EpochStatement) bool {
-	return statement.Digest(e.Broker) == r.Broker && e.Epoch == r.Epoch && e.ValidAt(r.Registered)
+	return digest.Digest(e.Broker) == r.Broker && e.Epoch == r.Epoch && e.ValidAt(r.Registered)
 }
 
 // SignRecord signs with the epoch key; epoch is the root's statement about it.
@@ -80,14 +81,14 @@ func VerifyRecord(raw []byte, roots []identity.Public, broker protocol.Broker, f
 // Challenge has one agent prove the answers of receipts which it cannot choose: they
 // were announced before the broker drew them.
 type Challenge struct {
-	Broker statement.Digest `json:"broker"`
-	Epoch  uint64           `json:"epoch"`
+	Broker digest.Digest `json:"broker"`
+	Epoch  uint64        `json:"epoch"`
 	// Nonce is random, so that no two challenges are the same bytes.
-	Nonce statement.Digest `json:"nonce"`
+	Nonce digest.Digest `json:"nonce"`
 	// Agent is the ID of the attested key that signed the receipts.
-	Agent statement.Digest `json:"agent"`
+	Agent digest.Digest `json:"agent"`
 	// Receipts are in ascending order, 1 to MaxChallenged.
-	Receipts []statement.ID `json:"receipts"`
+	Receipts []digest.ReceiptID `json:"receipts"`
 	// Time is when it was drawn, Deadline when the proofs are due, in broker time.
 	Time     protocol.Time `json:"time"`
 	Deadline protocol.Time `json:"deadline"`
@@ -111,7 +112,7 @@ func (c *Challenge) check() error {
 }
 
 func (c *Challenge) fits(e protocol.EpochStatement) bool {
-	return statement.Digest(e.Broker) == c.Broker && e.Epoch == c.Epoch && e.ValidAt(c.Time)
+	return digest.Digest(e.Broker) == c.Broker && e.Epoch == c.Epoch && e.ValidAt(c.Time)
 }
 
 // SignChallenge signs with the epoch key; epoch is the root's statement about it.

@@ -8,10 +8,10 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
-	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -125,7 +125,7 @@ func refuse(v *vectortest.Vector, about string, raw []byte, reason refusal.Reaso
 func createRecord(t *testing.T) vectortest.Vector {
 	w := federationtest.New(t)
 	r := record(w)
-	r.Models = []statement.Digest{{1}, {2}}
+	r.Models = []digest.Digest{{1}, {2}}
 	v := vectorOf(t, w, "a record of a Groth16 key for the answers of two models", "epoch", w.EpochKey.Public(), must[[]byte](t)(wire.SignRecord(w.EpochKey, w.EpochSigned, r)))
 	refuse(&v, "an agent signed it", must[[]byte](t)(wire.SignRecord(w.Agent(t, nil).Key, w.EpochSigned, r)), wire.ReasonSignature)
 	r.Registered = w.Epoch.NotBefore - 1

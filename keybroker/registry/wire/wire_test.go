@@ -11,6 +11,7 @@ import (
 
 	"golang.org/x/crypto/cryptobyte"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -23,18 +24,18 @@ const begin = federationtest.Begin
 
 func record(w *federationtest.World) wire.Record {
 	return wire.Record{Broker: w.Epoch.Broker, Epoch: 1, Registered: begin, Record: statement.Record{
-		System: statement.Groth16, Circuit: statement.Digest{1}, VerifyingKey: statement.Digest{2}, ProvingKey: statement.Digest{3}, Library: "a test",
-		Ceremony: statement.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: statement.Digest{5}, Items: 1, Outputs: 2}}}
+		System: statement.Groth16, Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, ProvingKey: digest.Digest{3}, Library: "a test",
+		Ceremony: digest.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: digest.Digest{5}, Items: 1, Outputs: 2}}}
 }
 
 func challenge(w *federationtest.World) wire.Challenge {
-	return wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Nonce: statement.Digest{1}, Agent: statement.Digest{2},
-		Receipts: []statement.ID{{1}, {2}}, Time: begin, Deadline: begin.Add(time.Hour)}
+	return wire.Challenge{Broker: w.Epoch.Broker, Epoch: 1, Nonce: digest.Digest{1}, Agent: digest.Digest{2},
+		Receipts: []digest.ReceiptID{{1}, {2}}, Time: begin, Deadline: begin.Add(time.Hour)}
 }
 
 func bundle() wire.Bundle {
-	return wire.Bundle{OutputSalts: []wire.Salt{{1}, {2}}, Envelope: statement.Envelope{Key: statement.Digest{1}, Proof: []byte{1, 2}, Statement: statement.Statement{System: statement.Groth16,
-		Inference: &statement.Inference{Items: []statement.Item{{Receipt: statement.ID{1}, Outputs: []int32{-1, 2}}, {Receipt: statement.ID{2}, Outputs: []int32{3, 4}}}}}}}
+	return wire.Bundle{OutputSalts: []wire.Salt{{1}, {2}}, Envelope: statement.Envelope{Key: digest.Digest{1}, Proof: []byte{1, 2}, Statement: statement.Statement{System: statement.Groth16,
+		Inference: &statement.Inference{Items: []statement.Item{{Receipt: digest.ReceiptID{1}, Outputs: []int32{-1, 2}}, {Receipt: digest.ReceiptID{2}, Outputs: []int32{3, 4}}}}}}}
 }
 
 func wantReason(t *testing.T, name string, err error, want refusal.Reason) {
@@ -179,9 +180,9 @@ func TestWhatIsNotAStatementIsNotSigned(t *testing.T) {
 	w := federationtest.New(t)
 	for name, change := range map[string]func(*wire.Challenge){
 		"none":       func(c *wire.Challenge) { c.Receipts = nil },
-		"many":       func(c *wire.Challenge) { c.Receipts = make([]statement.ID, wire.MaxChallenged+1) },
+		"many":       func(c *wire.Challenge) { c.Receipts = make([]digest.ReceiptID, wire.MaxChallenged+1) },
 		"twice":      func(c *wire.Challenge) { c.Receipts[1] = c.Receipts[0] },
-		"descending": func(c *wire.Challenge) { c.Receipts[0] = statement.ID{9} },
+		"descending": func(c *wire.Challenge) { c.Receipts[0] = digest.ReceiptID{9} },
 		"no time":    func(c *wire.Challenge) { c.Time = 0 },
 		"due at once": func(c *wire.Challenge) {
 			c.Deadline = c.Time
@@ -241,7 +242,7 @@ func TestLargestChallengeFits(t *testing.T) {
 	c := challenge(w)
 	c.Receipts = nil
 	for i := range wire.MaxChallenged {
-		c.Receipts = append(c.Receipts, statement.ID{byte(i >> 8), byte(i)})
+		c.Receipts = append(c.Receipts, digest.ReceiptID{byte(i >> 8), byte(i)})
 	}
 	raw, err := wire.SignChallenge(w.EpochKey, w.EpochSigned, c)
 	if err != nil {
@@ -284,7 +285,7 @@ func TestLargestBundleFits(t *testing.T) {
 	b.Envelope.Proof = bytes.Repeat([]byte{0xFF}, statement.MaxProofBytes)
 	b.OutputSalts, b.Envelope.Statement.Inference.Items = nil, nil
 	for i := range statement.MaxItems {
-		item := statement.Item{Receipt: statement.ID{byte(i)}, Outputs: make([]int32, 64)}
+		item := statement.Item{Receipt: digest.ReceiptID{byte(i)}, Outputs: make([]int32, 64)}
 		for k := range item.Outputs {
 			item.Outputs[k] = -1 << 31
 		}
@@ -371,7 +372,7 @@ func TestAnnouncementIsStrict(t *testing.T) {
 }
 
 func TestRedactedAnswerTellsNoOutputs(t *testing.T) {
-	p := &wire.ProofView{System: statement.Groth16, Outputs: []int32{1}, Statement: statement.Digest{1}, Digest: statement.Digest{2}}
+	p := &wire.ProofView{System: statement.Groth16, Outputs: []int32{1}, Statement: digest.Digest{1}, Digest: digest.Digest{2}}
 	a := wire.Answer{Proof: p, Documents: wire.Documents{Bundle: []byte("bundle"), Receipt: []byte("receipt")}}
 	a.Redact()
 	raw, err := json.Marshal(a)
@@ -463,7 +464,7 @@ func FuzzParseSigned(f *testing.F) {
 		if c, err := wire.ParseChallenge(raw); err == nil && (len(c.Receipts) == 0 || c.Deadline <= c.Time || c.Time == protocol.Time(0)) {
 			t.Errorf("%+v", c)
 		}
-		if _, err := wire.VerifyIntroduction(raw, nil, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), statement.Digest{1}); err == nil {
+		if _, err := wire.VerifyIntroduction(raw, nil, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), digest.Digest{1}); err == nil {
 			t.Error("believed without a root")
 		}
 	})

@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -61,8 +62,8 @@ type Broker struct {
 	Root   identity.Public
 	Log    rounds.Log
 	// Chip, Released, Lowest and Now are as in [rounds.Config].
-	Chip     func(ctx context.Context, lease protocol.LeaseID) ([32]byte, error)
-	Released func(ctx context.Context, resource string, agent federation.Digest) (bool, error)
+	Chip     func(ctx context.Context, lease digest.LeaseID) ([32]byte, error)
+	Released func(ctx context.Context, resource string, agent digest.Digest) (bool, error)
 	Lowest   func() uint64
 	Now      func() time.Time
 	Logger   *slog.Logger
@@ -220,7 +221,7 @@ func (c Config) openStore(file string, credential func(name string) ([]byte, err
 type secrets struct{ store *keystore.Store }
 
 // Put stores a new round's seed.
-func (s secrets) Put(ctx context.Context, name string, subject federation.Digest, secret *keybuf.Buffer) error {
+func (s secrets) Put(ctx context.Context, name string, subject digest.Digest, secret *keybuf.Buffer) error {
 	_, err := s.store.Create(ctx, name, secret, keystore.Meta{Description: "key of a federated round", Subject: keystore.Subject(subject)})
 	return err
 }
