@@ -1,12 +1,15 @@
-// Package agent is the daemon's life: it reads one configuration, proves this
-// guest to the key broker, opens the sealed models with the keys it receives,
-// serves inference on a unix socket, renews its lease before it ends, and wipes
-// keys and weights when it does end.
+// Package agent is the daemon in the guest: it puts the parts together that one configuration
+// asks for, and runs them until it is told to stop.
 //
-// It guarantees that nothing is served outside a lease, that every failure to
-// attest keeps the socket answering with the reason, and that a model whose
-// seal does not verify is never served. It trusts the guest's memory (which the
-// TEE protects), the broker's root keys in its measured configuration, and
-// broker time; it does not trust the guest's clock, the disk, the network or
-// the socket's callers. Only the main package calls it.
+// What it runs:
+//
+//   - a [tenure.Keeper] that attests, opens the sealed models and renews the lease
+//   - the local API on a unix socket ([serving.API]), with long work mounted on it
+//   - long work on a queue that is open while a lease lasts ([session.Sessions])
+//   - reloads, the watchdog, and warnings of dates that come near
+//
+// It guarantees that the socket answers from the start on, if only with the reason why nothing
+// is served; that a reload which fails changes nothing; and that [Run] returns after all that it
+// started has ended, with keys and weights wiped. It trusts the measured configuration. Only the
+// main package calls it.
 package agent

@@ -16,15 +16,16 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/systemd/listen/listentest"
 )
 
 // serveForAttack runs a whole agent, and the broker that it needs, in this process.
 func serveForAttack(t *testing.T, ready func(any)) {
-	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
-	f.PutFor(brokertest.Resource, modelKey, g.model)
-	cfg := underBroker(t, g.cfg, f, dir)
+	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
+	cfg := underBroker(t, g.Config, f, dir)
 	cfg.Socket = settings.Socket{Path: filepath.Join(dir, "agent.sock"), Queue: 64,
 		AllowedUsers: []settings.Account{account(listentest.AttackerUID), account(listentest.ElsewhereUID)}}
 	path := filepath.Join(dir, "agent.yaml")

@@ -7,6 +7,8 @@ import (
 	"strings"
 	"testing"
 
+	fedassembly "github.com/anchorhold/anchorhold/agent/fed/assembly"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
@@ -20,10 +22,10 @@ func TestAKeyThatNeedsTooMuchMemoryIsLogged(t *testing.T) {
 		b.participates()
 		b.cfg.Proofs.MemoryMB = mb
 		var log bytes.Buffer
-		w := newWorks(worksHost{classifiers: b.classes, log: slog.New(slog.NewTextHandler(&log, nil)),
-			sign:    func() (attested.Signer, error) { return attested.Signer{}, context.Canceled },
-			acquire: func(context.Context, []string) (*client.Lease, error) { return nil, context.Canceled }})
-		if err := w.begin(b.cfg, lease(nil)); err != nil {
+		w := newWorks(fedassembly.Host{Logger: slog.New(slog.NewTextHandler(&log, nil)),
+			Sign:    func() (attested.Signer, error) { return attested.Signer{}, context.Canceled },
+			Acquire: func(context.Context, []string) (*client.Lease, error) { return nil, context.Canceled }}, b.classes)
+		if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/worker/workertest"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
@@ -103,7 +104,7 @@ func TestTheBrokersChallengeIsAnswered(t *testing.T) {
 	}
 	w := b.works()
 	b.run(w)
-	if err := w.begin(b.cfg, lease(nil)); err != nil {
+	if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err != nil {
 		t.Fatal(err)
 	}
 	service, err := w.proofs()
@@ -204,7 +205,7 @@ func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if err := w.begin(b.cfg, lease(map[string]*keybuf.Buffer{"agents/queue": key})); err != nil {
+		if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(map[string]*keybuf.Buffer{"agents/queue": key})}); err != nil {
 			t.Fatal(err)
 		}
 		if service, err = w.proofs(); err != nil {

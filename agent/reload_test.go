@@ -16,7 +16,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -96,7 +98,7 @@ func reloadable(t *testing.T) (d *daemon, cfg settings.Config, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg = newGuest(t).cfg
+	cfg = tenuretest.New(t).Config
 	cfg.Broker = settings.Broker{Address: "127.0.0.1:1", ServerName: "broker", TLSRoots: filepath.Join(dir, "tls.pem"), RootKeys: []string{string(text)}, MinimumEpoch: 1}
 	write(t, cfg.Broker.TLSRoots, root)
 	cfg.Guest = settings.Guest{ImageID: "test", StateDir: filepath.Join(dir, "state")}
@@ -106,7 +108,7 @@ func reloadable(t *testing.T) (d *daemon, cfg settings.Config, path string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	d = &daemon{Options: Options{ConfigPath: path, Config: in}, keeper: &keeper{reloaded: make(chan reload)}}
+	d = &daemon{Options: Options{ConfigPath: path, Config: in}, keeper: tenure.NewKeeper(tenure.Config{})}
 	d.cfg.Store(&in)
 	if d.guest, err = attested.New(in, brokertest.New(t).TEE, ""); err != nil {
 		t.Fatal(err)
@@ -166,7 +168,7 @@ func TestASocketWhoseFileIsGoneCostsNoKeys(t *testing.T) {
 	d, cfg, _ := reloadable(t)
 	var log bytes.Buffer
 	d.Logger = slog.New(slog.NewTextHandler(&log, nil))
-	d.tenure, d.address = newTenure(d.Logger), cfg.Socket.Path
+	d.tenure, d.address = tenure.New(d.Logger), cfg.Socket.Path
 	if err := d.prepare(); err != nil {
 		t.Fatal(err)
 	}

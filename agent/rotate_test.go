@@ -17,6 +17,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/tenure"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -35,8 +37,8 @@ func TestServingGoesOnThroughARotationOfTLSRoots(t *testing.T) {
 		c.TLS.Certificates = nil
 		c.TLS.GetCertificate = func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return shown.Load(), nil }
 	}))
-	g, dir := newGuest(t), t.TempDir()
-	f.PutFor(brokertest.Resource, modelKey, g.model)
+	g, dir := tenuretest.New(t), t.TempDir()
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
 	oldRoot := pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: f.Certificate.Certificate[0]})
 	newRoot, rootKey, err := hybridtls.NewRoot("the next root", time.Hour)
 	if err != nil {
@@ -55,7 +57,7 @@ func TestServingGoesOnThroughARotationOfTLSRoots(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	cfg := underBroker(t, g.cfg, f, dir)
+	cfg := underBroker(t, g.Config, f, dir)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 	ctx, stop := context.WithCancel(t.Context())
@@ -70,7 +72,7 @@ func TestServingGoesOnThroughARotationOfTLSRoots(t *testing.T) {
 
 	lease := func() string {
 		t.Helper()
-		var s Status
+		var s tenure.Status
 		if err := json.Unmarshal(get(t, api, "/v1/status"), &s); err != nil || s.Lease == nil {
 			t.Fatalf("no lease: %+v, %v", s, err)
 		}

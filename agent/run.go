@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -17,33 +18,32 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
-	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/serving"
+	"github.com/anchorhold/anchorhold/agent/localapi/workapi"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
-	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/client"
-	"github.com/anchorhold/anchorhold/keybroker/receipt"
-	"github.com/anchorhold/anchorhold/systemd/deadline"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
-// daemon is one run of the agent.
+// daemon is one run of the agent. Its parts are made before serve, and only read after; each
+// has its own locks.
 type daemon struct {
 	Options
-	cfg    atomic.Pointer[settings.Config]
-	tenure *tenure
+	tenure *tenure.Tenure
 	guest  *attested.Guest
-	keeper *keeper
-	dates  dates
+	keeper *tenure.Keeper
 	works  *works // nil where there is none
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
-	api         *localapi.Server
-	address     string    // of the socket, for the health check
-	passed      bool      // the socket is the service manager's
-	unreachable sync.Once // says that the socket is not for this user
-	removed     sync.Once // says that the socket's file is gone
+	api         *serving.API
+	address     string // of the socket, for the health check
+	passed      bool   // the socket is the service manager's
+
+	cfg         atomic.Pointer[settings.Config] // in force; a reload puts another there
+	unreachable sync.Once                       // says that the socket is not for this user
+	removed     sync.Once                       // says that the socket's file is gone
 	reloading   service.Reloads
 }
 
@@ -54,13 +54,13 @@ func Run(ctx context.Context, opt Options) error {
 		return err
 	}
 	most, known := service.MemoryMax()
-	if err := openmodel.Fits(opt.Config, most, known); err != nil {
+	if err := tenure.Fits(opt.Config, most, known); err != nil {
 		return err
 	}
-	if err := openmodel.Harden(opt.Config); err != nil {
+	if err := tenure.Harden(opt.Config); err != nil {
 		return err
 	}
-	d := &daemon{Options: opt, tenure: newTenure(opt.Logger), dates: dates{watch: deadline.New(opt.Logger)}, reloading: service.Reloads{Asked: make(chan chan<- error)}}
+	d := &daemon{Options: opt, tenure: tenure.New(opt.Logger), reloading: service.Reloads{Asked: make(chan chan<- error)}}
 	d.cfg.Store(&opt.Config)
 	lock, err := service.LockState(d.Config.Guest.StateDir)
 	if err != nil {
@@ -89,38 +89,23 @@ func (d *daemon) prepare() (err error) {
 		return err
 	}
 	d.guest.Use(broker)
-	d.keeper = &keeper{cfg: d.Config, broker: broker, tenure: d.tenure, log: d.Logger, serving: d.announce, open: openmodel.Open, heap: openmodel.LimitHeap, files: files{installed: installed}, reloaded: make(chan reload), refused: d.refused}
 	d.prepareWork()
-	s, kept := d.Config.Socket, d.Config.Receipts
-	uids, gids, err := s.Allowed()
-	if err != nil {
-		return fmt.Errorf("socket: %w", err)
-	}
-	models := gate{tenure: d.tenure, names: d.modelNames, agentKey: d.guest.Key()}
-	d.api, err = localapi.New(localapi.Config{
-		Gate:     models,
-		Attester: d.guest, Logger: d.Logger,
-		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: concurrent(d.Config), Queue: s.Queue, Limits: s.Limits,
-		Memory: d.Config.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
-		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
-		Status:   func() any { return d.status() },
-		Gauges:   d.gauges,
-	})
+	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: broker, Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Serving: d.announce, Refused: d.refused})
+	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
+		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
 		return err
 	}
-	return d.mount(models)
+	(&workapi.Service{Work: d.work(), Classifiers: d.api.Classifiers}).Mount(d.api.Server)
+	return nil
 }
 
-// gauges are what the agent adds to /metrics.
-func (d *daemon) gauges() []localapi.Gauge {
-	list := append(d.tenure.gauges(), d.dates.gauges()...)
-	if d.classifiers != nil {
-		values, clipped := d.classifiers.Clipped()
-		list = append(list, localapi.Gauge{Name: "anchorhold_classifier_values", Help: "Input values of classifiers since the start.", Value: float64(values)},
-			localapi.Gauge{Name: "anchorhold_classifier_values_clipped", Help: "Those outside the ranges that their model was calibrated for.", Value: float64(clipped)})
-	}
-	return list
+// status is the tenure's, and who this agent is.
+func (d *daemon) status() tenure.Status {
+	s := d.tenure.Status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
+	id := d.guest.AgentKeyID()
+	s.AgentKey = hex.EncodeToString(id[:])
+	return s
 }
 
 func (d *daemon) modelNames() []string {
@@ -216,14 +201,14 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 		d.Logger.Warn("service manager", "err", err)
 	}
 	run("local api", func() error { defer release(); return d.api.Serve(ctx, l) })
-	run("lease", func() error { return d.keeper.run(keeping) })
+	run("lease", func() error { return d.keeper.Run(keeping) })
 	run("jobs", func() error {
 		if d.works == nil {
 			return nil
 		}
 		return d.works.run(ctx)
 	})
-	run("dates", func() error { d.dates.watch.Run(ctx, d.dates.now, d.dates.known); return nil })
+	run("dates", func() error { d.tenure.Watch(ctx); return nil })
 	run("watchdog", func() error { return service.RunWatchdog(ctx, d.Logger, d.healthy) })
 	run("reload", func() error { return d.reloads(ctx) })
 	run("reload socket", func() error { return service.ServeReload(ctx, d.reloading.Ask) })
@@ -240,14 +225,13 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	return errors.Join(errs...)
 }
 
-// announce tells that a model is served under a lease.
-func (d *daemon) announce(lease *client.Lease) {
-	d.dates.learn(lease, time.Now())
+// announce tells that a model is served under a lease, and until when.
+func (d *daemon) announce(until time.Time) {
 	what := "federated rounds"
 	if names := d.modelNames(); len(names) > 0 {
 		what = names[0]
 	}
-	status := fmt.Sprintf("serving %s until %s", what, lease.Expires.Format(time.TimeOnly))
+	status := fmt.Sprintf("serving %s until %s", what, until.Format(time.TimeOnly))
 	if err := d.tenure.Serving(); err != nil {
 		status = notServing(err)
 	}
@@ -258,7 +242,7 @@ func (d *daemon) announce(lease *client.Lease) {
 func (d *daemon) refused(err error) { d.tellStatus(notServing(err)) }
 
 func notServing(err error) string {
-	reason, _ := reasonAndDetail(err)
+	reason, _ := tenure.Why(err)
 	return fmt.Sprintf("not serving: %s; see anchorhold status", reason)
 }
 
@@ -273,8 +257,8 @@ func (d *daemon) tellStatus(status string) {
 // it says, and neither an attempt of the keeper nor a reload hangs. An agent without a
 // lease is healthy: it says so to its clients and tries again.
 func (d *daemon) healthy(ctx context.Context) error {
-	if d.keeper.stuck(time.Now()) {
-		return fmt.Errorf("an attestation has not come back for %s", stuckAfter)
+	if d.keeper.Stuck(time.Now()) {
+		return fmt.Errorf("an attestation has not come back for %s", tenure.StuckAfter)
 	}
 	if err := d.reloading.Stuck(reloadAfter); err != nil {
 		return err
@@ -312,13 +296,6 @@ func (d *daemon) healthy(ctx context.Context) error {
 
 // reloadAfter is longer than a reload takes.
 const reloadAfter = 5 * time.Minute
-
-// verdictAfter is how long a reload waits for the first attestation with what it brought, and
-// for its model to be open. It is less than TimeoutStartSec= of the unit.
-const verdictAfter = 75 * time.Second
-
-// ReasonVerdictUnknown means that a reload was taken and has not come to an end yet.
-const ReasonVerdictUnknown refusal.Reason = "reload-under-way"
 
 // reloads reads the configuration again at each SIGHUP, and whenever it is asked to. A bad one changes nothing.
 func (d *daemon) reloads(ctx context.Context) error {
@@ -365,7 +342,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	most, known := service.MemoryMax()
-	if err := openmodel.Fits(cfg, most, known); err != nil {
+	if err := tenure.Fits(cfg, most, known); err != nil {
 		return err
 	}
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
@@ -375,34 +352,10 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	verdict, taken := make(chan error, 1), make(chan struct{})
-	took := func() {
-		close(taken)
+	return d.keeper.Reload(ctx, cfg, broker, func() {
 		d.cfg.Store(&cfg)
 		d.guest.Use(broker)
-	}
-	wait := time.NewTimer(verdictAfter)
-	defer wait.Stop()
-	select {
-	case d.keeper.reloaded <- reload{cfg: cfg, broker: broker, took: took, verdict: verdict}:
-	case <-wait.C:
-		return errors.Join(refusal.New(ReasonVerdictUnknown, "nothing was taken: an attestation or the opening of a model is under way since before; reload again once anchorhold status shows that it has ended"), broker.Close())
-	case <-ctx.Done():
-		return errors.Join(errors.New("the agent is stopping"), broker.Close())
-	}
-	select {
-	case err = <-verdict:
-		select {
-		case <-taken:
-		default:
-			err = errors.Join(err, broker.Close())
-		}
-		return err
-	case <-wait.C:
-		return refusal.New(ReasonVerdictUnknown, "the configuration was handed on, and what came of it is not known after %s: see anchorhold status", verdictAfter)
-	case <-ctx.Done():
-		return errors.New("the agent is stopping")
-	}
+	})
 }
 
 // restartOnly names the sections that changed and that this process has read for good.
@@ -416,7 +369,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		{"aggregation", old.Aggregation, now.Aggregation},
 		{"verification", old.Verification, now.Verification},
 		{"guest", old.Guest, now.Guest},
-		{"models[].sequences", concurrent(old), concurrent(now)},
+		{"models[].sequences", old.Sequences(), now.Sequences()},
 		{"classifiers (there were none)", classifying, classifying || len(now.Classifiers) > 0},
 		{"proofs", old.Proofs, now.Proofs},
 		{"federation", old.Federation, now.Federation},
@@ -432,20 +385,4 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		}
 	}
 	return changed
-}
-
-// concurrent is how many completions run at the same time.
-func concurrent(cfg settings.Config) int {
-	n := 1
-	for _, m := range cfg.Models {
-		n = max(n, m.Sequences)
-	}
-	return n
-}
-
-func reasonAndDetail(err error) (reason, detail string) {
-	if r, ok := errors.AsType[*refusal.Error](err); ok {
-		return string(r.Reason), r.Detail
-	}
-	return "unavailable", err.Error()
 }

@@ -22,7 +22,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -34,7 +36,7 @@ import (
 type whole struct {
 	t     *testing.T
 	f     *brokertest.Fixture
-	guest guest
+	guest tenuretest.Guest
 	class *classifytest.Sealed
 	path  string // of the classifier's file
 	api   *http.Client
@@ -46,11 +48,11 @@ type whole struct {
 func newWhole(t *testing.T, memory int) *whole {
 	t.Helper()
 	dir := t.TempDir()
-	w := &whole{t: t, f: brokertest.New(t), guest: newGuest(t), class: classifytest.SealONNX(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
-	w.f.PutFor(brokertest.Resource, modelKey, w.guest.model)
+	w := &whole{t: t, f: brokertest.New(t), guest: tenuretest.New(t), class: classifytest.SealONNX(t, "small", 1), path: filepath.Join(dir, "small.ahm"), of: map[[32]byte]int{}}
+	w.f.PutFor(brokertest.Resource, tenuretest.ModelKey, w.guest.Model)
 	w.f.PutFor(w.class.Resource, string(w.class.Secret), w.class.Model.ID())
-	install(t, w.class.Path, w.path)
-	cfg := underBroker(t, w.guest.cfg, w.f, dir)
+	tenuretest.Install(t, w.class.Path, w.path)
+	cfg := underBroker(t, w.guest.Config, w.f, dir)
 	cfg.Compute.TEE.MemoryLimitMB = memory
 	c := w.class
 	text := append(configText(cfg), fmt.Appendf(nil, "classifiers: [{name: small, sealed_name: small, path: %q, resource: %s, publisher: %q, minimum_version: %d}]\n", w.path, c.Resource, c.Publisher, c.MinimumVersion)...)
@@ -146,7 +148,7 @@ func (w *whole) stream() (stop func()) {
 	return func() { cancel(); all.Wait() }
 }
 
-func (w *whole) status() (s Status) {
+func (w *whole) status() (s tenure.Status) {
 	w.t.Helper()
 	if err := json.Unmarshal(get(w.t, w.api, "/v1/status"), &s); err != nil || s.Lease == nil || s.Model == nil {
 		w.t.Fatalf("%+v %v", s, err)
@@ -184,7 +186,7 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 			}
 			w := newWhole(t, memory)
 			stop := w.stream()
-			w.answered(w.guest.model)
+			w.answered(w.guest.Model)
 			w.answered(w.class.Model.ID())
 			damage := func(path string) string {
 				data, err := os.ReadFile(path)
@@ -204,15 +206,15 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 			reload := func() error { return service.AskReload(t.Context(), "anchorhold-agent") }
 
 			sealed := filepath.Join(t.TempDir(), "new.ahm")
-			model := w.guest.seal(t, sealed, newKey, 4)
-			w.f.PutFor(brokertest.Resource, newKey, model)
+			model := w.guest.Seal(t, sealed, tenuretest.NewKey, 4)
+			w.f.PutFor(brokertest.Resource, tenuretest.NewKey, model)
 			foreign := filepath.Join(t.TempDir(), "foreign.ahm")
-			newGuest(t).seal(t, foreign, newKey, 4) // of another publisher
-			install(t, foreign, w.guest.sealed)
-			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(w.status().ModelUpdate, w.guest.sealed) {
+			tenuretest.New(t).Seal(t, foreign, tenuretest.NewKey, 4) // of another publisher
+			tenuretest.Install(t, foreign, w.guest.Sealed)
+			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(w.status().ModelUpdate, w.guest.Sealed) {
 				t.Errorf("the reload with another publisher's file: %v; %s", err, w.status().ModelUpdate)
 			}
-			install(t, damage(sealed), w.guest.sealed)
+			tenuretest.Install(t, damage(sealed), w.guest.Sealed)
 			before := w.status().Lease.ID
 			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(err.Error(), "the model before goes on") {
 				t.Errorf("the reload with a damaged file: %v", err)
@@ -229,11 +231,11 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 					t.Fatal("no renewal for the model before")
 				}
 			}
-			w.answered(w.guest.model)
+			w.answered(w.guest.Model)
 			if text := string(get(t, w.api, "/metrics")); !strings.Contains(text, "anchorhold_model_update_refused 1") {
 				t.Error(text)
 			}
-			install(t, sealed, w.guest.sealed)
+			tenuretest.Install(t, sealed, w.guest.Sealed)
 			if err := reload(); err != nil {
 				t.Errorf("the reload with the good file: %v", err)
 			}
@@ -244,12 +246,12 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 
 			next := w.class.Next(t, 2)
 			w.f.PutFor(next.Resource, string(next.Secret), next.Model.ID())
-			install(t, damage(next.Path), w.path)
+			tenuretest.Install(t, damage(next.Path), w.path)
 			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(err.Error(), "classifier small") {
 				t.Errorf("the reload with a damaged classifier: %v", err)
 			}
 			w.answered(w.class.Model.ID())
-			install(t, next.Path, w.path)
+			tenuretest.Install(t, next.Path, w.path)
 			if err := reload(); err != nil {
 				t.Errorf("the reload with the good classifier: %v", err)
 			}

@@ -21,6 +21,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -67,9 +69,9 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 	if !inSubprocess(t) {
 		return
 	}
-	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
-	f.PutFor(brokertest.Resource, modelKey, g.model)
-	cfg := underBroker(t, g.cfg, f, dir)
+	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
+	cfg := underBroker(t, g.Config, f, dir)
 	path := filepath.Join(dir, "agent.yaml")
 	write(t, path, configText(cfg))
 
@@ -93,7 +95,7 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 	if err != nil || report.Body.ModelVersion != 3 || report.Lease.ImageID != "test" || !report.SoftwareTEE {
 		t.Errorf("%+v %v", report.Body, err)
 	}
-	var s Status
+	var s tenure.Status
 	if err := json.Unmarshal(get(t, api, "/v1/status"), &s); err != nil || s.Lease == nil || s.Model == nil || s.Model.Receipts != "verify" || s.Lease.TLSGroup != "X25519MLKEM768" {
 		t.Errorf("%+v %v", s, err)
 	}
@@ -110,15 +112,15 @@ func TestWholeAgentServesUnderARealBroker(t *testing.T) {
 		t.Errorf("%+v", s.Ends)
 	}
 
-	d := &daemon{keeper: &keeper{}, address: cfg.Socket.Path}
+	d := &daemon{keeper: &tenure.Keeper{}, address: cfg.Socket.Path}
 	if err := d.healthy(t.Context()); err != nil {
 		t.Errorf("a serving agent is not healthy: %v", err)
 	}
-	d.keeper.busy.Begin(time.Now().Add(-time.Hour))
+	d.keeper.Attempt.Begin(time.Now().Add(-time.Hour))
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent whose keeper hangs is healthy")
 	}
-	d.keeper.busy.End()
+	d.keeper.Attempt.End()
 	d.reloading.Underway.Begin(time.Now().Add(-2 * reloadAfter))
 	if d.healthy(t.Context()) == nil {
 		t.Error("an agent whose reload hangs is healthy")

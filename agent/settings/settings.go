@@ -424,6 +424,15 @@ func (c Config) ProofMemory() int64 {
 	return int64(c.Proofs.MemoryMB) << 20
 }
 
+// Sequences is how many completions run at the same time.
+func (c Config) Sequences() int {
+	n := 1
+	for _, m := range c.Models {
+		n = max(n, m.Sequences)
+	}
+	return n
+}
+
 // RootIdentities are the broker's root identities.
 func (c Config) RootIdentities() ([]identity.Public, error) {
 	var roots []identity.Public

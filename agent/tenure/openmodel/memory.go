@@ -4,8 +4,6 @@ import (
 	"runtime/debug"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // ProcessReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -25,27 +23,6 @@ func Reserve(cfg settings.Config) int64 { return ProcessReserve + requests(cfg) 
 
 // HeapLimit makes the collector work harder before the reserve is used up.
 const HeapLimit = 9 << 20
-
-// Fits refuses a start that the kernel would end in the middle of a request: the unit allows
-// less than the configuration wants to use.
-func Fits(cfg settings.Config, most int64, known bool) error {
-	if want := int64(cfg.Compute.TEE.MemoryLimitMB) << 20; known && most < want {
-		return refusal.New("memory-limit-above-unit", "compute.tee.memory_limit_mb is %d, and the unit allows %d MiB: raise MemoryMax= to %dM at least "+
-			"(anchorhold-agent.service.d/memory.conf), or lower memory_limit_mb to %d", want>>20, most>>20, want>>20, most>>20)
-	}
-	return nil
-}
-
-// Harden keeps this process's memory out of core dumps and debuggers, and the
-// Go heap inside its part of the limit.
-func Harden(cfg settings.Config) error {
-	if err := keybuf.ForbidDumps(); err != nil {
-		return err
-	}
-	LimitHeap(cfg, 1)
-	debug.SetGCPercent(50)
-	return nil
-}
 
 // LimitHeap keeps the Go heap inside its part of the limit while so many models are open. Each
 // has a vocabulary there; beside a second one as much as the first may take is left out of

@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -11,19 +11,19 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // run starts a keeper in a bubble of virtual time and stops it at the end.
-func run(t *testing.T, k *keeper, during func()) {
+func run(t *testing.T, k *Keeper, during func()) {
 	t.Helper()
 	ctx, stop := context.WithCancel(context.Background())
 	done := make(chan error, 1)
-	go func() { done <- k.run(ctx) }()
+	go func() { done <- k.Run(ctx) }()
 	synctest.Wait()
 	during()
 	stop()
@@ -35,7 +35,7 @@ func run(t *testing.T, k *keeper, during func()) {
 	}
 }
 
-func reasonOf(t *testing.T, k *keeper) refusal.Reason {
+func reasonOf(t *testing.T, k *Keeper) refusal.Reason {
 	t.Helper()
 	err := k.tenure.Serving()
 	if err == nil {
@@ -49,17 +49,17 @@ func reasonOf(t *testing.T, k *keeper) refusal.Reason {
 }
 
 // held returns the open model.
-func held(k *keeper) *servedModel {
+func held(k *Keeper) *Model {
 	k.tenure.mu.RLock()
 	defer k.tenure.mu.RUnlock()
 	return k.tenure.model
 }
 
 func TestLeaseIsRenewedAtSevenTenthsAndTheModelStays(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(10*time.Minute, modelKey, 1)}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(10*time.Minute, tenuretest.ModelKey, 1)}
 		k := s.keeper(g)
 		run(t, k, func() {
 			if reasonOf(t, k) != "serving" {
@@ -92,17 +92,17 @@ func TestLeaseIsRenewedAtSevenTenthsAndTheModelStays(t *testing.T) {
 }
 
 func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), refuse("away")}
 		k := s.keeper(g)
 		run(t, k, func() {
 			model, serving, err := k.tenure.snapshot()
 			if err != nil {
 				t.Fatal(err)
 			}
-			lease, err := k.tenure.held()
+			lease, err := k.tenure.Held()
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -128,7 +128,7 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 			if len(lease.Keys) != 0 {
 				t.Error("the lease still holds keys")
 			}
-			s.restart(s.grant(5*time.Minute, modelKey, 1))
+			s.restart(s.grant(5*time.Minute, tenuretest.ModelKey, 1))
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if reasonOf(t, k) != "serving" {
@@ -139,7 +139,7 @@ func TestKeysAndWeightsAreWipedWhenTheLeaseEnds(t *testing.T) {
 }
 
 func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
 		s.steps = []func(context.Context) (*client.Lease, error){refuse("no")}
@@ -162,14 +162,14 @@ func TestFailuresAreRetriedWithGrowingPauses(t *testing.T) {
 }
 
 func TestSlowBrokerCannotCarryPastTheLease(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
 		hang := func(ctx context.Context) (*client.Lease, error) {
 			<-ctx.Done()
 			return nil, ctx.Err()
 		}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), hang}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), hang}
 		k := s.keeper(g)
 		run(t, k, func() {
 			time.Sleep(5*time.Minute + time.Millisecond)
@@ -182,10 +182,10 @@ func TestSlowBrokerCannotCarryPastTheLease(t *testing.T) {
 }
 
 func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2)}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), s.grant(5*time.Minute, tenuretest.ModelKey, 2)}
 		k := s.keeper(g)
 		run(t, k, func() {
 			before := held(k)
@@ -202,15 +202,15 @@ func TestNewKeyVersionOpensTheModelAnew(t *testing.T) {
 // Classifiers are opened by the same lease as the model, and stay when the model is opened
 // anew: only a lease's end closes them.
 func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2), refuse("away")}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), s.grant(5*time.Minute, tenuretest.ModelKey, 2), refuse("away")}
 		k := s.keeper(g)
 		var open atomic.Bool
 		var opened atomic.Int32
 		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
-		k.granted = func(settings.Config, *client.Lease, named) error { open.Store(true); opened.Add(1); return nil }
+		k.granted = func(Grant) error { open.Store(true); opened.Add(1); return nil }
 		run(t, k, func() {
 			if reasonOf(t, k) != "serving" || !open.Load() || opened.Load() != 1 {
 				t.Errorf("%s; open %t after %d", reasonOf(t, k), open.Load(), opened.Load())
@@ -230,14 +230,14 @@ func TestWhatALeaseOpensBesideTheModelStays(t *testing.T) {
 }
 
 func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 		k := s.keeper(g)
 		run(t, k, func() {
 			before := held(k)
-			smaller := g.cfg
+			smaller := g.Config
 			smaller.Compute.TEE.MemoryLimitMB = 40
 			k.reloaded <- reload{cfg: smaller, broker: s}
 			synctest.Wait()
@@ -251,12 +251,12 @@ func TestAnotherMemoryLimitOpensTheModelAnew(t *testing.T) {
 // TestModelThatWasNotGrantedIsNotServed: the key opens the file, and the broker's store
 // says that it is for another model. Its answers could never be vouched for.
 func TestModelThatWasNotGrantedIsNotServed(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	for _, mode := range []string{"", "streamed"} {
-		g.cfg.Models[0].Mode = mode
+		g.Config.Models[0].Mode = mode
 		synctest.Test(t, func(t *testing.T) {
 			s := &script{t: t}
-			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, modelKey, 1, [32]byte{9}, protocol.RoleServe)}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, tenuretest.ModelKey, 1, [32]byte{9}, protocol.RoleServe)}
 			k := s.keeper(g)
 			run(t, k, func() {
 				err := k.tenure.Serving()
@@ -274,22 +274,22 @@ func TestModelThatWasNotGrantedIsNotServed(t *testing.T) {
 // TestStatusSaysWhetherReceiptsVerify: a lease without role or subject serves, and says
 // what its receipts are worth.
 func TestStatusSaysWhetherReceiptsVerify(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	for name, tc := range map[string]struct {
 		subject [32]byte
 		roles   protocol.Role
 		want    string
 	}{
-		"granted":    {g.model, protocol.RoleServe | protocol.RoleContribute, "verify"},
+		"granted":    {g.Model, protocol.RoleServe | protocol.RoleContribute, "verify"},
 		"no subject": {[32]byte{}, protocol.RoleServe, "--model"},
-		"no role":    {g.model, protocol.RoleContribute, "role serve"},
+		"no role":    {g.Model, protocol.RoleContribute, "role serve"},
 	} {
 		synctest.Test(t, func(t *testing.T) {
 			s := &script{t: t}
-			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, modelKey, 1, tc.subject, tc.roles)}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grantFor(5*time.Minute, tenuretest.ModelKey, 1, tc.subject, tc.roles)}
 			k := s.keeper(g)
 			run(t, k, func() {
-				got := k.tenure.status("", false, 0)
+				got := k.tenure.Status("", false, 0)
 				if got.State != "serving" || got.Model == nil || !strings.Contains(got.Model.Receipts, tc.want) || strings.HasPrefix(got.Model.Receipts, "do not") != (tc.want != "verify") {
 					t.Errorf("%s: %+v", name, got.Model)
 				}
@@ -301,7 +301,7 @@ func TestStatusSaysWhetherReceiptsVerify(t *testing.T) {
 // TestStatusSaysWhyTheAgentWasRefused: with the reason, and the id that the broker's operator
 // finds it under, until a lease is granted.
 func TestStatusSaysWhyTheAgentWasRefused(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		refused := func(context.Context) (*client.Lease, error) {
 			return nil, fmt.Errorf("attest: %w", &client.Error{Reason: "measurement-mismatch", ID: "r-0123"})
@@ -310,15 +310,15 @@ func TestStatusSaysWhyTheAgentWasRefused(t *testing.T) {
 			return nil, refusal.New(protocol.ReasonConnectionFailed, "no route")
 		}
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){refused, here, s.grant(5*time.Minute, modelKey, 1), refused}
+		s.steps = []func(context.Context) (*client.Lease, error){refused, here, s.grant(5*time.Minute, tenuretest.ModelKey, 1), refused}
 		k := s.keeper(g)
 		run(t, k, func() {
 			began := time.Now().UTC().Truncate(time.Second)
-			last := func() *RefusalStatus { return k.tenure.status("", false, 0).LastRefusal }
+			last := func() *RefusalStatus { return k.tenure.Status("", false, 0).LastRefusal }
 			if got := last(); got == nil || *got != (RefusalStatus{"measurement-mismatch", "r-0123", began}) {
 				t.Errorf("%+v", got)
 			}
-			if text, err := json.Marshal(k.tenure.status("", false, 0)); err != nil || !strings.Contains(string(text), `"last_refusal":{"reason":"measurement-mismatch","id":"r-0123","time":"`) {
+			if text, err := json.Marshal(k.tenure.Status("", false, 0)); err != nil || !strings.Contains(string(text), `"last_refusal":{"reason":"measurement-mismatch","id":"r-0123","time":"`) {
 				t.Errorf("%s, %v", text, err)
 			}
 			time.Sleep(retryFirst)
@@ -341,20 +341,20 @@ func TestStatusSaysWhyTheAgentWasRefused(t *testing.T) {
 }
 
 func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {
-	g := newGuest(t)
-	data, err := os.ReadFile(g.sealed)
+	g := tenuretest.New(t)
+	data, err := os.ReadFile(g.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	data[len(data)/2] ^= 1
-	if err := os.WriteFile(g.sealed, data, 0o600); err != nil {
+	if err := os.WriteFile(g.Sealed, data, 0o600); err != nil {
 		t.Fatal(err)
 	}
 	for _, mode := range []string{"", "streamed"} {
-		g.cfg.Models[0].Mode = mode
+		g.Config.Models[0].Mode = mode
 		synctest.Test(t, func(t *testing.T) {
 			s := &script{t: t}
-			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 			k := s.keeper(g)
 			run(t, k, func() {
 				err := k.tenure.Serving()
@@ -370,8 +370,8 @@ func TestModelThatDoesNotOpenIsNamedAndNothingIsServed(t *testing.T) {
 }
 
 func TestOwnLimitShortensALongLease(t *testing.T) {
-	g := newGuest(t)
-	g.cfg.Compute.TEE.AttestationTTLSeconds = 300
+	g := tenuretest.New(t)
+	g.Config.Compute.TEE.AttestationTTLSeconds = 300
 	k := (&script{t: t}).keeper(g)
 	now := time.Now()
 	lease := &client.Lease{TTL: 15 * time.Minute, Expires: now.Add(15 * time.Minute)}
@@ -382,14 +382,14 @@ func TestOwnLimitShortensALongLease(t *testing.T) {
 }
 
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
-	g := newGuest(t)
-	g.cfg.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve >> 20
-	_, err := openmodel.Open(t.Context(), g.cfg, g.cfg.Models[0], &openmodel.Custody{Key: keyOf(t, modelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
+	g := tenuretest.New(t)
+	g.Config.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve >> 20
+	_, err := openmodel.Open(t.Context(), g.Config, g.Config.Models[0], &openmodel.Custody{Key: tenuretest.Key(t, tenuretest.ModelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
 	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
 		t.Errorf("%v", err)
 	}
-	other := keyOf(t, strings.Repeat("x", 32))
-	if _, err := openmodel.Open(t.Context(), newGuest(t).cfg, g.cfg.Models[0], &openmodel.Custody{Key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
+	other := tenuretest.Key(t, strings.Repeat("x", 32))
+	if _, err := openmodel.Open(t.Context(), tenuretest.New(t).Config, g.Config.Models[0], &openmodel.Custody{Key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
 		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
 	}
 }
@@ -411,12 +411,12 @@ func TestBrokerTimeDecides(t *testing.T) {
 // TestABrokerWhoseClockIsRightAgainServesOn: an agent asks on while a broker refuses every
 // guest, for longer than its lease, and needs no restart.
 func TestABrokerWhoseClockIsRightAgainServesOn(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		const behind = 3 * time.Hour
 		began := time.Now()
 		s := &script{t: t}
-		grant := s.grant(10*time.Minute, modelKey, 1)
+		grant := s.grant(10*time.Minute, tenuretest.ModelKey, 1)
 		s.steps = []func(context.Context) (*client.Lease, error){func(ctx context.Context) (*client.Lease, error) {
 			if gone := time.Since(began); gone > 0 && gone < behind {
 				return nil, &client.Error{Reason: protocol.ReasonClockBackwards, ID: "x"}

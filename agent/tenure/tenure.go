@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/deadline"
 )
 
 // Reason codes of requests that come while nothing may be served.
@@ -35,33 +36,33 @@ const (
 	exchangeLimit = 60 * time.Second // one attempt, from dialling to the last message
 )
 
-// acquirer is one exchange with the broker; *client.Client implements it.
-type acquirer interface {
+// Broker is one exchange with the broker; *client.Client implements it.
+type Broker interface {
+	// Acquire asks for the keys of resources, and says which sealed files they are for.
 	Acquire(ctx context.Context, resources []string, sealed ...protocol.Sealed) (*client.Lease, error)
 }
 
-// tenure is the time between a granted lease and its end: the lease, what its keys
+// Tenure is the time between a granted lease and its end: the lease, what its keys
 // opened, and the reason why nothing is served at other times. The keeper changes
 // it; requests read it; and a timer of its own ends it with the lease, whatever
 // hangs in the keeper, in the report device, on the disk or in a request.
-type tenure struct {
+type Tenure struct {
 	log *slog.Logger
-	// wiped wipes what else the lease's keys opened. Each call must come back
-	// within a bounded time; they run beside each other. Set before the first lease.
-	wiped []func()
-
-	// lapsed ends what else only a lease before the one that is held had granted, if anything
-	// is left of it; optional.
+	// wiped wipe what else the lease's keys opened, beside each other; lapsed ends what else
+	// only a lease before the one that is held had granted, and is optional. Both are set
+	// before the first lease and only read after.
+	wiped  []func()
 	lapsed func()
+	dates  dates
 
 	mu      sync.RWMutex // guards the rest
 	lease   *client.Lease
 	keys    []*keybuf.Buffer   // all that came with the lease, whoever has them now
 	running []holding          // the lease, after those before it that still run and grant something else
-	model   *servedModel       // is served
-	leaving *servedModel       // was served before it; ends with its last answer
+	model   *Model             // is served
+	leaving *Model             // was served before it; ends with its last answer
 	opening *openmodel.Custody // of the model that is being opened
-	closing []*servedModel     // may not have given their memory back
+	closing []*Model           // may not have given their memory back
 	awaited chan struct{}      // nil, or closed once requests need wait no longer for the next model
 	refusal error
 	trouble error          // why the model's next file is not served in its place
@@ -71,12 +72,25 @@ type tenure struct {
 	denied  *RefusalStatus // why the last attempt to attest failed; never changed, only replaced
 }
 
-func newTenure(log *slog.Logger) *tenure {
-	return &tenure{log: log, refusal: refusal.New(ReasonAttesting, "the agent has not been granted a lease yet")}
+// New makes a tenure that no lease has begun.
+func New(log *slog.Logger) *Tenure {
+	return &Tenure{log: log, dates: dates{watch: deadline.New(log)}, refusal: refusal.New(ReasonAttesting, "the agent has not been granted a lease yet")}
 }
 
+// AtEnd has wipe called at the end of each lease, to wipe what else its keys opened. It must
+// come back within a bounded time, and is called beside the others. It is for before the
+// first lease.
+func (t *Tenure) AtEnd(wipe func()) { t.wiped = append(t.wiped, wipe) }
+
+// AtLapse has end called when a lease before the one that is held is over, to end what else
+// only that one granted. It is for before the first lease.
+func (t *Tenure) AtLapse(end func()) { t.lapsed = end }
+
+// Watch warns of the dates on which the broker would grant nothing any more, until ctx ends.
+func (t *Tenure) Watch(ctx context.Context) { t.dates.watch.Run(ctx, t.dates.now, t.dates.known) }
+
 // Serving returns nil while a lease and a model are held, else the reason.
-func (t *tenure) Serving() error {
+func (t *Tenure) Serving() error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.refusal == nil && t.lease.Remaining(time.Now()) <= 0 {
@@ -85,9 +99,9 @@ func (t *tenure) Serving() error {
 	return t.refusal
 }
 
-// classifying returns nil while a lease is held and the classifiers have had its keys,
+// Classifying returns nil while a lease is held and the classifiers have had its keys,
 // whatever became of the model, else the reason.
-func (t *tenure) classifying() error {
+func (t *Tenure) Classifying() error {
 	t.mu.RLock()
 	handed, barred := t.handed, t.barred != nil && t.refusal == t.barred
 	held := t.lease != nil && t.lease.Remaining(time.Now()) > 0
@@ -104,7 +118,7 @@ func (t *tenure) classifying() error {
 // adopt takes a new lease in the place of the one that is held, and sets the clock
 // that ends it. What the old one opened stays: under the new one if that grants it too,
 // else until the old one ends. A lease that is over already is wiped and refused.
-func (t *tenure) adopt(lease *client.Lease) error {
+func (t *Tenure) adopt(lease *client.Lease) error {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	left := lease.Remaining(time.Now())
@@ -121,7 +135,7 @@ func (t *tenure) adopt(lease *client.Lease) error {
 }
 
 // expire ends the tenure if this lease is still the one that is held.
-func (t *tenure) expire(lease *client.Lease) {
+func (t *Tenure) expire(lease *client.Lease) {
 	t.mu.RLock()
 	held := t.lease == lease
 	t.mu.RUnlock()
@@ -139,7 +153,7 @@ func (t *tenure) expire(lease *client.Lease) {
 
 // needs says whether the model must be opened anew: another key, another model,
 // or another memory limit than it was opened with.
-func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
+func (t *Tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model == nil || t.model.Model.Model != m || t.model.Limit != limit || t.model.KeyVersion != k.Version || t.model.Subject != k.Subject || !t.model.Key.Equal(k.Key)
@@ -147,7 +161,7 @@ func (t *tenure) needs(m settings.Model, limit int64, k client.Key) bool {
 
 // hand says what came of giving long work and classifiers the keys of a lease. It returns
 // whether an error is no more than an [unserved].
-func (t *tenure) hand(lease *client.Lease, err error) bool {
+func (t *Tenure) hand(lease *client.Lease, err error) bool {
 	why, only := errors.AsType[unserved](err)
 	_, kept := errors.AsType[notOpened](err)
 	t.mu.Lock()
@@ -162,7 +176,7 @@ func (t *tenure) hand(lease *client.Lease, err error) bool {
 }
 
 // unopened returns which classifiers are not served, if there are any.
-func (t *tenure) unopened() error {
+func (t *Tenure) unopened() error {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.absent
@@ -170,7 +184,7 @@ func (t *tenure) unopened() error {
 
 // settled refuses what was opened beside the model for a lease that ended meanwhile,
 // and wipes it once more: its opener may have come back from a disk that hung.
-func (t *tenure) settled(lease *client.Lease) error {
+func (t *Tenure) settled(lease *client.Lease) error {
 	t.mu.RLock()
 	held := t.lease == lease
 	t.mu.RUnlock()
@@ -182,7 +196,7 @@ func (t *tenure) settled(lease *client.Lease) error {
 }
 
 // wipeOthers wipes what a lease opened beside the model, each beside the others.
-func (t *tenure) wipeOthers() {
+func (t *Tenure) wipeOthers() {
 	var steps sync.WaitGroup
 	for _, wipe := range t.wiped {
 		steps.Go(wipe)
@@ -191,13 +205,13 @@ func (t *tenure) wipeOthers() {
 }
 
 // refuse ends the tenure for a reason, whichever lease is held.
-func (t *tenure) refuse(reason refusal.Reason, format string, args ...any) error {
+func (t *Tenure) refuse(reason refusal.Reason, format string, args ...any) error {
 	return t.finish(nil, refusal.New(reason, format, args...))
 }
 
 // bar says that the model cannot be opened under any lease, or with nil that it may be. It
 // outlives leases, and touches no model that is open.
-func (t *tenure) bar(why error) {
+func (t *Tenure) bar(why error) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	t.barred = why
@@ -207,7 +221,7 @@ func (t *tenure) bar(why error) {
 }
 
 // serves says whether a model is open.
-func (t *tenure) serves() bool {
+func (t *Tenure) serves() bool {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.model != nil
@@ -216,7 +230,7 @@ func (t *tenure) serves() bool {
 // finish ends the tenure, if it is that of the lease (nil is any): running requests
 // end, then weights and keys are wiped. It returns after the memory is clear, which
 // takes no longer than openmodel.CloseGrace whoever still holds it.
-func (t *tenure) finish(lease *client.Lease, refusal error) error {
+func (t *Tenure) finish(lease *client.Lease, refusal error) error {
 	t.mu.Lock()
 	if lease != nil && t.lease != lease {
 		t.mu.Unlock()
@@ -250,8 +264,8 @@ func (t *tenure) finish(lease *client.Lease, refusal error) error {
 	return err
 }
 
-// held returns the lease if it runs, whether or not a model is served under it.
-func (t *tenure) held() (*client.Lease, error) {
+// Held returns the lease if it runs, whether or not a model is served under it.
+func (t *Tenure) Held() (*client.Lease, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	switch {

@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"sync"

@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"bytes"
@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -54,14 +55,14 @@ func (r *reasons) count(reason refusal.Reason) int {
 // and ignores its deadline. The lease ends all the same, once; nobody else asks the
 // device; and the lease that the device brings at last is not used.
 func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, answer := &script{t: t}, make(chan struct{})
 		hang := func(ctx context.Context) (*client.Lease, error) {
 			<-answer
-			return s.grant(5*time.Minute, modelKey, 1)(ctx)
+			return s.grant(5*time.Minute, tenuretest.ModelKey, 1)(ctx)
 		}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), hang}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), hang}
 		k, log := s.keeper(g), &reasons{seen: map[refusal.Reason]int{}}
 		k.log = slog.New(log)
 		run(t, k, func() {
@@ -85,10 +86,10 @@ func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
 			if _, calls := s.key(0); calls != 2 || log.count(ReasonUnresponsive) < 100 {
 				t.Errorf("%d exchanges, of which one hangs; %d refusals name it", calls, log.count(ReasonUnresponsive))
 			}
-			if !k.stuck(time.Now()) {
+			if !k.Stuck(time.Now()) {
 				t.Error("the watchdog is not told of a device that hangs")
 			}
-			s.restart(s.grant(5*time.Minute, modelKey, 1))
+			s.restart(s.grant(5*time.Minute, tenuretest.ModelKey, 1))
 			close(answer)
 			synctest.Wait()
 			if key, _ := s.key(1); key.Len() != 0 {
@@ -106,10 +107,10 @@ func TestExpiryWipesThoughTheDeviceNeverAnswers(t *testing.T) {
 // TestExpiryWipesAModelThatHangsWhileItIsOpened: a disk that hangs in the middle of
 // decrypting must not keep what was decrypted before.
 func TestExpiryWipesAModelThatHangsWhileItIsOpened(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, disk := &script{t: t}, make(chan struct{})
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 		k := s.keeper(g)
 		var region *arena.Region
 		var budget *arena.Budget
@@ -169,10 +170,10 @@ func (s *stalling) Chunk(worker, tensor, chunk int) ([]byte, error) {
 // go of nothing. Key and weights are wiped under it, no later than the grace says, and
 // the next model waits until the memory is back.
 func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, disk := &script{t: t}, make(chan struct{})
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), refuse("away")}
 		k, source := s.keeper(g), &stalling{}
 		k.open = func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error) {
 			o, err := openmodel.Open(ctx, cfg, m, held, version, taken, log)
@@ -211,7 +212,7 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 			if err != nil || vector[0] != 0 || reasonOf(t, k) != ReasonLeaseExpired {
 				t.Errorf("%s; weights %v after the grace: %v", reasonOf(t, k), vector[:1], err)
 			}
-			s.restart(s.grant(5*time.Minute, modelKey, 1))
+			s.restart(s.grant(5*time.Minute, tenuretest.ModelKey, 1))
 			time.Sleep(time.Minute)
 			synctest.Wait()
 			if got := reasonOf(t, k); got != openmodel.ReasonUnavailable {
@@ -230,9 +231,9 @@ func TestExpiryWipesUnderARequestThatHangs(t *testing.T) {
 // opened is wiped beside the others.
 func TestExpiryWipesWhatElseALeaseOpenedThoughAnotherStepHangs(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
-		tenure, hang, wiped := newTenure(slog.New(slog.DiscardHandler)), make(chan struct{}), make(chan struct{})
+		tenure, hang, wiped := New(slog.New(slog.DiscardHandler)), make(chan struct{}), make(chan struct{})
 		tenure.wiped = []func(){func() { <-hang }, func() { close(wiped) }}
-		key := keyOf(t, modelKey)
+		key := tenuretest.Key(t, tenuretest.ModelKey)
 		lease := &client.Lease{TTL: time.Minute, Expires: time.Now().Add(time.Minute), Keys: map[string]client.Key{"jobs/queue": {Key: key}}}
 		if err := tenure.adopt(lease); err != nil {
 			t.Fatal(err)
@@ -265,13 +266,13 @@ func (s stuck) Handle(context.Context, slog.Record) error { <-s.until; return ni
 // TestExpiryWipesThoughTheLogHangs: what is logged about the end comes after it, and what
 // is logged about a grant after the clock is set.
 func TestExpiryWipesThoughTheLogHangs(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, until := &script{t: t}, make(chan struct{})
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), refuse("away")}
 		k := s.keeper(g)
 		k.log = slog.New(stuck{until: until})
-		k.tenure = newTenure(k.log)
+		k.tenure = New(k.log)
 		run(t, k, func() {
 			time.Sleep(5*time.Minute + time.Millisecond)
 			synctest.Wait()
@@ -286,14 +287,14 @@ func TestExpiryWipesThoughTheLogHangs(t *testing.T) {
 // TestWhatIsOpenedTooLateIsWiped: long work hangs while it begins, and comes back after
 // the lease's end. What it opened then is wiped once more.
 func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, disk := &script{t: t}, make(chan struct{})
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), refuse("away")}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), refuse("away")}
 		k := s.keeper(g)
 		var open atomic.Bool
 		k.tenure.wiped = append(k.tenure.wiped, func() { open.Store(false) })
-		k.granted = func(settings.Config, *client.Lease, named) error { <-disk; open.Store(true); return nil }
+		k.granted = func(Grant) error { <-disk; open.Store(true); return nil }
 		run(t, k, func() {
 			time.Sleep(6 * time.Minute)
 			synctest.Wait()
@@ -311,7 +312,7 @@ func TestWhatIsOpenedTooLateIsWiped(t *testing.T) {
 
 // TestLeaseThatIsOverOnArrivalIsNotAdopted: an attempt that was given up may bring one.
 func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
-	tenure, key := newTenure(slog.New(slog.DiscardHandler)), keyOf(t, modelKey)
+	tenure, key := New(slog.New(slog.DiscardHandler)), tenuretest.Key(t, tenuretest.ModelKey)
 	err := tenure.adopt(&client.Lease{Expires: time.Now(), Keys: map[string]client.Key{"x": {Key: key}}})
 	if reason, _ := refusal.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
 		t.Errorf("%v, lease %v, %d bytes of key", err, tenure.lease, key.Len())

@@ -1,4 +1,4 @@
-package openmodel
+package tenure
 
 import (
 	"strings"

@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"encoding/hex"
@@ -6,6 +6,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
@@ -37,19 +38,19 @@ type RefusalStatus struct {
 }
 
 // attested takes note of what an attempt to attest came to.
-func (t *tenure) attested(err error) {
-	var refusal *RefusalStatus
+func (t *Tenure) attested(err error) {
+	var denied *RefusalStatus
 	if err != nil {
-		refusal = &RefusalStatus{Time: time.Now().UTC().Truncate(time.Second)}
+		denied = &RefusalStatus{Time: time.Now().UTC().Truncate(time.Second)}
 		if e, ok := errors.AsType[*client.Error](err); ok {
-			refusal.Reason, refusal.ID = string(e.Reason), e.ID
+			denied.Reason, denied.ID = string(e.Reason), e.ID
 		} else {
-			refusal.Reason, _ = reasonAndDetail(err)
+			denied.Reason, _ = Why(err)
 		}
 	}
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	t.denied = refusal
+	t.denied = denied
 }
 
 // LeaseStatus shows the lease that is held.
@@ -82,20 +83,11 @@ type ModelStatus struct {
 	Receipts string `json:"receipts"`
 }
 
-// status is the tenure's, and who this agent is.
-func (d *daemon) status() Status {
-	s := d.tenure.status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
-	id := d.guest.AgentKeyID()
-	s.Ends = d.dates.show()
-	s.AgentKey = hex.EncodeToString(id[:])
-	return s
-}
-
-// status reads the tenure.
-func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
-	s := Status{Version: version, State: "serving", SoftwareTEE: softwareTEE, MemoryLimit: limit}
+// Status shows what is held and served, with what the caller knows of itself.
+func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
+	s := Status{Version: version, State: "serving", SoftwareTEE: softwareTEE, MemoryLimit: limit, Ends: t.dates.show()}
 	if err := t.Serving(); err != nil {
-		s.State, s.Detail = reasonAndDetail(err)
+		s.State, s.Detail = Why(err)
 	}
 	t.mu.RLock()
 	defer t.mu.RUnlock()
@@ -124,8 +116,8 @@ func (t *tenure) status(version string, softwareTEE bool, limit int64) Status {
 	return s
 }
 
-// gauges are the agent's own figures for /metrics.
-func (t *tenure) gauges() []localapi.Gauge {
+// Gauges are the agent's own figures for /metrics.
+func (t *Tenure) Gauges() []localapi.Gauge {
 	serving := 0.0
 	if t.Serving() == nil {
 		serving = 1
@@ -144,5 +136,13 @@ func (t *tenure) gauges() []localapi.Gauge {
 	if t.model != nil {
 		list = append(list, localapi.Gauge{Name: "anchorhold_arena_bytes", Help: "Memory of weights, cache and scratch.", Value: float64(t.model.Memory.Used())})
 	}
-	return list
+	return append(list, t.dates.gauges()...)
+}
+
+// Why is the reason code of a refusal, and what it says.
+func Why(err error) (reason, detail string) {
+	if r, ok := errors.AsType[*refusal.Error](err); ok {
+		return string(r.Reason), r.Detail
+	}
+	return "unavailable", err.Error()
 }

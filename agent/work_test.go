@@ -15,11 +15,13 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
+	fedassembly "github.com/anchorhold/anchorhold/agent/fed/assembly"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/jobs/session"
 	"github.com/anchorhold/anchorhold/agent/prove"
 	"github.com/anchorhold/anchorhold/agent/prove/provetest"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -93,11 +95,11 @@ func (b *bench) proves() {
 func (b *bench) participates() { b.cfg.Federation.Aggregators = []string{"127.0.0.1:1"} }
 
 func (b *bench) works() *works {
-	return newWorks(worksHost{classifiers: b.classes, log: quiet(), sign: func() (attested.Signer, error) {
+	return newWorks(fedassembly.Host{Logger: quiet(), Sign: func() (attested.Signer, error) {
 		return attested.Signer{Key: b.agent.Key, Chain: b.agent.Chain, Now: federationtest.Begin.Add(time.Minute), Broker: b.agent.Lease.Broker, Lowest: protocol.AtLeast(1)}, nil
-	}, acquire: func(context.Context, []string) (*client.Lease, error) {
+	}, Acquire: func(context.Context, []string) (*client.Lease, error) {
 		return nil, errors.New("no round here")
-	}})
+	}}, b.classes)
 }
 
 // run runs works; the function that it returns ends them.
@@ -162,7 +164,7 @@ func TestWhatIsConfiguredBegins(t *testing.T) {
 			wantReason(t, "before the lease", err, session.ReasonAttesting)
 			stop := b.run(w)
 			for range 2 { // each lease begins it, once
-				if err := w.begin(b.cfg, lease(nil)); err != nil {
+				if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err != nil {
 					t.Fatal(err)
 				}
 			}
@@ -230,13 +232,13 @@ func TestWhatIsMissingIsSaid(t *testing.T) {
 			w := b.works()
 			stop := b.run(w)
 			for range 2 { // and again with the next lease
-				if err := w.begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), c.says) {
+				if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err == nil || !strings.Contains(err.Error(), c.says) {
 					t.Errorf("%v does not say %q", err, c.says)
 				}
 				_, err := w.work()
 				wantReason(t, "it has not begun", err, session.ReasonAttesting)
 			}
-			if err := w.begin(good, lease(nil)); err != nil {
+			if err := w.begin(tenure.Grant{Config: good, Lease: lease(nil)}); err != nil {
 				t.Errorf("once it is right: %v", err)
 			}
 			if _, err := w.proofs(); err != nil {
@@ -260,7 +262,7 @@ func TestDevelopmentKeysNeedConsent(t *testing.T) {
 	b.cfg.Proofs.AllowDevelopmentSetup, b.cfg.Verification.ZKP.VerificationTimeoutMS = true, 5000
 	w := b.works()
 	b.run(w)
-	if err := w.begin(b.cfg, lease(nil)); err != nil {
+	if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err != nil {
 		t.Error(err)
 	}
 }
@@ -270,7 +272,7 @@ func TestProofsNeedClassifiers(t *testing.T) {
 	b.proves()
 	b.classes = nil
 	w := b.works()
-	if err := w.begin(b.cfg, lease(nil)); err == nil || !strings.Contains(err.Error(), "classifiers") {
+	if err := w.begin(tenure.Grant{Config: b.cfg, Lease: lease(nil)}); err == nil || !strings.Contains(err.Error(), "classifiers") {
 		t.Error(err)
 	}
 }
@@ -295,7 +297,7 @@ func TestTheQueueKeyDecidesWhatSurvives(t *testing.T) {
 			w := b.works()
 			stop := b.run(w)
 			l := lease(key(secret))
-			if err := w.begin(b.cfg, l); err != nil {
+			if err := w.begin(tenure.Grant{Config: b.cfg, Lease: l}); err != nil {
 				t.Fatal(err)
 			}
 			if _, left := l.Keys["keys/queue"]; left == (c.name != "") {
@@ -317,7 +319,7 @@ func TestTheQueueKeyDecidesWhatSurvives(t *testing.T) {
 	}
 	b := newBench(t)
 	b.cfg.Federation.QueueKey = "keys/queue"
-	if err := b.works().begin(b.cfg, lease(key(secret[:16]))); err == nil || !strings.Contains(err.Error(), "32 bytes") {
+	if err := b.works().begin(tenure.Grant{Config: b.cfg, Lease: lease(key(secret[:16]))}); err == nil || !strings.Contains(err.Error(), "32 bytes") {
 		t.Errorf("a short key: %v", err)
 	}
 }

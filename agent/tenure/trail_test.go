@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -8,6 +8,7 @@ import (
 	"testing/synctest"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/packaging/model"
@@ -28,7 +29,7 @@ var trailReasons = map[string]refusal.Reason{
 // happen inside an agent: an answer, and a renewal while one is under way. What happens
 // elsewhere is left out. After the leases that the trail grants, the device hangs.
 func TestTrailsInsideAnAgent(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	for _, name := range []string{"lease-end-not-enforced", "renewal-continues-any", "story-rotation"} {
 		t.Run(name, func(t *testing.T) {
 			trail, err := model.Read(name)
@@ -40,7 +41,7 @@ func TestTrailsInsideAnAgent(t *testing.T) {
 	}
 }
 
-func replayTrail(t *testing.T, g guest, trail model.Trail) {
+func replayTrail(t *testing.T, g tenuretest.Guest, trail model.Trail) {
 	s, device := &script{t: t}, make(chan struct{})
 	for _, step := range trail.Steps {
 		if step.Arg("agent") == "alice" && (step.Verb == "attest" || step.Verb == "renew") {
@@ -49,7 +50,7 @@ func replayTrail(t *testing.T, g guest, trail model.Trail) {
 				t.Fatal(err)
 			}
 			// A model of another key is another model.
-			s.steps = append(s.steps, s.grant(2*trailTick, modelKey, uint64(version)))
+			s.steps = append(s.steps, s.grant(2*trailTick, tenuretest.ModelKey, uint64(version)))
 		}
 	}
 	leases := len(s.steps)
@@ -63,7 +64,7 @@ func replayTrail(t *testing.T, g guest, trail model.Trail) {
 		if leases == 0 || reasonOf(t, k) != "serving" {
 			t.Fatalf("%d leases: %s", leases, reasonOf(t, k))
 		}
-		m, done, err := k.tenure.use(t.Context())
+		m, done, err := k.tenure.Use(t.Context())
 		if err != nil {
 			t.Fatal(err)
 		}

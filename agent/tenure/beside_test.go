@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -14,15 +14,16 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 // switching is a keeper whose second lease is for another file than the first.
-func switching(t *testing.T, g guest) (*script, *keeper) {
+func switching(t *testing.T, g tenuretest.Guest) (*script, *Keeper) {
 	s := &script{t: t}
-	s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1), s.grant(5*time.Minute, modelKey, 2), refuse("away")}
+	s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), s.grant(5*time.Minute, tenuretest.ModelKey, 2), refuse("away")}
 	k := s.keeper(g)
 	k.files.installed = func(settings.Config) []opened {
 		return []opened{{resource: "models/test", file: protocol.File{ID: [32]byte{1}}, path: "the next file"}}
@@ -34,7 +35,7 @@ func switching(t *testing.T, g guest) (*script, *keeper) {
 // granted the model; with its end the model is closed, and requests wait for the next, no
 // longer than they care to.
 func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, k := switching(t, g)
 		disk, opens := make(chan struct{}), 0
@@ -48,15 +49,15 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 			before := held(k)
 			time.Sleep(4 * time.Minute)
 			synctest.Wait()
-			m, done, err := k.tenure.use(t.Context())
-			if err != nil || m != before || opens != 2 || k.tenure.status("", false, 0).ModelUpdate == "" {
+			m, done, err := k.tenure.Use(t.Context())
+			if err != nil || m != before || opens != 2 || k.tenure.Status("", false, 0).ModelUpdate == "" {
 				t.Fatalf("%d opened; a request gets %v: %v", opens, m, err)
 			}
 			lease, err := k.tenure.leaseFor(before)
 			if err != nil || lease.ID == k.tenure.lease.ID {
 				t.Errorf("an answer of the model before is under %v, %v", lease, err)
 			}
-			waited := make(chan *servedModel, 1)
+			waited := make(chan *Model, 1)
 			time.Sleep(time.Minute + time.Millisecond) // its lease ends
 			synctest.Wait()
 			if reason, _ := refusal.ReasonOf(context.Cause(m.serving)); reason != ReasonLeaseExpired {
@@ -70,7 +71,7 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 			}
 			done()
 			go func() {
-				m, done, err := k.tenure.use(t.Context())
+				m, done, err := k.tenure.Use(t.Context())
 				if err != nil {
 					t.Error(err)
 				}
@@ -80,7 +81,7 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 			gone, leave := context.WithCancelCause(t.Context())
 			left := errors.New("the client is gone")
 			time.AfterFunc(time.Second, func() { leave(left) })
-			if _, _, err := k.tenure.use(gone); !errors.Is(err, left) || reasonOf(t, k) != "serving" {
+			if _, _, err := k.tenure.Use(gone); !errors.Is(err, left) || reasonOf(t, k) != "serving" {
 				t.Errorf("%v, %s", err, reasonOf(t, k))
 			}
 			close(disk)
@@ -95,23 +96,23 @@ func TestTheModelBeforeIsServedUnderItsOwnLeaseWhileTheNextOpens(t *testing.T) {
 
 // TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther: what runs ends first.
 func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T) {
-	g := newGuest(t)
-	g.cfg.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve>>20 + 2
+	g := tenuretest.New(t)
+	g.Config.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve>>20 + 2
 	synctest.Test(t, func(t *testing.T) {
 		_, k := switching(t, g)
 		run(t, k, func() {
-			before, done, err := k.tenure.use(t.Context())
+			before, done, err := k.tenure.Use(t.Context())
 			if err != nil {
 				t.Fatal(err)
 			}
 			time.Sleep(4 * time.Minute)
 			synctest.Wait()
-			if before.serving.Err() != nil || held(k) != before {
+			if before.Context().Err() != nil || held(k) != before {
 				t.Fatal("a running answer was ended")
 			}
-			waited := make(chan *servedModel, 1)
+			waited := make(chan *Model, 1)
 			go func() {
-				m, done, err := k.tenure.use(t.Context())
+				m, done, err := k.tenure.Use(t.Context())
 				if err != nil {
 					t.Error(err)
 				}
@@ -139,16 +140,16 @@ func TestWithoutRoomRequestsWaitUntilOneModelTookThePlaceOfTheOther(t *testing.T
 // if the broker does not grant it again.
 func TestAModelThatDoesNotOpenCostsNotTheOneBefore(t *testing.T) {
 	for name, limit := range map[string]int{"room for two": 64, "room for one": openmodel.ProcessReserve>>20 + 2} {
-		g := newGuest(t)
-		g.cfg.Compute.TEE.MemoryLimitMB = limit
+		g := tenuretest.New(t)
+		g.Config.Compute.TEE.MemoryLimitMB = limit
 		synctest.Test(t, func(t *testing.T) {
 			s, k := switching(t, g)
-			s.steps[1] = s.grant(5*time.Minute, newKey, 2) // opens nothing
+			s.steps[1] = s.grant(5*time.Minute, tenuretest.NewKey, 2) // opens nothing
 			run(t, k, func() {
 				before := held(k)
 				time.Sleep(5*time.Minute - time.Second)
 				synctest.Wait()
-				if held(k) != before || reasonOf(t, k) != "serving" || before.serving.Err() != nil {
+				if held(k) != before || reasonOf(t, k) != "serving" || before.Context().Err() != nil {
 					t.Errorf("%s: %v", name, k.tenure.Serving())
 				}
 				if key, _ := s.key(1); key.Len() != 0 {
@@ -167,13 +168,13 @@ func TestAModelThatDoesNotOpenCostsNotTheOneBefore(t *testing.T) {
 // TestFiftySwitchesLeaveNothingBehind: no goroutine, descriptor, mapping or locked page, and
 // never a model that has less of the limit than it is counted with.
 func TestFiftySwitchesLeaveNothingBehind(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, k := switching(t, g)
 		const switches, settled = 50, 5
 		s.steps = nil
 		for i := range switches + 1 {
-			s.steps = append(s.steps, s.grant(5*time.Minute, modelKey, uint64(i)+1))
+			s.steps = append(s.steps, s.grant(5*time.Minute, tenuretest.ModelKey, uint64(i)+1))
 		}
 		var open []int // models, as the heap is told
 		k.heap = func(_ settings.Config, n int) { open = append(open, n) }
@@ -253,7 +254,7 @@ func procFile(t *testing.T, name string) string {
 
 // hanging is a keeper in the middle of its first switch: the next file opens when the disk
 // answers.
-func hanging(t *testing.T, g guest, steps ...func(*script) func(context.Context) (*client.Lease, error)) (*script, *keeper, chan struct{}, *[]*openmodel.Model) {
+func hanging(t *testing.T, g tenuretest.Guest, steps ...func(*script) func(context.Context) (*client.Lease, error)) (*script, *Keeper, chan struct{}, *[]*openmodel.Model) {
 	s, k := switching(t, g)
 	s.steps = s.steps[:2]
 	for _, step := range steps {
@@ -273,10 +274,10 @@ func hanging(t *testing.T, g guest, steps ...func(*script) func(context.Context)
 
 // TestAReloadInTheMiddleOfASwitchComesAfterIt, and may take it back.
 func TestAReloadInTheMiddleOfASwitchComesAfterIt(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, k, disk, _ := hanging(t, g, func(s *script) func(context.Context) (*client.Lease, error) {
-			return s.grant(5*time.Minute, modelKey, 1)
+			return s.grant(5*time.Minute, tenuretest.ModelKey, 1)
 		})
 		run(t, k, func() {
 			before := held(k)
@@ -313,10 +314,10 @@ func TestAReloadInTheMiddleOfASwitchComesAfterIt(t *testing.T) {
 
 // TestAStopInTheMiddleOfASwitchWipesBoth models, the one that opens too late too.
 func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s, k, disk, opened := hanging(t, g)
-		var before *servedModel
+		var before *Model
 		run(t, k, func() {
 			before = held(k)
 			time.Sleep(4 * time.Minute)
@@ -340,6 +341,3 @@ func TestAStopInTheMiddleOfASwitchWipesBoth(t *testing.T) {
 		}
 	})
 }
-
-// newKey is the key that a model is sealed under anew.
-const newKey = "another key with thirty-two byte"

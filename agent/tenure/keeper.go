@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -21,42 +22,68 @@ const ReasonUnresponsive refusal.Reason = "attestation-unresponsive"
 // lastWord is how long an attempt whose time is over has to say why.
 const lastWord = 2 * time.Second
 
-// keeper attests and renews. What can hang, which is the exchange with the broker
+// Config is what a keeper begins with.
+type Config struct {
+	// Settings are the configuration, until a reload.
+	Settings settings.Config
+	// Broker is the broker's client of that configuration.
+	Broker Broker
+	Tenure *Tenure
+	Logger *slog.Logger
+	// Classifiers are opened with each lease's keys by Granted; nil where there are none.
+	Classifiers *classify.Service
+	// Granted takes what else is for it from a lease, with [Grant.Adopt] for classifiers;
+	// optional.
+	Granted func(Grant) error
+	// Serving is told of each lease under which a model is served, and of its end; optional.
+	Serving func(until time.Time)
+	// Refused is told why the model cannot be opened; optional.
+	Refused func(error)
+}
+
+// Keeper attests and renews. What can hang, which is the exchange with the broker
 // and all that reads a device or a disk, runs in a goroutine that it can give up;
 // there is never more than one. The end of a lease is not the keeper's: the tenure
 // has a clock of its own.
-type keeper struct {
-	cfg      settings.Config
-	broker   acquirer
-	tenure   *tenure
+type Keeper struct {
+	cfg      settings.Config // Run's alone, once it runs
+	broker   Broker          // Run's alone, once it runs
+	tenure   *Tenure
 	log      *slog.Logger
-	serving  func(*client.Lease)                               // told of each lease under which a model is served
-	open     opener                                            // open, or a test's
-	granted  func(settings.Config, *client.Lease, named) error // takes what long work needs from a lease; optional
-	heap     func(settings.Config, int)                        // told how many models are open; optional
-	others   func() []opened                                   // sealed files that are open beside the model; optional
-	files    files                                             // run's alone
+	serving  func(until time.Time)
+	refused  func(error)
+	granted  func(Grant) error
+	open     opener                     // openmodel.Open, or a test's
+	heap     func(settings.Config, int) // told how many models are open; optional
+	others   func() []opened            // sealed files that are open beside the model; optional
 	reloaded chan reload
-	busy     service.Underway // the attempt under way
-	pending  <-chan struct{}  // closed once the last attempt has come back; run's alone
-	barred   *verdict         // on the model; nil while it may be opened. run's alone
-	file     stamp            // of the model, when it was looked at last; run's alone
-	due      time.Time        // of the next renewal; run's alone
-	refused  func(error)      // told why the model cannot be opened; optional
-	alone    <-chan struct{}  // closed once the last model that opened beside another has the limit to itself; the attempt's
+
+	// Attempt is the attempt under way, for the watchdog.
+	Attempt service.Underway
+
+	// Run's alone:
+	files   files
+	pending <-chan struct{} // closed once the last attempt has come back
+	barred  *verdict        // on the model; nil while it may be opened
+	file    stamp           // of the model, when it was looked at last
+	due     time.Time       // of the next renewal
+
+	alone <-chan struct{} // closed once the last model that opened beside another has the limit to itself; the attempt's
+}
+
+// NewKeeper makes a keeper that has not attested yet.
+func NewKeeper(cfg Config) *Keeper {
+	k := &Keeper{cfg: cfg.Settings, broker: cfg.Broker, tenure: cfg.Tenure, log: cfg.Logger, serving: cfg.Serving, refused: cfg.Refused, granted: cfg.Granted,
+		open: openmodel.Open, heap: openmodel.LimitHeap, files: files{installed: installed}, reloaded: make(chan reload)}
+	if cfg.Classifiers != nil {
+		k.others = func() []opened { return classifierFiles(cfg.Classifiers) }
+	}
+	return k
 }
 
 // opener opens a model: with a key of that version, while so many bytes of the limit stay
 // taken.
 type opener func(ctx context.Context, cfg settings.Config, m settings.Model, held *openmodel.Custody, version uint64, taken int64, log *slog.Logger) (*openmodel.Model, error)
-
-// reload is a new configuration on its way to the keeper.
-type reload struct {
-	cfg     settings.Config
-	broker  acquirer
-	took    func()       // called once it is not given up any more; optional
-	verdict chan<- error // hears what the first attempt with it came to; optional, has room
-}
 
 // notOpened says why sealed files are not served. kept says that those before them still are,
 // and all else as it was.
@@ -76,8 +103,8 @@ type unserved struct{ error }
 // Unwrap returns the reasons.
 func (e unserved) Unwrap() error { return e.error }
 
-// run keeps a lease until the context ends, then wipes everything.
-func (k *keeper) run(ctx context.Context) error {
+// Run keeps a lease until the context ends, then wipes everything.
+func (k *Keeper) Run(ctx context.Context) error {
 	retry := retryFirst
 	next := time.NewTimer(0)
 	defer next.Stop()
@@ -111,35 +138,7 @@ func (k *keeper) run(ctx context.Context) error {
 	}
 }
 
-// judge says what came of a reload. One whose model does not open is given up, if the model
-// before it still serves.
-func (k *keeper) judge(asked, before reload, err error) {
-	failed, _ := errors.AsType[notOpened](err)
-	switch {
-	case asked.broker == nil: // none
-		return
-	case failed.kept:
-		k.cfg, k.broker = before.cfg, before.broker
-	case asked.took != nil:
-		asked.took()
-	}
-	if asked.verdict == nil {
-		return
-	}
-	if err == nil && k.files.trouble() != nil {
-		err = fmt.Errorf("an installed file is not served: %w", k.files.trouble())
-		failed.kept = true
-	}
-	if err == nil {
-		err = k.tenure.unopened()
-	}
-	if err != nil && !failed.kept {
-		err = fmt.Errorf("the configuration was taken, but: %w", err)
-	}
-	asked.verdict <- err
-}
-
-func (k *keeper) remaining() (time.Duration, bool) {
+func (k *Keeper) remaining() (time.Duration, bool) {
 	k.tenure.mu.RLock()
 	defer k.tenure.mu.RUnlock()
 	if k.tenure.lease == nil {
@@ -150,7 +149,7 @@ func (k *keeper) remaining() (time.Duration, bool) {
 
 // attest runs one exchange and takes over what it yields, unless there is nothing to ask
 // for. It returns when to come again. That the model cannot be opened is a known error.
-func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
+func (k *Keeper) attest(ctx context.Context) (time.Duration, error) {
 	open := k.tenure.opened()
 	if k.others != nil {
 		open = append(open, k.others()...)
@@ -192,12 +191,12 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 		why = k.bar(failed) // the lease goes on for what else it is for
 	case ok && openmodel.WrongKey(failed): // the next key may be the right one, at the pace of renewals
 		k.log.Error("the model's key does not open it", "reason", string(openmodel.Unavailable(failed).Reason), "err", failed, "next_try", wait)
-		k.serving(lease)
+		k.announce(lease)
 		return wait, known{failed}
 	case err != nil:
 		return 0, err
 	}
-	k.serving(lease)
+	k.announce(lease)
 	if why != nil {
 		return min(wait, lookAgain), known{why}
 	}
@@ -207,22 +206,22 @@ func (k *keeper) attest(ctx context.Context) (time.Duration, error) {
 // aside runs f in a goroutine of its own and returns its error, or gives it up some
 // time after the context ended. Whenever a step that was given up succeeds after
 // all, late disposes of what it brought.
-func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
+func (k *Keeper) aside(ctx context.Context, f func() error, late func()) error {
 	select {
 	case <-k.pending:
 	default:
 		if k.pending != nil {
-			began, _ := k.busy.Since()
+			began, _ := k.Attempt.Since()
 			return refusal.New(ReasonUnresponsive, "the last attempt has not come back since %s", began.UTC().Format(time.RFC3339))
 		}
 	}
-	k.busy.Begin(time.Now())
+	k.Attempt.Begin(time.Now())
 	back, done, givenUp := make(chan struct{}), make(chan error), make(chan struct{})
 	k.pending = back
 	go func() {
 		defer close(back)
 		err := f()
-		k.busy.End()
+		k.Attempt.End()
 		select {
 		case done <- err:
 		case <-givenUp:
@@ -249,14 +248,22 @@ func (k *keeper) aside(ctx context.Context, f func() error, late func()) error {
 	return refusal.New(ReasonUnresponsive, "the report device, the broker's connection or a disk does not answer: %w", context.Cause(ctx))
 }
 
-// stuckAfter is far more than an exchange and the opening of a large model take.
-const stuckAfter = 15 * time.Minute
+// StuckAfter is far more than an exchange and the opening of a large model take.
+const StuckAfter = 15 * time.Minute
 
-// stuck says whether an attempt does not come back.
-func (k *keeper) stuck(now time.Time) bool { return k.busy.Longer(stuckAfter, now) }
+// Stuck says whether an attempt does not come back.
+func (k *Keeper) Stuck(now time.Time) bool { return k.Attempt.Longer(StuckAfter, now) }
+
+// announce tells that a model is served under a lease.
+func (k *Keeper) announce(lease *client.Lease) {
+	k.tenure.dates.learn(lease, time.Now())
+	if k.serving != nil {
+		k.serving(lease.Expires)
+	}
+}
 
 // shorten applies the configuration's own limit on leases.
-func (k *keeper) shorten(lease *client.Lease) {
+func (k *Keeper) shorten(lease *client.Lease) {
 	if limit := k.cfg.Lease(); lease.TTL > limit {
 		lease.Expires = lease.Expires.Add(limit - lease.TTL)
 		lease.TTL = limit
@@ -266,7 +273,7 @@ func (k *keeper) shorten(lease *client.Lease) {
 // take adopts a lease: its keys go to long work and to the model, and what nobody
 // takes is wiped. It may be given up at the lease's end and go on later: then it
 // finds the lease gone and its keys wiped. Of a model that is barred there is no key.
-func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease, named named, barred bool) error {
+func (k *Keeper) take(ctx context.Context, cfg settings.Config, lease *client.Lease, named named, barred bool) error {
 	defer lease.Wipe() // what nobody took
 	var key client.Key
 	var anew bool
@@ -294,7 +301,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 		if k.granted == nil {
 			return nil
 		}
-		err := k.granted(cfg, lease, named)
+		err := k.granted(Grant{Config: cfg, Lease: lease, named: named})
 		if k.tenure.hand(lease, err) {
 			err = nil
 		}
@@ -335,7 +342,7 @@ func (k *keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 // takeModel opens the model: beside the one that is served, or in its place. One that does
 // not open is not served, and one that is goes on no longer than its own lease: a model
 // whose seal does not verify is never served from an older version under a new lease.
-func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
+func (k *Keeper) takeModel(ctx context.Context, cfg settings.Config, lease *client.Lease, key client.Key) error {
 	m := cfg.Models[0]
 	delete(lease.Keys, m.Resource) // the key moves to the model
 	held := &openmodel.Custody{Key: key.Key, Subject: key.Subject}
@@ -357,7 +364,7 @@ func (k *keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 
 // openNext opens the model of a lease. If there is no room beside the one that is served,
 // everything of the file is checked before that one is closed.
-func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *client.Lease, held *openmodel.Custody, version uint64) (*openmodel.Model, error) {
+func (k *Keeper) openNext(ctx context.Context, cfg settings.Config, lease *client.Lease, held *openmodel.Custody, version uint64) (*openmodel.Model, error) {
 	served, err := k.tenure.begin(ctx, lease, held)
 	if err != nil {
 		return nil, err
@@ -402,7 +409,7 @@ func (k *keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 	return opened, nil
 }
 
-func (k *keeper) models(cfg settings.Config, n int) {
+func (k *Keeper) models(cfg settings.Config, n int) {
 	if k.heap != nil {
 		k.heap(cfg, n)
 	}

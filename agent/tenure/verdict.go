@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"context"
@@ -27,7 +27,7 @@ func (k known) Unwrap() error { return k.error }
 // standing returns why the configured model cannot be opened, as far as that is known before
 // a key is asked for: from the last attempt, or from what is public in its file. A model
 // that is served goes on, whatever is installed.
-func (k *keeper) standing(ctx context.Context, open []opened) error {
+func (k *Keeper) standing(ctx context.Context, open []opened) error {
 	if len(k.cfg.Models) == 0 || k.tenure.serves() {
 		k.unbar()
 		return nil
@@ -55,7 +55,7 @@ func (k *keeper) standing(ctx context.Context, open []opened) error {
 }
 
 // bar remembers that the model cannot be opened, says so once, and returns the refusal.
-func (k *keeper) bar(err error) error {
+func (k *Keeper) bar(err error) error {
 	m := k.cfg.Models[0]
 	why := openmodel.Unavailable(err)
 	k.barred = &verdict{file: k.file, why: why}
@@ -68,14 +68,14 @@ func (k *keeper) bar(err error) error {
 }
 
 // unbar forgets it.
-func (k *keeper) unbar() {
+func (k *Keeper) unbar() {
 	k.barred = nil
 	k.tenure.bar(nil)
 }
 
 // needed are the keys to ask for: of a model that cannot be opened none, unless something
 // else is under the same one.
-func (k *keeper) needed(barred bool) []string {
+func (k *Keeper) needed(barred bool) []string {
 	cfg := k.cfg
 	if barred {
 		cfg.Models = nil

@@ -1,6 +1,6 @@
 //go:build !release
 
-package agent
+package tenure
 
 import (
 	"log/slog"
@@ -41,18 +41,17 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		first.Expires, second.Expires = now.Add(time.Minute), now.Add(time.Minute+second.TTL)
 		granted := map[string]client.Key{"models/test": {Version: 1}}
 		first.Keys, second.Keys = granted, granted
-		tenure, model := newTenure(slog.New(slog.DiscardHandler)), &servedModel{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
-		g := gate{tenure: tenure, agentKey: cfg.AgentKey}
+		tenure, model := New(slog.New(slog.DiscardHandler)), &Model{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
 		if err := tenure.adopt(first); err != nil {
 			t.Fatal(err)
 		}
-		show := func(m *servedModel) {
+		show := func(m *Model) {
 			tenure.mu.Lock()
 			defer tenure.mu.Unlock()
 			tenure.model, tenure.refusal = m, nil
 		}
 		show(model)
-		issue := g.issue(model) // as the request begins
+		issue := tenure.Issue(model, cfg.AgentKey) // as the request begins
 		time.Sleep(50 * time.Second)
 		if err := tenure.adopt(second); err != nil {
 			t.Fatal(err)
@@ -72,8 +71,8 @@ func TestReceiptOfAnAnswerThatOutlivedItsLeaseNamesTheRenewal(t *testing.T) {
 		if err != nil || report.Lease.Lease.String() != second.ID {
 			t.Errorf("lease %s, the renewal is %s: %v", report.Lease.Lease, second.ID, err)
 		}
-		other := &servedModel{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
-		if _, err := g.issue(other)(answer); err == nil {
+		other := &Model{Model: &openmodel.Model{Model: settings.Model{Resource: "models/test"}, KeyVersion: 1, Custody: &openmodel.Custody{}}}
+		if _, err := tenure.Issue(other, cfg.AgentKey)(answer); err == nil {
 			t.Error("a receipt for a model that is not served any more")
 		}
 		show(nil) // it has no engine that could be closed

@@ -1,17 +1,13 @@
 //go:build !release
 
-package agent
+package tenure
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
 	"io/fs"
 	"log/slog"
-	"net"
-	"net/http"
 	"os"
 	"path/filepath"
 	"slices"
@@ -24,53 +20,30 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/openmodel"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/keybroker/audit"
-	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
-	"github.com/anchorhold/anchorhold/packaging/longtest"
-	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 )
-
-// unsupported seals a model that the engine would compute otherwise than its file means it.
-func (g guest) unsupported(t *testing.T, path string) {
-	t.Helper()
-	raw, err := gguftest.Variant{Edit: func(m *gguftest.Model) { m.Set("llama.final_logit_softcapping", float32(30)) }}.File(1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	in := filepath.Join(t.TempDir(), "in.gguf")
-	write(t, in, raw)
-	g.sealFile(t, in, path, modelKey, 3)
-}
-
-// replace puts a whole file under the name of the guest's model.
-func (g guest) replace(t *testing.T, make func(path string)) {
-	t.Helper()
-	path := filepath.Join(t.TempDir(), "other.ahm")
-	make(path)
-	install(t, path, g.sealed)
-}
 
 // TestModelThatCannotBeOpenedIsAskedForOnce: one lease for one file, however long it lies
 // there; the reason stays when that lease ends; another file is tried at once, and a reload
 // is a new attempt.
 func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
-	g := newGuest(t)
-	g.replace(t, func(path string) { g.unsupported(t, path) })
+	g := tenuretest.New(t)
+	g.Replace(t, func(path string) { g.Unsupported(t, path) })
 	good := filepath.Join(t.TempDir(), "good.ahm")
-	g.seal(t, good, modelKey, 3)
+	g.Seal(t, good, tenuretest.ModelKey, 3)
 	for _, mode := range []string{"", "streamed"} {
-		g.cfg.Models[0].Mode = mode
-		bad, err := os.ReadFile(g.sealed)
+		g.Config.Models[0].Mode = mode
+		bad, err := os.ReadFile(g.Sealed)
 		if err != nil {
 			t.Fatal(err)
 		}
 		synctest.Test(t, func(t *testing.T) {
 			s := &script{t: t}
-			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 			k := s.keeper(g)
 			run(t, k, func() {
 				for _, after := range []time.Duration{0, 12 * time.Second, 10 * time.Minute, 10 * time.Hour} {
@@ -89,7 +62,7 @@ func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
 				if _, calls := s.key(0); calls != 2 || reasonOf(t, k) != openmodel.ReasonUnsupported {
 					t.Errorf("after a reload: %d leases, %v", calls, k.tenure.Serving())
 				}
-				install(t, good, g.sealed)
+				tenuretest.Install(t, good, g.Sealed)
 				time.Sleep(lookAgain)
 				synctest.Wait()
 				if _, calls := s.key(0); calls != 3 || reasonOf(t, k) != "serving" {
@@ -97,21 +70,21 @@ func TestModelThatCannotBeOpenedIsAskedForOnce(t *testing.T) {
 				}
 			})
 		})
-		write(t, g.sealed, bad)
+		write(t, g.Sealed, bad)
 	}
 }
 
 // TestWhatThePublicPartShowsCostsNoKey: the file is missing, another publisher's, an old
 // version, cut or changed. No key is asked for before it is another one.
 func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
-	g, other := newGuest(t), newGuest(t)
-	good, err := os.ReadFile(g.sealed)
+	g, other := tenuretest.New(t), tenuretest.New(t)
+	good, err := os.ReadFile(g.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
 	changed := slices.Clone(good)
 	changed[len(changed)-20] ^= 1 // in the signature
-	foreign, err := os.ReadFile(other.sealed)
+	foreign, err := os.ReadFile(other.Sealed)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -127,16 +100,16 @@ func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
 		"changed":           {changed, 0, string(chunkseal.ReasonSignature)},
 		"an old version":    {good, 9, string(chunkseal.ReasonRollback)},
 	} {
-		g.cfg.Models[0].MinimumVersion = tc.minimum
-		if err := os.Remove(g.sealed); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		g.Config.Models[0].MinimumVersion = tc.minimum
+		if err := os.Remove(g.Sealed); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
 		if tc.file != nil {
-			write(t, g.sealed, tc.file)
+			write(t, g.Sealed, tc.file)
 		}
 		synctest.Test(t, func(t *testing.T) {
 			s := &script{t: t}
-			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+			s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 			k := s.keeper(g)
 			run(t, k, func() {
 				time.Sleep(time.Hour)
@@ -148,8 +121,8 @@ func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
 				if tc.minimum != 0 {
 					return
 				}
-				write(t, g.sealed+".good", good)
-				install(t, g.sealed+".good", g.sealed)
+				write(t, g.Sealed+".good", good)
+				tenuretest.Install(t, g.Sealed+".good", g.Sealed)
 				time.Sleep(lookAgain)
 				synctest.Wait()
 				if reasonOf(t, k) != "serving" || len(s.given) != 1 {
@@ -163,11 +136,11 @@ func TestWhatThePublicPartShowsCostsNoKey(t *testing.T) {
 // TestAWrongKeyIsAskedForAtThePaceOfRenewals: the broker's store may be put right, so that
 // it is tried again, and not four times in twelve seconds.
 func TestAWrongKeyIsAskedForAtThePaceOfRenewals(t *testing.T) {
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
 		wrong := s.grant(5*time.Minute, strings.Repeat("w", 32), 1)
-		s.steps = []func(context.Context) (*client.Lease, error){wrong, wrong, s.grant(5*time.Minute, modelKey, 2)}
+		s.steps = []func(context.Context) (*client.Lease, error){wrong, wrong, s.grant(5*time.Minute, tenuretest.ModelKey, 2)}
 		k := s.keeper(g)
 		run(t, k, func() {
 			time.Sleep(3 * time.Minute)
@@ -203,23 +176,23 @@ func (a *asking) Acquire(_ context.Context, resources []string, _ ...protocol.Se
 	now := time.Now()
 	lease := &client.Lease{ID: fmt.Sprintf("%032x", len(a.asked)), TTL: 5 * time.Minute, Expires: now.Add(5 * time.Minute), BrokerTime: now, Keys: map[string]client.Key{}}
 	for _, name := range resources {
-		lease.Keys[name] = client.Key{Version: 1, Key: keyOf(a.t, modelKey)}
+		lease.Keys[name] = client.Key{Version: 1, Key: tenuretest.Key(a.t, tenuretest.ModelKey)}
 	}
 	return lease, nil
 }
 
 // TestLeasesGoOnForWhatElseTheyAreFor without the key of a model that cannot be opened.
 func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
-	g := newGuest(t)
-	g.replace(t, func(path string) { g.unsupported(t, path) })
-	g.cfg.Federation = settings.Federation{Aggregators: []string{"a:1"}, Membership: "rounds/member"}
+	g := tenuretest.New(t)
+	g.Replace(t, func(path string) { g.Unsupported(t, path) })
+	g.Config.Federation = settings.Federation{Aggregators: []string{"a:1"}, Membership: "rounds/member"}
 	synctest.Test(t, func(t *testing.T) {
 		a := &asking{script: &script{t: t}}
 		k := a.keeper(g)
 		k.broker = a
 		var granted int
-		k.granted = func(_ settings.Config, l *client.Lease, _ named) error {
-			if granted++; l.Keys["rounds/member"].Key == nil {
+		k.granted = func(g Grant) error {
+			if granted++; g.Lease.Keys["rounds/member"].Key == nil {
 				t.Error("the membership's key is not there")
 			}
 			return nil
@@ -240,10 +213,10 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 					t.Errorf("asked for %q", resources)
 				}
 			}
-			if lease, err := k.tenure.held(); err != nil || lease == nil || reasonOf(t, k) != openmodel.ReasonUnsupported {
+			if lease, err := k.tenure.Held(); err != nil || lease == nil || reasonOf(t, k) != openmodel.ReasonUnsupported {
 				t.Errorf("%v, %v", err, k.tenure.Serving())
 			}
-			if err := k.tenure.classifying(); err != nil {
+			if err := k.tenure.Classifying(); err != nil {
 				t.Errorf("the model keeps classifiers from being served: %v", err)
 			}
 			a.mu.Lock()
@@ -251,8 +224,8 @@ func TestLeasesGoOnForWhatElseTheyAreFor(t *testing.T) {
 			a.mu.Unlock()
 			time.Sleep(6 * time.Minute)
 			synctest.Wait()
-			if reason, _ := refusal.ReasonOf(k.tenure.classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != openmodel.ReasonUnsupported {
-				t.Errorf("without a lease: %v, %v", k.tenure.classifying(), k.tenure.Serving())
+			if reason, _ := refusal.ReasonOf(k.tenure.Classifying()); reason != ReasonLeaseExpired || reasonOf(t, k) != openmodel.ReasonUnsupported {
+				t.Errorf("without a lease: %v, %v", k.tenure.Classifying(), k.tenure.Serving())
 			}
 		})
 	})
@@ -269,13 +242,13 @@ func TestAReloadFailsForAClassifierThatIsNotServed(t *testing.T) {
 	if err := kept(nil); err != nil {
 		t.Error(err)
 	}
-	g := newGuest(t)
+	g := tenuretest.New(t)
 	synctest.Test(t, func(t *testing.T) {
 		s := &script{t: t}
-		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, modelKey, 1)}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1)}
 		k := s.keeper(g)
 		list := []classify.Unopened{{Name: "digits", Err: broken}}
-		k.granted = func(settings.Config, *client.Lease, named) error { return kept(list) }
+		k.granted = func(Grant) error { return kept(list) }
 		run(t, k, func() {
 			for i, wrong := range []bool{true, false} {
 				if !wrong {
@@ -289,8 +262,8 @@ func TestAReloadFailsForAClassifierThatIsNotServed(t *testing.T) {
 				}
 				time.Sleep(time.Minute)
 				synctest.Wait()
-				if _, calls := s.key(0); calls != i+2 || reasonOf(t, k) != "serving" || k.tenure.classifying() != nil {
-					t.Errorf("%d leases, %v, %v", calls, k.tenure.Serving(), k.tenure.classifying())
+				if _, calls := s.key(0); calls != i+2 || reasonOf(t, k) != "serving" || k.tenure.Classifying() != nil {
+					t.Errorf("%d leases, %v, %v", calls, k.tenure.Serving(), k.tenure.Classifying())
 				}
 			}
 		})
@@ -310,7 +283,7 @@ func TestClassifiersThatHadNoKeysAreNotThere(t *testing.T) {
 		"long work did not begin":    {err: errors.New("no room")},
 		"of a lease before":          {other: true},
 	} {
-		tenure := newTenure(slog.New(slog.DiscardHandler))
+		tenure := New(slog.New(slog.DiscardHandler))
 		lease := &client.Lease{TTL: time.Minute, Expires: time.Now().Add(time.Minute)}
 		if err := tenure.adopt(lease); err != nil {
 			t.Fatal(err)
@@ -319,107 +292,16 @@ func TestClassifiersThatHadNoKeysAreNotThere(t *testing.T) {
 		if c.other {
 			of = &client.Lease{}
 		}
-		if only := tenure.hand(of, c.err); only != c.only || (tenure.classifying() == nil) != c.ok || (tenure.unopened() != nil) != c.only {
-			t.Errorf("%s: %t, %v, %v", name, only, tenure.classifying(), tenure.unopened())
+		if only := tenure.hand(of, c.err); only != c.only || (tenure.Classifying() == nil) != c.ok || (tenure.unopened() != nil) != c.only {
+			t.Errorf("%s: %t, %v, %v", name, only, tenure.Classifying(), tenure.unopened())
 		}
 		tenure.refuse(ReasonDraining, "the test is over")
 	}
 }
 
-// TestWhichErrorsLast names each kind.
-// TestABrokerCountsOneLeaseForAModelThatCannotBeOpened: a whole agent under a real broker
-// says why on every channel, and takes one lease for the file, then one for the next.
-func TestABrokerCountsOneLeaseForAModelThatCannotBeOpened(t *testing.T) {
-	longtest.Run(t, "it waits for several leases of a real broker")
-	if !inSubprocess(t) {
-		return
+func write(t *testing.T, path string, data []byte) {
+	t.Helper()
+	if err := os.WriteFile(path, data, 0o600); err != nil {
+		t.Fatal(err)
 	}
-	f, g, dir := brokertest.New(t), newGuest(t), t.TempDir()
-	good := filepath.Join(dir, "good.ahm")
-	install(t, g.sealed, good)
-	g.replace(t, func(path string) { g.unsupported(t, path) })
-	f.Put(brokertest.Resource, modelKey)
-	cfg := underBroker(t, g.cfg, f, dir)
-	path := filepath.Join(dir, "agent.yaml")
-	write(t, path, configText(cfg))
-	ctx, stop := context.WithCancel(t.Context())
-	done := make(chan error, 1)
-	var log lockedBuffer
-	go func() {
-		done <- Run(ctx, Options{ConfigPath: path, Config: cfg, Collector: f.TEE, SoftwareTEE: true, Version: "test", Logger: slog.New(slog.NewTextHandler(&log, nil))})
-	}()
-	api := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket.Path)
-	}}}
-	leases := func() (n int) {
-		for _, r := range f.Records() {
-			if r.Kind == audit.KindGrant {
-				n++
-			}
-		}
-		return n
-	}
-	ask := func(method, path, body string) (int, string) {
-		req, err := http.NewRequestWithContext(t.Context(), method, "http://agent"+path, strings.NewReader(body))
-		if err != nil {
-			t.Fatal(err)
-		}
-		resp, err := api.Do(req)
-		if err != nil {
-			return 0, ""
-		}
-		defer resp.Body.Close()
-		data, err := io.ReadAll(resp.Body)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return resp.StatusCode, string(data)
-	}
-	for deadline := time.Now().Add(20 * time.Second); ; {
-		var s Status
-		if _, body := ask("GET", "/v1/status", ""); json.Unmarshal([]byte(body), &s) == nil && s.State == string(openmodel.ReasonUnsupported) {
-			break
-		}
-		if time.Now().After(deadline) {
-			t.Fatalf("the status does not say why:\n%s", log.String())
-		}
-	}
-	for _, channel := range [][3]string{{"GET", "/health", ""}, {"POST", "/v1/completions", `{"model":"tiny","prompt":"x"}`}, {"POST", "/v1/chat/completions", `{"model":"tiny","messages":[{"role":"user","content":"x"}]}`}} {
-		if code, body := ask(channel[0], channel[1], channel[2]); code != http.StatusServiceUnavailable || !strings.Contains(body, `"code":"model-unsupported"`) || !strings.Contains(body, "llama.final_logit_softcapping") {
-			t.Errorf("%s: %d %s", channel[1], code, body)
-		}
-	}
-	if text := log.String(); !strings.Contains(text, "model cannot be opened") || !strings.Contains(text, "reason=model-unsupported") || strings.Contains(text, "attestation failed") {
-		t.Errorf("the log says\n%s", text)
-	}
-	if n := leases(); n != 1 {
-		t.Errorf("%d leases", n)
-	}
-	install(t, good, g.sealed)
-	waitServing(t, api)
-	if n := leases(); n != 2 {
-		t.Errorf("%d leases after another file", n)
-	}
-	stop()
-	if err := <-done; err != nil {
-		t.Error(err)
-	}
-}
-
-// lockedBuffer is a log that one goroutine writes and another reads.
-type lockedBuffer struct {
-	mu sync.Mutex
-	b  strings.Builder
-}
-
-func (l *lockedBuffer) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *lockedBuffer) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
 }

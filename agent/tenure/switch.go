@@ -1,4 +1,4 @@
-package agent
+package tenure
 
 import (
 	"cmp"
@@ -13,8 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/client"
 )
 
-// servedModel is an open model, and the requests that use it.
-type servedModel struct {
+// Model is an open model, and the requests that use it.
+type Model struct {
 	*openmodel.Model
 	serving context.Context // requests run under it; ends when the model may not be served any more
 	cease   context.CancelCauseFunc
@@ -37,7 +37,7 @@ type holding struct {
 
 // hold sets the clock of a lease, and forgets those before it that grant nothing else.
 // mu is held.
-func (t *tenure) hold(lease *client.Lease, left time.Duration) {
+func (t *Tenure) hold(lease *client.Lease, left time.Duration) {
 	h := holding{lease: lease, grants: map[string]grant{}, end: time.AfterFunc(left, func() { t.expire(lease) })}
 	for name, k := range lease.Keys {
 		h.grants[name] = grant{k.Version, k.Subject}
@@ -55,7 +55,7 @@ func (t *tenure) hold(lease *client.Lease, left time.Duration) {
 
 // granting returns the last lease that grants a version of a key and still runs: receipts
 // verify under that one alone. mu is held.
-func (t *tenure) granting(resource string, g grant) (*client.Lease, error) {
+func (t *Tenure) granting(resource string, g grant) (*client.Lease, error) {
 	for _, h := range slices.Backward(t.running) {
 		if have, ok := h.grants[resource]; ok && have == g && h.lease.Remaining(time.Now()) > 0 {
 			return h.lease, nil
@@ -68,7 +68,7 @@ func (t *tenure) granting(resource string, g grant) (*client.Lease, error) {
 }
 
 // leaseOf returns the lease for receipts of what a key opened.
-func (t *tenure) leaseOf(resource string, g grant) (*client.Lease, error) {
+func (t *Tenure) leaseOf(resource string, g grant) (*client.Lease, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	return t.granting(resource, g)
@@ -76,7 +76,7 @@ func (t *tenure) leaseOf(resource string, g grant) (*client.Lease, error) {
 
 // leaseFor returns the lease for a receipt of this model's answer if it is served or its
 // last answers are: one that began under a lease ends under its renewal.
-func (t *tenure) leaseFor(m *servedModel) (*client.Lease, error) {
+func (t *Tenure) leaseFor(m *Model) (*client.Lease, error) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	lease, err := t.granting(m.Resource, m.grant())
@@ -86,17 +86,20 @@ func (t *tenure) leaseFor(m *servedModel) (*client.Lease, error) {
 	return lease, err
 }
 
-func (o *servedModel) grant() grant { return grant{o.KeyVersion, o.Subject} }
+// Context is what requests run under. It ends when the model may not be served any more.
+func (o *Model) Context() context.Context { return o.serving }
+
+func (o *Model) grant() grant { return grant{o.KeyVersion, o.Subject} }
 
 // lapse ends what only this lease granted, which is over and was not the last.
-func (t *tenure) lapse(lease *client.Lease) {
+func (t *Tenure) lapse(lease *client.Lease) {
 	t.mu.Lock()
 	if !slices.ContainsFunc(t.running, func(h holding) bool { return h.lease == lease }) {
 		t.mu.Unlock()
 		return
 	}
 	t.running = slices.DeleteFunc(t.running, func(h holding) bool { return h.lease == lease })
-	for _, m := range []*servedModel{t.model, t.leaving} {
+	for _, m := range []*Model{t.model, t.leaving} {
 		if m == nil {
 			continue
 		}
@@ -121,7 +124,7 @@ func (t *tenure) lapse(lease *client.Lease) {
 }
 
 // opened returns the file of the model that is served, if one is.
-func (t *tenure) opened() (list []opened) {
+func (t *Tenure) opened() (list []opened) {
 	t.mu.RLock()
 	defer t.mu.RUnlock()
 	if t.model != nil {
@@ -130,10 +133,10 @@ func (t *tenure) opened() (list []opened) {
 	return list
 }
 
-// use returns the model that is served, for one request, which says when it is done with it.
+// Use returns the model that is served, for one request, which says when it is done with it.
 // While one model takes the place of another and none is served, it waits for the next, until
 // the context ends.
-func (t *tenure) use(ctx context.Context) (m *servedModel, done func(), err error) {
+func (t *Tenure) Use(ctx context.Context) (m *Model, done func(), err error) {
 	for {
 		if err := t.Serving(); err != nil {
 			return nil, nil, err
@@ -159,7 +162,7 @@ func (t *tenure) use(ctx context.Context) (m *servedModel, done func(), err erro
 
 // done says that a request does not use a model any more. The last one of a model that was
 // replaced has it closed.
-func (t *tenure) done(m *servedModel) {
+func (t *Tenure) done(m *Model) {
 	if m == nil {
 		return
 	}
@@ -179,21 +182,21 @@ func (t *tenure) done(m *servedModel) {
 }
 
 // closed closes a model that nobody uses, and says so.
-func (t *tenure) closed(m *servedModel) {
+func (t *Tenure) closed(m *Model) {
 	if err := m.Close(); err != nil {
 		t.log.Error("the model before this one", "err", err)
 	}
 }
 
 // wait has requests wait for the next model from now on; mu is held.
-func (t *tenure) wait() {
+func (t *Tenure) wait() {
 	if t.awaited == nil {
 		t.awaited = make(chan struct{})
 	}
 }
 
 // admit has requests look again at what is served; mu is held.
-func (t *tenure) admit() {
+func (t *Tenure) admit() {
 	if t.awaited != nil {
 		close(t.awaited)
 		t.awaited = nil
@@ -202,7 +205,7 @@ func (t *tenure) admit() {
 
 // part takes a model out of those that are served or leaving, for its caller to close. A
 // cause ends its requests. mu is held.
-func (t *tenure) part(m *servedModel, why error) {
+func (t *Tenure) part(m *Model, why error) {
 	if m == nil {
 		return
 	}
@@ -220,8 +223,8 @@ func (t *tenure) part(m *servedModel, why error) {
 }
 
 // forgetGone forgets models that have given their memory back; mu is held.
-func (t *tenure) forgetGone() {
-	t.closing = slices.DeleteFunc(t.closing, func(m *servedModel) bool {
+func (t *Tenure) forgetGone() {
+	t.closing = slices.DeleteFunc(t.closing, func(m *Model) bool {
 		select {
 		case <-m.Gone:
 			return true
@@ -232,7 +235,7 @@ func (t *tenure) forgetGone() {
 }
 
 // closeAll closes models, each beside the others.
-func closeAll(list []*servedModel) error {
+func closeAll(list []*Model) error {
 	errs := make([]error, len(list))
 	var steps sync.WaitGroup
 	for i, m := range list {
@@ -244,7 +247,7 @@ func closeAll(list []*servedModel) error {
 
 // withdraw closes the model that is served if a key, which the broker sent for its file, does
 // not open it or is for another model.
-func (t *tenure) withdraw(k client.Key) error {
+func (t *Tenure) withdraw(k client.Key) error {
 	t.mu.Lock()
 	m := t.model
 	if m == nil || m.Key.Equal(k.Key) && (k.Subject == [32]byte{} || k.Subject == m.Weights.ModelID()) {
@@ -259,7 +262,7 @@ func (t *tenure) withdraw(k client.Key) error {
 
 // unserved returns whether no model is served while one is about to be opened, and says so
 // to requests.
-func (t *tenure) unserved() bool {
+func (t *Tenure) unserved() bool {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.model != nil {
@@ -273,7 +276,7 @@ func (t *tenure) unserved() bool {
 // lease's end finds its key and its memory. It returns the model that is served meanwhile,
 // or nil, and waits until those before that one have given their memory back: there are
 // never more than two.
-func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *openmodel.Custody) (*servedModel, error) {
+func (t *Tenure) begin(ctx context.Context, lease *client.Lease, c *openmodel.Custody) (*Model, error) {
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
@@ -302,7 +305,7 @@ func (t *tenure) begin(ctx context.Context, lease *client.Lease, c *openmodel.Cu
 
 // vacate keeps new requests waiting, lets the running answers of the model that is served
 // end, and closes it: the next one has no room beside it. It returns when the memory is back.
-func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *servedModel) error {
+func (t *Tenure) vacate(ctx context.Context, lease *client.Lease, m *Model) error {
 	t.mu.Lock()
 	if t.lease != lease {
 		t.mu.Unlock()
@@ -338,7 +341,7 @@ func (t *tenure) vacate(ctx context.Context, lease *client.Lease, m *servedModel
 
 // serve starts serving a model under the lease, if that is still held; nil serves
 // long work alone. Answers of the model before it that are under way end with that one.
-func (t *tenure) serve(lease *client.Lease, m *openmodel.Model) error {
+func (t *Tenure) serve(lease *client.Lease, m *openmodel.Model) error {
 	t.mu.Lock()
 	if t.lease != lease {
 		refusal := t.refusal
@@ -352,7 +355,7 @@ func (t *tenure) serve(lease *client.Lease, m *openmodel.Model) error {
 		return nil
 	}
 	before := t.model
-	next := &servedModel{Model: m}
+	next := &Model{Model: m}
 	next.serving, next.cease = context.WithCancelCause(context.Background())
 	t.model, t.trouble = next, nil
 	if before == nil {
@@ -368,7 +371,7 @@ func (t *tenure) serve(lease *client.Lease, m *openmodel.Model) error {
 // failed says why the lease's model is not served: instead of anything, or in the place of
 // the one that is open, which goes on as long as the lease that granted it. It returns
 // whether one goes on.
-func (t *tenure) failed(lease *client.Lease, err error) (kept bool) {
+func (t *Tenure) failed(lease *client.Lease, err error) (kept bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if t.lease != lease {
@@ -387,7 +390,7 @@ func (t *tenure) failed(lease *client.Lease, err error) (kept bool) {
 
 // settledOn says why installed files are not served in the place of what is; nil: there are
 // none. It returns whether that is news.
-func (t *tenure) settledOn(trouble error) (news bool) {
+func (t *Tenure) settledOn(trouble error) (news bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if trouble == nil {

@@ -1,11 +1,10 @@
 //go:build !release
 
-package agent
+package tenure
 
 import (
 	"context"
 	"encoding/hex"
-	"os"
 	"path/filepath"
 	"slices"
 	"testing"
@@ -13,6 +12,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -21,14 +21,14 @@ import (
 type rotating struct {
 	t    *testing.T
 	path string
-	*keeper
+	*Keeper
 }
 
-func newRotating(t *testing.T, f *brokertest.Fixture, g guest) *rotating {
+func newRotating(t *testing.T, f *brokertest.Fixture, g tenuretest.Guest) *rotating {
 	path := filepath.Join(t.TempDir(), "tiny.ahm")
-	install(t, g.sealed, path)
-	g.cfg.Models = []settings.Model{g.cfg.Models[0]}
-	g.cfg.Models[0].Path = path
+	tenuretest.Install(t, g.Sealed, path)
+	g.Config.Models = []settings.Model{g.Config.Models[0]}
+	g.Config.Models[0].Path = path
 	k := (&script{t: t}).keeper(g)
 	k.broker = f.Client(nil)
 	t.Cleanup(func() {
@@ -39,23 +39,10 @@ func newRotating(t *testing.T, f *brokertest.Fixture, g guest) *rotating {
 	return &rotating{t, path, k}
 }
 
-// install puts a file in the place of another, as an administrator does: whole, by a rename.
-func install(t *testing.T, from, to string) {
-	t.Helper()
-	data, err := os.ReadFile(from)
-	if err != nil {
-		t.Fatal(err)
-	}
-	write(t, to+".new", data)
-	if err := os.Rename(to+".new", to); err != nil {
-		t.Fatal(err)
-	}
-}
-
 // renew renews, and wants this model under this version of the key, opened anew or not.
 func (r *rotating) renew(model [32]byte, version uint64, anew bool) {
 	r.t.Helper()
-	before := held(r.keeper)
+	before := held(r.Keeper)
 	if _, err := r.attest(r.t.Context()); err != nil {
 		r.t.Fatal(err)
 	}
@@ -71,31 +58,31 @@ func (r *rotating) renew(model [32]byte, version uint64, anew bool) {
 func TestModelKeyRotationRefusesNobody(t *testing.T) {
 	for name, stated := range map[string]bool{"keys for a model": true, "keys for nothing in particular": false} {
 		t.Run(name, func(t *testing.T) {
-			f, g := brokertest.New(t), newGuest(t)
+			f, g := brokertest.New(t), tenuretest.New(t)
 			put := func(key string, model [32]byte) {
 				if !stated {
 					model = [32]byte{}
 				}
 				f.PutFor(brokertest.Resource, key, model)
 			}
-			put(modelKey, g.model) // version 2
+			put(tenuretest.ModelKey, g.Model) // version 2
 			first, second := newRotating(t, f, g), newRotating(t, f, g)
-			first.renew(g.model, 2, true)
-			second.renew(g.model, 2, true)
+			first.renew(g.Model, 2, true)
+			second.renew(g.Model, 2, true)
 
 			sealed := filepath.Join(t.TempDir(), "new.ahm")
-			model := g.seal(t, sealed, newKey, 4)
-			install(t, sealed, first.path) // before its key is there: what is open stays open
-			first.renew(g.model, 2, false)
-			put(newKey, model)
-			second.renew(g.model, 2, false) // a newer key is not this guest's
+			model := g.Seal(t, sealed, tenuretest.NewKey, 4)
+			tenuretest.Install(t, sealed, first.path) // before its key is there: what is open stays open
+			first.renew(g.Model, 2, false)
+			put(tenuretest.NewKey, model)
+			second.renew(g.Model, 2, false) // a newer key is not this guest's
 			first.renew(model, 3, true)
 			first.renew(model, 3, false)
-			second.renew(g.model, 2, false)
+			second.renew(g.Model, 2, false)
 			restarted := newRotating(t, f, g) // with the old file
-			restarted.renew(g.model, 2, true)
+			restarted.renew(g.Model, 2, true)
 
-			install(t, sealed, second.path)
+			tenuretest.Install(t, sealed, second.path)
 			second.renew(model, 3, true)
 			for version := range uint64(2) { // the fixture's first one is the same key
 				if err := f.Store.Retire(t.Context(), brokertest.Resource, version+1); err != nil {
@@ -114,30 +101,30 @@ func TestModelKeyRotationRefusesNobody(t *testing.T) {
 // TestOneKeyForTwoModelsOpensTheOneThatIsInstalled: a new version of the model under the
 // key of the former one, which the store then has twice.
 func TestOneKeyForTwoModelsOpensTheOneThatIsInstalled(t *testing.T) {
-	f, g := brokertest.New(t), newGuest(t)
-	f.PutFor(brokertest.Resource, modelKey, g.model)
+	f, g := brokertest.New(t), tenuretest.New(t)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
 	r := newRotating(t, f, g)
-	r.renew(g.model, 2, true)
+	r.renew(g.Model, 2, true)
 	sealed := filepath.Join(t.TempDir(), "new.ahm")
-	model := g.seal(t, sealed, modelKey, 4)
-	f.PutFor(brokertest.Resource, modelKey, model)
-	r.renew(g.model, 2, false)
-	install(t, sealed, r.path)
+	model := g.Seal(t, sealed, tenuretest.ModelKey, 4)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, model)
+	r.renew(g.Model, 2, false)
+	tenuretest.Install(t, sealed, r.path)
 	r.renew(model, 3, true)
 }
 
 // TestABadFileCostsNoOpenModel: what is installed and would be refused is not asked for.
 func TestABadFileCostsNoOpenModel(t *testing.T) {
-	f, g := brokertest.New(t), newGuest(t)
-	f.PutFor(brokertest.Resource, modelKey, g.model)
+	f, g := brokertest.New(t), tenuretest.New(t)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
 	r := newRotating(t, f, g)
-	r.renew(g.model, 2, true)
-	other := newGuest(t) // another publisher's
+	r.renew(g.Model, 2, true)
+	other := tenuretest.New(t) // another publisher's
 	sealed := filepath.Join(t.TempDir(), "bad.ahm")
-	model := other.seal(t, sealed, newKey, 4)
-	install(t, sealed, r.path)
-	f.PutFor(brokertest.Resource, newKey, model)
-	r.renew(g.model, 2, false)
+	model := other.Seal(t, sealed, tenuretest.NewKey, 4)
+	tenuretest.Install(t, sealed, r.path)
+	f.PutFor(brokertest.Resource, tenuretest.NewKey, model)
+	r.renew(g.Model, 2, false)
 }
 
 // TestAHungDiskIsAskedOnceAndKeepsNoRenewalWaiting: what is open is named without it.

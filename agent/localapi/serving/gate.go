@@ -1,0 +1,48 @@
+package serving
+
+import (
+	"context"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/tenure"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+)
+
+// ReasonUnknownModel is the refusal of a request that names a model that is not
+// configured.
+const ReasonUnknownModel refusal.Reason = "model-not-found"
+
+// gate is what the local API sees of the agent: what may be served now, and
+// receipts under the lease.
+type gate struct {
+	tenure   *tenure.Tenure
+	names    func() []string
+	agentKey *identity.Private
+}
+
+// Models names the configured models.
+func (g gate) Models() []string { return g.names() }
+
+// Serving returns nil, or why no language model is served.
+func (g gate) Serving() error { return g.tenure.Serving() }
+
+// Classifying returns nil, or why no classifier is served.
+func (g gate) Classifying() error { return g.tenure.Classifying() }
+
+// Session returns a model under the lease that grants it. While the next one takes its place
+// and there is no room for both, it waits for that, as long as the context lasts.
+func (g gate) Session(ctx context.Context, name string) (openai.Session, error) {
+	model, done, err := g.tenure.Use(ctx)
+	if err != nil {
+		return openai.Session{}, err
+	}
+	if model == nil || model.Name != name {
+		done()
+		return openai.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
+	}
+	return openai.Session{
+		Engine: openai.Inference{Engine: model.Engine}, ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
+		Lease: model.Context(), Issue: g.tenure.Issue(model, g.agentKey), Done: done,
+	}, nil
+}

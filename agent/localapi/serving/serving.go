@@ -1,0 +1,94 @@
+// Package serving puts together what the agent's local API answers at once: completions of the
+// language model, and classifiers, each under the lease that grants it.
+//
+// It guarantees that nothing is answered outside a lease, and that every receipt names the lease
+// under which its answer ended. It trusts its [tenure.Tenure] to know what may be served.
+//
+// The agent makes one [API] and mounts long work on it.
+package serving
+
+import (
+	"fmt"
+	"log/slog"
+	"os"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/classify"
+	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/oip"
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
+)
+
+// Config is what the API needs of the agent.
+type Config struct {
+	// Settings are those of the start: the API takes nothing up with a reload.
+	Settings settings.Config
+	Tenure   *tenure.Tenure
+	Guest    *attested.Guest
+	// Models names the language models that are configured now.
+	Models func() []string
+	// Classifiers are those served; nil where none is configured. Proofs makes proofs of their
+	// answers, or is why nothing does.
+	Classifiers *classify.Service
+	Proofs      func() (oip.Proofs, error)
+	// Status is the JSON of /v1/status.
+	Status  func() any
+	Version string
+	Logger  *slog.Logger
+}
+
+// API is the local API, with completions and classifiers.
+type API struct {
+	*localapi.Server
+	// Classifiers answer; nil where none is configured.
+	Classifiers *oip.Service
+}
+
+// New makes the API.
+func New(cfg Config) (*API, error) {
+	s, kept := cfg.Settings.Socket, cfg.Settings.Receipts
+	uids, gids, err := s.Allowed()
+	if err != nil {
+		return nil, fmt.Errorf("socket: %w", err)
+	}
+	models := gate{tenure: cfg.Tenure, names: cfg.Models, agentKey: cfg.Guest.Key()}
+	api := &API{}
+	api.Server, err = localapi.New(localapi.Config{
+		Gate:     models,
+		Attester: cfg.Guest, Logger: cfg.Logger,
+		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: cfg.Settings.Sequences(), Queue: s.Queue, Limits: s.Limits,
+		Memory: cfg.Settings.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
+		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
+		Status:   cfg.Status,
+		Gauges:   func() []localapi.Gauge { return gauges(cfg.Tenure, cfg.Classifiers) },
+	})
+	if err != nil {
+		return nil, err
+	}
+	completions := &openai.Service{Models: models, MaxBodyBytes: s.MaxBodyBytes}
+	if err := completions.Mount(api.Server); err != nil {
+		return nil, err
+	}
+	if cfg.Classifiers == nil {
+		oip.MountNone(api.Server)
+		return api, nil
+	}
+	api.Classifiers = &oip.Service{Version: cfg.Version, Classifiers: cfg.Classifiers, Clipped: cfg.Classifiers.CountClipped, Proofs: cfg.Proofs}
+	api.Classifiers.Mount(api.Server, models.Classifying)
+	return api, nil
+}
+
+// gauges are what the agent adds to /metrics.
+func gauges(held *tenure.Tenure, classifiers *classify.Service) []localapi.Gauge {
+	list := held.Gauges()
+	if classifiers != nil {
+		values, clipped := classifiers.Clipped()
+		list = append(list, localapi.Gauge{Name: "anchorhold_classifier_values", Help: "Input values of classifiers since the start.", Value: float64(values)},
+			localapi.Gauge{Name: "anchorhold_classifier_values_clipped", Help: "Those outside the ranges that their model was calibrated for.", Value: float64(clipped)})
+	}
+	return list
+}
