@@ -222,9 +222,9 @@ func isHybrid(g tls.CurveID) bool { return g == tls.X25519MLKEM768 || g == tls.S
 func assert(state tls.ConnectionState, allowed []tls.CurveID, protocols []string) error {
 	switch {
 	case state.Version != tls.VersionTLS13:
-		return refusal.New(ReasonVersion, "the connection is %s; only TLS 1.3 is spoken here", tls.VersionName(state.Version))
+		return refusal.New(ReasonVersion, "the connection uses %s; only TLS 1.3 is accepted", tls.VersionName(state.Version))
 	case !isHybrid(state.CurveID) || !slices.Contains(allowed, state.CurveID):
-		return refusal.New(ReasonClassical, "the key exchange %s is not one of the hybrids of this profile", state.CurveID)
+		return refusal.New(ReasonClassical, "the key exchange %s is not a hybrid of this profile", state.CurveID)
 	case state.DidResume:
 		return refusal.New(ReasonResumed, "the connection was resumed, which skips authentication")
 	case len(protocols) != 1 || state.NegotiatedProtocol != protocols[0]:

@@ -52,7 +52,7 @@ func Offered(err error) []string {
 }
 
 // Advice for the one refusal that users meet in practice.
-const adviceClassical = "it needs OpenSSL 3.5, Go 1.24, a current browser engine or later"
+const adviceClassical = "it needs at least OpenSSL 3.5, Go 1.24 or a current browser engine"
 
 // explainClient turns a failed server handshake into a refusal, from what the
 // client's hello offered.
@@ -72,14 +72,14 @@ func explainClient(err error, hello *tls.ClientHelloInfo, peer string, cfg *tls.
 	switch {
 	case !slices.Contains(hello.SupportedVersions, tls.VersionTLS13):
 		r.Reason = ReasonVersion
-		r.Detail = fmt.Sprintf("the client at %s speaks no TLS 1.3, only %s; %s", peer, versionNames(hello.SupportedVersions), adviceClassical)
+		r.Detail = fmt.Sprintf("the client at %s does not speak TLS 1.3, only %s; %s", peer, versionNames(hello.SupportedVersions), adviceClassical)
 	case !slices.ContainsFunc(hello.SupportedCurves, accepts):
 		r.Reason = ReasonClassical
 		r.Detail = fmt.Sprintf("the client at %s offers only %s for key exchange; this server accepts only %s; %s",
 			peer, list(offered), list(groupNames(cfg.CurvePreferences)), adviceClassical)
 	case !slices.ContainsFunc(cfg.NextProtos, func(p string) bool { return slices.Contains(hello.SupportedProtos, p) }):
 		r.Reason = ReasonALPN
-		r.Detail = fmt.Sprintf("the client at %s does not speak %s (ALPN), it offers %s: it is not an Anchorhold agent", peer, protocolNames(cfg.NextProtos), protocolNames(hello.SupportedProtos))
+		r.Detail = fmt.Sprintf("the client at %s does not speak %s (ALPN) but offers %s: it is not an Anchorhold agent", peer, protocolNames(cfg.NextProtos), protocolNames(hello.SupportedProtos))
 	default:
 		r.Detail = fmt.Sprintf("the handshake with the client at %s failed: %v", peer, err)
 	}
@@ -126,13 +126,13 @@ func explainServer(err error, peer string, cfg *tls.Config) *refusal.Error {
 	r := &refusal.Error{Reason: ReasonHandshake, Detail: fmt.Sprintf("the handshake with %s failed: %v", peer, err), Err: err}
 	if verification, ok := errors.AsType[*tls.CertificateVerificationError](err); ok {
 		r.Reason = ReasonCertificate
-		r.Detail = fmt.Sprintf("the certificate of %s is not under the configured roots, or not for this name: %v", peer, verification.Err)
+		r.Detail = fmt.Sprintf("the certificate of %s was not issued under the configured roots, or not for this name: %v", peer, verification.Err)
 	}
 	if alert, ok := remoteAlert(err); ok {
 		switch alert {
 		case alertHandshakeFailure, alertInsufficientSecurity:
 			r.Reason = ReasonClassical
-			r.Detail = fmt.Sprintf("the peer at %s accepts only classical key exchange, or another hybrid than this profile's; nothing was sent to it; %s", peer, adviceClassical)
+			r.Detail = fmt.Sprintf("the peer at %s accepts only classical key exchange, or a hybrid other than this profile's; nothing was sent to it; %s", peer, adviceClassical)
 			if !slices.ContainsFunc(offered, isHybrid) {
 				r.Detail = fmt.Sprintf("this client offers only %s, and the peer at %s accepts only hybrid post-quantum key exchange; nothing was sent to it", list(groupNames(offered)), peer)
 			}
@@ -141,7 +141,7 @@ func explainServer(err error, peer string, cfg *tls.Config) *refusal.Error {
 			r.Detail = fmt.Sprintf("the peer at %s does not speak TLS 1.3; nothing was sent to it", peer)
 		case alertNoApplicationProtocol:
 			r.Reason = ReasonALPN
-			r.Detail = fmt.Sprintf("the peer at %s does not speak %s: it is not the Anchorhold server that was meant", peer, protocolNames(cfg.NextProtos))
+			r.Detail = fmt.Sprintf("the peer at %s does not speak %s: it is not the intended Anchorhold server", peer, protocolNames(cfg.NextProtos))
 		}
 	}
 	return timedOut(r, peer)
