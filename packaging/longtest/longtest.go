@@ -10,10 +10,11 @@ import (
 	"testing"
 )
 
-// Variable has marked tests run. The Makefile and the scripts of CI set it.
+// Variable is the environment variable that makes marked tests run. The Makefile and the scripts
+// of CI set it.
 const Variable = "ANCHORHOLD_TEST_ALL"
 
-// Run skips the calling test unless all tests are to run. takes says what is long about it.
+// Run skips the calling test unless all tests should run. takes says what is long about it.
 func Run(t testing.TB, takes string) {
 	t.Helper()
 	if os.Getenv(Variable) == "" {

@@ -19,12 +19,12 @@ var trails embed.FS
 //go:embed authority.pml
 var Source string
 
-// Trail is a shortest way to what a mutant breaks, or an honest story.
+// Trail is a shortest path to the property that a mutant breaks, or an honest story.
 type Trail struct {
 	// Name is the mutant's or story's, What says what it leaves out or tells.
 	Name, What string
 	Steps      []Step
-	// Reached is true of a story that came to its end.
+	// Reached is true for a story that came to its end.
 	Reached bool
 }
 
@@ -32,12 +32,12 @@ type Trail struct {
 type Step struct {
 	Verb string
 	args map[string]string
-	// RefusedBy are the rules that refuse this step; the first such step is where the
-	// mutant departs. Violates are the properties that its last step breaks.
+	// RefusedBy are the rules that refuse this step; the mutant departs at the first such step.
+	// Violates are the properties that its last step breaks.
 	RefusedBy, Violates []string
 }
 
-// Arg is an argument of the step as it is written, or nothing.
+// Arg is an argument of the step as written, or empty.
 func (s Step) Arg(name string) string { return s.args[name] }
 
 // Number is an argument that is a number, 0 if there is none.

@@ -25,11 +25,11 @@ const (
 	hugePage = 2 << 20
 )
 
-// DoesNotFit is the refusal of a request over the budget.
+// DoesNotFit is the error of a request that exceeds the budget.
 type DoesNotFit struct {
 	// For says what the memory was for.
 	For string
-	// Need is what was asked for, Available what was left, Limit the whole
+	// Need is the requested amount, Available what was left of the budget, and Limit the whole
 	// budget, in bytes.
 	Need, Available, Limit int64
 }
@@ -42,7 +42,7 @@ func (e *DoesNotFit) Error() string {
 
 func mib(n int64) float64 { return float64(n) / (1 << 20) }
 
-// ErrWiped is the refusal of a budget that was wiped.
+// ErrWiped means that the budget was wiped.
 var ErrWiped = errors.New("arena: the budget was wiped")
 
 // Budget accounts for memory. It is safe for concurrent use.
@@ -64,28 +64,28 @@ func NewBudget(limit int64) *Budget {
 // Limit is the whole budget in bytes.
 func (b *Budget) Limit() int64 { return b.limit }
 
-// Used is what is taken, in bytes.
+// Used is the amount taken, in bytes.
 func (b *Budget) Used() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.used
 }
 
-// Available is what is left, in bytes.
+// Available is the amount left, in bytes.
 func (b *Budget) Available() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.limit - b.used
 }
 
-// Peak is the most that was ever taken at once, in bytes.
+// Peak is the largest amount ever taken at once, in bytes.
 func (b *Budget) Peak() int64 {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	return b.peak
 }
 
-// Cost is what Map takes from a budget for n bytes: whole pages.
+// Cost is the amount that Map takes from a budget for n bytes: whole pages.
 func Cost(n int64) int64 { return (n + pageSize - 1) / pageSize * pageSize }
 
 // Item is one line of a report.
@@ -120,10 +120,10 @@ type Region struct {
 	locked bool
 }
 
-// Wipe clears all regions where they lie and refuses new ones from now on. It
-// is for memory whose owner hangs: regions stay mapped and charged until they are
-// released, and who still reads them reads zeros. Whoever fills regions asks
-// Wiped after each wait, so that nothing is written into them later.
+// Wipe clears all regions in place and refuses new ones from then on. It is for memory whose
+// owner hangs: regions stay mapped and charged until they are released, and anybody who still
+// reads them reads zeros. Code that fills regions checks Wiped after each wait, so that nothing
+// is written into them later.
 func (b *Budget) Wipe() {
 	b.wiped.Store(true)
 	b.mu.Lock()
@@ -134,8 +134,8 @@ func (b *Budget) Wipe() {
 	}
 }
 
-// WipeRegion clears one region where it lies, as Wipe does all of them; the budget goes on.
-// A region that was released, or nil, needs nothing.
+// WipeRegion clears one region in place, as Wipe does all of them; the budget stays usable. It
+// does nothing for nil or a released region.
 func (b *Budget) WipeRegion(r *Region) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
@@ -145,7 +145,7 @@ func (b *Budget) WipeRegion(r *Region) {
 	}
 }
 
-// Wiped says whether the budget was wiped.
+// Wiped reports whether the budget was wiped.
 func (b *Budget) Wiped() bool { return b.wiped.Load() }
 
 // reserve takes n bytes from the budget for r or refuses.
@@ -173,9 +173,8 @@ func (b *Budget) Charge(name string, n int64) (*Region, error) {
 	return r, nil
 }
 
-// Map maps n zeroed bytes, aligned to a page, to 2 MiB from that size on. What
-// counts is n rounded up to whole pages: the kernel gives a region no more
-// memory than its pages.
+// Map maps n zeroed bytes, aligned to a page, or to 2 MiB from that size on. It charges n
+// rounded up to whole pages, because the kernel gives a region no more memory than its pages.
 func (b *Budget) Map(name string, n int64) (*Region, error) {
 	if n <= 0 {
 		return nil, fmt.Errorf("arena: %s: invalid region size of %d bytes", name, n)
@@ -209,11 +208,11 @@ func (r *Region) Bytes() []byte {
 	return r.data
 }
 
-// Locked says whether the region is locked into RAM.
+// Locked reports whether the region is locked into RAM.
 func (r *Region) Locked() bool { return r.locked }
 
-// Release wipes the region and gives its memory back. It may be called on nil
-// and more than once; nobody may hold its bytes any more.
+// Release wipes the region and gives its memory back. It may be called on nil and more than
+// once; nobody may still hold the region's bytes.
 func (r *Region) Release() error {
 	if r == nil || r.budget == nil {
 		return nil

@@ -20,7 +20,7 @@ const (
 	MaxDescriptionBytes = 4 << 20
 )
 
-// Description is all of a classifier but its parameters.
+// Description is everything in a classifier but its parameters.
 type Description struct {
 	Architecture intnet.Architecture
 	Quantizer    Quantizer
@@ -30,8 +30,8 @@ type Description struct {
 	IntegerLabels bool
 }
 
-// Scale is what one unit of an output is worth as a score: Mantissa * 2^Exponent, the
-// mantissa at least 2^31. The softmax of the scores is the classes' probabilities.
+// Scale is the value of one unit of an output as a score: Mantissa * 2^Exponent, with a mantissa
+// of at least 2^31. The softmax of the scores is the probabilities of the classes.
 type Scale struct {
 	Mantissa uint32
 	Exponent int32
@@ -51,7 +51,7 @@ func NewScale(v float64) (Scale, error) {
 	return s, s.check()
 }
 
-// Float is the scale as a number; it has one exactly.
+// Float is the scale as a number, which is exact.
 func (s Scale) Float() float64 { return math.Ldexp(float64(s.Mantissa), int(s.Exponent)) }
 
 func (s Scale) check() error {
@@ -66,7 +66,7 @@ func (d *Description) Classes() int {
 	return d.Architecture.Layers[len(d.Architecture.Layers)-1].Out
 }
 
-// Check reports a description outside the limits, or in contradiction with itself.
+// Check reports a description that exceeds the limits or contradicts itself.
 func (d *Description) Check() error {
 	if err := d.Architecture.Check(); err != nil {
 		return err
@@ -86,8 +86,8 @@ func (d *Description) Check() error {
 	return d.CheckLabels()
 }
 
-// CheckLabels reports labels that are not distinct, not one for each class, or no printable
-// text of 1 to MaxLabelBytes bytes. The architecture passed its Check.
+// CheckLabels reports labels that are not distinct, not one for each class, or not printable
+// text of 1 to MaxLabelBytes bytes. The architecture must have passed its Check.
 func (d *Description) CheckLabels() error {
 	if len(d.Labels) != 0 && len(d.Labels) != d.Classes() || len(d.Labels) == 0 && (d.Labels != nil || d.IntegerLabels) {
 		return fmt.Errorf("classifier: got %d labels for %d classes", len(d.Labels), d.Classes())
@@ -125,9 +125,9 @@ const (
 	featureBytes      = 4 + 4 + 1 + 8
 )
 
-// QuantizationDigest names the input quantizer and the output scale: SHA-256 of a label and
-// their encoding. With the digest of the architecture, the sealed file's root and the
-// commitment to the parameters it makes the id of a model that is proven.
+// QuantizationDigest identifies the input quantizer and the output scale: the SHA-256 of a label
+// and their encoding. Together with the digest of the architecture, the root of the sealed file
+// and the commitment to the parameters, it forms the id of a proven model.
 func (d *Description) QuantizationDigest() [32]byte {
 	return sha256.Sum256(d.appendQuantization([]byte(quantizationLabel)))
 }
@@ -151,7 +151,7 @@ const (
 	labelsIntegers = 2
 )
 
-// MarshalBinary is the description's one encoding (docs/sealed-format.md).
+// MarshalBinary returns the description's only encoding (docs/sealed-format.md).
 func (d *Description) MarshalBinary() ([]byte, error) {
 	if err := d.Check(); err != nil {
 		return nil, err

@@ -14,7 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 
-// ErrClosed is the refusal of a model that was closed, as at a lease's end.
+// ErrClosed means that the model was closed, for example at a lease's end.
 var ErrClosed = errors.New("classifier: closed")
 
 // Options say which sealed model is acceptable. The zero value accepts none.
@@ -49,8 +49,8 @@ type layer struct {
 	multiplier []uint32
 }
 
-// Open opens the sealed classifier at path. The refusal of a model that does not fit is an
-// *arena.DoesNotFit; of a bad file, a *chunkseal.Failure. The key stays the caller's.
+// Open opens the sealed classifier at path. A model that does not fit is an *arena.DoesNotFit,
+// and a bad file a *chunkseal.Failure. The caller keeps the key.
 func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Model, error) {
 	m, err := open(path, key, budget, opt)
 	if err != nil {
@@ -98,7 +98,7 @@ func open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*
 	return m, nil
 }
 
-// New makes a model of parameters in ordinary memory, which it copies.
+// New makes a model from parameters in ordinary memory, which it copies.
 func New(d *Description, p intnet.Parameters, budget *arena.Budget) (*Model, error) {
 	if err := d.Check(); err != nil {
 		return nil, err
@@ -152,12 +152,12 @@ func (m *Model) prepare() (err error) {
 // Description describes the model. The caller must not change it.
 func (m *Model) Description() *Description { return &m.description }
 
-// Public returns what the sealed file says in public, its signature verified; nil for a
+// Public returns the public part of the sealed file, whose signature was verified; nil for a
 // model that was not sealed. Its Root is the chunk root of a model id.
 func (m *Model) Public() *chunkseal.Public { return m.public }
 
-// WithParameters calls use with the parameters, which lie in the arena: they are read-only,
-// and gone when use returns. If they were wiped meanwhile, the error is ErrClosed.
+// WithParameters calls use with the parameters, which are in the arena: they are read-only, and
+// must not be used after use returns. If they were wiped meanwhile, the error is ErrClosed.
 func (m *Model) WithParameters(use func(intnet.Parameters) error) error {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -170,9 +170,9 @@ func (m *Model) WithParameters(use func(intnet.Parameters) error) error {
 	return m.intact()
 }
 
-// Wipe clears the parameters where they lie, under whoever still uses them: it is for a
-// model whose user hangs, which Close would wait for. An inference that runs meanwhile ends
-// with ErrClosed and not with the answer of another network. Close still gives the memory back.
+// Wipe clears the parameters in place while others may still use them: it is for a model whose
+// user hangs, for which Close would wait. An inference that runs meanwhile ends with ErrClosed,
+// never with another network's answer. Close must still be called to give the memory back.
 func (m *Model) Wipe() {
 	m.wiped.Store(true)
 	m.budget.WipeRegion(m.packed)
@@ -187,9 +187,9 @@ func (m *Model) intact() error {
 	return nil
 }
 
-// Close waits for inferences that run, wipes the parameters and gives the memory back. It
-// may be called more than once. Runners of the model refuse from then on, and remain to be
-// closed themselves.
+// Close waits for running inferences, wipes the parameters and gives the memory back. It may be
+// called more than once. Runners of the model refuse from then on, and must be closed
+// themselves.
 func (m *Model) Close() error {
 	m.mu.Lock()
 	defer m.mu.Unlock()

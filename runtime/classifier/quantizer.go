@@ -7,7 +7,7 @@ import (
 	"slices"
 )
 
-// ErrNotFinite refuses an input with a value that is not a number, or infinite.
+// ErrNotFinite means an input with a value that is infinite or not a number.
 var ErrNotFinite = errors.New("classifier: an input value is not a finite number")
 
 // Bounds of a Feature, by which nothing overflows.
@@ -41,9 +41,9 @@ type Feature struct {
 	Offset     int64 // at most 2^61 either way
 }
 
-// Affine returns the rule that is nearest to q = x*scale + offset, where the input value's
-// range of interest ends where q saturates. It fails where the offset is so large against
-// the scale that a float64 input would lose what matters.
+// Affine returns the rule nearest to q = x*scale + offset, where the input value's range of
+// interest ends where q saturates. It fails if the offset is so large compared with the scale
+// that a float64 input would lose significant digits.
 func Affine(scale, offset float64) (Feature, error) {
 	// Beyond this size of x, q is saturated.
 	end := (math.Abs(offset) + 130) / math.Abs(scale)
@@ -75,7 +75,7 @@ func (f Feature) check() error {
 	return nil
 }
 
-// Check reports rules out of bounds, and a number of them other than one or n.
+// Check reports rules that are out of bounds, and a number of rules other than one or n.
 func (q *Quantizer) Check(n int) error {
 	if len(q.Features) != 1 && len(q.Features) != n {
 		return fmt.Errorf("classifier: got %d input rules for %d values", len(q.Features), n)
@@ -94,9 +94,9 @@ func (q *Quantizer) Check(n int) error {
 // Float is a type of input values.
 type Float interface{ ~float32 | ~float64 }
 
-// Quantize writes the quantized input to out, which has the length of in, and returns how
-// many values lay outside the range that the rules have integers for and became its ends.
-// The Quantizer passed Check for that length. It allocates nothing.
+// Quantize writes the quantized input to out, which has the length of in, and returns how many
+// values were outside the range of the rules and were clamped to its ends. The Quantizer must
+// have passed Check for that length. It allocates nothing.
 func Quantize[F Float](q *Quantizer, in []F, out []int8) (clipped int, err error) {
 	if len(in) != len(out) || len(q.Features) != 1 && len(q.Features) != len(in) {
 		return 0, fmt.Errorf("classifier: got an input of %d values, want %d", len(in), len(out))

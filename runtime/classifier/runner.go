@@ -17,7 +17,7 @@ type Runner struct {
 	acc    []int32    // sums of one position, for whole groups of outputs
 }
 
-// NewRunner maps what an inference needs.
+// NewRunner maps the memory that an inference needs.
 func (m *Model) NewRunner() (*Runner, error) {
 	values, fan, acc := 0, 0, 0
 	for _, g := range m.description.Architecture.Geometries() {
@@ -128,7 +128,7 @@ func (r *Runner) Close() error {
 	return region.Release()
 }
 
-// Answer is the class of the highest output, of equal ones the first.
+// Answer is the class with the highest output, or the first of equal ones.
 func Answer(out []int32) int {
 	best := 0
 	for i, v := range out {

@@ -27,8 +27,8 @@ type Part struct {
 	Data []byte
 }
 
-// Parts returns the sections of a sealed classifier. The second one's Data are secret; the
-// caller wipes them.
+// Parts returns the sections of a sealed classifier. The Data of the second one is secret; the
+// caller wipes it.
 func Parts(d *Description, p intnet.Parameters) ([]Part, error) {
 	n := &intnet.Network{Architecture: d.Architecture, Parameters: p}
 	if err := n.Check(); err != nil {

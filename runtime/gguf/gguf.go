@@ -37,9 +37,9 @@ type File struct {
 	Tensors    []Tensor // in directory order
 	DataOffset int64    // where tensor data begins: the end of the header, aligned
 
-	// HeaderBytes is the header as it stood in the file, from the magic to the
-	// last directory entry, without the padding before DataOffset. ParseHeader
-	// accepts it again. Callers must not change it.
+	// HeaderBytes is the header exactly as in the file, from the magic to the last directory
+	// entry, without the padding before DataOffset. ParseHeader accepts it again. Callers must
+	// not change it.
 	HeaderBytes []byte
 
 	alignment int64
@@ -89,7 +89,7 @@ func (f *File) Alignment() int64 { return f.alignment }
 // Keys returns the keys in file order. The caller must not change the slice.
 func (f *File) Keys() []string { return f.keys }
 
-// Has reports whether the key is present, with whatever type.
+// Has reports whether the key is present, with any type.
 func (f *File) Has(key string) bool {
 	_, ok := f.values[key]
 	return ok
@@ -104,7 +104,7 @@ func (f *File) Tensor(name string) (Tensor, bool) {
 	return f.Tensors[i], true
 }
 
-// String returns a string value, or false if the key is absent or no string.
+// String returns a string value, or false if the key is absent or not a string.
 func (f *File) String(key string) (string, bool) {
 	v, ok := f.values[key]
 	if !ok || v.kind != kindString {
@@ -113,7 +113,7 @@ func (f *File) String(key string) (string, bool) {
 	return string(f.HeaderBytes[v.start : v.start+v.size]), true
 }
 
-// Uint returns an integer value of any width that is not negative.
+// Uint returns a non-negative integer value of any width.
 func (f *File) Uint(key string) (uint64, bool) {
 	n, ok := f.Int(key)
 	if v := f.values[key]; ok && v.kind == kindUint64 {
@@ -122,8 +122,8 @@ func (f *File) Uint(key string) (uint64, bool) {
 	return uint64(n), ok && n >= 0
 }
 
-// Int returns an integer value of any width. A uint64 above the range of int64
-// comes back as its two's complement; use Uint for it.
+// Int returns an integer value of any width. A uint64 above the range of int64 is returned as
+// its two's complement; use Uint for it.
 func (f *File) Int(key string) (int64, bool) {
 	v, ok := f.values[key]
 	if !ok || !v.kind.integer() {
@@ -141,7 +141,7 @@ func (f *File) Float(key string) (float64, bool) {
 	return decodeFloat(v.kind, f.HeaderBytes[v.start:]), true
 }
 
-// Bool returns a boolean value; ok is false if the key is absent or no boolean.
+// Bool returns a boolean value; ok is false if the key is absent or not a boolean.
 func (f *File) Bool(key string) (value, ok bool) {
 	v, ok := f.values[key]
 	if !ok || v.kind != kindBool {
@@ -187,8 +187,7 @@ func (f *File) Floats(key string) ([]float32, bool) {
 	return out, true
 }
 
-// StringArray is an array of strings that lie in the header; reading one
-// allocates nothing.
+// StringArray is an array of strings inside the header; reading one allocates nothing.
 type StringArray struct {
 	header []byte
 	at     []uint32 // where each string's 8-byte length stands

@@ -27,9 +27,9 @@ func Parse(r io.ReaderAt, size int64) (*File, error) {
 	return f, nil
 }
 
-// ParseHeader reads the same from a header that was kept apart from its tensor
-// data: File.HeaderBytes, with or without the zero padding up to DataOffset.
-// The File keeps b; the caller must not change it afterwards.
+// ParseHeader reads the same from a header that was stored apart from its tensor data:
+// File.HeaderBytes, with or without the zero padding up to DataOffset. The File keeps b; the
+// caller must not change it afterwards.
 func ParseHeader(b []byte) (*File, error) {
 	c := &cursor{buf: b, limit: int64(len(b))}
 	if len(b) > MaxHeaderBytes+MaxAlignment {

@@ -114,8 +114,8 @@ func (t Type) Known() bool {
 	return name != ""
 }
 
-// RowBytes returns the bytes of a row of that many columns, or an error if the
-// columns do not fill whole blocks.
+// RowBytes returns the size in bytes of a row of columns, or an error if the columns do not fill
+// whole blocks.
 func (t Type) RowBytes(columns uint64) (int64, error) {
 	return t.size([]uint64{columns})
 }

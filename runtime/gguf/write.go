@@ -15,8 +15,8 @@ type KV struct {
 	Value any
 }
 
-// TensorData is one tensor to write. Data must be exactly as long as Type and
-// Dims (innermost first) demand.
+// TensorData is one tensor to write. Data must be exactly as long as Type and Dims (innermost
+// first) require.
 type TensorData struct {
 	Name string
 	Type Type
@@ -24,9 +24,8 @@ type TensorData struct {
 	Data []byte
 }
 
-// Write writes a version 3 file, for tests and tools. It refuses what Parse
-// would refuse about names and sizes of tensors. Alignment is 32 unless kvs
-// carry general.alignment as uint32.
+// Write writes a version 3 file, for tests and tools. It refuses the names and sizes of tensors
+// that Parse would refuse. Alignment is 32 unless kvs contain general.alignment as a uint32.
 func Write(w io.Writer, kvs []KV, tensors []TensorData) error {
 	alignment := int64(defaultAlignment)
 	b := append([]byte(nil), Magic...)

@@ -27,12 +27,12 @@ import (
 
 // Errors that callers can branch on.
 var (
-	// ErrClosed: the engine was closed, as at a lease's end.
+	// ErrClosed: the engine was closed, for example at a lease's end.
 	ErrClosed = errors.New("infer: the engine is closed")
-	// ErrPrompt: the prompt is empty, does not fit the context, or has a token
-	// that the model does not know.
+	// ErrPrompt: the prompt is empty, does not fit the context, or contains a token that the
+	// model does not know.
 	ErrPrompt = errors.New("infer: prompt refused")
-	// ErrStop: too many stop texts, or one too long.
+	// ErrStop: too many stop sequences, or one that is too long.
 	ErrStop = errors.New("infer: stop sequences refused")
 	// ErrLogits: the model's outputs are not numbers, so no token can be chosen.
 	ErrLogits = errors.New("infer: the model's outputs are not finite numbers")
@@ -46,11 +46,11 @@ const (
 	MaxStopBytes = 512
 )
 
-// Config says what an engine computes with.
+// Config is everything that an engine computes with.
 type Config struct {
 	// Source gives the weights.
 	Source model.Source
-	// File is the model's header. What the engine needs of it is copied.
+	// File is the model's header. The engine copies the parts it needs.
 	File *gguf.File
 	// Budget gives the cache and all scratch memory.
 	Budget *arena.Budget
@@ -81,9 +81,9 @@ type Engine struct {
 	fatal error // of the weights; valid after done
 }
 
-// Memory is what an engine takes from its budget for a model of this header, in
-// bytes: the cache and the scratch memory. A header whose model the engine cannot serve as
-// it is meant is a *servable.Error, here and from New.
+// Memory is the amount that an engine takes from its budget for a model with this header, in
+// bytes: the cache and the scratch memory. For a header whose model the engine cannot serve
+// exactly, Memory and New return a *servable.Error.
 func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if err := servable.Refuse(servable.Header(f)); err != nil {
 		return 0, err
@@ -167,23 +167,23 @@ func (e *Engine) Close() error {
 type Request struct {
 	// Prompt is the tokens to continue.
 	Prompt []int32
-	// MaxTokens bounds the answer; it is cut to what the context leaves.
+	// MaxTokens bounds the answer; it is reduced to the room that the context leaves.
 	MaxTokens int
-	// Temperature 0 takes the likeliest token each time.
+	// Temperature 0 always takes the likeliest token.
 	Temperature float64
 	// TopP keeps the likeliest tokens up to this probability; 0 or 1 keeps all.
 	TopP float64
 	// TopK keeps this many likeliest tokens; 0 keeps all.
 	TopK int
-	// Seed makes the choices repeatable; nil takes a random one.
+	// Seed makes the choices repeatable; nil means a random seed.
 	Seed *uint64
 	// Stop ends the answer before any of these texts.
 	Stop []string
 }
 
-// Result says what came of a request.
+// Result is the outcome of a request.
 type Result struct {
-	// PromptTokens and CompletionTokens count tokens; the end token counts.
+	// PromptTokens and CompletionTokens are numbers of tokens, including the end token.
 	PromptTokens, CompletionTokens int
 	// FinishReason is "stop" or "length".
 	FinishReason string

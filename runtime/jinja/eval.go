@@ -250,7 +250,7 @@ func arithmetic(op string, a, b any) (any, error) {
 	return x >= y, nil
 }
 
-// Space is the white space that Python's str.strip takes off.
+// Space is the white space that Python's str.strip removes.
 const Space = " \t\n\r\v\f\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 // filter applies one of the known filters.
@@ -332,11 +332,12 @@ func method(name string, of any, args []any) (any, error) {
 	return nil, fmt.Errorf("method %s is not supported with %d arguments", name, len(words))
 }
 
-// Upper returns a text with its small ASCII letters as capitals. Other bytes stay, even where
-// they are no UTF-8.
+// Upper returns a text with its lower-case ASCII letters in upper case. Other bytes stay, even
+// those that are not UTF-8.
 func Upper(s string) string { return shifted(s, 'a', 'A') }
 
-// Lower returns a text with its ASCII capitals as small letters, all else as [Upper] does.
+// Lower returns a text with its upper-case ASCII letters in lower case, and everything else as
+// [Upper] does.
 func Lower(s string) string { return shifted(s, 'A', 'a') }
 
 // shifted moves the 26 letters from one on to where those from to on stand.

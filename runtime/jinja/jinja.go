@@ -33,8 +33,8 @@ const (
 // Template is a compiled template, immutable and safe for concurrent use.
 type Template struct{ body []statement }
 
-// RaisedError is a refusal by the template itself, through raise_exception,
-// such as of two user turns in a row.
+// RaisedError is a refusal by the template itself, through raise_exception, for example of two
+// user turns in a row.
 type RaisedError struct{ Message string }
 
 // Error returns the template's own words.
@@ -60,9 +60,9 @@ func Compile(source string) (*Template, error) {
 	return &Template{body: body}, nil
 }
 
-// Render evaluates the template over variables, whose values may be string,
-// int64, bool, nil, []any and map[string]any of the same. A name that is not
-// there is undefined. It ends with an error when ctx does.
+// Render evaluates the template over variables, whose values may be string, int64, bool, nil,
+// and []any and map[string]any of these. A missing name is undefined. Render returns an error
+// when ctx ends.
 func (t *Template) Render(ctx context.Context, variables map[string]any) (string, error) {
 	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}}
 	if err := r.run(t.body); err != nil {

@@ -19,10 +19,9 @@ type record struct {
 
 const recordBytes = 80
 
-// Activations are the inputs of a matrix product: tokens of cols values each,
-// quantized to 16 bits in blocks of 32 with one float32 scale. Eight bits, as
-// others take, are what most of their divergence from exact results comes from
-// (docs/performance.md).
+// Activations are the inputs of a matrix product: tokens of cols values each, quantized to 16
+// bits in blocks of 32 with one float32 scale. The 8 bits that others use cause most of their
+// deviation from exact results (docs/performance.md).
 type Activations struct {
 	tokens, cols int
 	records      []record // token-major, cols/32 a token
@@ -66,7 +65,7 @@ const magic = 3 << 22
 // finite makes every product with it NaN.
 func (a *Activations) Quantize(token int, x []float32) { genericQuantize(a.row(token), x) }
 
-// Quantize is the same as the activations' method, faster.
+// Quantize does the same as the activations' method, faster.
 func (s *Set) Quantize(a *Activations, token int, x []float32) { s.vector.quantize(a.row(token), x) }
 
 func genericQuantize(records []record, x []float32) {

@@ -16,8 +16,7 @@ type quantized func(dst *float32, groups *byte, act *record, blocks, groupCount 
 // token i-1's, its outputs stride bytes after.
 type batched func(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 
-// Set is a set of kernels of one instruction set. Its methods may be called by
-// several goroutines.
+// Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
 	name   string
 	one    map[Type]quantized
@@ -28,8 +27,8 @@ type Set struct {
 // Name is "generic", "avx2" or "avx512".
 func (s *Set) Name() string { return s.name }
 
-// Select returns a set by name; "auto" and "" take the fastest that this
-// processor runs. A set whose results differ from the reference is passed over.
+// Select returns a set by name; "auto" and "" select the fastest that this processor runs. A set
+// whose results differ from the reference is not selected.
 func Select(name string) (*Set, error) {
 	for _, s := range sets() {
 		if (name == "" || name == "auto" || name == s.name) && s.agrees() {

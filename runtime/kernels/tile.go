@@ -27,7 +27,7 @@ const (
 	BlockCols = 32
 )
 
-// ErrShape is the refusal of lengths or shapes that do not belong together.
+// ErrShape means lengths or shapes that do not match.
 var ErrShape = errors.New("kernels: shape and length do not match")
 
 // String is the type's name as GGUF writes it.
@@ -47,7 +47,7 @@ func (t Type) String() string {
 	return fmt.Sprintf("type %d", uint8(t))
 }
 
-// Known says whether the type exists.
+// Known reports whether the type exists.
 func (t Type) Known() bool { return t.blockBytes() != 0 }
 
 // blockBytes is the size of a tile of 16 rows and 32 columns.
@@ -97,10 +97,10 @@ func TileBytes(t Type, cols int) int {
 	return cols / BlockCols * t.blockBytes()
 }
 
-// RowBytes is the size of one row of cols columns as GGUF stores it, or 0.
+// RowBytes is the size of one row of cols columns in GGUF's layout, or 0.
 func RowBytes(t Type, cols int) int { return TileBytes(t, cols) / TileRows }
 
-// Pack turns 1 to 16 rows as GGUF stores them (row after row) into one row group.
+// Pack turns 1 to 16 rows in GGUF's layout (row after row) into one row group.
 func Pack(dst, src []byte, t Type, rows, cols int) error {
 	size := TileBytes(t, cols)
 	if size == 0 || rows < 1 || rows > TileRows || len(dst) != size || len(src) != rows*RowBytes(t, cols) {

@@ -37,8 +37,8 @@ type builder struct {
 type affineStep struct{ scale, offset []float64 }
 
 // FromONNX returns the classifier that a model's graph computes. It refuses, by name, every
-// operator and every arrangement that a Network does not have; the error wraps a *Refused
-// with every reason that was found.
+// operator and every arrangement that a Network does not have; the error wraps a *Refused with
+// all reasons that were found.
 func FromONNX(m *onnx.Model) (*Network, error) {
 	b := &builder{g: &m.Graph, opsets: m.Opsets, constants: map[string]*onnx.Tensor{}, consumers: map[string][]int{}, left: onnx.MaxElements, done: make([]bool, len(m.Graph.Nodes))}
 	if err := b.build(); err != nil {

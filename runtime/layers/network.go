@@ -30,7 +30,7 @@ const (
 	Conv  Kind = 2 // square kernel, one stride and one zero padding for both directions
 )
 
-// Layer is one linear layer and what follows it.
+// Layer is one linear layer and the activation after it.
 type Layer struct {
 	Kind                Kind
 	Out                 int // units, or output channels
@@ -40,17 +40,17 @@ type Layer struct {
 	Bias                []float64 // [out]
 }
 
-// Network is a classifier in floating point: each input value x becomes x*Scale+Offset,
-// then come the layers. The last layer's outputs are scores: the class with the highest, of
-// equal ones the first, is the answer.
+// Network is a classifier in floating point: each input value x becomes x*Scale+Offset, and then
+// goes through the layers. The last layer's outputs are scores: the answer is the class with the
+// highest score, or the first of equal ones.
 type Network struct {
 	Input         Shape
 	Scale, Offset []float64 // one for each input value
 	Layers        []Layer
 	Labels        []string // of the classes, in the order of the outputs; nil if the file has none
 	IntegerLabels bool     // the labels are integers in decimal
-	// Probabilities says that the file computes probabilities, and that they are the softmax
-	// of the scores. Without it the scores rank the classes and say no more.
+	// Probabilities means that the file computes probabilities, which are the softmax of the
+	// scores. Without it the scores only rank the classes.
 	Probabilities bool
 }
 

@@ -24,19 +24,19 @@ const (
 	ReasonRecurrent refusal.Reason = "model-recurrent"
 	// ReasonAttention: the model multiplies computed matrices.
 	ReasonAttention refusal.Reason = "model-attention"
-	// ReasonQuantized: the file was quantized already.
+	// ReasonQuantized: the file is already quantized.
 	ReasonQuantized refusal.Reason = "model-quantized"
-	// ReasonActivation: a layer has another activation than ReLU.
+	// ReasonActivation: a layer has an activation other than ReLU.
 	ReasonActivation refusal.Reason = "operator-activation"
 	// ReasonPooling: values are pooled.
 	ReasonPooling refusal.Reason = "operator-pooling"
-	// ReasonNormalization: values are divided by what is computed of the same row.
+	// ReasonNormalization: values are divided by a value computed from the same row.
 	ReasonNormalization refusal.Reason = "operator-normalization"
-	// ReasonPreprocessing: inputs are prepared by other steps than scaling and choosing.
+	// ReasonPreprocessing: inputs are prepared by steps other than scaling and selection.
 	ReasonPreprocessing refusal.Reason = "operator-preprocessing"
 	// ReasonControl: the file has branches or loops.
 	ReasonControl refusal.Reason = "operator-control-flow"
-	// ReasonOperator: another operator that layers of weights with ReLU do not have.
+	// ReasonOperator: any other operator that layers of weights with ReLU do not have.
 	ReasonOperator refusal.Reason = "operator-unsupported"
 	// ReasonResidual: two computed values are added.
 	ReasonResidual refusal.Reason = "model-residual"
@@ -46,15 +46,15 @@ const (
 	ReasonAttribute refusal.Reason = "operator-attribute"
 	// ReasonType: values of a type that is not supported.
 	ReasonType refusal.Reason = "onnx-type"
-	// ReasonOpset: a version of an operator set that is not known.
+	// ReasonOpset: an unknown version of an operator set.
 	ReasonOpset refusal.Reason = "onnx-opset"
 	// ReasonInput: not one input of rows or images.
 	ReasonInput refusal.Reason = "onnx-input"
-	// ReasonOutput: an output that is no score, class or probability.
+	// ReasonOutput: an output that is not a score, class or probability.
 	ReasonOutput refusal.Reason = "onnx-output"
-	// ReasonClasses: classes or labels that do not suit the last layer.
+	// ReasonClasses: classes or labels that do not fit the last layer.
 	ReasonClasses refusal.Reason = "model-classes"
-	// ReasonWeights: a weight that is no finite number of float32's range.
+	// ReasonWeights: a weight that is not a finite float32.
 	ReasonWeights refusal.Reason = "model-weights"
 	// ReasonSize: the network is larger than this package's limits.
 	ReasonSize refusal.Reason = "model-too-large"
@@ -98,7 +98,8 @@ func tooLarge(format string, args ...any) error {
 	return refusal.New(ReasonSize, format, args...)
 }
 
-// A Refused is why a file is no Network: everything that was found, what says most first.
+// A Refused lists everything for which a file cannot become a Network, the most informative
+// reason first.
 type Refused struct {
 	Reasons []*refusal.Error
 }

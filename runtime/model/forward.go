@@ -6,10 +6,10 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
-// Forward computes one batch and returns a row of logits (one value for each
-// token of the vocabulary) for each input that asked, in their order. The rows
-// are valid until the next call. Tokens of one sequence stand in the order of
-// their positions, and what precedes them is in the cache already.
+// Forward computes one batch and returns a row of logits (one value for each token of the
+// vocabulary) for each input that asks for it, in their order. The rows are valid until the next
+// call. Tokens of one sequence are in the order of their positions, and everything before them
+// is already in the cache.
 func (m *Model) Forward(cache *Cache, batch []Input) ([][]float32, error) {
 	if err := m.checkBatch(cache, batch); err != nil {
 		return nil, err

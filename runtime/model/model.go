@@ -13,7 +13,7 @@ import (
 // MaxBatch is the largest number of tokens of one forward pass.
 const MaxBatch = 128
 
-// Config says what a model computes with.
+// Config is everything that a model computes with.
 type Config struct {
 	// Source gives the weights.
 	Source Source
@@ -50,8 +50,8 @@ type Model struct {
 	rows        [][]float32 // of logits, for the caller
 }
 
-// New resolves and checks all tensors, takes scratch memory and starts the workers. Tensors
-// that do not make the model are ErrTensors.
+// New resolves and checks all tensors, takes scratch memory and starts the workers. Tensors that
+// do not match the model's header are ErrTensors.
 func New(cfg Config) (*Model, error) {
 	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Batch < 1 || cfg.Batch > MaxBatch || cfg.Outputs < 1 || cfg.Outputs > cfg.Batch || cfg.Context < 1 {
 		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d or context %d is out of range", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
@@ -156,8 +156,8 @@ type Input struct {
 	Output bool
 }
 
-// ErrInput is the refusal of a batch that is too large or points outside the
-// cache or the vocabulary.
+// ErrInput means a batch that is too large, or that refers to a place outside the cache or the
+// vocabulary.
 var ErrInput = errors.New("model: batch out of range")
 
 func (m *Model) checkBatch(cache *Cache, batch []Input) error {

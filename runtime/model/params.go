@@ -44,7 +44,7 @@ type Params struct {
 	RopeDims int
 	// Epsilon keeps the norms from dividing by zero.
 	Epsilon float32
-	// RopeFactors says that the vector rope_freqs.weight, a value for each pair of
+	// RopeFactors means that the vector rope_freqs.weight, with a value for each pair of
 	// RopeDims, divides the frequencies of the rotation.
 	RopeFactors bool
 	// Biases names the vectors that are added to products, such as blk.0.attn_q.bias.
@@ -58,14 +58,14 @@ const RopeFactorsName = "rope_freqs.weight"
 // biased are the products of a block that may have a bias.
 var biased = [...]string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}
 
-// KeyError refuses what a header says, or does not say, under one key.
+// KeyError means a missing or unsupported value of one key of a header.
 type KeyError struct{ Key, Detail string }
 
 // Error names the key.
 func (e *KeyError) Error() string { return "model: " + e.Key + " " + e.Detail }
 
 // ParseParams reads the shape from a model's header, and which optional vectors it has. Its
-// error joins a *KeyError for each key that does not say what it must.
+// error joins a *KeyError for each key that is wrong.
 func ParseParams(f *gguf.File) (Params, error) {
 	architecture, _ := f.String("general.architecture")
 	if architecture != "llama" {
@@ -157,23 +157,22 @@ func (p Params) check() error {
 	return &KeyError{"llama." + key, detail}
 }
 
-// CacheBytes is the memory that keys and values of one position take: float16,
-// all layers.
+// CacheBytes is the memory for the keys and values of one position: float16, all layers.
 func (p Params) CacheBytes() int64 {
 	return int64(p.Layers) * int64(p.KVHeads) * int64(p.HeadSize) * 2 * 2
 }
 
-// Tensor is one that the forward pass uses.
+// Tensor is a tensor that the forward pass uses.
 type Tensor struct {
 	// Dims are its dimensions, innermost first; of the embedding the last is 0, since the
 	// vocabulary says it.
 	Dims []int
-	// Optional ones change the result when they are there, and may be absent.
+	// Optional tensors may be absent, and change the result if they are present.
 	Optional bool
 }
 
-// Tensors are all that a model of this shape may have, by name: what is not among them
-// takes no part in the forward pass.
+// Tensors are all tensors that a model of this shape may have, by name: any other tensor plays
+// no part in the forward pass.
 func (p Params) Tensors() map[string]Tensor {
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
 	list := map[string]Tensor{

@@ -41,7 +41,7 @@ type tensors struct {
 	layers            []layer
 }
 
-// ErrTensors is the refusal of weights that do not make the model that its header says.
+// ErrTensors means weights that do not match the model in the header.
 var ErrTensors = errors.New("model")
 
 func resolve(src Source, p *Params) (*tensors, error) {

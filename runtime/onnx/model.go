@@ -35,8 +35,8 @@ type Node struct {
 	Attributes       map[string]Attribute
 }
 
-// Attribute is a node's attribute: the one field that Type says holds it. Graphs, types and
-// lists of tensors are not read; their attributes have a Type and nothing else.
+// Attribute is a node's attribute. Type says which field holds it. Graphs, types and lists of
+// tensors are not read; attributes with them have only a Type.
 type Attribute struct {
 	Type    AttributeType
 	Float   float32
@@ -71,8 +71,8 @@ type Value struct {
 	Dims []int64
 }
 
-// External reads length bytes from offset of the file of weights named location. A
-// negative length means to the end of the file.
+// External reads length bytes at offset of the weights file named location. A negative length
+// means up to the end of the file.
 type External func(location string, offset, length int64) ([]byte, error)
 
 // parser counts what a file may still hold.
@@ -81,7 +81,7 @@ type parser struct {
 	external External
 }
 
-// ParseFile reads the model at path, and weights that it keeps in files beside it.
+// ParseFile reads the model at path, and the weights that it keeps in files beside it.
 func ParseFile(path string) (*Model, error) {
 	root, err := os.OpenRoot(filepath.Dir(path))
 	if err != nil {
@@ -118,8 +118,8 @@ func ParseFile(path string) (*Model, error) {
 	return Parse(b, read)
 }
 
-// Parse reads a model. external gives weights that the model keeps elsewhere; when it is
-// nil, such a model is refused.
+// Parse reads a model. external provides weights that are kept in other files; if it is nil, a
+// model with such weights is refused.
 func Parse(b []byte, external External) (*Model, error) {
 	if len(b) > MaxModelBytes {
 		return nil, fmt.Errorf("onnx: %w", tooLarge("the file has %d bytes, the limit is %d", len(b), MaxModelBytes))
@@ -137,13 +137,14 @@ func Parse(b []byte, external External) (*Model, error) {
 
 // Reasons of this package.
 const (
-	// ReasonMalformed: the bytes are no ONNX file, or contradict themselves.
+	// ReasonMalformed: the bytes are not an ONNX file, or contradict themselves.
 	ReasonMalformed refusal.Reason = "onnx-malformed"
 	// ReasonTooLarge: a limit of the reader is exceeded.
 	ReasonTooLarge refusal.Reason = "onnx-too-large"
-	// ReasonFeature: the file uses a part of ONNX beside nodes and tensors that is not read.
+	// ReasonFeature: the file uses a part of ONNX, other than nodes and tensors, that is not
+	// read.
 	ReasonFeature refusal.Reason = "onnx-feature"
-	// ReasonWeights: weights beside the file are missing, or not where it says.
+	// ReasonWeights: weights outside the file are missing, or not where the file says.
 	ReasonWeights refusal.Reason = "onnx-weights"
 )
 

@@ -47,8 +47,8 @@ func (t DataType) read() bool {
 	return false
 }
 
-// Tensor is a constant: of its three lists the one that suits Type holds the values,
-// row-major. One of another type than those above has no values: who uses it refuses it.
+// Tensor is a constant. Of its three lists, the one for its Type has the values, in row-major
+// order. A tensor of any other type has no values, and its user refuses it.
 type Tensor struct {
 	Type    DataType
 	Dims    []int64

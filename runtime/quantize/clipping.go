@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
-// ReasonNarrow says that test rows lie outside the ranges that the calibration rows gave.
+// ReasonNarrow: test rows are outside the ranges of the calibration rows.
 const ReasonNarrow refusal.Reason = "calibration-narrow"
 
 // Shares of clipped values. Rounding to 255 steps costs answers far less than a hundredth
@@ -22,8 +22,8 @@ const (
 	RefuseClipped = 0.10
 )
 
-// Clipping is which part of the values of some rows lies outside the ranges that integers
-// were given, and becomes the nearest end.
+// Clipping is the part of the values of some rows that is outside the ranges of the integers and
+// is clamped to the nearest end.
 type Clipping struct {
 	Rows   int       `json:"rows"`
 	Input  float64   `json:"input"`  // of the input's values
@@ -41,17 +41,17 @@ func (c *Clipping) worst() (share float64, where string) {
 	return share, where
 }
 
-// Ranges says how well the ranges of a calibration hold.
+// Ranges says how well the ranges of a calibration fit.
 type Ranges struct {
 	Calibration Clipping  `json:"calibration"`
 	Test        *Clipping `json:"test,omitempty"` // of rows that it did not see, if there are any
-	// HeldOut is the part of the input values of every other calibration row that lies
-	// outside the ranges of the rest: about twice of what to expect of rows like them.
+	// HeldOut is the part of the input values of every other calibration row that is outside the
+	// ranges of the rest: about twice the part to expect for further rows like them.
 	HeldOut float64 `json:"held_out_input"`
 }
 
-// MeasureRanges counts clipped values of what Convert made of a network and a calibration.
-// test may be nil.
+// MeasureRanges counts the clipped values of a network and a calibration after Convert. test may
+// be nil.
 func MeasureRanges(n *layers.Network, d *classifier.Description, p intnet.Parameters, calibration, test *Rows) (*Ranges, error) {
 	out := &Ranges{}
 	c, err := clip(d, p, calibration)
@@ -152,7 +152,7 @@ func heldOut(n *layers.Network, rows *Rows) (float64, error) {
 	return float64(clipped) / float64(values), nil
 }
 
-// Warnings are what a publisher should know before the file goes out, in words.
+// Warnings are messages that a publisher should read before publishing.
 func (r *Ranges) Warnings() (list []string) {
 	if c := r.Test; c != nil {
 		if share, where := c.worst(); share > WarnClipped {
@@ -169,7 +169,7 @@ func (r *Ranges) Warnings() (list []string) {
 	return list
 }
 
-// Check refuses ranges that test rows show to be far too narrow.
+// Check refuses ranges that the test rows show to be far too narrow.
 func (r *Ranges) Check() error {
 	if r.Test == nil {
 		return nil

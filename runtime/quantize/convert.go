@@ -14,8 +14,8 @@ import (
 // maxCalibration bounds the rows that are used; of more, they are taken at equal distances.
 const maxCalibration = 4096
 
-// Convert quantizes a network with ranges from calibration rows, which are inputs as the
-// network takes them.
+// Convert quantizes a network with ranges from calibration rows, which are inputs in the
+// network's own form.
 func Convert(n *layers.Network, calibration *Rows) (*classifier.Description, intnet.Parameters, error) {
 	d, p, err := convert(n, calibration)
 	if err != nil {
@@ -24,8 +24,8 @@ func Convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 	return d, p, nil
 }
 
-// Check refuses a network that no calibration makes a classifier of: one beyond the limits
-// of integer networks, or with labels that a description does not hold.
+// Check refuses a network that no calibration can turn into a classifier: one beyond the limits
+// of integer networks, or with labels that a description cannot hold.
 func Check(n *layers.Network) error {
 	d := &classifier.Description{Architecture: architecture(n), Labels: n.Labels, IntegerLabels: n.IntegerLabels}
 	if err := d.Architecture.Check(); err != nil {

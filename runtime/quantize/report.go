@@ -12,12 +12,13 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
-// Report says what quantization cost, on rows that it did not see.
+// Report is the cost of quantization, measured on rows that were not used for calibration.
 type Report struct {
 	Rows int `json:"rows"`
 	// Agreed is the part of the rows with the same answer from both models.
 	Agreed float64 `json:"agreed"`
-	// Float and Integer are the parts that each model answers right, where answers are known.
+	// Float and Integer are the parts of the rows that each model answers correctly, if the
+	// correct answers are known.
 	Float   *float64 `json:"float_accuracy,omitempty"`
 	Integer *float64 `json:"integer_accuracy,omitempty"`
 	// ScoreError is the root of the mean squared difference of scores, in units of the
@@ -25,11 +26,12 @@ type Report struct {
 	ScoreError float64 `json:"score_error"`
 }
 
-// WarnDiffers is the part of the rows from which on a classifier that answers otherwise than
-// its file is warned of.
+// WarnDiffers is the part of the rows with different answers from which on a classifier gets a
+// warning.
 const WarnDiffers = 0.05
 
-// Warnings are what a publisher should know of the comparison, which was with these rows.
+// Warnings are messages about the comparison that a publisher should read. rows says which rows
+// were compared.
 func (r *Report) Warnings(rows string) []string {
 	if 1-r.Agreed < WarnDiffers {
 		return nil
@@ -40,8 +42,8 @@ func (r *Report) Warnings(rows string) []string {
 // memory of the model that is compared: what the largest network needs, and some.
 const memory = 256 << 20
 
-// Compare runs test rows through the network and through the classifier as it is served.
-// answers are the right classes (ReadAnswers), or nil.
+// Compare runs test rows through the network and through the classifier as it is served. answers
+// are the correct classes (ReadAnswers), or nil.
 func Compare(n *layers.Network, d *classifier.Description, p intnet.Parameters, test *Rows, answers []int) (*Report, error) {
 	if test.Width != n.Input.Len() {
 		return nil, fmt.Errorf("quantize: test rows have %d values, the model takes %d", test.Width, n.Input.Len())

@@ -24,7 +24,7 @@ const (
 	maxLineBytes = 1 << 20
 )
 
-// Rows are inputs of a model: Values holds them one after another, Width values each.
+// Rows are inputs of a model: Values has them one after another, Width values each.
 type Rows struct {
 	Width  int
 	Values []float64
@@ -39,9 +39,9 @@ func (r *Rows) Row(i int) []float64 { return r.Values[i*r.Width : (i+1)*r.Width]
 // npyMagic begins NumPy's files.
 const npyMagic = "\x93NUMPY"
 
-// ReadRows reads the rows of a file: NumPy's .npy with float32 or float64 values, C order,
-// first dimension rows, or text with comma-separated decimal numbers, a row a line, where a
-// first line of names is passed over. Values must be finite.
+// ReadRows reads the rows of a file: NumPy's .npy with float32 or float64 values in C order, the
+// first dimension being the rows, or text with comma-separated decimal numbers, one row per
+// line, where a first line of names is skipped. Values must be finite.
 func ReadRows(path string) (*Rows, error) {
 	b, err := readFile(path)
 	if err != nil {
@@ -202,10 +202,10 @@ func isNames(line string) bool {
 	return true
 }
 
-// ReadAnswers reads the right class of each row, as the number of the network's output: a
-// .npy file of int64, one dimension, or text with one class a line. Text holds labels; .npy
-// holds them where they are integers. Otherwise, and where the network has no labels, a
-// class is the number of its output.
+// ReadAnswers reads the correct class of each row, as the number of the network's output, from a
+// one-dimensional .npy file of int64, or from text with one class per line. Text contains
+// labels; .npy contains labels if those are integers. Otherwise, and if the network has no
+// labels, a class is the number of its output.
 func ReadAnswers(path string, n *layers.Network) ([]int, error) {
 	b, err := readFile(path)
 	if err != nil {

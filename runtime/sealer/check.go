@@ -16,7 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
-// Checked is what Check says of a model file.
+// Checked is the result of Check for a model file.
 type Checked struct {
 	servable.Report
 	Architecture string
@@ -24,9 +24,9 @@ type Checked struct {
 	Bytes        int64 // of the file
 }
 
-// Check says whether Seal would seal the GGUF file at path, and what stands against it. It
-// needs no key and writes nothing. An error means that the file could not be read;
-// progress, which may be nil, is told how much of the tensors was.
+// Check reports whether Seal would seal the GGUF file at path, and everything that speaks
+// against it. It needs no key and writes nothing. An error means that the file could not be
+// read; progress, which may be nil, is called with the amount of tensor data that was checked.
 func Check(ctx context.Context, path string, progress func(done, total int64)) (Checked, error) {
 	in, size, err := open(path)
 	if err != nil {

@@ -11,9 +11,9 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
 
-// SealClassifier writes opt.Out from the parts of a classifier (classifier.Parts), whose
-// plaintext it leaves to the caller to wipe. opt.In is not used. When it fails or ctx ends,
-// opt.Out is as it was before, and no other file is left.
+// SealClassifier writes opt.Out from the parts of a classifier (classifier.Parts); the caller
+// wipes their plaintext. opt.In is not used. If it fails or ctx ends, opt.Out is unchanged and
+// no other file is left.
 func SealClassifier(ctx context.Context, opt Options, parts []classifier.Part) (Summary, error) {
 	start := time.Now()
 	if opt.Sign == nil {

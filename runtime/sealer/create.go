@@ -10,11 +10,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ErrBusy refuses to seal to a name that another process is sealing to.
+// ErrBusy means that another process is sealing to the same name.
 var ErrBusy = errors.New("sealer: another process is writing this file")
 
-// ErrExists refuses to seal to a name that is taken: agents may serve the file, and only
-// its publisher's version says which of two is newer.
+// ErrExists means that the name is taken: agents may be serving that file, and only its
+// publisher's version says which of two is newer.
 var ErrExists = errors.New("sealer: the file exists, and sealed files are never replaced: choose another name, or move it away")
 
 // create lets write fill a file beside path, syncs it, and renames it to path

@@ -29,12 +29,12 @@ type Options struct {
 	Sign          chunkseal.SignFunc
 	Progress      func(done, total int64) // bytes sealed so far, of all
 
-	// Unchecked seals a GGUF file that an agent would refuse to open, as older versions
-	// did. It is for tests of what comes after.
+	// Unchecked seals a GGUF file that an agent would refuse to open, as older versions did. It
+	// is for tests of the code that opens files.
 	Unchecked bool
 }
 
-// Summary is what was sealed.
+// Summary describes a sealed file.
 type Summary struct {
 	FileID      [32]byte
 	Root        [32]byte // the model's id
@@ -46,7 +46,7 @@ type Summary struct {
 }
 
 // Seal writes opt.Out from opt.In. A name that is taken is ErrExists; a model that no agent
-// could serve as its file means it is a *servable.Error. When it fails or ctx ends, no file
+// could serve exactly as its file means is a *servable.Error. If it fails or ctx ends, no file
 // is left.
 func Seal(ctx context.Context, opt Options) (Summary, error) {
 	start := time.Now()

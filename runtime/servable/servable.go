@@ -24,7 +24,7 @@ import (
 // Reason is the reason code of a model that cannot be served.
 const Reason = "model-unsupported"
 
-// Code tells kinds of findings apart. Codes are stable.
+// Code is the kind of a finding. Codes are stable.
 type Code string
 
 // The codes of findings.
@@ -44,14 +44,15 @@ const (
 	CodeClassifier   Code = "classifier-unsupported"   // an ONNX file that is no classifier of a known kind
 )
 
-// Finding is one thing that stands against serving a model.
+// Finding is one reason against serving a model.
 type Finding struct {
 	Code Code `json:"code"`
-	// Name is the key or tensor; of the same tensor in several blocks, with * for the number.
+	// Name is the key or tensor; for the same tensor in several blocks, with * in place of the
+	// number.
 	Name string `json:"name"`
-	// Count is how many tensors the name stands for.
+	// Count is the number of tensors that the name stands for.
 	Count int `json:"count,omitempty"`
-	// Detail is a sentence for people: what it is, and what is possible.
+	// Detail is a sentence for people: what was found, and what is possible.
 	Detail string `json:"detail"`
 }
 
@@ -69,7 +70,7 @@ type Note struct {
 	Why  string `json:"why"`
 }
 
-// Error refuses a model, with everything that was found.
+// Error refuses a model, with all findings.
 type Error struct{ Findings []Finding }
 
 // shown is how many findings an error's text spells out.
@@ -88,7 +89,7 @@ func (e *Error) Error() string {
 	return Reason + ": this model cannot be served exactly as its file specifies: " + strings.Join(lines, "; ")
 }
 
-// Refuse is an *Error of these findings, or nil if there are none.
+// Refuse returns an *Error with these findings, or nil if there are none.
 func Refuse(findings []Finding) error {
 	if len(findings) == 0 {
 		return nil
@@ -96,13 +97,13 @@ func Refuse(findings []Finding) error {
 	return &Error{findings}
 }
 
-// Report is all that is to be said about a file.
+// Report is everything found in a file.
 type Report struct {
 	Findings []Finding
 	Notes    []Note
 }
 
-// Check looks at everything in a header.
+// Check checks everything in a header.
 func Check(f *gguf.File) Report {
 	r := header(f)
 	_, _, findings := Text(f)
@@ -110,8 +111,8 @@ func Check(f *gguf.File) Report {
 	return r
 }
 
-// Header looks at keys and tensors, and takes little memory for it. What it leaves to Text
-// are the tokenizer and the template themselves.
+// Header checks keys and tensors, and takes little memory. It leaves the tokenizer and the
+// template themselves to Text.
 func Header(f *gguf.File) []Finding { return header(f).Findings }
 
 func header(f *gguf.File) Report {
@@ -122,7 +123,7 @@ func header(f *gguf.File) Report {
 	return c.Report
 }
 
-// Text makes the tokenizer and the chat template, which is nil if the file has none, or says
+// Text makes the tokenizer and the chat template, which is nil if the file has none, or reports
 // why they cannot be made.
 func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	var findings []Finding

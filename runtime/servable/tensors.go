@@ -14,7 +14,7 @@ import (
 // matrixTypes are the types of matrices that the engine computes with.
 var matrixTypes = []gguf.Type{gguf.F32, gguf.F16, gguf.Q4_0, gguf.Q4_1, gguf.Q8_0}
 
-// Positive is the tensor whose values divide, and must be above 0.
+// Positive is the tensor whose values are divisors and must be positive.
 const Positive = model.RopeFactorsName
 
 // tensors judges every tensor, and what is missing.

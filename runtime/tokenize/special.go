@@ -9,8 +9,8 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/jinja"
 )
 
-// GuardByte is what Guard puts inside text that spells a special token, to keep
-// Encode from taking it as one; Encode removes it. Valid UTF-8 never holds it.
+// GuardByte is the byte that Guard puts inside text that spells a special token, to keep Encode
+// from taking it as one; Encode removes it. Valid UTF-8 never contains it.
 const GuardByte = 0xff
 
 // specials finds tokens that are matched in the text before it is split into
@@ -95,9 +95,9 @@ func (s *specials) exact(v *vocabulary, name string) int32 {
 	return -1
 }
 
-// Guard returns text in which nothing spells a special token any more, nor would in capitals
-// or small letters, which a template may make of it, nor with what a template puts behind it:
-// a GuardByte stands inside each. Text without one comes back unchanged.
+// Guard returns text in which nothing spells a special token any more, not even in upper or
+// lower case, to which a template may change it, nor together with the text that a template puts
+// after it: a GuardByte is inside each. Text without special tokens comes back unchanged.
 func (t *Tokenizer) Guard(text string) string {
 	text = strings.ToValidUTF8(text, "\ufffd")
 	var at []int // behind which a guard is to stand

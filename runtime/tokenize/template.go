@@ -23,8 +23,8 @@ type Template struct {
 	markers map[string]string // texts of tokens by the names that templates know them by
 }
 
-// RaisedError is a template's own refusal of a conversation, such as of two user
-// turns in a row.
+// RaisedError is a template's own refusal of a conversation, for example of two user turns in a
+// row.
 type RaisedError = jinja.RaisedError
 
 // NewTemplate compiles the file's chat template. A construct outside the
@@ -62,8 +62,8 @@ func markerText(f *gguf.File, key string) string {
 	return string(tokens.At(int(id)))
 }
 
-// Render returns the text that the model continues, unless ctx ends. Contents stand in it as they
-// are; use Encode where they may come from someone who is not to forge turns.
+// Render returns the text that the model continues, unless ctx ends. Contents are included as
+// they are; use Encode if they may come from somebody who must not be able to forge turns.
 func (t *Template) Render(ctx context.Context, messages []Message, addGenerationPrompt bool) (string, error) {
 	list := make([]any, len(messages))
 	for i, m := range messages {
@@ -92,7 +92,7 @@ func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPromp
 	return t.EncodeAtMost(context.Background(), tok, messages, addGenerationPrompt, math.MaxInt)
 }
 
-// EncodeAtMost is Encode for a context of so many tokens, as [Tokenizer.EncodeAtMost] is.
+// EncodeAtMost is Encode for a context of limited size, like [Tokenizer.EncodeAtMost].
 func (t *Template) EncodeAtMost(ctx context.Context, tok *Tokenizer, messages []Message, addGenerationPrompt bool, limit int) ([]int32, error) {
 	guarded := make([]Message, len(messages))
 	for i, m := range messages {

@@ -58,8 +58,7 @@ type Tokenizer struct {
 	addBOS, direct bool    // direct: a word that is a token needs no merging
 }
 
-// New builds the tokenizer that the file describes. The file may be dropped
-// afterwards: nothing of it is kept.
+// New builds the tokenizer that the file describes. It keeps nothing of the file.
 func New(f *gguf.File) (*Tokenizer, error) {
 	t, err := load(f)
 	if err != nil {
@@ -184,8 +183,8 @@ func (t *Tokenizer) EOS() int32 { return t.eos }
 // BOS returns the token that begins a text, or -1 if the file names none.
 func (t *Tokenizer) BOS() int32 { return t.bos }
 
-// AddBOS reports whether the model expects BOS before every prompt that does
-// not carry it already. Encode does not add it.
+// AddBOS reports whether the model expects BOS before every prompt that does not already begin
+// with it. Encode does not add it.
 func (t *Tokenizer) AddBOS() bool { return t.addBOS }
 
 // IsEnd reports whether a model that emits id has finished its turn.
@@ -216,10 +215,9 @@ func (t *Tokenizer) Piece(id int32) []byte {
 	return t.vocab.bytes(id)
 }
 
-// Encode returns the tokens of text. With special set, the text of a control
-// token becomes that token, and GuardByte is removed; without it, such text is
-// taken as plain and never yields a control token. Bytes that the vocabulary
-// lacks are left out, as the reference implementation does.
+// Encode returns the tokens of text. With special set, the text of a control token becomes that
+// token, and GuardByte is removed; without it, such text is plain and never yields a control
+// token. Bytes that are not in the vocabulary are left out, as in the reference implementation.
 func (t *Tokenizer) Encode(text string, special bool) []int32 {
 	ids, _ := t.EncodeAtMost(context.Background(), text, special, math.MaxInt) // which does not end
 	return ids

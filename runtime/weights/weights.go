@@ -13,7 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
-// Mode says where plaintext weights live.
+// Mode is the place of plaintext weights.
 type Mode string
 
 // Modes. The empty mode is Auto.
@@ -29,7 +29,7 @@ func (m Mode) String() string { return string(m) }
 // maxWorkers bounds the workers that may call Chunk at once.
 const maxWorkers = 1024
 
-// ErrClosed is the refusal of weights that were closed, as at a lease's end.
+// ErrClosed means that the weights were closed, for example at a lease's end.
 var ErrClosed = errors.New("weights: closed")
 
 // Options say how to open a model, and which one is acceptable.
@@ -41,11 +41,11 @@ type Options struct {
 	MinVersion uint64              // lowest acceptable version
 	ModelID    *[32]byte           // the exact model; nil accepts any that the publisher signed
 
-	// Reserve is what Auto leaves of the budget for others: caches and scratch
-	// memory, mapped later. When Auto streams and Reserve is set, tensors that
-	// fit beside it stay in memory.
+	// Reserve is the part of the budget that Auto leaves for others: caches and scratch memory,
+	// mapped later. When Auto streams and Reserve is set, tensors that fit beside it stay in
+	// memory.
 	Reserve int64
-	// Pin is how many bytes of tensors Streamed keeps in memory, first tensors first.
+	// Pin is the number of bytes of tensors, first tensors first, that Streamed keeps in memory.
 	Pin int64
 }
 
@@ -63,11 +63,10 @@ type Weights struct {
 	closed  atomic.Bool
 }
 
-// Open opens the sealed model at path. It reads and checks the manifest, then
-// maps memory, and in resident mode decrypts everything. The refusal of a model
-// that does not fit is an *arena.DoesNotFit; of a bad file, a *chunkseal.Failure.
-// The key stays the caller's. Once the budget is wiped nothing more is decrypted:
-// what comes from a slow disk then ends in ErrClosed.
+// Open opens the sealed model at path. It reads and checks the manifest, then maps memory, and
+// in resident mode decrypts everything. A model that does not fit is an *arena.DoesNotFit, and a
+// bad file a *chunkseal.Failure. The caller keeps the key. Once the budget is wiped nothing more
+// is decrypted: data that arrives from a slow disk after that ends in ErrClosed.
 func Open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*Weights, error) {
 	if opt.Workers < 1 || opt.Workers > maxWorkers {
 		return nil, fmt.Errorf("weights: invalid number of workers: %d", opt.Workers)
@@ -129,8 +128,9 @@ type pinning struct {
 	bytes   int64
 }
 
-// Memory returns what Open takes of a budget in a mode with so many workers, in bytes:
-// what stays taken, and the most at once, with the buffers that are given back.
+// Memory returns how much Open takes from a budget in a mode with a number of workers, in bytes:
+// the amount that stays taken, and the largest amount at once, including buffers that are given
+// back.
 func (w *Weights) Memory(mode Mode, workers int) (kept, peak int64) {
 	slot := w.layout.largestSlot
 	kept = arena.Cost(w.layout.headerBytes) + arena.Cost(w.layout.vectorBytes)
@@ -185,7 +185,7 @@ func (w *Weights) Tensor(name string) (kernels.Tensor, bool) {
 	return w.layout.tensors[i].Tensor, true
 }
 
-// Vector returns a vector by name. It lies in the arena: read-only, until Close.
+// Vector returns a vector by name. It is in the arena: read-only, until Close.
 func (w *Weights) Vector(name string) ([]float32, error) {
 	if w.closed.Load() {
 		return nil, ErrClosed
@@ -218,12 +218,12 @@ func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
 	return w.ring.take(worker, t.first+chunk)
 }
 
-// Header returns the source file's header, for gguf.ParseHeader. It lies in the
-// arena: read-only, until Close. What was parsed from it must not be used later.
+// Header returns the source file's header, for gguf.ParseHeader. It is in the arena: read-only,
+// until Close. Do not use anything parsed from it later.
 func (w *Weights) Header() []byte { return w.header.Bytes() }
 
-// Match refuses a file whose sections are not the tensors of its header, by name: the header
-// is what says which model this is.
+// Match refuses a file whose sections are not the tensors of its header, by name, because the
+// header says which model this is.
 func (w *Weights) Match(f *gguf.File) error {
 	for _, t := range f.Tensors {
 		v, isVector := w.layout.vectors[t.Name]
@@ -244,14 +244,14 @@ func (w *Weights) Match(f *gguf.File) error {
 // ModelID returns the manifest's root, which names exactly this model.
 func (w *Weights) ModelID() [32]byte { return w.reader.Public().Root }
 
-// Public returns what the file says in public; its signature was verified.
+// Public returns the public part of the file, whose signature was verified.
 func (w *Weights) Public() *chunkseal.Public { return w.reader.Public() }
 
 // Mode returns Resident or Streamed.
 func (w *Weights) Mode() Mode { return w.mode }
 
-// Resident says whether every chunk stays in memory, so that fetching one again
-// costs nothing.
+// Resident reports whether every chunk stays in memory, so that fetching one again costs
+// nothing.
 func (w *Weights) Resident() bool { return w.ring == nil }
 
 // Pinned returns the bytes of tensors that are kept in memory.

@@ -19,11 +19,11 @@ import (
 
 // Date is a date on which something stops.
 type Date struct {
-	// Kind is what ends, as metrics name it: "epoch", "tls_certificate".
+	// Kind is the kind of thing that expires, as metrics name it: "epoch", "tls_certificate".
 	Kind string `json:"kind"`
-	// Name says which one, where there are several.
+	// Name says which one, if there are several.
 	Name string `json:"name,omitempty"`
-	// At is when it ends.
+	// At is the time at which it expires.
 	At time.Time `json:"at"`
 }
 
@@ -35,7 +35,7 @@ func ahead() []time.Duration { return []time.Duration{30 * day, 7 * day, day, 0}
 // maxDates bounds what a Watch remembers.
 const maxDates = 1024
 
-// Watch remembers what was warned of. It may be used by several goroutines.
+// Watch remembers which warnings it gave. It is safe for concurrent use.
 type Watch struct {
 	log *slog.Logger
 
@@ -49,11 +49,11 @@ type key struct {
 	at         int64
 }
 
-// New makes a watch that warns in a log.
+// New makes a watch that writes its warnings to a log.
 func New(log *slog.Logger) *Watch { return &Watch{log: log, said: map[key]int{}} }
 
-// Look warns of the dates that came closer than 30, 7 or 1 days, or have passed, since
-// the last look. One that is close when it is first seen is warned of once.
+// Look warns of the dates that came closer than 30, 7 or 1 days, or passed, since the last call.
+// A date that is close when it is first seen gets one warning.
 func (w *Watch) Look(now time.Time, dates []Date) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
@@ -83,7 +83,7 @@ func (w *Watch) Look(now time.Time, dates []Date) {
 // lookEvery is how often Run looks.
 const lookEvery = time.Hour
 
-// Run looks at once and every hour until ctx ends.
+// Run calls Look at once, and then every hour until ctx ends.
 func (w *Watch) Run(ctx context.Context, now func() time.Time, dates func() []Date) {
 	tick := time.NewTicker(lookEvery)
 	defer tick.Stop()
@@ -115,10 +115,10 @@ func Sorted(dates []Date) []Date {
 	return out
 }
 
-// TLSKind is the kind of a TLS certificate's end.
+// TLSKind is the kind of a TLS certificate's expiry.
 const TLSKind = "tls_certificate"
 
-// OfTLS are the ends of a server's certificate and of those that it is sent with.
+// OfTLS returns the expiry dates of a server's certificate and of the chain sent with it.
 func OfTLS(pair *tls.Certificate) (out []Date) {
 	if pair == nil {
 		return nil

@@ -12,7 +12,8 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Free is how many bytes of a directory's disk a user may still take.
+// Free returns the number of bytes on a directory's disk that an unprivileged user may still
+// take.
 func Free(dir string) (int64, error) {
 	var st unix.Statfs_t
 	if err := unix.Statfs(dir, &st); err != nil {

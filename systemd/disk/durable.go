@@ -10,14 +10,14 @@ import (
 	"strings"
 )
 
-// ErrOther means that a file is there with other bytes.
+// ErrOther means that the file exists with different contents.
 var ErrOther = errors.New("the file already exists with different contents")
 
 // unfinished is how the names of files begin that are not whole yet.
 const unfinished = ".new-"
 
-// Write writes a whole file or nothing, in the place of any before: a file that is there under its
-// name is complete, and survives a loss of power once Write returned.
+// Write writes a whole file or nothing, and replaces an existing one: a file under its name is
+// complete, and survives a loss of power once Write has returned.
 func Write(path string, data []byte) error {
 	return Stream(path, func(w io.Writer) error {
 		_, err := w.Write(data)
@@ -37,7 +37,7 @@ func Stream(path string, write func(io.Writer) error) error {
 	return f.Keep(path)
 }
 
-// File is an unfinished file. Whoever creates it ends it with Keep or Discard.
+// File is an unfinished file. Whoever creates it must end it with Keep or Discard.
 type File struct{ *os.File }
 
 // Create creates an unfinished file in a directory.
@@ -49,8 +49,8 @@ func Create(dir string) (*File, error) {
 	return &File{f}, nil
 }
 
-// Keep closes a whole file and gives it its name, in the place of any before, as Write does. If
-// that fails, the file is gone.
+// Keep closes a complete file and gives it its name, as Write does, replacing an existing one.
+// If that fails, the file is removed.
 func (f *File) Keep(path string) error {
 	err := errors.Join(f.Sync(), f.Close())
 	if err == nil {
@@ -62,14 +62,14 @@ func (f *File) Keep(path string) error {
 	return SyncDir(filepath.Dir(path))
 }
 
-// Discard closes and removes a file that is not wanted.
+// Discard closes and removes the file.
 func (f *File) Discard() error { return errors.Join(f.Close(), os.Remove(f.Name())) }
 
-// Unfinished says whether a file of this name is unfinished, or was when its writer crashed.
+// Unfinished reports whether a file of this name is unfinished, or was when its writer crashed.
 func Unfinished(name string) bool { return strings.HasPrefix(filepath.Base(name), unfinished) }
 
-// Once writes a file, or finds the same bytes there; ErrOther if they are others.
-// The caller lets no two of it run at a time.
+// Once writes a file, or finds it there with the same contents; it returns ErrOther if they
+// differ. The caller makes sure that no two calls run at the same time.
 func Once(path string, data []byte) error {
 	held, err := os.ReadFile(path)
 	switch {
@@ -81,8 +81,8 @@ func Once(path string, data []byte) error {
 	return err
 }
 
-// Sweep deletes the unfinished files that a crash left in the directories of some patterns.
-// The caller lets it run before anything is written there.
+// Sweep deletes the unfinished files that a crash left in directories that match some patterns.
+// It must run before anything is written there.
 func Sweep(dirs ...string) error {
 	var errs []error
 	for _, dir := range dirs {
@@ -95,13 +95,13 @@ func Sweep(dirs ...string) error {
 	return errors.Join(errs...)
 }
 
-// Exists says whether there is a file of this name.
+// Exists reports whether there is a file of this name.
 func Exists(path string) bool {
 	_, err := os.Stat(path)
 	return err == nil
 }
 
-// SyncDir makes what was renamed in a directory durable.
+// SyncDir makes renames in a directory durable.
 func SyncDir(path string) error {
 	d, err := os.Open(path)
 	if err != nil {

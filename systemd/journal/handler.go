@@ -40,10 +40,10 @@ type handler struct {
 	fields []field // of WithAttrs
 }
 
-// Enabled says whether the level is logged.
+// Enabled reports whether the level is logged.
 func (h *handler) Enabled(_ context.Context, level slog.Level) bool { return level >= h.level }
 
-// WithAttrs asks values at once what they are.
+// WithAttrs resolves the values at once.
 func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	c := *h
 	c.fields = slices.Clip(c.fields)
@@ -53,7 +53,7 @@ func (h *handler) WithAttrs(attrs []slog.Attr) slog.Handler {
 	return &c
 }
 
-// WithGroup puts a name before those of all attributes to come.
+// WithGroup puts a name before those of all later attributes.
 func (h *handler) WithGroup(name string) slog.Handler {
 	if name == "" {
 		return h

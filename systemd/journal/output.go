@@ -28,8 +28,7 @@ import (
 // socketPath is the journal's, fixed by systemd-journald.service(8).
 const socketPath = "/run/systemd/journal/socket"
 
-// Output is a daemon's standard error. Its methods may be called from any
-// goroutine.
+// Output is a daemon's standard error. It is safe for concurrent use.
 type Output struct {
 	name   string
 	stderr io.Writer
@@ -56,8 +55,8 @@ func output(f *os.File, stream, path, name string) *Output {
 	return &Output{name: name, stderr: f, lines: prioritized{f, priorityError}, socket: &socket{path: path, wait: patience}}
 }
 
-// Stdout returns this process's standard output, whose lines carry a priority
-// where it is the journal, as that of a unit's ExecStartPre= is.
+// Stdout returns this process's standard output. Its lines carry a priority if it is the
+// journal, as for a unit's ExecStartPre=.
 func Stdout() io.Writer {
 	if !isStream(os.Stdout, os.Getenv("JOURNAL_STREAM")) {
 		return os.Stdout
@@ -65,14 +64,14 @@ func Stdout() io.Writer {
 	return prioritized{os.Stdout, priorityInfo}
 }
 
-// Write writes whole lines for which there is no logger yet, or no longer: as
-// errors, but for those that begin with "warning:".
+// Write writes whole lines when there is no logger yet, or no longer. They are errors, except
+// those that begin with "warning:".
 func (o *Output) Write(p []byte) (int, error) { return o.lines.Write(p) }
 
-// Logger returns the logger that a configuration asks for. level is "debug",
-// "info", "warn", "error" or empty, which is info. format is "text" or "json",
-// which are written to standard error wherever that leads, or empty: the
-// journal's own form where there is a journal, else text.
+// Logger returns the logger of a configuration. level is "debug", "info", "warn", "error" or
+// empty, which means info. format is "text" or "json", which are written to standard error
+// wherever that leads, or empty, which means the journal's own form if there is a journal, and
+// otherwise text.
 func (o *Output) Logger(level, format string) (*slog.Logger, error) {
 	var least slog.Level
 	if level != "" {

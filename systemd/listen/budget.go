@@ -7,7 +7,7 @@ import (
 	"sync"
 )
 
-// ErrNoMemory means that no memory for a body became free in time.
+// ErrNoMemory means that no memory for a body became available in time.
 var ErrNoMemory = errors.New("no memory for the body became available in time")
 
 // ErrEnded means that the connection lost its place.
@@ -20,10 +20,10 @@ type waiter struct {
 	ready chan struct{}
 }
 
-// Reserve takes n bytes of the budget for a body before it is read. When the budget is
-// spent, connections of the same class that hold parts of it are ended, those of the
-// source that holds the most first. release gives the bytes back, once; it is to be
-// called when nothing of the body is in memory any more.
+// Reserve takes n bytes of the budget for a body before it is read. When the budget is spent,
+// connections of the same class that hold parts of it are ended, starting with the source that
+// holds the most. Call release, which gives the bytes back, once nothing of the body is in
+// memory any more.
 func (c *Conn) Reserve(ctx context.Context, n int64) (release func(), err error) {
 	if c == nil || n <= 0 {
 		return func() {}, nil

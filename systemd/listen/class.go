@@ -2,8 +2,8 @@ package listen
 
 import "slices"
 
-// Stage is how far a connection has come. Connections of one source compete for
-// places within their stage, so that a step is worth what it costs an attacker.
+// Stage is the progress of a connection. Connections of one source compete for places within
+// their stage, so a step is worth what it costs an attacker.
 type Stage int
 
 // The stages in their order.

@@ -33,7 +33,7 @@ type Conn struct {
 	reserved int64
 }
 
-// Of finds the connection below wrappers such as TLS; nil if it is none of ours.
+// Of finds the connection below wrappers such as TLS; nil if it is not one of this package's.
 func Of(c net.Conn) *Conn {
 	for c != nil {
 		if ours, ok := c.(*Conn); ok {
@@ -50,13 +50,13 @@ func Of(c net.Conn) *Conn {
 
 type contextKey struct{}
 
-// WithConn makes a connection known to From; for http.Server's ConnContext.
+// WithConn makes a connection available to From; use it as http.Server's ConnContext.
 func WithConn(ctx context.Context, c net.Conn) context.Context {
 	return context.WithValue(ctx, contextKey{}, Of(c))
 }
 
-// From returns the connection of a request; nil if it is none of ours. The methods of a
-// nil *Conn do nothing.
+// From returns the connection of a request; nil if it is not one of this package's. The methods
+// of a nil *Conn do nothing.
 func From(ctx context.Context) *Conn {
 	c, _ := ctx.Value(contextKey{}).(*Conn)
 	return c
@@ -77,7 +77,7 @@ func (c *Conn) Read(b []byte) (int, error) {
 	return n, err
 }
 
-// CloseWrite ends what is sent, so that a peer which still sends can read why it is
+// CloseWrite ends the sending direction, so that a peer that is still sending can read why it is
 // refused.
 func (c *Conn) CloseWrite() error {
 	if half, ok := c.Conn.(interface{ CloseWrite() error }); ok {
@@ -86,7 +86,7 @@ func (c *Conn) CloseWrite() error {
 	return nil
 }
 
-// RemoteAddr is the peer's address, by its balancer's word where there is one.
+// RemoteAddr is the peer's address, as its balancer gives it if there is one.
 func (c *Conn) RemoteAddr() net.Addr {
 	if a := c.stated.Load(); a != nil {
 		return a
@@ -94,7 +94,7 @@ func (c *Conn) RemoteAddr() net.Addr {
 	return c.Conn.RemoteAddr()
 }
 
-// Peer is who the kernel says is at the other end of a unix socket.
+// Peer is the process that the kernel reports at the other end of a unix socket.
 func (c *Conn) Peer() (p Peer, ok bool) {
 	if c == nil {
 		return Peer{}, false
@@ -102,8 +102,8 @@ func (c *Conn) Peer() (p Peer, ok bool) {
 	return c.peer, c.known
 }
 
-// Source is what the connection counts under while it is unproven: the prefix of
-// the peer's address, or its uid on a unix socket. It is empty for nil.
+// Source is the source that the connection counts under while it is unproven: the prefix of the
+// peer's address, or its uid on a unix socket. It is empty for nil.
 func (c *Conn) Source() string {
 	if c == nil {
 		return ""
@@ -121,7 +121,7 @@ func (c *Conn) Source() string {
 	}
 }
 
-// Advance notes a stage that was reached; never an earlier one.
+// Advance records that a stage was reached; it never moves back to an earlier one.
 func (c *Conn) Advance(s Stage) {
 	if c == nil {
 		return
@@ -133,7 +133,7 @@ func (c *Conn) Advance(s Stage) {
 	}
 }
 
-// Rest puts a connection that waits for its next request back to the first stage.
+// Rest moves a connection that waits for its next request back to the first stage.
 func (c *Conn) Rest() {
 	if c == nil {
 		return
@@ -151,9 +151,9 @@ func (c *Conn) enterStage(s Stage) {
 	c.stage, c.since = s, c.l.order
 }
 
-// Promote moves a connection whose peer has proven who it is to the class that is
-// evicted last, where it competes with others of the same identity first. It may be
-// called again.
+// Promote moves a connection whose peer has proven its identity to the class that is evicted
+// last, where it competes first with other connections of the same identity. It may be called
+// again.
 func (c *Conn) Promote(identity string) {
 	if c == nil {
 		return

@@ -18,8 +18,8 @@ const (
 	defaultBodyTime = 30 * time.Second
 )
 
-// Server makes an http.Server for the listener's connections, which notes how far they
-// come. Handlers take bodies with ReadBody, or piece by piece under deadlines of their own.
+// Server makes an http.Server for the listener's connections, which records their progress.
+// Handlers read bodies with ReadBody, or piece by piece under deadlines of their own.
 func (l *Listener) Server(h http.Handler) *http.Server {
 	return &http.Server{
 		Handler: watch(h), ConnContext: connContext, ConnState: connState,
@@ -79,10 +79,9 @@ func (b *body) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// ReadBody reserves memory for a request's body of at most most bytes, then reads it
-// within the listener's time. release is to be called when the body is in use no more. A
-// longer one is an *http.MaxBytesError; ErrNoMemory means that the client should come
-// back.
+// ReadBody reserves memory for a request's body of at most most bytes, then reads it within the
+// listener's time limit. Call release once the body is no longer in use. A longer body is an
+// *http.MaxBytesError; ErrNoMemory means that the client should try again later.
 func ReadBody(w http.ResponseWriter, r *http.Request, most int64) (b []byte, release func(), err error) {
 	control := http.NewResponseController(w)
 	if r.ContentLength > most {

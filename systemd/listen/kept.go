@@ -7,8 +7,8 @@ package listen
 // may be kept, the newest of the group that has the most goes: what is kept is used
 // about as often by everybody, so that a newcomer in the place of another gains nothing.
 //
-// It says whether the connection is kept; if not, its owner is to close it. A kept one is
-// read from as before, and ends with an error of the read when it loses its place.
+// It reports whether the connection is kept; if not, its owner must close it. A kept connection
+// is read from as before, and its read returns an error when it loses its place.
 func (c *Conn) Keep(group string) bool {
 	if c == nil {
 		return false
@@ -40,8 +40,8 @@ func (l *Listener) keep(c *Conn, group string) (kept bool, ended []*Conn) {
 	return true, append(ended, l.trim()...)
 }
 
-// Resume takes a connection on which something arrived out of the kept ones: its peer has
-// a proven place again, as who it was. It is false if the connection lost its place.
+// Resume ends the keeping of a connection on which something arrived: its peer has a proven
+// place again, under the same identity. It returns false if the connection lost its place.
 func (c *Conn) Resume() bool {
 	if c == nil {
 		return false
@@ -61,8 +61,8 @@ func (c *Conn) Resume() bool {
 	return true
 }
 
-// DropKept ends all kept connections and keeps none that is open now: what their peers
-// were shown when they connected holds no longer.
+// DropKept ends all kept connections, and keeps none that is open now: what their peers were
+// told when they connected no longer holds.
 func (l *Listener) DropKept() {
 	l.mu.Lock()
 	l.dropped = l.order

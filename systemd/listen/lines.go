@@ -16,9 +16,9 @@ const (
 	maxMessages = 128
 )
 
-// Sparse returns a logger for lines that strangers cause: of each message, twenty a
-// minute are written. The next one says how many were left out in between, and so
-// does a line of its own when another message is logged after the minute.
+// Sparse returns a logger for lines that strangers can cause: it writes at most twenty of each
+// message per minute. The next line says how many were left out in between, and so does a line
+// of its own when another message is logged after the minute.
 func Sparse(l *slog.Logger) *slog.Logger {
 	if s, ok := l.Handler().(*sparse); ok {
 		return slog.New(s)
@@ -26,8 +26,8 @@ func Sparse(l *slog.Logger) *slog.Logger {
 	return slog.New(&sparse{next: l.Handler(), book: &book{seen: map[string]*entry{}, now: time.Now}})
 }
 
-// NewErrorLog is for http.Server, which words its lines freely: they count as one
-// message.
+// NewErrorLog returns a logger for http.Server, whose messages vary freely: they all count as
+// one message.
 func NewErrorLog(l *slog.Logger) *log.Logger { return log.New(errorLines{Sparse(l)}, "", 0) }
 
 type errorLines struct{ l *slog.Logger }
@@ -57,7 +57,7 @@ type entry struct {
 	suppressed int
 }
 
-// Enabled asks the handler below.
+// Enabled asks the underlying handler.
 func (s *sparse) Enabled(ctx context.Context, level slog.Level) bool {
 	return s.next.Enabled(ctx, level)
 }

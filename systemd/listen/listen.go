@@ -35,13 +35,13 @@ import (
 	"time"
 )
 
-// Limits bound what peers can hold. The struct is part of the daemons'
-// configuration; 0 means the listener's default.
+// Limits bound what peers can hold. The struct is part of the daemons' configuration; 0 means
+// the listener's default.
 type Limits struct {
 	// Connections at the same time, in all.
 	Connections int `yaml:"connections"`
-	// Unproven are those of them that have not shown who they are; the others
-	// are kept for peers that have. By default half.
+	// Unproven bounds the connections that have not shown who they are; the remaining places are
+	// for peers that have. By default half.
 	Unproven int `yaml:"unproven"`
 	// PerSource bounds the unproven connections of one source, and the proven
 	// ones of one identity. By default a quarter of the unproven.
@@ -63,7 +63,7 @@ type Limits struct {
 	BodySeconds   int `yaml:"body_seconds"`
 }
 
-// Or fills in what is not set: first from d, then from what all listeners share.
+// Or fills in the limits that are not set: first from d, then from the common defaults.
 func (l Limits) Or(d Limits) Limits {
 	fill := func(v *int, values ...int) {
 		for _, d := range values {
@@ -85,7 +85,7 @@ func (l Limits) Or(d Limits) Limits {
 	return l
 }
 
-// Check finds what is wrong with limits from a configuration.
+// Check reports what is wrong with limits from a configuration.
 func (l Limits) Check() error {
 	for name, v := range map[string]int{"connections": l.Connections, "unproven": l.Unproven, "per_source": l.PerSource,
 		"ipv4_prefix": l.IPv4Prefix, "ipv6_prefix": l.IPv6Prefix, "body_mib": l.BodyMiB, "header_seconds": l.HeaderSeconds, "body_seconds": l.BodySeconds} {
@@ -103,7 +103,7 @@ func (l Limits) Check() error {
 	return err
 }
 
-// Config is what a listener needs beside its limits.
+// Config is everything that a listener needs in addition to its limits.
 type Config struct {
 	Limits
 	// Kept bounds the connections that are kept ([Conn.Keep]); 0 keeps none. KeptBytes is
@@ -111,11 +111,10 @@ type Config struct {
 	// more than BodyMiB.
 	Kept      int
 	KeptBytes int64
-	// Allowed says who may use a unix socket; nil allows everybody who can reach
-	// it. It is asked once, at accept.
+	// Allowed reports whether a peer may use a unix socket; nil allows everybody who can reach
+	// it. It is called once, at accept.
 	Allowed func(Peer) bool
-	// Logger receives what happens to connections, with repetitions left out; by
-	// default nothing.
+	// Logger receives messages about connections, with repetitions left out; by default nothing.
 	Logger *slog.Logger
 }
 
@@ -155,13 +154,13 @@ type Listener struct {
 	stats     Stats
 }
 
-// Stats are counters since the start, and what is held now.
+// Stats are counters since the start, and the numbers held now.
 type Stats struct {
 	Accepted, Evicted, Strangers, Exhausted int64
 	Unproven, Proven, Kept                  int
 	BodyBytes                               int64
-	// KeptEvicted are kept connections that gave way to others, and are not in Evicted;
-	// Reused are those on which something arrived.
+	// KeptEvicted counts kept connections that gave way to others, which are not in Evicted;
+	// Reused counts those on which something arrived.
 	KeptEvicted, Reused int64
 }
 
@@ -205,8 +204,8 @@ func affordable() int {
 	return int(max(min(r.Cur/4, 1<<20), 2))
 }
 
-// Accept waits for the next connection, a *Conn. An error means that the listener was
-// closed or is broken for good.
+// Accept waits for the next connection, a *Conn. An error means that the listener was closed or
+// is permanently broken.
 func (l *Listener) Accept() (net.Conn, error) {
 	for {
 		select {
@@ -296,7 +295,7 @@ func (l *Listener) admit(raw net.Conn) *Conn {
 	return c
 }
 
-// Addr is the address that is listened on.
+// Addr is the address of the listener.
 func (l *Listener) Addr() net.Addr { return l.raw.Addr() }
 
 // Close ends Accept and the kept connections. The others stay with their owners.
@@ -309,7 +308,7 @@ func (l *Listener) Close() error {
 	return l.raw.Close()
 }
 
-// Stats returns what is held and what happened.
+// Stats returns the current numbers and the counters.
 func (l *Listener) Stats() Stats {
 	l.mu.Lock()
 	defer l.mu.Unlock()

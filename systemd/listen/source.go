@@ -11,16 +11,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Peer is a process at the other end of a unix socket, by the kernel's word at the
-// time it connected.
+// Peer is a process at the other end of a unix socket, as the kernel reported it when it
+// connected.
 type Peer struct {
 	UID, GID uint32
-	// Groups are the supplementary groups: those that a user was added to. SO_PEERCRED
-	// tells the primary one alone.
+	// Groups are the supplementary groups, to which a user was added. SO_PEERCRED gives only the
+	// primary one.
 	Groups []uint32
 }
 
-// In says whether the peer is a member of a group.
+// In reports whether the peer is a member of a group.
 func (p Peer) In(gid uint32) bool { return p.GID == gid || slices.Contains(p.Groups, gid) }
 
 // prefixes reads addresses and prefixes.

@@ -14,12 +14,11 @@ const MaxCredentialBytes = 1 << 20
 
 const maxCredentialName = 64
 
-// ErrNoCredential says that there is no credential of that name, or none at all.
+// ErrNoCredential means that there is no credential of that name, or none at all.
 var ErrNoCredential = errors.New("no such systemd credential")
 
-// Credential reads a credential of this service from $CREDENTIALS_DIRECTORY.
-// Only a regular file directly in it is read: no link, no pipe. The caller
-// wipes the result.
+// Credential reads a credential of this service from $CREDENTIALS_DIRECTORY. It reads only a
+// regular file directly in it, not a link or a pipe. The caller wipes the result.
 func Credential(name string) ([]byte, error) {
 	if !plainName(name) {
 		return nil, fmt.Errorf("credential name %q is refused: want letters, digits, dots, hyphens and underscores, at most %d, and no leading dot", name, maxCredentialName)

@@ -13,10 +13,10 @@ import (
 )
 
 // Listeners takes over the listening sockets that were passed under a name
-// (FileDescriptorName=). It may be called once. nil without an error means that
-// the process was started without socket activation. A socket under another
-// name, one that does not listen, and any but a unix stream socket is an error: it would
-// accept connections that nobody serves, or whose peers nobody knows.
+// (FileDescriptorName=). It may be called once. It returns nil without an error if the process
+// was started without socket activation. A socket under another name, one that does not listen,
+// and any other than a unix stream socket is an error: it would accept connections that nobody
+// serves, or whose peers nobody knows.
 func Listeners(name string) ([]net.Listener, error) {
 	return takeOver(activation.Files(true), name)
 }

@@ -11,13 +11,13 @@ import (
 // lockFile is in a state directory.
 const lockFile = "lock"
 
-// ErrRunning means that another process has the state directory.
+// ErrRunning means that another process is using the state directory.
 var ErrRunning = errors.New("another process is using it; stop that process first")
 
-// LockState takes a state directory, which it makes if need be, for this process until the
-// file is closed or the process ends: a second one that opens it removes what it takes for
-// remains of an earlier run, and the first one is at work on. It returns ErrRunning at once
-// where another process has it.
+// LockState locks a state directory, which it creates if needed, for this process until the file
+// is closed or the process ends. Without the lock, a second process would take the first one's
+// work for the remains of an earlier run and remove it. It returns ErrRunning at once if another
+// process holds the lock.
 func LockState(dir string) (*os.File, error) {
 	if err := os.MkdirAll(dir, 0o700); err != nil {
 		return nil, err

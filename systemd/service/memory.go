@@ -19,10 +19,10 @@ const (
 	unlimited = 512 << 20
 )
 
-// CollectSeldom has garbage collected less often than the runtime does by itself, and more
-// often as the heap comes near half of the memory that the control group
-// allows: the rest is for what is not on the heap. What GOGC or GOMEMLIMIT say in the
-// environment is left as it is. It returns the heap's bound, 0 for one left alone.
+// CollectSeldom makes garbage collection less frequent than the runtime's default, and more
+// frequent as the heap approaches half of the memory that the control group allows: the rest is
+// for memory outside the heap. It leaves GOGC and GOMEMLIMIT in the environment as they are. It
+// returns the heap's limit, or 0 if it changed nothing.
 func CollectSeldom() (bytes int64) { return collectSeldom(os.DirFS("/"), os.Getenv) }
 
 func collectSeldom(root fs.FS, getenv func(string) string) (bytes int64) {
@@ -40,8 +40,8 @@ func collectSeldom(root fs.FS, getenv func(string) string) (bytes int64) {
 	return bytes
 }
 
-// MemoryMax is the most that this process's control groups let it have, in bytes; ok is
-// false where none says (MemoryMax= of the unit, or of a slice above it).
+// MemoryMax is the memory limit of this process's control groups, in bytes; ok is false if there
+// is none (MemoryMax= of the unit, or of a slice above it).
 func MemoryMax() (bytes int64, ok bool) { return memoryMax(os.DirFS("/")) }
 
 // memoryMax is the least limit of this process's control group and those above it, of

@@ -26,11 +26,10 @@ func runtimeDirectory() string {
 	return first
 }
 
-// ServeReload has each [AskReload] call reload, one at a time, and hands the verdict to who
-// asked, until the context ends. A signal would tell nobody what came of it, and
-// Type=notify-reload needs systemd 253 and has no word for failure. The socket is for the
-// daemon's own user and root. Where the service manager gave no runtime directory, it only
-// waits.
+// ServeReload calls reload for each [AskReload], one at a time, and returns the result to the
+// caller, until the context ends. A signal could not report the result, and Type=notify-reload
+// needs systemd 253 and cannot report a failure. The socket is for the daemon's own user and
+// root. If the service manager gave no runtime directory, ServeReload only waits.
 func ServeReload(ctx context.Context, reload func(context.Context) error) error {
 	dir := runtimeDirectory()
 	if dir == "" {
@@ -86,16 +85,16 @@ func transient(err error) bool {
 		errors.Is(err, syscall.ECONNABORTED)
 }
 
-// Reloads brings those who ask for a reload to the one goroutine that reads the files, and
-// tells the health check of one that does not come back.
+// Reloads passes requests for a reload to the one goroutine that reads the files, and tells the
+// health check about a reload that does not return.
 type Reloads struct {
-	// Asked has for each request the channel on which the verdict is awaited.
+	// Asked has, for each request, the channel on which its result is awaited.
 	Asked chan chan<- error
-	// Underway is the reload that has not come back yet.
+	// Underway is the reload that has not returned yet.
 	Underway Underway
 }
 
-// Ask waits for a reload and returns the verdict.
+// Ask waits for a reload and returns its result.
 func (r *Reloads) Ask(ctx context.Context) error {
 	answer := make(chan error, 1)
 	select {
@@ -111,14 +110,14 @@ func (r *Reloads) Ask(ctx context.Context) error {
 	}
 }
 
-// Do reloads, and notes since when.
+// Do reloads, and records when it began.
 func (r *Reloads) Do(reload func() error) error {
 	r.Underway.Begin(time.Now())
 	defer r.Underway.End()
 	return reload()
 }
 
-// Stuck is an error if a reload has not come back for so long.
+// Stuck returns an error if a reload has not returned for the given time.
 func (r *Reloads) Stuck(after time.Duration) error {
 	if r.Underway.Longer(after, time.Now()) {
 		return fmt.Errorf("a reload has not returned for %s", after)
@@ -129,8 +128,8 @@ func (r *Reloads) Stuck(after time.Duration) error {
 // ErrReloadRefused means that the daemon keeps its old configuration.
 var ErrReloadRefused = errors.New("reload refused; the old configuration stays in use")
 
-// AskReload has the daemon read its files again and returns its verdict. Without a runtime
-// directory in the environment, as by hand, it is that of the unit: /run/NAME.
+// AskReload makes the daemon read its files again and returns the result. Without a runtime
+// directory in the environment, for example by hand, it uses that of the unit: /run/NAME.
 func AskReload(ctx context.Context, name string) error {
 	dir := runtimeDirectory()
 	if dir == "" {

@@ -24,16 +24,16 @@ func notify(state string) error {
 	return nil
 }
 
-// Ready tells that the daemon serves, and shows status.
+// Ready reports that the daemon serves, and shows status.
 func Ready(status string) error { return notify(daemon.SdNotifyReady + "\n" + statusLine(status)) }
 
-// Reloading tells that a reload begins; Ready ends it. The time stamp is what
-// Type=notify-reload wants; older systemd ignores it.
+// Reloading reports that a reload begins; Ready ends it. Type=notify-reload needs the time
+// stamp; older systemd ignores it.
 func Reloading() error {
 	return notify(daemon.SdNotifyReloading + "\n" + daemon.SdNotifyMonotonicUsec())
 }
 
-// Stopping tells that the daemon is about to end.
+// Stopping reports that the daemon is about to end.
 func Stopping() error { return notify(daemon.SdNotifyStopping) }
 
 // Status shows one line in `systemctl status`.
@@ -53,7 +53,7 @@ func statusLine(status string) string {
 	return "STATUS=" + strings.ToValidUTF8(printable[:min(len(printable), maxStatusBytes)], "")
 }
 
-// ExtendTimeout asks for more time for a start or stop that makes progress.
+// ExtendTimeout asks for more time for a start or stop that is making progress.
 func ExtendTimeout(d time.Duration) error {
 	if d <= 0 {
 		return fmt.Errorf("extend the timeout by %v: the duration must be positive", d)

@@ -10,12 +10,11 @@ import (
 	"github.com/coreos/go-systemd/v22/daemon"
 )
 
-// RunWatchdog feeds the watchdog at a third of its interval for as long as
-// check succeeds; a failing or hanging check starves it, so that the service
-// manager kills the daemon and starts another. The log says why, once for each
-// time that health is lost, before that. A want of descriptors or memory when it feeds
-// is ill health as well, for it may pass. Without a watchdog it only waits for
-// the context.
+// RunWatchdog feeds the watchdog at a third of its interval for as long as check succeeds; a
+// failing or hanging check starves it, and the service manager kills the daemon and starts
+// another. Before that the log says why, once each time that health is lost. A lack of
+// descriptors or memory while feeding counts as ill health too, because it may pass. Without a
+// watchdog, RunWatchdog only waits for the context.
 func RunWatchdog(ctx context.Context, log *slog.Logger, check func(context.Context) error) error {
 	interval, err := daemon.SdWatchdogEnabled(false)
 	if err != nil {

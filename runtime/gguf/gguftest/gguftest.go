@@ -24,7 +24,7 @@ const (
 	Context     = 256
 )
 
-// Model is a GGUF file in the making.
+// Model is a GGUF file under construction.
 type Model struct {
 	KVs     []gguf.KV
 	Tensors []gguf.TensorData
@@ -102,7 +102,7 @@ func (m *Model) Set(key string, value any) {
 	m.KVs = append(m.KVs, gguf.KV{Key: key, Value: value})
 }
 
-// Value is what a key has, or nil.
+// Value is the value of a key, or nil.
 func (m *Model) Value(key string) any {
 	for _, kv := range m.KVs {
 		if kv.Key == key {
@@ -118,7 +118,7 @@ func (m *Model) Unset(names ...string) {
 	m.Tensors = slices.DeleteFunc(m.Tensors, func(t gguf.TensorData) bool { return slices.Contains(names, t.Name) })
 }
 
-// Matrix adds a matrix of float32 values around 0, or puts it in the place of the one there.
+// Matrix adds a matrix of float32 values around 0, or replaces the one with its name.
 func (m *Model) Matrix(name string, rows, cols int) {
 	m.add(gguf.TensorData{Name: name, Dims: []uint64{uint64(cols), uint64(rows)}, Data: m.floats(rows*cols, 0, 0.15)})
 }
@@ -137,7 +137,7 @@ func (m *Model) Values(name string, values ...float32) {
 	m.add(gguf.TensorData{Name: name, Dims: []uint64{uint64(len(values))}, Data: data})
 }
 
-// Retype gives a tensor another type, and bytes of zeros.
+// Retype gives a tensor another type, with zero bytes as its data.
 func (m *Model) Retype(name string, typ gguf.Type) {
 	t := m.Tensor(name)
 	size, err := typ.RowBytes(t.Dims[0])
@@ -150,7 +150,7 @@ func (m *Model) Retype(name string, typ gguf.Type) {
 	t.Type, t.Data = typ, make([]byte, size)
 }
 
-// Tensor is the one of this name, which is there.
+// Tensor returns the tensor with this name, which must exist.
 func (m *Model) Tensor(name string) *gguf.TensorData {
 	i := slices.IndexFunc(m.Tensors, func(t gguf.TensorData) bool { return t.Name == name })
 	return &m.Tensors[i]

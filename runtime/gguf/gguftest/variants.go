@@ -17,8 +17,8 @@ type Variant struct {
 	// Edit changes the model; Raw the finished file. Either may be nil.
 	Edit func(*Model)
 	Raw  func([]byte) []byte
-	// Want are the code and the name of each finding, such as "key-value
-	// llama.logit_scale"; a model without any is served.
+	// Want is the code and the name of each finding, such as "key-value llama.logit_scale"; a
+	// model without findings can be served.
 	Want []string
 }
 
@@ -62,8 +62,8 @@ func extra(name, role string, n int) Variant {
 	return Variant{Name: name, Edit: bias(role, n), Want: []string{"tensor-unknown blk.*." + role}}
 }
 
-// Variants are models with unknown parts, with parts that change the result, and with such
-// as change nothing.
+// Variants are models with unknown parts, with parts that change the result, and with parts that
+// change nothing.
 func Variants() []Variant {
 	return slices.Concat(ofTensors(), ofKeys(), ofTokenizer(), ofTemplate(), ofFormat())
 }

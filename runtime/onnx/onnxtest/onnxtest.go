@@ -162,7 +162,7 @@ func Opset(domain string, version int64) Message {
 	return Message(nil).String(1, domain).Int(2, version)
 }
 
-// Graph is a Fixture of its parts.
+// Graph returns a Fixture of these parts.
 func Graph(inputs, nodes, weights []Message, outputs []string) Fixture {
 	return Fixture{Inputs: inputs, Nodes: nodes, Weights: weights, Outputs: outputs}
 }

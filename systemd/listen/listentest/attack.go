@@ -15,23 +15,22 @@ import (
 	"time"
 )
 
-// Target is a listener, as an attacker sees it.
+// Target is a listener from an attacker's point of view.
 type Target struct {
 	Name             string
 	Network, Address string
-	// TLS is the configuration of a client; nil without TLS. Certificates are not
-	// looked at.
+	// TLS is the configuration of a client; nil without TLS. Certificates are not checked.
 	TLS *tls.Config
-	// Hello is the beginning of a conversation: the first message, or half a header.
-	// Header is all that comes before a long body, Body the beginning of that.
+	// Hello is the beginning of a conversation: the first message, or half a header. Header is
+	// everything before a long body, Body the beginning of that body.
 	Hello, Header, Body []byte
-	// Refused is something whole that the server refuses, and says so in its log.
+	// Refused is a complete request that the server refuses and logs.
 	Refused []byte
-	// Memory is what the server's unit allows it.
+	// Memory is the memory limit of the server's unit.
 	Memory int64
 }
 
-// HTTP fills in what an attacker says to a server of HTTP, at a path that takes a body.
+// HTTP fills in an attacker's requests to an HTTP server, at a path that takes a body.
 func (t Target) HTTP(path string, size int) Target {
 	t.Hello = fmt.Appendf(nil, "POST %s HTTP/1.1\r\nHost: server\r\n", path)
 	t.Header = fmt.Appendf(slices.Clone(t.Hello), "Content-Type: application/json\r\nContent-Length: %d\r\n\r\n", size)
@@ -293,10 +292,10 @@ func (s service) String() string {
 	return fmt.Sprintf("%d served, median %s ms, slowest %s ms, %d retries", len(s.times), ms(s.times[len(s.times)/2]), ms(s.times[len(s.times)-1]), s.retries)
 }
 
-// Withstands runs every attack on a server, and holds it to the same each time: honest
-// clients on the attacker's address and elsewhere are served, memory and log stay within
-// bounds, and everything recovers. It logs the figures. client makes an honest client
-// that connects as a party.
+// Withstands runs every attack on a server, and expects the same each time: honest clients on
+// the attacker's address and elsewhere are served, memory and log stay within bounds, and
+// everything recovers. It logs the figures. client makes an honest client that connects as a
+// party.
 func (s *Server) Withstands(t *testing.T, target Target, client func(who *Party) Client) {
 	s.confine(t, target.Memory)
 	attacker, other, stranger := Parties(t)

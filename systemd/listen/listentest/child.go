@@ -36,9 +36,9 @@ type Server struct {
 	group string // control group that is to be removed; "" for none
 }
 
-// Start runs the calling test again in a child, where serve starts a server, calls ready
-// with what clients need to know, and stops the server when ready returns. In the child
-// it returns nil, and the test is to return at once.
+// Start runs the calling test again in a child process, where serve starts a server, calls ready
+// with the data that clients need, and stops the server when ready returns. In the child Start
+// returns nil, and the test must return at once.
 func Start(t *testing.T, serve func(t *testing.T, ready func(v any))) *Server {
 	t.Helper()
 	if underRaceDetector || os.Getenv(attacksVariable) == "" {
@@ -103,7 +103,7 @@ func tellParent(v any) {
 	_, _ = io.Copy(io.Discard, os.Stdin)
 }
 
-// Decode reads what the child told.
+// Decode reads the data that the child passed to ready.
 func (s *Server) Decode(t *testing.T, v any) {
 	t.Helper()
 	if err := json.Unmarshal(s.ready, v); err != nil {

@@ -56,7 +56,7 @@ func Parties(t *testing.T) (attacker, elsewhere, stranger *Party) {
 	return attacker, elsewhere, stranger
 }
 
-// SeveralUsers says whether parties of unix sockets can be different users.
+// SeveralUsers reports whether parties on unix sockets can be different users.
 func SeveralUsers() bool { return os.Geteuid() == 0 }
 
 // beUser makes connections as a user: the kernel notes who the connecting thread is.
@@ -100,8 +100,8 @@ func (p *Party) dialUnix(address string) (net.Conn, error) {
 	return net.FileConn(f)
 }
 
-// Relay listens on an address of its own and passes connections on as the party, for
-// clients that dial by themselves.
+// Relay listens on an address of its own and forwards connections as the party, for clients that
+// dial by themselves.
 func (p *Party) Relay(t *testing.T, network, address string) string {
 	t.Helper()
 	var l net.Listener
