@@ -76,7 +76,7 @@ func (p *line) pass(down net.Conn) {
 	}
 }
 
-// whenTried waits until a job was tried so often and waits again.
+// whenTried waits until a job was tried so often, and waits again or is dead.
 func (g *guest) whenTried(t *testing.T, id jobs.ID, tries int) {
 	t.Helper()
 	limit := time.NewTimer(60 * time.Second)
@@ -88,7 +88,7 @@ func (g *guest) whenTried(t *testing.T, id jobs.ID, tries int) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if info.State == jobs.Queued && info.Tries >= tries {
+		if (info.State == jobs.Queued || info.State == jobs.Dead) && info.Tries >= tries {
 			return
 		}
 		select {
