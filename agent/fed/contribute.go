@@ -89,12 +89,12 @@ func (s *Service) only(round string, spec contributeSpec, job jobs.ID) error {
 			return err
 		}
 		if first == [32]byte{} && signed != [32]byte{} {
-			return refusal.New(ReasonContributed, "an earlier run of this agent has a contribution in round %s", round)
+			return refusal.New(ReasonContributed, "an earlier run of this agent contributed to round %s", round)
 		}
 	}
 	err := s.cfg.Queue.Once(name, job)
 	if reason, _ := refusal.ReasonOf(err); reason == jobs.ReasonConsumed {
-		return refusal.New(ReasonContributed, "this agent has another contribution in round %s", round)
+		return refusal.New(ReasonContributed, "this agent already has another contribution in round %s", round)
 	}
 	return err
 }
@@ -268,7 +268,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec 
 		return m, nil, err
 	}
 	if len(raw)%32 != 0 || uint64(len(raw)/32) != done.Blocks {
-		return m, nil, errors.New("the worker's hash list has another length than its blocks")
+		return m, nil, errors.New("the worker's hash list does not match its number of blocks")
 	}
 	m.Hashes = make([]digest.Digest, len(raw)/32)
 	for i := range m.Hashes {
@@ -277,7 +277,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec 
 	c := federation.Contribution{Round: h.ID, RoundDigest: h.Digest, Agent: signer.Key.Public().ID(), Weight: spec.Weight, Blocks: done.Blocks,
 		Upload: federation.UploadDigest(h.ID, m.Hashes), Time: signer.Now, Answers: spec.With}
 	if c.Upload != done.Upload {
-		return m, nil, errors.New("the worker's digest is not that of its hash list")
+		return m, nil, errors.New("the worker's digest does not match its hash list")
 	}
 	if h.NormProof {
 		if proof, err = s.cfg.Norm.Prove(ctx, h.Round, &c, coordinates, s.progress(l)); err != nil {
@@ -289,7 +289,7 @@ func (s *Service) sign(ctx context.Context, l *jobs.Lease, h rounds.Round, spec 
 			return m, nil, err
 		}
 		if digest.Digest(signer.Key.Public().ID()) != c.Agent {
-			return m, nil, errors.New("the agent has another key than when the proof was begun")
+			return m, nil, errors.New("the agent's key has changed since the proof was begun")
 		}
 		c.Time = signer.Now
 	}
@@ -314,7 +314,7 @@ func (s *Service) upload(ctx context.Context, l *jobs.Lease, h rounds.Round, man
 	var proof []byte
 	if h.NormProof {
 		if proof, err = os.ReadFile(s.store.UploadPath(h.ID, store.Proof)); errors.Is(err, os.ErrNotExist) {
-			return refusal.New(normproof.ReasonNotProven, "the proof that the recorded contribution names is gone; there is no second one")
+			return refusal.New(normproof.ReasonNotProven, "the proof that the recorded contribution names is gone and cannot be made again")
 		} else if err != nil {
 			return err
 		}

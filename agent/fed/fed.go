@@ -1,17 +1,17 @@
 // Package fed is a participant's side of federated rounds: it takes a vector from a local client,
 // has a worker encrypt it, signs it under the agent's lease and uploads it.
 //
-// A vector never lies on disk in the clear and leaves the guest only encrypted. An agent has one
-// contribution in a round, whose randomness is used once: what is signed is durable, and recorded
-// as consumed, before its first byte leaves, and an interrupted upload goes on with the same bytes.
-// A vector for a round whose key parties hold lies on disk under a key that no broker knows; a
-// restart of the agent loses it, and says so.
+// A vector never lies on disk in the clear, and leaves the guest only encrypted. An agent makes
+// one contribution to a round, whose randomness is used once: what is signed is durable, and
+// recorded as used, before its first byte leaves, and an interrupted upload continues with the
+// same bytes. A vector for a round whose key is held by parties is stored under a key that no
+// broker knows; a restart of the agent loses it, and says so.
 //
 // It trusts the broker's root identities, its worker's arithmetic and the queue's key. It refuses
-// vectors that are not the round's, and rounds that are over, each with a reason.
+// vectors that do not fit the round, and rounds that are over, each with a reason.
 //
-// The local API asks [Service] for contributions; Run works on them, and has package decrypt, the
-// decrypting guest's side, do the queue's decryptions.
+// The local API submits contributions to [Service], whose Run works on them. The queue's
+// decryptions it hands to package decrypt, the decrypting guest's side.
 package fed
 
 import (
@@ -107,9 +107,9 @@ func (s *Service) accepts(h rounds.Round) error {
 	case err != nil:
 		return err
 	case d.Set != "" && h.Set != d.Set:
-		return refusal.New(federation.ReasonSet, "the round uses %s, this agent's configuration wants %s", h.Set, d.Set)
+		return refusal.New(federation.ReasonSet, "the round uses parameter set %s; this agent's configuration requires %s", h.Set, d.Set)
 	case b.NoiseBits < float64(d.NoiseBits):
-		return refusal.New(federation.ReasonSet, "the round leaves %.1f bits, this agent's configuration wants %d", b.NoiseBits, d.NoiseBits)
+		return refusal.New(federation.ReasonSet, "the round leaves a noise budget of %.1f bits; this agent's configuration requires %d", b.NoiseBits, d.NoiseBits)
 	}
 	return nil
 }
@@ -117,7 +117,7 @@ func (s *Service) accepts(h rounds.Round) error {
 // New makes the directories.
 func New(cfg Config) (*Service, error) {
 	if cfg.Queue == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.Logger == nil || len(cfg.Shards) == 0 {
-		return nil, errors.New("fed: a part is missing")
+		return nil, errors.New("fed: Queue, Pool, Shards, Sign and Logger are required")
 	}
 	cfg.Files.Queue = cfg.Queue
 	files, err := store.New(cfg.Files)

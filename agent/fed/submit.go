@@ -57,7 +57,7 @@ func (s *Service) Submit(ctx context.Context, uid uint32, id digest.RoundID, sub
 	}
 	switch {
 	case sub.Format.Bytes() == 0:
-		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "values are float32 or float16, little-endian")
+		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "values must be little-endian float32 or float16")
 	case sub.Weight < 1 || sub.Weight > h.MaxWeight:
 		return jobs.Info{}, refusal.New(fedtask.ReasonVector, "weight %d is outside 1 to %d", sub.Weight, h.MaxWeight)
 	}

@@ -121,7 +121,7 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, 
 		return nil
 	}
 	if s.cfg.Answers == nil {
-		return refusal.New(ReasonNotConfigured, "this agent makes no proofs")
+		return refusal.New(ReasonNotConfigured, "this agent is not configured to make proofs")
 	}
 	delivered, err := s.deliver(ctx, l, answers)
 	if err != nil || delivered == len(answers) {
@@ -132,11 +132,11 @@ func (s *Service) accompany(ctx context.Context, l *jobs.Lease, h rounds.Round, 
 		return err
 	}
 	if signer.Now >= h.Closes {
-		return refusal.New(ReasonOver, "the round closed at %s, and %d of %d answers were proven by then", h.Closes.Time(), delivered, len(answers))
+		return refusal.New(ReasonOver, "the round closed at %s, when only %d of %d answers had been proven", h.Closes.Time(), delivered, len(answers))
 	}
 	s.progress(l)(worker.Progress{Phase: "proofs", Done: uint64(delivered), Total: uint64(len(answers))})
 	pause := max(lookFirst, min(time.Since(l.Info.Created)/8, lookLongest))
-	return &jobs.Postponed{Pause: pause, Err: refusal.New(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent when all of them are", delivered, len(answers))}
+	return &jobs.Postponed{Pause: pause, Err: refusal.New(reasonPending, "%d of %d answers are proven and handed in; the contribution is sent once all of them are", delivered, len(answers))}
 }
 
 // deliver counts the answers that are proven and handed in. All are asked for when the job

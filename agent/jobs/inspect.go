@@ -63,7 +63,7 @@ func (q *Queue) find(id ID) (*Info, error) {
 	if info, ok := q.jobs[id]; ok {
 		return info, nil
 	}
-	return nil, refusal.New(ReasonUnknown, "no job %s", id)
+	return nil, refusal.New(ReasonUnknown, "there is no job %s", id)
 }
 
 // List returns the jobs that a filter wants, newest first; nil wants all. The filter
@@ -157,7 +157,7 @@ func (q *Queue) retry(id ID, bound bool) (Info, error) {
 		return Info{}, err
 	}
 	if info.State != Dead {
-		return info.clone(), refusal.New(ReasonState, "job %s is %s; only dead jobs are retried", id, info.State)
+		return info.clone(), refusal.New(ReasonState, "job %s is %s; only dead jobs can be retried", id, info.State)
 	}
 	size := int64(len(info.Spec) + MaxResultBytes)
 	if bound {

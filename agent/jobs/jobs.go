@@ -1,21 +1,20 @@
 // Package jobs is the guest's queue of long work: durable, encrypted, bounded.
 //
-// It guarantees that a job which Submit acknowledged is there after a crash or a
-// reboot, that its result is stored at most once, and that it is tried at most three
-// times before it becomes a dead letter which says why. A job's name is the hash of
-// its content, so that submitting it twice is submitting it once. What a job says and
-// what came of it is sealed at rest.
+// A job that Submit acknowledged is still there after a crash or a reboot. Its result is
+// stored at most once, and it is tried at most three times before it becomes a dead letter
+// that says why. A job's name is the hash of its content, so submitting it twice is the same
+// as submitting it once. Its specification and its result are encrypted at rest.
 //
-// It trusts its key, and that one process has the file open (the file is locked).
-// It refuses another key, a record that was changed, removed or put back as it was
-// earlier, a file that others may read, work over its bounds, results from a lease that
-// was lost, and, after a failed write, every further change until it is opened again.
+// The queue trusts its key, and relies on one process having the file open (the file is
+// locked). It refuses another key; a record that was changed, removed or replaced by an
+// earlier one; a file that others may read; work beyond its limits; results from a lease that
+// was lost; and, after a failed write, every further change until it is opened again.
 //
-// BUG: a host that puts the whole file back as it was earlier is not noticed; that takes
-// a counter outside the file. Removed records are noticed when the file is opened. The hash that names a job stands in the clear: a
-// specification that can be guessed can be confirmed. The database was not made for a
-// file that somebody forges with care: where the host has the disk, the file belongs
-// on a volume that is authenticated.
+// BUG: the queue does not notice if the host restores an earlier copy of the whole file; that
+// takes a counter outside the file. Removed records are noticed only when the file is opened.
+// The hash that names a job is not encrypted, so whoever guesses a specification can confirm
+// the guess. The database was not made to withstand a carefully forged file: where the host
+// controls the disk, the file belongs on an authenticated volume.
 //
 // The agent submits and runs jobs; the local API and the command line show them.
 package jobs
@@ -104,7 +103,7 @@ func (id ID) MarshalText() ([]byte, error) { return hex.AppendEncode(nil, id[:])
 func (id *ID) UnmarshalText(text []byte) error {
 	raw, err := hex.DecodeString(string(text))
 	if err != nil || len(raw) != len(id) || hex.EncodeToString(raw) != string(text) {
-		return refusal.New(ReasonUnknown, "a job's id has %d lower-case hexadecimal digits", 2*len(id))
+		return refusal.New(ReasonUnknown, "a job ID must have %d lower-case hexadecimal digits", 2*len(id))
 	}
 	copy(id[:], raw)
 	return nil
@@ -139,7 +138,7 @@ const (
 
 func (j *Job) check() error {
 	if !validClass(j.Class) || len(j.Spec) > MaxSpecBytes || !json.Valid(j.Spec) || j.Memory < 0 || j.TimeMax < 0 {
-		return refusal.New(ReasonJob, "a job has a class, and a JSON specification of at most %d bytes", MaxSpecBytes)
+		return refusal.New(ReasonJob, "a job needs a class and a JSON specification of at most %d bytes", MaxSpecBytes)
 	}
 	return nil
 }

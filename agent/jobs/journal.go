@@ -15,7 +15,7 @@ const maxNameBytes = 512
 // is fine, another is refused.
 func (q *Queue) Once(name string, digest [32]byte) error {
 	if name == "" || len(name) > maxNameBytes || digest == [32]byte{} {
-		return refusal.New(ReasonJob, "a journal entry has a name of 1 to %d bytes and a digest that is not zero", maxNameBytes)
+		return refusal.New(ReasonJob, "a journal entry needs a name of 1 to %d bytes and a non-zero digest", maxNameBytes)
 	}
 	q.mu.Lock()
 	defer q.mu.Unlock()
@@ -26,9 +26,9 @@ func (q *Queue) Once(name string, digest [32]byte) error {
 	case held == digest:
 		return nil
 	case held != [32]byte{}:
-		return refusal.New(ReasonConsumed, "%q was used for something else", name)
+		return refusal.New(ReasonConsumed, "%q is already recorded with another digest", name)
 	case q.once >= q.opt.MaxOnce:
-		return refusal.New(ReasonFull, "the journal has %d entries", q.once)
+		return refusal.New(ReasonFull, "the journal is full with %d entries", q.once)
 	}
 	if err := q.update(func(tx *bolt.Tx) error {
 		sealed, err := chunkseal.SealBlob(q.key, onceLabel, []byte(name), digest[:])

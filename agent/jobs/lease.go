@@ -29,7 +29,7 @@ var ErrCancelled = refusal.New("job-cancelled", "the job was cancelled")
 // first, then one of the owner whose job was leased longest ago, then the oldest.
 func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
 	if len(classes) == 0 {
-		return nil, refusal.New(ReasonJob, "a lease is for at least one class")
+		return nil, refusal.New(ReasonJob, "a lease needs at least one class")
 	}
 	for {
 		if err := ctx.Err(); err != nil {
@@ -165,7 +165,7 @@ func (l *Lease) Heartbeat(p Progress) error {
 // Complete stores the result, once: from a lease that was lost it is refused.
 func (l *Lease) Complete(result json.RawMessage) error {
 	if len(result) > MaxResultBytes || !json.Valid(result) {
-		return refusal.New(ReasonJob, "a result is JSON of at most %d bytes", MaxResultBytes)
+		return refusal.New(ReasonJob, "a result must be JSON of at most %d bytes", MaxResultBytes)
 	}
 	result = bytes.Clone(result)
 	return l.finish(func(i *Info) {
@@ -178,7 +178,7 @@ func (l *Lease) Complete(result json.RawMessage) error {
 // refusal, if it was one.
 func (l *Lease) Fail(exit Exit, reason refusal.Reason, detail string) error {
 	if !exit.failed() || len(reason) > maxDetailBytes {
-		return refusal.New(ReasonJob, "%q is no ending of a failed try", exit)
+		return refusal.New(ReasonJob, "%q is not an ending of a failed try", exit)
 	}
 	return l.finish(func(i *Info) {
 		i.end(exit, l.q.opt.MemoryCeiling, l.q.opt.Now())
@@ -196,7 +196,7 @@ func (l *Lease) Release() error {
 // the detail say for what. The pause is 64 seconds at most.
 func (l *Lease) Defer(pause time.Duration, reason refusal.Reason, detail string) error {
 	if len(reason) > maxDetailBytes {
-		return refusal.New(ReasonJob, "%q is no reason to wait", reason)
+		return refusal.New(ReasonJob, "%q is not a reason to wait", reason)
 	}
 	return l.finish(func(i *Info) {
 		i.State, i.Tries, i.NotBefore = Queued, i.Tries-1, l.q.opt.Now().Add(min(pause, maxBackoff)).UTC()

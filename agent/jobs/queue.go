@@ -57,7 +57,7 @@ func (o *Options) complete() error {
 	case o.Logger == nil:
 		return refusal.New(ReasonJob, "a logger is required")
 	case len(o.Boot) > maxBootBytes:
-		return refusal.New(ReasonJob, "the boot's name has more than %d bytes", maxBootBytes)
+		return refusal.New(ReasonJob, "the name of the boot has more than %d bytes", maxBootBytes)
 	case o.MaxJobs < 0, o.MaxKept < 0, o.MaxBytes < 0, o.MaxOnce < 0, o.MemoryCeiling < 0, o.LeaseTime < 0, o.KeptAge < 0, o.OwnerJobs < 0, o.OwnerBytes < 0:
 		return refusal.New(ReasonJob, "a limit is negative")
 	}
@@ -126,7 +126,7 @@ func Open(path string, key *keybuf.Buffer, opt Options) (*Queue, error) {
 		return nil, err
 	}
 	if key.Len() != chunkseal.KeySize {
-		return nil, refusal.New(ReasonWrongKey, "a key has %d bytes, not %d", chunkseal.KeySize, key.Len())
+		return nil, refusal.New(ReasonWrongKey, "the queue's key must have %d bytes, got %d", chunkseal.KeySize, key.Len())
 	}
 	own, err := key.Clone()
 	if err != nil {

@@ -104,7 +104,7 @@ func (q *Queue) ownerHasRoom(owner uint32, size int64) error {
 		}
 	}
 	if jobs > q.opt.OwnerJobs || bytes > q.opt.OwnerBytes {
-		return refusal.New(ReasonOwner, "the jobs of user %d that wait or run would be %d with %d bytes; one user has %d and %d; try again when some are done", owner, jobs, bytes, q.opt.OwnerJobs, q.opt.OwnerBytes)
+		return refusal.New(ReasonOwner, "user %d would have %d unfinished jobs with %d bytes; the limits for one user are %d and %d; try again when some are done", owner, jobs, bytes, q.opt.OwnerJobs, q.opt.OwnerBytes)
 	}
 	return nil
 }
@@ -115,10 +115,10 @@ func (q *Queue) ownerHasRoom(owner uint32, size int64) error {
 func (q *Queue) admit(size int64, except *Info) (gone []*Info, err error) {
 	t := q.total()
 	if t.unfinished >= q.opt.MaxJobs {
-		return nil, refusal.New(ReasonFull, "%d jobs wait or run; try again when some are done", t.unfinished)
+		return nil, refusal.New(ReasonFull, "%d jobs are waiting or running, the most allowed; try again when some are done", t.unfinished)
 	}
 	if t.reserved+size > q.opt.MaxBytes {
-		return nil, refusal.New(ReasonFull, "the jobs that wait or run would have %d bytes, more than %d; try again when some are done", t.reserved+size, q.opt.MaxBytes)
+		return nil, refusal.New(ReasonFull, "the unfinished jobs would have %d bytes, at most %d are allowed; try again when some are done", t.reserved+size, q.opt.MaxBytes)
 	}
 	of := map[uint32][]*Info{} // the oldest first
 	kept, count := t.kept, 0

@@ -76,7 +76,7 @@ func TestHandlersErrorsBecomeEndings(t *testing.T) {
 		"err":     {Crash, "disk on fire"},
 		"panic":   {Crash, "panic: of type string"},
 		"index":   {Crash, "slice bounds out of range"},
-		"die":     {Crash, "ended with code 2 and no answer"},
+		"die":     {Crash, "ended with code 2 without an answer"},
 		"long":    {Crash, "65537 bytes"},
 		"unknown": {Refused, string(ReasonClass)},
 	} {
@@ -393,7 +393,7 @@ func TestMissingBinaryIsAFailure(t *testing.T) {
 	wantFailure(t, err, Crash, "start a worker")
 	p.runner = Exec{Path: "/bin/true"}
 	_, err = p.Run(t.Context(), Task{Class: "empty", Limits: bounds()}, nil)
-	wantFailure(t, err, Crash, "ended with code 0 and no answer")
+	wantFailure(t, err, Crash, "ended with code 0 without an answer")
 }
 
 func TestPoolNeedsARunnerAndABound(t *testing.T) {

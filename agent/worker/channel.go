@@ -29,7 +29,7 @@ func newChannel(f *os.File) (channel, error) {
 	}
 	u, ok := conn.(*net.UnixConn)
 	if !ok || u.LocalAddr().Network() != "unixpacket" {
-		return channel{}, errors.Join(refusal.New(ReasonPeer, "the connection is not a unix socket of records"), conn.Close())
+		return channel{}, errors.Join(refusal.New(ReasonPeer, "the connection is not a unix socket of type SOCK_SEQPACKET"), conn.Close())
 	}
 	return channel{conn: u}, nil
 }
@@ -107,7 +107,7 @@ func (c channel) receiveHeader(deadline time.Time) (h *header, stderr *os.File, 
 	// A record that was cut off is no header, and descriptors that were cut off
 	// are fewer than it lists.
 	if err == nil && len(files) != 1+h.In+h.Out {
-		err = refusal.New(ReasonHeader, "%d descriptors came where the header lists %d", len(files), 1+h.In+h.Out)
+		err = refusal.New(ReasonHeader, "got %d descriptors, want the %d that the header lists", len(files), 1+h.In+h.Out)
 	}
 	if err != nil {
 		for _, f := range files {
@@ -126,7 +126,7 @@ func descriptors(rights []byte) (fds []int, err error) {
 	for _, m := range messages {
 		more, err := unix.ParseUnixRights(&m)
 		if err != nil {
-			return fds, refusal.New(ReasonHeader, "control data that is not descriptors: %w", err)
+			return fds, refusal.New(ReasonHeader, "the control data is not a list of descriptors: %w", err)
 		}
 		fds = append(fds, more...)
 	}
@@ -144,7 +144,7 @@ func (c channel) receiveReply(buffer []byte) (*reply, error) {
 		return nil, err
 	}
 	if rn != 0 || flags&(unix.MSG_TRUNC|unix.MSG_CTRUNC) != 0 {
-		return nil, refusal.New(ReasonReply, "a record of more than %d bytes, or one with descriptors", maxMessage)
+		return nil, refusal.New(ReasonReply, "got a record of more than %d bytes, or one with descriptors", maxMessage)
 	}
 	return parseReply(buffer[:n])
 }

@@ -66,9 +66,9 @@ func checkDescriptor(fd uintptr, output bool) error {
 	access := flags & unix.O_ACCMODE
 	switch {
 	case output && access == unix.O_RDONLY, !output && access == unix.O_WRONLY:
-		return errors.New("open for the other direction")
+		return errors.New("opened in the wrong direction")
 	case !output && access == unix.O_RDWR && !writeSealed(fd):
-		return errors.New("an input that the worker could write to: open it read-only, or seal it")
+		return errors.New("the worker could write to this input: open it read-only, or seal it")
 	}
 	return nil
 }

@@ -109,7 +109,7 @@ func failureOf(err error) *Failure {
 	}
 	switch {
 	case errors.Is(err, unix.EFBIG): // no try could write less
-		return fail(BadInput, "%w", refusal.New(ReasonOutput, "the worker would have written more than its task may: %w", err))
+		return fail(BadInput, "%w", refusal.New(ReasonOutput, "the worker tried to write more than its task allows: %w", err))
 	case errors.Is(err, context.DeadlineExceeded):
 		return fail(TimeOut, "%w", err)
 	case errors.Is(err, context.Canceled):

@@ -91,19 +91,19 @@ func (t Task) header() ([]byte, error) {
 func (h *header) check(reason refusal.Reason) error {
 	switch {
 	case h.Version != protocolVersion:
-		return refusal.New(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", h.Version, protocolVersion)
+		return refusal.New(ReasonVersion, "got version %d, want %d; agent and worker must be of the same build", h.Version, protocolVersion)
 	case !word(h.Class, maxClass):
 		return refusal.New(reason, "class %.40q is not a word of at most %d lower-case letters, digits and '-'", h.Class, maxClass)
 	case len(h.Spec) > maxSpec:
-		return refusal.New(reason, "spec of %d bytes, the limit is %d", len(h.Spec), maxSpec)
+		return refusal.New(reason, "the specification has %d bytes, at most %d are allowed", len(h.Spec), maxSpec)
 	case h.MemoryMax < minMemory || h.MemoryMax > maxMemory:
-		return refusal.New(reason, "memory bound of %d bytes is not within %d and %d", h.MemoryMax, int64(minMemory), int64(maxMemory))
+		return refusal.New(reason, "the memory bound of %d bytes must be from %d to %d", h.MemoryMax, int64(minMemory), int64(maxMemory))
 	case h.TimeMaxMS < 1 || h.TimeMaxMS > maxTime.Milliseconds():
-		return refusal.New(reason, "time bound of %d ms is not within 1 and %d", h.TimeMaxMS, maxTime.Milliseconds())
+		return refusal.New(reason, "the time bound of %d ms must be from 1 to %d", h.TimeMaxMS, maxTime.Milliseconds())
 	case h.OutputMax < 0 || h.OutputMax > maxOutput:
-		return refusal.New(reason, "outputs of %d bytes, the limit is %d", h.OutputMax, int64(maxOutput))
+		return refusal.New(reason, "the output bound of %d bytes must be from 0 to %d", h.OutputMax, int64(maxOutput))
 	case h.In < 0 || h.In > maxDescriptors || h.Out < 0 || h.Out > maxDescriptors:
-		return refusal.New(reason, "%d inputs and %d outputs, the limit is %d each", h.In, h.Out, maxDescriptors)
+		return refusal.New(reason, "got %d inputs and %d outputs, at most %d of each are allowed", h.In, h.Out, maxDescriptors)
 	}
 	return nil
 }
@@ -116,7 +116,7 @@ func parseHeader(data []byte) (*header, error) {
 			Version int `json:"version"`
 		}
 		if json.Unmarshal(data, &other) == nil && other.Version > 0 && other.Version != protocolVersion {
-			return nil, refusal.New(ReasonVersion, "version %d, where %d is known; agent and worker are of one build", other.Version, protocolVersion)
+			return nil, refusal.New(ReasonVersion, "got version %d, want %d; agent and worker must be of the same build", other.Version, protocolVersion)
 		}
 		return nil, err
 	}
@@ -131,7 +131,7 @@ func parseReply(data []byte) (*reply, error) {
 	}
 	switch {
 	case (r.Progress == nil) == (r.Final == nil):
-		return nil, refusal.New(ReasonReply, "neither progress nor an ending, or both")
+		return nil, refusal.New(ReasonReply, "a reply must contain either progress or an ending")
 	case r.Progress != nil && !word(r.Progress.Phase, maxPhase):
 		return nil, refusal.New(ReasonReply, "phase %.40q is not a word", r.Progress.Phase)
 	case r.Progress != nil:
@@ -142,11 +142,11 @@ func parseReply(data []byte) (*reply, error) {
 	case !known:
 		return nil, refusal.New(ReasonReply, "unknown ending %.40q", r.Final.Exit)
 	case r.Final.Detail != printable(r.Final.Detail):
-		return nil, refusal.New(ReasonReply, "detail of %d bytes is too long or not printable", len(r.Final.Detail))
+		return nil, refusal.New(ReasonReply, "the detail of %d bytes is too long or not printable", len(r.Final.Detail))
 	case len(r.Final.Result) > maxResult:
-		return nil, refusal.New(ReasonReply, "result of %d bytes, the limit is %d", len(r.Final.Result), maxResult)
+		return nil, refusal.New(ReasonReply, "the result has %d bytes, at most %d are allowed", len(r.Final.Result), maxResult)
 	case exit != Ok && len(r.Final.Result) != 0:
-		return nil, refusal.New(ReasonReply, "a result with the ending %q", exit)
+		return nil, refusal.New(ReasonReply, "a result must not come with the ending %q", exit)
 	}
 	return r, nil
 }
@@ -171,7 +171,7 @@ func encode(message any) ([]byte, error) {
 // encoding refuses all of them at once.
 func parse(data []byte, into any, reason refusal.Reason) error {
 	if len(data) > maxMessage {
-		return refusal.New(reason, "message of more than %d bytes", maxMessage)
+		return refusal.New(reason, "the message has more than %d bytes", maxMessage)
 	}
 	if err := json.Unmarshal(data, into); err != nil {
 		return refusal.New(reason, "not a message of this version: %w", err)

@@ -89,7 +89,7 @@ type Pool struct {
 // others wait in Run.
 func NewPool(runner Runner, most int, log *slog.Logger) (*Pool, error) {
 	if runner == nil || log == nil || most < 1 || most > maxWorkers {
-		return nil, fmt.Errorf("a pool needs a runner, a log and 1 to %d workers, not %d", maxWorkers, most)
+		return nil, fmt.Errorf("a pool needs a runner, a logger and 1 to %d workers, got %d", maxWorkers, most)
 	}
 	return &Pool{runner: runner, slots: make(chan struct{}, most), log: log, turn: make(chan struct{}, 1), freed: make(chan struct{})}, nil
 }

@@ -339,7 +339,7 @@ func TestWhatAWorkerSaysIsWeighed(t *testing.T) {
 		"nothing and code 127":  {state: status{known: true, code: 127}, exit: Crash, part: "code 127"},
 		"garbage":               {records: []string{"\x00\x01"}, exit: Crash, part: string(ReasonReply)},
 		"garbage after the end": {records: []string{saysOk, "x"}, exit: Crash, part: string(ReasonReply)},
-		"two endings":           {records: []string{saysOk, saysOk}, exit: Crash, part: "after the last one"},
+		"two endings":           {records: []string{saysOk, saysOk}, exit: Crash, part: "after its last one"},
 		"too long":              {records: []string{strings.Repeat("a", maxMessage+100)}, exit: Crash, part: string(ReasonReply)},
 		"a flood":               {records: flood, exit: Crash, part: "progress messages"},
 		"ok and code 3":         {records: []string{saysOk}, state: status{known: true, code: 3}, exit: Crash, part: "ended with code 3"},

@@ -30,7 +30,7 @@ func Inherited() (*os.File, error) {
 	const inherited = 3
 	kind, err := unix.GetsockoptInt(inherited, unix.SOL_SOCKET, unix.SO_TYPE)
 	if err != nil || kind != unix.SOCK_SEQPACKET {
-		return nil, refusal.New(ReasonPeer, "descriptor %d is not an agent's connection; the agent and the service manager start workers", inherited)
+		return nil, refusal.New(ReasonPeer, "descriptor %d is not a connection to an agent; only the agent and the service manager start workers", inherited)
 	}
 	return os.NewFile(inherited, "agent"), nil
 }
@@ -47,7 +47,7 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	defer c.conn.Close()
 	s := &speaker{c: c}
 	if err := confine.Process(maxOpen); err != nil {
-		return s.say(nil, fail(Refused, "close the worker's doors: %w", err))
+		return s.say(nil, fail(Refused, "confine the worker: %w", err))
 	}
 	h, stderr, in, out, err := c.receiveHeader(time.Now().Add(maxHandover))
 	if err != nil {
@@ -81,7 +81,7 @@ func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, er
 	go func() {
 		_, err := s.c.conn.Read(make([]byte, 1)) // ends with the connection
 		if err == nil {
-			err = refusal.New(ReasonHeader, "a second message from the agent")
+			err = refusal.New(ReasonHeader, "the agent sent a second message")
 		} else if errors.Is(err, io.EOF) {
 			err = errAgentGone
 		}
@@ -108,7 +108,7 @@ func (s *speaker) do(ctx context.Context, task func(context.Context) ([]byte, er
 			return s.say(nil, failureOf(o.err))
 		}
 		if len(o.result) > maxResult {
-			return s.say(nil, fail(Crash, "a result of %d bytes, the limit is %d; large ones go to an output", len(o.result), maxResult))
+			return s.say(nil, fail(Crash, "the result has %d bytes, at most %d are allowed; write large results to an output", len(o.result), maxResult))
 		}
 		return s.say(o.result, nil)
 	case <-ctx.Done():

@@ -68,14 +68,14 @@ func (c channel) checkListener() error {
 		return err
 	}
 	if perr != nil {
-		return fmt.Errorf("ask who listens: %w", perr)
+		return fmt.Errorf("identify the listener on the workers' socket: %w", perr)
 	}
 	return trustedListener(peer.Uid, uint32(os.Geteuid()))
 }
 
 func trustedListener(uid, own uint32) error {
 	if uid != 0 && uid != own {
-		return refusal.New(ReasonPeer, "user %d listens on the workers' socket", uid)
+		return refusal.New(ReasonPeer, "user %d listens on the workers' socket; it must be root or the agent's own user", uid)
 	}
 	return nil
 }

@@ -114,11 +114,11 @@ func (c *conversation) listen(report func(Progress)) error {
 		case err != nil:
 			return err
 		case c.final != nil:
-			return refusal.New(ReasonReply, "a message after the last one")
+			return refusal.New(ReasonReply, "the worker sent a message after its last one")
 		case r.Final != nil:
 			c.final = r.Final
 		case seen >= maxProgress:
-			return refusal.New(ReasonReply, "more than %d progress messages", maxProgress)
+			return refusal.New(ReasonReply, "the worker sent more than %d progress messages", maxProgress)
 		case report != nil:
 			report(*r.Progress)
 		}
@@ -157,7 +157,7 @@ func (c *conversation) verdict(ctx context.Context, err error, state status, tex
 	exit, _ := ParseExit(c.final.Exit)
 	switch {
 	case state.known && (state.signal != 0 || state.code != exit.Code()):
-		return nil, ended(ctx, fail(Crash, "said %s and ended with code %d, signal %d", exit, state.code, state.signal))
+		return nil, ended(ctx, fail(Crash, "reported %s but ended with code %d, signal %d", exit, state.code, state.signal))
 	case exit == Cancelled, exit == TimeOut: // the agent knows which came first
 		return nil, ended(ctx, &Failure{Exit: exit, Detail: c.final.Detail})
 	case exit != Ok:
@@ -199,7 +199,7 @@ func crash(state status, text []byte, unread bool) *Failure {
 	case state.signal != 0:
 		return fail(Crash, "killed by %s", unix.SignalName(state.signal))
 	case state.known:
-		return fail(Crash, "ended with code %d and no answer", state.code)
+		return fail(Crash, "ended with code %d without an answer", state.code)
 	case unread: // of a service manager's: it alone knows more
 		return fail(Crash, "%w; %s", errUnread, seeJournal)
 	}

@@ -32,7 +32,7 @@ func TestDoctorLooksAtTheWorkersLinkage(t *testing.T) {
 		"none":    {nil, "note", "there is no /usr/bin/anchorhold-worker"},
 		"static":  {map[string][]byte{"usr/bin/anchorhold-worker": program(t, elf.PT_LOAD)}, "ok", "/usr/bin/anchorhold-worker is linked statically"},
 		"dynamic": {map[string][]byte{"usr/bin/anchorhold-worker": program(t, elf.PT_INTERP)}, "lacking", "CGO_ENABLED=0"},
-		"script":  {map[string][]byte{"usr/bin/anchorhold-worker": []byte("#!/bin/sh\n")}, "lacking", "no ELF program"},
+		"script":  {map[string][]byte{"usr/bin/anchorhold-worker": []byte("#!/bin/sh\n")}, "lacking", "not an ELF program"},
 		"configured": {map[string][]byte{"usr/bin/anchorhold-worker": program(t, elf.PT_LOAD), "opt/worker": program(t, elf.PT_INTERP),
 			"etc/anchorhold/agent.yaml": []byte("workers: {path: /opt/worker}\n")}, "lacking", "/opt/worker is linked dynamically"},
 	} {

@@ -168,7 +168,7 @@ func (f *Family) recounted(ctx context.Context, round digest.RoundID, to io.Writ
 	opener := f.opener
 	f.mu.Unlock()
 	if err := f.host.Session(); err != nil || opener == nil {
-		return errors.Join(err, refusal.New(fed.ReasonNotConfigured, "there is no session to add contributions in"))
+		return errors.Join(err, refusal.New(fed.ReasonNotConfigured, "no session is running in which contributions could be added"))
 	}
 	return opener.Recounted(ctx, round, to)
 }

@@ -1,14 +1,16 @@
-// Package decrypt is a decrypting guest's side of a federated round: of a round that the broker
-// closed, it has a worker open the sum, signs what is published and publishes it.
+// Package decrypt is a decrypting guest's side of federated rounds: when the broker has closed a
+// round, it has a worker open the sum, signs the result and publishes it.
 //
-// Only what the broker's ticket closes is decrypted. Every block is held against what was signed
-// before the worker sees it; a round that demands it has its contributions added again here, so
-// that the aggregator is trusted with nothing. The round's key is here only while the lease lasts
-// that brought it. A round whose key parties hold is opened with their shares instead.
+// Only what the broker's ticket closes is decrypted. Every block is checked against its signed
+// hash before the worker sees it. If the round demands it, the contributions are added up again
+// here, so that the aggregators need not be trusted with the sum. The round's key is in memory
+// only while the lease lasts that released it. If parties hold the key, their shares are used
+// instead.
 //
-// It trusts the broker's root identities and its worker's arithmetic. It refuses sums that are not
-// the ticket's, and shares that were not made for each other. The local API asks [Service] for
-// decryptions and results; package fed has it do the jobs.
+// It trusts the broker's root identities and its worker's arithmetic. It refuses sums that do not
+// match the ticket, and shares that were not made for each other.
+//
+// The local API asks [Service] for decryptions and results; package fed has it do the jobs.
 package decrypt
 
 import (
@@ -67,7 +69,7 @@ type Service struct{ cfg Config }
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
 	if cfg.Queue == nil || cfg.Pool == nil || len(cfg.Shards) == 0 || cfg.Rounds == nil || cfg.Store == nil || cfg.Keys == nil || cfg.Sign == nil || cfg.Logger == nil {
-		return nil, errors.New("fed/decrypt: a part is missing")
+		return nil, errors.New("fed/decrypt: all fields of Config are required")
 	}
 	return &Service{cfg}, nil
 }
@@ -121,7 +123,7 @@ func (s *Service) Do(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err
 		return nil, err
 	}
 	if digest.Of(signedTicket) != spec.Ticket {
-		return nil, refusal.New(ReasonSum, "the round has another ticket than when this job was queued")
+		return nil, refusal.New(ReasonSum, "the round's ticket has changed since this job was queued")
 	}
 	sources, err := s.sources(ctx, h, ticket, spec.Ticket)
 	if err != nil {
@@ -156,7 +158,7 @@ func (s *Service) Do(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err
 	result := federation.Result{Round: h.ID, RoundDigest: h.Digest, TicketDigest: spec.Ticket, Agent: signer.Key.Public().ID(), Length: h.Length,
 		Values: done.Values, Step: done.Step, Divisor: done.Divisor, Sigma: done.Sigma, Time: signer.Now}
 	if got, err := digestOf(io.NewSectionReader(values, 0, math.MaxInt64)); err != nil || got != done.Values {
-		return nil, errors.Join(errors.New("the worker's output is not what it says"), err)
+		return nil, errors.Join(errors.New("the worker's output does not match the digest that it reported"), err)
 	}
 	signed, err := federation.SignResult(signer.Key, signer.Chain, result)
 	if err != nil {

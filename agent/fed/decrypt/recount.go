@@ -80,7 +80,7 @@ func (r *recount) blocks(ctx context.Context, shard int, first, at uint64, n int
 		for i, a := range r.adders[:n] {
 			block, index := r.buf[i*r.size:(i+1)*r.size], first+at+uint64(i)
 			if index >= uint64(len(m.hashes)) || federation.BlockHash(r.h.ID, index, block) != m.hashes[index] {
-				return refusal.New(ReasonSum, "block %d of contribution %s is not the one that was signed", index, m.digest)
+				return refusal.New(ReasonSum, "block %d of contribution %s does not match its signed hash", index, m.digest)
 			}
 			if err := a.Add(block); err != nil {
 				return refusal.New(ReasonSum, "block %d of contribution %s: %v", index, m.digest, err)

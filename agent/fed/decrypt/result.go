@@ -92,7 +92,7 @@ func (s *Service) Values(ctx context.Context, uid uint32, id digest.RoundID, w i
 		return err
 	}
 	if n != 8*int64(h.Length) || digest.Digest(sum.Sum(nil)) != r.Values {
-		return refusal.New(ReasonSum, "the aggregator's values are not those that were signed")
+		return refusal.New(ReasonSum, "the aggregator's values do not match the signed digest")
 	}
 	buf, out := make([]byte, 64<<10), make([]byte, 32<<10)
 	for at := int64(0); at < n; {

@@ -61,7 +61,7 @@ func (s *Service) shares(ctx context.Context, h rounds.Round, ticket digest.Dige
 			return nil, err
 		}
 		if st.Blocks != blocks {
-			return nil, refusal.New(ReasonShares, "the share of party %d has %d blocks, the round's vector %d", st.From, st.Blocks, blocks)
+			return nil, refusal.New(ReasonShares, "the share of party %d has %d blocks, want %d as in the round's vector", st.From, st.Blocks, blocks)
 		}
 		found[st.From] = share{st, m}
 	}
@@ -81,7 +81,7 @@ func (s *Service) shares(ctx context.Context, h rounds.Round, ticket digest.Dige
 			return list, nil
 		}
 	}
-	return nil, refusal.New(ReasonShares, "%d of the %d parties left a share; %d that were made for each other are needed", len(found), len(h.Parties.Agents), h.Parties.Threshold)
+	return nil, refusal.New(ReasonShares, "%d of the %d parties have left a share; %d made for the same set of parties are needed", len(found), len(h.Parties.Agents), h.Parties.Threshold)
 }
 
 // shareBlocks streams one share, checked.
@@ -98,7 +98,7 @@ func (s *Service) shareBlocks(ctx context.Context, h rounds.Round, from int, has
 				return fmt.Errorf("share of party %d: %w", from, err)
 			}
 			if federation.BlockHash(h.ID, uint64(i), block) != want {
-				return refusal.New(ReasonShares, "block %d of the share of party %d is not the one that was signed", i, from)
+				return refusal.New(ReasonShares, "block %d of the share of party %d does not match its signed hash", i, from)
 			}
 			if _, err := w.Write(block); err != nil {
 				return err

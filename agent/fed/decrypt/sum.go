@@ -54,12 +54,12 @@ func (s *Service) sumHashes(ctx context.Context, h rounds.Round, t federation.Ti
 			return nil, err
 		}
 		if sum.First != part.First || uint64(len(sum.Hashes)) != part.Count || sum.Cohort != t.Cohort {
-			return nil, refusal.New(ReasonSum, "aggregator %d has %d blocks from %d of the sum, not %d from %d, or the sum of another cohort", i, len(sum.Hashes), sum.First, part.Count, part.First)
+			return nil, refusal.New(ReasonSum, "aggregator %d has %d blocks of the sum from block %d, want %d from block %d, or it has the sum of another cohort", i, len(sum.Hashes), sum.First, part.Count, part.First)
 		}
 		hashes = append(hashes, sum.Hashes...)
 	}
 	if federation.UploadDigest(h.ID, hashes) != t.Sum {
-		return nil, refusal.New(ReasonSum, "the aggregators' sum is not the one that the ticket closes")
+		return nil, refusal.New(ReasonSum, "the aggregators' sum does not match the ticket")
 	}
 	return hashes, nil
 }
@@ -96,7 +96,7 @@ func (s *Service) cohort(ctx context.Context, h rounds.Round, t federation.Ticke
 		return nil, err
 	}
 	if federation.CohortDigest(sum.Contributions) != t.Cohort || len(sum.Contributions) != int(t.Count) {
-		return nil, refusal.New(ReasonSum, "the aggregator's list is not the cohort that the ticket closes")
+		return nil, refusal.New(ReasonSum, "the aggregator's cohort does not match the ticket")
 	}
 	floor, err := s.cfg.Rounds.Live()
 	if err != nil {
@@ -154,7 +154,7 @@ func (c *checker) Write(p []byte) (int, error) {
 			continue
 		}
 		if c.next >= uint64(len(c.hashes)) || federation.BlockHash(c.h.ID, c.next, c.buf) != c.hashes[c.next] {
-			return 0, refusal.New(ReasonSum, "block %d is not the one that was announced", c.next)
+			return 0, refusal.New(ReasonSum, "block %d does not match its announced hash", c.next)
 		}
 		if _, err := c.w.Write(c.buf); err != nil {
 			return 0, err

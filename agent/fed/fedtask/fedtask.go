@@ -1,9 +1,8 @@
-// Package fedtask describes the tasks of a federated round that the agent hands to
-// its workers.
+// Package fedtask describes the tasks of federated rounds that the agent hands to its
+// workers, and decodes the vectors that both of them read.
 //
-// It guarantees nothing by itself: it is the form in which package fed, which
-// is linked into the agent, and package fedwork, which is not, understand each
-// other.
+// It is the common language of the agent's packages, such as fed and decrypt, and of package
+// fedwork, which only workers link. [Values] is the one decoder of a vector.
 package fedtask
 
 import "github.com/anchorhold/anchorhold/crypto/digest"

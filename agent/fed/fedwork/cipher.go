@@ -51,7 +51,7 @@ func newCipher(r federation.Round) (cipher, error) {
 	case params.Template, params.Threshold:
 		return newSlotCipher(set, r.PublicKey)
 	}
-	return nil, fmt.Errorf("no cipher for the set %s", set.ID)
+	return nil, fmt.Errorf("no cipher for parameter set %s", set.ID)
 }
 
 // newOpener makes the round's secret key from its seed.
@@ -68,13 +68,13 @@ func newOpener(r federation.Round, seed *keybuf.Buffer) (opener, error) {
 		}
 		if string(pk.Bytes()) != string(r.PublicKey) {
 			sk.Wipe()
-			return nil, taskInvalid("the key is not this round's")
+			return nil, taskInvalid("the secret key does not belong to the round's public key")
 		}
 		return leanOpener{sk, rlwe.NewDecryptor(sk)}, nil
 	case params.Template:
 		return newSlotOpener(set, r.PublicKey, seed)
 	}
-	return nil, fmt.Errorf("no opener for the set %s", set.ID)
+	return nil, fmt.Errorf("no opener for parameter set %s", set.ID)
 }
 
 // leanCipher is the default set: integers stand in the coefficients.

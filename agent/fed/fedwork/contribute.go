@@ -20,7 +20,7 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 		return nil, err
 	}
 	if len(in) != 2 || len(out) < 2 || task.Format.Bytes() == 0 || !(task.Norm >= 0) {
-		return nil, taskInvalid("two inputs, two outputs, a format and a norm are wanted")
+		return nil, taskInvalid("the task needs two inputs, at least two outputs, a format and a norm")
 	}
 	round, err := readRound(in[0])
 	if err != nil {
@@ -45,7 +45,7 @@ func contribute(ctx context.Context, spec []byte, in, out []*os.File, progress f
 		q.proof = newNormQuantizer(out[len(out)-1], round, task)
 	}
 	if len(out) != outputs {
-		return nil, taskInvalid("%d outputs are wanted for this round", outputs)
+		return nil, taskInvalid("this round needs %d outputs", outputs)
 	}
 	c := &contribution{round: round, quantizer: q, cipher: cipher, values: fedtask.NewValues(in[1], task.Format, round.Length)}
 	result, err := c.run(ctx, out[0], out[1], progress)
@@ -102,7 +102,7 @@ func (c *contribution) run(ctx context.Context, blocks, hashes io.Writer, progre
 	// since the agent measured it would be beyond the bound, so nothing of it is
 	// used.
 	if !c.quantizer.inside() {
-		return fedtask.Contributed{}, dataInvalid("the vector is longer than it was when it was measured")
+		return fedtask.Contributed{}, dataInvalid("the vector's norm is larger than when it was measured")
 	}
 	return fedtask.Contributed{Blocks: total, Upload: federation.UploadDigest(c.round.ID, list), Scaled: c.quantizer.scaled, Clamped: c.quantizer.clamped}, nil
 }

@@ -27,7 +27,7 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 		return nil, err
 	}
 	if len(in) == 0 {
-		return nil, taskInvalid("no round")
+		return nil, taskInvalid("input 0, the round, is missing")
 	}
 	round, err := readRound(in[0])
 	if err != nil {
@@ -42,7 +42,7 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 		inputs = 1 + sources + int(round.Parties.Threshold)
 	}
 	if len(in) != inputs || len(out) != 1 || task.Count < 2 || task.TotalWeight < uint64(task.Count) {
-		return nil, taskInvalid("%d inputs and one output are wanted for a cohort of %d", inputs, task.Count)
+		return nil, taskInvalid("the task needs %d inputs and one output for a cohort of %d", inputs, task.Count)
 	}
 	readers := make([]io.Reader, inputs)
 	for i, f := range in {
@@ -244,7 +244,7 @@ func (d *decryption) run(ctx context.Context, sources []io.Reader, out io.Writer
 	}
 	for s, r := range sources {
 		if n, err := io.ReadFull(r, block[:1]); n != 0 || !errors.Is(err, io.EOF) {
-			return sumInvalid("input %d goes on after its last block", s)
+			return sumInvalid("unexpected data after the last block of input %d", s)
 		}
 	}
 	return nil
@@ -288,7 +288,7 @@ func (d *decryption) plausible(sum []int64) error {
 	bound := int64(d.task.Count)*int64(d.grid.Limit) + int64(b.NoiseBound)
 	for _, v := range sum {
 		if v > bound || v < -bound {
-			return sumInvalid("a value of the sum is beyond what %d contributions can reach", d.task.Count)
+			return sumInvalid("a value of the sum exceeds what %d contributions can add up to", d.task.Count)
 		}
 	}
 	return nil

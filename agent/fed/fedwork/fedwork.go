@@ -1,17 +1,16 @@
-// Package fedwork is what a worker process does for a federated round: encrypt one
-// contribution, or decrypt one sum.
+// Package fedwork is what a worker process does for a federated round: it encrypts one
+// contribution, or decrypts one sum, or does one step of a party of the round's key.
 //
-// It guarantees that a contribution which it encrypts is inside the round's norm
-// bounds whatever the input was, that the randomness of one ciphertext is drawn in
-// the worker and never leaves it, and that what it returns of a sum is noised and
-// rounded: no raw decryption leaves the process. The same sum under the same ticket
-// gives the same values again, so that a retry tells nothing new.
+// A contribution that it encrypts is within the round's norm bounds, whatever the input was.
+// The randomness of a ciphertext is drawn in the worker and never leaves it. What it returns
+// of a sum is noised and rounded: no raw decryption leaves the process. The same sum under
+// the same ticket gives the same values again, so that a retry reveals nothing new.
 //
-// It trusts the agent that started it to have verified round, ticket and hashes. It
-// refuses values that are not finite, and inputs of another length than the round's.
+// It trusts the agent that started it to have verified round, ticket and hashes. It refuses
+// values that are not finite, and inputs of another length than the round's.
 //
-// The main of anchorhold-worker hands its handlers to worker.Serve; the agent
-// encodes the tasks.
+// The main of anchorhold-worker hands its handlers to worker.Serve; the agent encodes the
+// tasks as package fedtask describes them.
 package fedwork
 
 import (
@@ -52,7 +51,7 @@ func decode(spec []byte, into any) error {
 		return taskInvalid("%v", err)
 	}
 	if _, err := d.Token(); err != io.EOF {
-		return taskInvalid("bytes after the specification")
+		return taskInvalid("unexpected data after the specification")
 	}
 	return nil
 }

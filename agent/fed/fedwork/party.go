@@ -28,7 +28,7 @@ func newPartyTask(spec []byte, in, out []*os.File, wantIn, wantOut int) (t party
 	}
 	set, err := params.Lookup(t.Set)
 	if err != nil || t.Set != params.Threshold || len(in) != wantIn || len(out) != wantOut {
-		return t, taskInvalid("a party needs the set %s, %d inputs and %d outputs", params.Threshold, wantIn, wantOut)
+		return t, taskInvalid("a party's task needs parameter set %s, %d inputs and %d outputs", params.Threshold, wantIn, wantOut)
 	}
 	t.access = accessOf(set, t.Round, t.Parties, t.Threshold)
 	if err := t.access.Check(); err != nil {
@@ -174,7 +174,7 @@ func partyShare(ctx context.Context, spec []byte, in, out []*os.File, progress f
 		progress("share", i+1, t.Blocks)
 	}
 	if n, err := io.ReadFull(in[1], block[:1]); n != 0 || !errors.Is(err, io.EOF) {
-		return nil, sumInvalid("the sum goes on after its last block")
+		return nil, sumInvalid("unexpected data after the sum's last block")
 	}
 	return json.Marshal(struct{}{})
 }

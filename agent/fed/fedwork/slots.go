@@ -54,7 +54,7 @@ func newSlotOpener(set params.Set, public []byte, seed *keybuf.Buffer) (opener, 
 	}
 	defer secret.Wipe()
 	if string(made) != string(public) {
-		return nil, taskInvalid("the key is not this round's")
+		return nil, taskInvalid("the secret key does not belong to the round's public key")
 	}
 	// A sum is at most one; two leave room for noise, and find another key.
 	dec, err := ckks.NewDecryptor(p, secret, ckks.Real, 2)

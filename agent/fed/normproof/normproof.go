@@ -1,11 +1,13 @@
-// Package normproof proves that a contribution to a federated round is inside the bounds that the
+// Package normproof proves that a contribution to a federated round is within the bounds that the
 // round sets for its norm and for each value, without showing the values.
 //
-// [Prover] has a worker make the proof and verifies it before anything is signed. A proof that it
-// returns is of exactly the ciphertext that the contribution names, and made with the key that the
-// round names. The package trusts its worker for the relation between ciphertext and coordinates,
-// to which the attested signature binds the proof. It refuses rounds whose proving key it does not
-// have, and values beyond the bounds, each with a reason. Package fed calls it.
+// [Prover] has a worker make the proof, and verifies it before anything is signed. The proof is of
+// exactly the ciphertext that the contribution names, and made with the key that the round names.
+// The worker is trusted for the relation between the ciphertext and the coordinates that are
+// proven; the attested signature binds the proof to it. Rounds whose proving key the agent does
+// not have are refused, and so are values beyond the bounds, each with a reason.
+//
+// Package fed calls it.
 package normproof
 
 import (
@@ -46,7 +48,7 @@ type Prover struct {
 // the encoded envelope.
 func (p *Prover) Prove(ctx context.Context, r federation.Round, c *federation.Contribution, coordinates []byte, progress func(worker.Progress)) ([]byte, error) {
 	if p == nil {
-		return nil, refusal.New(ReasonNoKey, "the round wants proofs of norms; this agent's configuration has no proving keys")
+		return nil, refusal.New(ReasonNoKey, "the round requires proofs of norms, but this agent is configured without proving keys")
 	}
 	set, err := p.Ring.Set(r.NormCircuit.VerifyingKey)
 	if err == nil {
@@ -111,12 +113,12 @@ func holds(g *statement.Gradient, coordinates []int16) error {
 	for i, c := range coordinates {
 		v := int64(c)
 		if max(v, -v) > int64(g.LInf) {
-			return refusal.New(ReasonNotProven, "coordinate %d is beyond the round's bound of %d steps", i, g.LInf)
+			return refusal.New(ReasonNotProven, "coordinate %d exceeds the round's bound of %d steps", i, g.LInf)
 		}
 		squares += uint64(v * v)
 	}
 	if squares > g.SquaredL2 {
-		return refusal.New(ReasonNotProven, "the norm is beyond the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
+		return refusal.New(ReasonNotProven, "the norm exceeds the round's bound of %.1f steps", math.Sqrt(float64(g.SquaredL2)))
 	}
 	return nil
 }

@@ -1,19 +1,18 @@
-// Package party is the agent's part in a key that no one has whole: setting it up
-// with the other parties, and decrypting one sum with them.
+// Package party is the agent's side of a round key that is shared among parties, so that no
+// one of them has it whole: setting the key up with the other parties, and decrypting one sum
+// with them.
 //
-// It guarantees that a party's secret is drawn in the guest, stays in its memory and
-// is used for one decryption share: it is gone before the share leaves, whatever
-// becomes of it, so that there is never a second one; that of the local users only the one
-// who joined, root and the agent's own begin that share; that the party vouches only
-// for a key that it computed itself from shares which were fixed before anybody saw
-// another's; and that it decrypts only the sum of the contributions that the
-// broker's ticket closes, added again by itself.
+// A party's secret is drawn in the guest, stays in its memory and is used for one decryption
+// share. It is gone before the share leaves, whatever becomes of the share: there is never a
+// second one. Of the local users, only the one who joined, root and the agent's own user may
+// request it. A party vouches only for a key that it computed itself, from shares that were
+// fixed before anyone saw another's; and it decrypts only the sum of the contributions that
+// the broker's ticket closes, which it adds up again itself.
 //
-// It trusts the broker's root identities, to say who the other attested agents are,
-// and its worker's arithmetic. It trusts neither the aggregator, where the messages
-// lie, nor fewer than the threshold of the other parties. It refuses set-ups that do
-// not name it, messages that do not fit those before, and second shares, each with a
-// reason.
+// It trusts the broker's root identities to say who the other attested agents are, and its
+// worker's arithmetic. It trusts neither the aggregator, which stores the messages, nor any
+// group of the other parties smaller than the threshold. It refuses set-ups that do not name
+// this agent, messages that do not match earlier ones, and second shares, each with a reason.
 //
 // The local API calls it; the agent runs it. A restart loses the secret.
 package party
@@ -158,7 +157,7 @@ type Service struct {
 // New checks the configuration.
 func New(cfg Config) (*Service, error) {
 	if cfg.Board == nil || cfg.Pool == nil || cfg.Sign == nil || cfg.Recounted == nil || cfg.Room == nil || cfg.Dir == "" || cfg.Logger == nil {
-		return nil, errors.New("party: a part is missing")
+		return nil, errors.New("party: Board, Pool, Sign, Recounted, Room, Dir and Logger are required")
 	}
 	if cfg.Poll == 0 {
 		cfg.Poll = 250 * time.Millisecond
@@ -249,7 +248,7 @@ func (s *Service) Join(ctx context.Context, uid uint32, id digest.RoundID) (Stat
 	}
 	if s.forget(); len(s.keys) >= maxKeys {
 		s.mu.Unlock()
-		return Status{}, refusal.New(protocol.ReasonBusy, "this agent is a party of %d keys already", maxKeys)
+		return Status{}, refusal.New(protocol.ReasonBusy, "this agent is already a party to %d keys, the most that it can hold", maxKeys)
 	}
 	s.keys[id] = m
 	s.mu.Unlock()
@@ -271,7 +270,7 @@ func (s *Service) member(id digest.RoundID) (*member, error) {
 	defer s.mu.Unlock()
 	m, ok := s.keys[id]
 	if !ok {
-		return nil, refusal.New(ReasonUnknown, "this agent holds no part of the key of round %s; a restart loses it", id)
+		return nil, refusal.New(ReasonUnknown, "this agent holds no share of the key of round %s; a restart loses key shares", id)
 	}
 	return m, nil
 }
@@ -282,7 +281,7 @@ func (s *Service) mayShare(m *member, uid uint32) error {
 	if uid == m.joiner || uid == 0 || uid == s.cfg.Own {
 		return nil
 	}
-	return refusal.New(ReasonNotYours, "another user had this agent join the key of round %s: that user, root or the agent's own user gives the share", m.setup.Round)
+	return refusal.New(ReasonNotYours, "another user had this agent join the key of round %s; only that user, root and the agent's own user may request the share", m.setup.Round)
 }
 
 // Status says where a party stands.

@@ -75,10 +75,10 @@ func (s *Service) setUp(ctx context.Context, m *member) error {
 	}
 	for i, p := range publics {
 		if p.View != view || sha256.Sum256(p.Payload) != promised[i].share {
-			return refusal.New(federation.ReasonParties, "party %d has another public share than it committed to, or saw other commitments", i+1)
+			return refusal.New(federation.ReasonParties, "the public share of party %d does not match its commitment, or it saw different commitments", i+1)
 		}
 		if len(p.Payload) != len(public) {
-			return refusal.New(federation.ReasonParties, "the public share of party %d has %d bytes, not %d", i+1, len(p.Payload), len(public))
+			return refusal.New(federation.ReasonParties, "the public share of party %d has %d bytes, want %d", i+1, len(p.Payload), len(public))
 		}
 	}
 	if err := s.receive(ctx, m, view, recipient, deals[0].Len()); err != nil {
@@ -110,7 +110,7 @@ func readCommitments(commits []federation.PartyMessage) ([]commitment, error) {
 	list := make([]commitment, 0, len(commits))
 	for i, c := range commits {
 		if len(c.Payload) != federation.CommitBytes {
-			return nil, refusal.New(federation.ReasonParties, "the commitment of party %d has %d bytes, not %d", i+1, len(c.Payload), federation.CommitBytes)
+			return nil, refusal.New(federation.ReasonParties, "the commitment of party %d has %d bytes, want %d", i+1, len(c.Payload), federation.CommitBytes)
 		}
 		list = append(list, commitment{[sha256.Size]byte(c.Payload[:sha256.Size]), c.Payload[sha256.Size:]})
 	}
@@ -233,7 +233,7 @@ func (s *Service) sendShares(ctx context.Context, m *member, view digest.Digest,
 		}
 		payload, err := sealDeal(promised[to-1].key, dealInfo(m.digest, view, m.index, to), deals[next])
 		if errors.Is(err, keywrap.ErrPublicKey) {
-			return refusal.New(federation.ReasonParties, "the commitment of party %d holds no KEM key", to)
+			return refusal.New(federation.ReasonParties, "the commitment of party %d contains no valid KEM key", to)
 		}
 		if err != nil {
 			return fmt.Errorf("deal for party %d: %w", to, err)
@@ -284,7 +284,7 @@ func (s *Service) receive(ctx context.Context, m *member, view digest.Digest, re
 			continue
 		}
 		if d.View != view || len(d.Payload) <= federation.DealKeyBytes {
-			return refusal.New(federation.ReasonParties, "party %d dealt nothing that opens, or saw other commitments", i+1)
+			return refusal.New(federation.ReasonParties, "the deal of party %d is too short, or it saw different commitments", i+1)
 		}
 		info := dealInfo(m.digest, view, i+1, m.index)
 		wrapped = append(wrapped, keywrap.Sealed{Info: info, Enc: d.Payload[:keywrap.EncSize], Ciphertext: d.Payload[keywrap.EncSize:federation.DealKeyBytes]})
@@ -292,7 +292,7 @@ func (s *Service) receive(ctx context.Context, m *member, view digest.Digest, re
 	}
 	keys, err := recipient.OpenAll(wrapped)
 	if err != nil {
-		return refusal.New(federation.ReasonParties, "a deal does not open: %v", err)
+		return refusal.New(federation.ReasonParties, "cannot open a deal: %v", err)
 	}
 	defer wipe(keys)
 	var dealt []*keybuf.Buffer
@@ -300,12 +300,12 @@ func (s *Service) receive(ctx context.Context, m *member, view digest.Digest, re
 		plain, err := chunkseal.OpenBlob(k, dealLabel, infos[i], blobs[i])
 		if err != nil {
 			wipe(dealt)
-			return refusal.New(federation.ReasonParties, "a deal does not open: %v", err)
+			return refusal.New(federation.ReasonParties, "cannot open a deal: %v", err)
 		}
 		if len(plain) != size {
 			keybuf.Wipe(plain)
 			wipe(dealt)
-			return refusal.New(federation.ReasonParties, "a deal has %d bytes, not %d", len(plain), size)
+			return refusal.New(federation.ReasonParties, "a deal has %d bytes, want %d", len(plain), size)
 		}
 		b, err := keybuf.Take(plain)
 		if err != nil {
@@ -363,7 +363,7 @@ func (s *Service) run(ctx context.Context, task worker.Task, limits ...int) (out
 			d.Stop() // a worker that did not heed may still hold it
 		}
 		if outputs[i] = d.End(); len(outputs[i]) > limits[i] {
-			err = errors.Join(err, errors.New("the worker wrote more than it may"))
+			err = errors.Join(err, errors.New("the worker wrote more than its limit"))
 		}
 	}
 	return outputs, err

@@ -40,11 +40,11 @@ func (s *Service) Share(ctx context.Context, uid uint32, id digest.RoundID, acti
 	active = slices.Sorted(slices.Values(active))
 	switch st := m.show(); {
 	case len(active) != st.Threshold || !slices.Contains(active, m.index) || len(slices.Compact(slices.Clone(active))) != len(active) || active[0] < 1 || active[len(active)-1] > st.Parties:
-		return st, refusal.New(ReasonActive, "%d parties decrypt together, party %d among them; not %d", st.Threshold, m.index, active)
+		return st, refusal.New(ReasonActive, "exactly %d parties decrypt together, and party %d must be one of them; got %d", st.Threshold, m.index, active)
 	case st.State == SettingUp:
 		return st, refusal.New(ReasonNotReady, "the key is being set up: %s", st.Phase)
 	case st.State != Ready:
-		return st, refusal.New(ReasonUsed, "party %d is %s; there is no second share", m.index, st.State)
+		return st, refusal.New(ReasonUsed, "party %d is %s; a second share is never made", m.index, st.State)
 	}
 	c, err := s.closing(ctx, m)
 	if err != nil {
@@ -56,7 +56,7 @@ func (s *Service) Share(ctx context.Context, uid uint32, id digest.RoundID, acti
 	}
 	secret := m.take()
 	if secret == nil {
-		return m.show(), refusal.New(ReasonUsed, "the share of party %d was begun", m.index)
+		return m.show(), refusal.New(ReasonUsed, "the share of party %d has already been begun", m.index)
 	}
 	m.mu.Lock()
 	m.status.State = Sharing
@@ -85,7 +85,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 	}
 	p := round.Parties
 	if p == nil || digest.Of(p.Setup) != m.digest || digest.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
-		return c, refusal.New(federation.ReasonParties, "the round has another key than this party vouched for")
+		return c, refusal.New(federation.ReasonParties, "the round's key is not the one that this party vouched for")
 	}
 	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.Live(), round, digest.Of(signed))
 	if err != nil {

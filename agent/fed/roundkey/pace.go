@@ -49,7 +49,7 @@ func (p *pace) ask(resource string, now time.Time) error {
 	allowed := burst
 	if r, ok := p.refused[resource]; ok {
 		if wait := r.until.Sub(now); wait > 0 {
-			return paced(wait, "the broker refused the key of %s; it is asked again in %s", resource, wait.Round(time.Second))
+			return paced(wait, "the broker refused the key of %s; it will be asked again in %s", resource, wait.Round(time.Second))
 		}
 		allowed /= 2
 	}
@@ -57,7 +57,7 @@ func (p *pace) ask(resource string, now time.Time) error {
 		p.whole = now
 	}
 	if wait := p.whole.Sub(now) - time.Duration(allowed-1)*each; wait > 0 {
-		return paced(wait, "as many round keys were asked for as this agent asks for in %s; the key of %s is asked for in %s", window, resource, wait.Round(time.Second))
+		return paced(wait, "this agent has used up its requests for round keys per %s; the key of %s will be requested in %s", window, resource, wait.Round(time.Second))
 	}
 	p.whole = p.whole.Add(each)
 	return nil

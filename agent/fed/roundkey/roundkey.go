@@ -1,12 +1,12 @@
-// Package roundkey obtains the keys of closed rounds from the broker, and holds each for as long
-// as the lease lasts by which it was granted.
+// Package roundkey obtains the keys of closed rounds from the broker, and holds each one for as
+// long as the lease lasts by which it was granted.
 //
-// Each key is obtained by an exchange of its own: the broker decides again, for this round, by
-// evidence of now. Local users cause these exchanges, so [Keys] paces them, and leaves most of
-// what the broker grants a guest to the renewals of its lease. A key that is held is wiped when
-// its lease ends, whatever its user is doing; that lease is renewed while there is time.
+// Each key is obtained in an exchange of its own: the broker decides again, for this round, on
+// fresh evidence. Local users cause these exchanges, so [Keys] paces them and leaves most of what
+// the broker grants a guest to the renewals of its lease. A key that is held is wiped when its
+// lease ends, whatever is being done with it; the lease is renewed while there is time.
 //
-// Package decrypt asks for keys; the agent's assembly makes the one [Keys].
+// Package decrypt uses the keys; the agent has one [Keys].
 package roundkey
 
 import (
@@ -98,13 +98,13 @@ func (k *Keys) Hold(ctx context.Context, r federation.Round, key *Key) (_ contex
 	secret := key.Secret
 	context.AfterFunc(ctx, secret.Wipe)
 	end := time.AfterFunc(time.Until(key.Expires), func() {
-		cancel(refusal.New(protocol.ReasonLeaseExpired, "the lease of the round's key ended before the sum was open"))
+		cancel(refusal.New(protocol.ReasonLeaseExpired, "the lease of the round's key ended before the sum was decrypted"))
 	})
 	renewed := make(chan struct{})
 	go func() {
 		defer close(renewed)
 		if err := worker.Contain(func() error { k.renew(ctx, r, key, end); return nil }); err != nil {
-			k.logger.Error("the lease of a round's key is renewed no more", "round", r.ID.String(), "err", err)
+			k.logger.Error("stopped renewing the lease of a round's key", "round", r.ID.String(), "err", err)
 		}
 	}()
 	return ctx, func() {
@@ -128,7 +128,7 @@ func (k *Keys) renew(ctx context.Context, r federation.Round, key *Key, end *tim
 		}
 		next, err := k.Obtain(ctx, r)
 		if err != nil {
-			k.logger.Warn("the lease of a round's key is not renewed", "round", r.ID.String(), "ends", key.Expires, "err", err)
+			k.logger.Warn("failed to renew the lease of a round's key", "round", r.ID.String(), "ends", key.Expires, "err", err)
 			continue
 		}
 		same := next.Secret.Equal(key.Secret)

@@ -1,10 +1,12 @@
-// Package rounds knows the rounds that an agent takes part in: it has an aggregator tell them,
-// verifies that the broker of the agent's lease opened them, and remembers them.
+// Package rounds fetches the rounds that an agent takes part in from an aggregator, verifies that
+// the broker of the agent's lease opened them, and remembers them.
 //
-// A round that takes contributions is verified by the broker's time, against an epoch that runs;
-// one that may be over is taken as something that the broker once said. Neither is taken under
-// the lease of another broker, nor of an epoch that was retired since: what is remembered is held
-// against the lease of now each time. Packages fed and decrypt ask a [Verifier].
+// A round that takes contributions must have been opened in an epoch that is running, by the
+// broker's time; a round that may be over is accepted as something that the broker once said.
+// Rounds of another broker are refused, and so are rounds of an epoch that has been retired:
+// what is remembered is checked against the current lease every time.
+//
+// Packages fed and decrypt share one [Verifier].
 package rounds
 
 import (

@@ -54,7 +54,7 @@ func (k vectorKey) Use(f func(secret []byte) error) error {
 		})
 	})
 	if errors.Is(err, keybuf.ErrWiped) {
-		return refusal.New(protocol.ReasonLeaseExpired, "the lease ended, and the key that vectors are stored under with it; submit the vector again under the next lease")
+		return refusal.New(protocol.ReasonLeaseExpired, "the lease has ended, and with it the key that vectors are stored under; submit the vector again under the next lease")
 	}
 	return err
 }

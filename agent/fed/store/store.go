@@ -1,13 +1,13 @@
 // Package store keeps the files of federated rounds on the guest's disk: vectors that wait to be
-// encrypted, ciphertexts that wait to be sent with what was signed about them, and published
-// values while they are checked.
+// encrypted, ciphertexts that wait to be sent, what was signed about them, and published values
+// while they are being checked.
 //
-// A vector is measured while it comes in, and never lies on the disk in the clear. It is sealed
-// under the queue's key, which comes with a lease. For a round whose key parties hold, a key that
-// no broker knows is mixed in: a restart of the agent loses such vectors. The store takes no more
-// than its limits allow, in all and of one user, and removes what no job needs any more.
+// A vector is measured as it comes in, and is never on the disk in the clear. It is sealed under
+// the queue's key, which comes with a lease. For a round whose key is held by parties, a key that
+// no broker knows is mixed in, so that a restart of the agent loses such vectors. The store holds
+// no more than its limits allow, in all and for each user, and removes what no job needs.
 //
-// Packages fed and decrypt write here what their jobs need.
+// Packages fed and decrypt keep the files of their jobs in a [Store].
 package store
 
 import (
@@ -75,7 +75,7 @@ type Store struct {
 // New makes the directories.
 func New(cfg Config) (*Store, error) {
 	if cfg.Queue == nil || cfg.Key.Len() != 32 || cfg.Own.Len() != 32 {
-		return nil, errors.New("fed/store: the queue and two keys of 32 bytes are required")
+		return nil, errors.New("fed/store: Queue, and Key and Own of 32 bytes each, are required")
 	}
 	run, err := nameOf(cfg.Own)
 	if err != nil {

@@ -121,11 +121,11 @@ func (r Reader) Close() error {
 // is removed, and refused with [ReasonVectorLost].
 func (s *Store) Open(r federation.Round, name, run string) (Reader, error) {
 	if run != s.RunOf(r) {
-		return Reader{}, errors.Join(refusal.New(ReasonVectorLost, "the agent was started anew: a vector for a round whose key parties hold is stored under a key of one run alone; submit it again"), s.Drop(name))
+		return Reader{}, errors.Join(refusal.New(ReasonVectorLost, "the agent has restarted since the vector was stored, and for a round whose key is held by parties the storage key lasts for one run only; submit the vector again"), s.Drop(name))
 	}
 	f, err := os.Open(s.path(vectors, name))
 	if err != nil {
-		return Reader{}, refusal.New(fedtask.ReasonVector, "the stored vector is gone: submit it again")
+		return Reader{}, refusal.New(fedtask.ReasonVector, "the stored vector is gone; submit it again")
 	}
 	plain, err := spool.NewReader(f, s.key(r), vectorName)
 	if err != nil {

@@ -65,24 +65,24 @@ func (r *Room) Reserve(owner uint32, need int64, usage func() (Usage, error)) (r
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	if r.writing >= r.limits.Writers || r.writers[owner] >= r.limits.WritersPerOwner {
-		return nil, refusal.New(ReasonBusy, "%d files are being written, %d of this user; try again when one is done", r.writing, r.writers[owner])
+		return nil, refusal.New(ReasonBusy, "%d files are being written, %d of them for this user; try again when one is finished", r.writing, r.writers[owner])
 	}
 	used, err := usage()
 	if err != nil {
 		return nil, err
 	}
 	if total := used.Total + r.held; need > r.limits.Total-total {
-		return nil, refusal.New(ReasonFull, "%d bytes are stored, %d more do not fit %d (spool.size_mb); they go when their jobs are done or cancelled", total, need, r.limits.Total)
+		return nil, refusal.New(ReasonFull, "%d bytes are stored, and %d more would exceed the limit of %d (spool.size_mb); space is freed when jobs are done or cancelled", total, need, r.limits.Total)
 	}
 	if own := used.Owner + r.of[owner]; need > r.limits.PerOwner-own {
-		return nil, refusal.New(ReasonOwner, "%d bytes of this user are stored, %d more do not fit %d (spool.size_per_uid_mb); they go when the jobs are done or cancelled", own, need, r.limits.PerOwner)
+		return nil, refusal.New(ReasonOwner, "%d bytes are stored for this user, and %d more would exceed the limit of %d (spool.size_per_uid_mb); space is freed when jobs are done or cancelled", own, need, r.limits.PerOwner)
 	}
 	free, err := r.free(r.dir)
 	if err != nil {
 		return nil, err
 	}
 	if need > free-r.held-r.limits.Floor {
-		return nil, refusal.New(ReasonDisk, "%d bytes are free, of which %d are spoken for; with %d more, less than %d would stay (spool.free_mb)", free, r.held, need, r.limits.Floor)
+		return nil, refusal.New(ReasonDisk, "%d bytes of the disk are free, of which %d are reserved; %d more would leave less than %d free (spool.free_mb)", free, r.held, need, r.limits.Floor)
 	}
 	r.add(owner, need, 1)
 	return sync.OnceFunc(func() {
@@ -99,7 +99,7 @@ func (r *Room) Above(need int64) error {
 	defer r.mu.Unlock()
 	free, err := r.free(r.dir)
 	if err == nil && need > free-r.limits.Floor {
-		err = refusal.New(ReasonDisk, "%d bytes are free; with %d more, less than %d would stay (spool.free_mb)", free, need, r.limits.Floor)
+		err = refusal.New(ReasonDisk, "%d bytes of the disk are free; %d more would leave less than %d free (spool.free_mb)", free, need, r.limits.Floor)
 	}
 	return err
 }

@@ -1,10 +1,12 @@
-// Package spool keeps large inputs of jobs on disk, encrypted: a sequence of
-// sealed chunks, written and read once from front to back.
+// Package spool keeps large inputs of jobs on disk, encrypted: a sequence of sealed chunks,
+// written and read once from front to back.
 //
-// It guarantees that a file which reads to its end is whole, in order and of the
-// key and name that it was written under; memory is one chunk, whatever the
-// length. It trusts the key. It refuses a file that was changed, cut short,
-// reordered or renamed. The agent's federated rounds call it.
+// A file that reads to its end is complete, in order, and was written under the same key and
+// name. A file that was changed, truncated, reordered or renamed is refused, as is one under
+// another key. Memory is one chunk, whatever the length. [Room] limits what is stored in a
+// directory, in all and for each user.
+//
+// Package fed/store writes its vectors with it.
 package spool
 
 import (
@@ -35,7 +37,7 @@ const (
 )
 
 // ErrDamaged means a file that is not what was written, or another key or name.
-var ErrDamaged = errors.New("spool file damaged, or another key or name")
+var ErrDamaged = errors.New("the spool file is damaged, or was written under another key or name")
 
 // Key lends the key of a file for the time of a call, or says why there is none any more. A
 // [keybuf.Buffer] is one.

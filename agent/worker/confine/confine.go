@@ -1,15 +1,13 @@
-// Package confine closes the doors of a worker's process, from inside and for
-// good: no file but those that are open, no socket, no other program, no new
-// privilege, no more memory and no longer file than its task was granted.
+// Package confine locks down a worker's process from the inside, for good: no files but
+// those that are open, no sockets, no other programs, no new privileges, and no more memory
+// or longer files than its task was granted.
 //
-// Guarantees: after Process, every thread of the process, present and future,
-// passes through a filter that allows what a Go program does with its memory,
-// its threads and its open descriptors, and nothing else.
+// After Process, every thread of the process, present and future, passes through a filter
+// that allows what a Go program does with its memory, its threads and its open descriptors,
+// and nothing else. Process never succeeds by half: after an error the process must end.
 //
-// Trusts: the kernel. An agent that runs as root on a kernel without user
-// namespaces leaves its workers the right to raise their own memory limit.
-//
-// Refuses: to half-succeed; an error means that the process must end.
+// The kernel is trusted. An agent that runs as root on a kernel without user namespaces
+// leaves its workers the right to raise their own memory limit.
 //
 // Package worker calls it before it reads the first byte of a task.
 package confine

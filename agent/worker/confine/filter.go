@@ -142,7 +142,7 @@ func (p program) install() error {
 		return fmt.Errorf("install the system call filter: %w", os.NewSyscallError("seccomp", errno))
 	}
 	if stray != 0 {
-		return fmt.Errorf("install the system call filter: thread %d would not take it", stray)
+		return fmt.Errorf("install the system call filter: thread %d did not accept it", stray)
 	}
 	return nil
 }

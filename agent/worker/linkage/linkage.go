@@ -1,10 +1,10 @@
 // Package linkage tells whether a program is linked statically.
 //
-// A worker's unit lets it start no file but its own (NoExecPaths=/), so that a
-// worker that was built with cgo ends before its first instruction: its loader is
-// another file. The kernel's answer is 203/EXEC in the journal of a unit that is
-// gone by then; this package finds out before. It reads the program's headers
-// under limits and trusts nothing in them. Settings and `anchorhold doctor` call it.
+// A worker's unit lets it execute no file but its own (NoExecPaths=/). A worker that was
+// built with cgo therefore ends before its first instruction, because its loader is another
+// file. All that the kernel says then is 203/EXEC in the journal of a unit that is already
+// gone; this package finds out before. It reads the program's headers under limits and
+// trusts nothing in them. Settings and "anchorhold doctor" call it.
 package linkage
 
 import (
@@ -42,7 +42,7 @@ const (
 
 // Static returns nil if the program at path is linked statically, and ErrDynamic if
 // its headers name a loader (PT_INTERP). Other errors are of a file that is not
-// there, cannot be read, or is no 64-bit little-endian ELF program, the only kind
+// there, cannot be read, or is not a 64-bit little-endian ELF program, the only kind
 // that is built here.
 func Static(path string) error {
 	// O_NONBLOCK: a pipe in the place of a program must not hold anybody.
@@ -60,19 +60,19 @@ func Static(path string) error {
 func static(r io.ReaderAt) error {
 	h := make([]byte, headerBytes)
 	if _, err := io.ReadFull(io.NewSectionReader(r, 0, headerBytes), h); err != nil {
-		return fmt.Errorf("is no ELF program: %w", err)
+		return fmt.Errorf("is not an ELF program: %w", err)
 	}
 	little := binary.LittleEndian
 	if string(h[:4]) != identBegin || h[4] != class64 || h[5] != dataLittle || little.Uint16(h[sizeOfHeaders:]) != programBytes {
-		return errors.New("is no 64-bit little-endian ELF program")
+		return errors.New("is not a 64-bit little-endian ELF program")
 	}
 	count := int64(little.Uint16(h[countOfHeaders:]))
 	if count == 0 || count > maxPrograms {
-		return fmt.Errorf("has %d program headers; 1 to %d are read", count, maxPrograms)
+		return fmt.Errorf("has %d program headers; the number must be from 1 to %d", count, maxPrograms)
 	}
 	programs := make([]byte, count*programBytes)
 	if _, err := io.ReadFull(io.NewSectionReader(r, int64(little.Uint64(h[offsetOfHeaders:])), count*programBytes), programs); err != nil {
-		return fmt.Errorf("has no program headers where it says they are: %w", err)
+		return fmt.Errorf("has program headers that cannot be read: %w", err)
 	}
 	for at := 0; at < len(programs); at += programBytes {
 		if little.Uint32(programs[at:]) == programLoader {

@@ -40,14 +40,14 @@ func TestOnlyAProgramWithoutALoaderIsStatic(t *testing.T) {
 		"the last of it": {program(nil, append(slices.Repeat([]elf.ProgType{elf.PT_LOAD}, maxPrograms-1), elf.PT_INTERP)...), ErrDynamic.Error()},
 		"too many":       {program(nil, slices.Repeat([]elf.ProgType{elf.PT_LOAD}, maxPrograms+1)...), "program headers"},
 		"none":           {program(nil), "program headers"},
-		"cut off":        {program(nil, elf.PT_LOAD)[:headerBytes+8], "where it says they are"},
-		"out of bounds":  {program(func(h *elf.Header64) { h.Phoff = 1<<63 + 5 }, elf.PT_LOAD), "where it says they are"},
-		"the end":        {program(func(h *elf.Header64) { h.Phoff = 1<<63 - 1 }, elf.PT_LOAD), "where it says they are"},
+		"cut off":        {program(nil, elf.PT_LOAD)[:headerBytes+8], "program headers that cannot be read"},
+		"out of bounds":  {program(func(h *elf.Header64) { h.Phoff = 1<<63 + 5 }, elf.PT_LOAD), "program headers that cannot be read"},
+		"the end":        {program(func(h *elf.Header64) { h.Phoff = 1<<63 - 1 }, elf.PT_LOAD), "program headers that cannot be read"},
 		"32 bits":        {program(func(h *elf.Header64) { h.Ident[elf.EI_CLASS] = byte(elf.ELFCLASS32) }, elf.PT_LOAD), "64-bit"},
 		"big-endian":     {program(func(h *elf.Header64) { h.Ident[elf.EI_DATA] = byte(elf.ELFDATA2MSB) }, elf.PT_LOAD), "64-bit"},
 		"other entries":  {program(func(h *elf.Header64) { h.Phentsize = 64 }, elf.PT_LOAD), "64-bit"},
 		"a script":       {[]byte("#!/bin/sh\n" + strings.Repeat("exit\n", 40)), "64-bit"},
-		"empty":          {nil, "no ELF program"},
+		"empty":          {nil, "not an ELF program"},
 	} {
 		path := filepath.Join(t.TempDir(), "worker")
 		if err := os.WriteFile(path, c.file, 0o755); err != nil {

@@ -1,9 +1,7 @@
 // Package workertest builds the worker as it ships, for tests that run real ones.
 //
-// It guarantees one build for each test process that asks for it, and none for those that
-// do not. It trusts the Go tool. It refuses to start without a testing.TB.
-//
-// Tests of whatever runs workers call it.
+// The worker is built once in each test process that asks for it, and not at all in the
+// others. A package that calls [Binary] ends its TestMain with [Main], which removes it.
 package workertest
 
 import (
