@@ -230,10 +230,14 @@ func (d *daemon) openLog() (err error) {
 	d.log, err = auditlog.Open(auditlog.Config{Dir: d.layout.Audit(), Key: d.keys.Audit, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
 		RefusalBytesPerDay: int64(c.Audit.RefusalMiBPerDay) << 20, RefusalBytesPerSource: int64(c.Audit.RefusalKiBPerSource) << 10, Checkpoints: c.Audit.Checkpoints,
 		RoundsCheckpoint: c.Rounds.Checkpoint, SetBack: setBack, RestoredStore: c.Secrets.RestoredStore})
-	if err == nil {
-		d.grants = leases.NewGrants(d.log.Log)
+	if err != nil {
+		return err
 	}
-	return err
+	d.grants = leases.NewGrants(d.log.Log)
+	if err := d.layout.Sweep(); err != nil { // the log is open, so that no other broker runs here
+		d.opts.Logger.Warn("unfinished files of a crash are left in the state directory", "err", err)
+	}
+	return nil
 }
 
 // startExtension is how much longer the start may take after each sign of

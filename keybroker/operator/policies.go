@@ -17,6 +17,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 const (
@@ -120,10 +121,10 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 		return nil, fmt.Errorf("%w: version %d of %s was imported before, this is %d", ErrPolicyVersion, newest, next.ID(), next.Version())
 	}
 	kept := fmt.Sprintf("%x.yaml", next.Digest())
-	if err := writeFile(filepath.Join(p.dir, historyDir, kept), source); err != nil {
+	if err := disk.Write(filepath.Join(p.dir, historyDir, kept), source); err != nil {
 		return nil, err
 	}
-	if err := writeFile(filepath.Join(p.dir, activePolicyFile), source); err != nil {
+	if err := disk.Write(filepath.Join(p.dir, activePolicyFile), source); err != nil {
 		return nil, err
 	}
 	p.source = source
@@ -222,7 +223,7 @@ func (p *Policies) writeValues(values []policy.ReferenceValue) error {
 		if err := os.Remove(path); err != nil && !errors.Is(err, os.ErrNotExist) {
 			return err
 		}
-		return syncDir(p.dir)
+		return disk.SyncDir(p.dir)
 	}
 	b, err := json.MarshalIndent(map[string]any{"format": 1, "reference_values": values}, "", "  ")
 	if err != nil {
@@ -231,7 +232,7 @@ func (p *Policies) writeValues(values []policy.ReferenceValue) error {
 	if _, err := policy.ParseReferenceValues(b); err != nil {
 		return err
 	}
-	return writeFile(path, b)
+	return disk.Write(path, b)
 }
 
 // ReasonValueNeeded means that without a reference value the policy in force would name
@@ -339,32 +340,4 @@ func (p *Policies) imported(name string) (info PolicyInfo, err error) {
 		return info, fmt.Errorf("its name is no digest of a policy (%w): if it was put here by hand, remove it, and import it", err)
 	}
 	return info, nil
-}
-
-// writeFile replaces a file so that a crash leaves the old one or the new one.
-func writeFile(path string, data []byte) error {
-	dir := filepath.Dir(path)
-	f, err := os.CreateTemp(dir, ".new-*")
-	if err != nil {
-		return err
-	}
-	defer os.Remove(f.Name()) // gone already if all went well
-	_, err = f.Write(data)
-	err = errors.Join(err, f.Sync(), f.Close())
-	if err != nil {
-		return err
-	}
-	if err := os.Rename(f.Name(), path); err != nil {
-		return err
-	}
-	return syncDir(dir)
-}
-
-func syncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
 }

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // Layout names the files of a state directory. Only what is marked public may
@@ -95,40 +96,14 @@ func (l Layout) KEK(u idfile.Unlock) (*keybuf.Buffer, error) {
 	return nil, errors.New("exactly one of passphrase and credential opens the keys")
 }
 
-// WriteFile creates a file that must not exist, durably.
-func WriteFile(path string, data []byte, mode os.FileMode) error {
-	f, err := os.OpenFile(path, os.O_CREATE|os.O_EXCL|os.O_WRONLY, mode)
-	if err != nil {
-		return err
+// Sweep deletes the unfinished files that a crash left, those of earlier versions among them.
+// It runs while no other broker does on this state, and before anything is written.
+func (l Layout) Sweep() error {
+	errs := []error{disk.Sweep(string(l), l.Epochs(), l.Policies(), filepath.Join(l.Policies(), "*"))}
+	for _, path := range []string{l.Ended(), l.EpochFloor()} {
+		if err := os.Remove(path + ".new"); !errors.Is(err, os.ErrNotExist) {
+			errs = append(errs, err)
+		}
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
-}
-
-// ReplaceFile writes a file, which may exist, so that a crash leaves the old or the new.
-func ReplaceFile(path string, data []byte, mode os.FileMode) error {
-	next := path + ".new"
-	if err := os.Remove(next); err != nil && !errors.Is(err, os.ErrNotExist) {
-		return err
-	}
-	if err := WriteFile(next, data, mode); err != nil {
-		return err
-	}
-	if err := os.Rename(next, path); err != nil {
-		return err
-	}
-	return SyncDir(filepath.Dir(path))
-}
-
-// SyncDir makes new names in a directory durable.
-func SyncDir(dir string) error {
-	d, err := os.Open(dir)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Sync()
+	return errors.Join(errs...)
 }

@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // Options say how to make a state directory.
@@ -140,7 +141,7 @@ func (o *Options) makeEpoch(l Layout, r *Made) error {
 		return err
 	}
 	r.Statement = signed
-	return WriteFile(l.EpochStatement(1), signed, 0o600)
+	return disk.Once(l.EpochStatement(1), signed)
 }
 
 // Certificate is what the root says about an epoch.
@@ -169,7 +170,7 @@ func (o *Options) makeCertificate(l Layout, r *Made) error {
 		return err
 	}
 	r.CertificatePEM = cert
-	return errors.Join(WriteFile(l.TLSKey(), key, 0o600), WriteFile(l.Certificate(), cert, 0o644))
+	return errors.Join(disk.Once(l.TLSKey(), key), disk.Once(l.Certificate(), cert), os.Chmod(l.Certificate(), 0o644))
 }
 
 func (o *Options) makeKeystore(l Layout) error {

@@ -1,32 +1,47 @@
 package statedir_test
 
 import (
+	"errors"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
-func TestFilesThatCannotBeWrittenAreErrors(t *testing.T) {
-	dir := t.TempDir()
-	path := filepath.Join(dir, "file")
-	if err := statedir.WriteFile(path, []byte("a"), 0o600); err != nil {
+// TestUnfinishedFilesAreSwept: those of this version, and those that had one name for each file.
+func TestUnfinishedFilesAreSwept(t *testing.T) {
+	l := statedir.Layout(t.TempDir())
+	if err := l.Sweep(); err != nil {
+		t.Errorf("an empty directory: %v", err)
+	}
+	history := filepath.Join(l.Policies(), "history")
+	if err := errors.Join(os.MkdirAll(history, 0o700), os.Mkdir(l.Epochs(), 0o700)); err != nil {
 		t.Fatal(err)
 	}
-	if err := statedir.WriteFile(path, []byte("b"), 0o600); err == nil {
-		t.Error("a file that is there was written")
+	left := []string{l.Ended() + ".new", l.EpochFloor() + ".new", filepath.Join(string(l), ".new-ended.json-1"), filepath.Join(l.Epochs(), ".new-00000002.statement-1"),
+		filepath.Join(l.Policies(), ".new-1"), filepath.Join(history, ".new-a.yaml-1")}
+	whole := []string{l.Ended(), l.EpochFloor(), l.EpochStatement(2), filepath.Join(history, "a.yaml")}
+	for _, path := range append(slices.Clone(left), whole...) {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
 	}
-	if err := statedir.ReplaceFile(path, []byte("b"), 0o600); err != nil {
-		t.Error(err)
+	if err := l.Sweep(); err != nil {
+		t.Fatal(err)
 	}
-	if got, err := os.ReadFile(path); err != nil || string(got) != "b" {
-		t.Errorf("%q, %v", got, err)
+	for _, path := range left {
+		if disk.Exists(path) {
+			t.Errorf("%s is there still", path)
+		}
 	}
-	absent := filepath.Join(dir, "absent", "file")
-	if statedir.WriteFile(absent, nil, 0o600) == nil || statedir.ReplaceFile(absent, nil, 0o600) == nil || statedir.SyncDir(filepath.Dir(absent)) == nil {
-		t.Error("a directory that is not there was written to")
+	for _, path := range whole {
+		if !disk.Exists(path) {
+			t.Errorf("%s is gone", path)
+		}
 	}
 }
 

@@ -1,7 +1,7 @@
 // Package disk writes files whole or not at all ([Write], [Stream], [Once]), and says how much room
 // a service's disk has ([Free]).
 //
-// The aggregator and the programs that keep an epoch write with it. Services that take files from
+// Broker, aggregator and the programs that keep an epoch write with it. Services that take files from
 // others, the agent (agent/jobs/spool) and the aggregator, keep some of the disk free.
 package disk
 

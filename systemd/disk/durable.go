@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
 )
 
@@ -27,7 +28,7 @@ func Write(path string, data []byte) error {
 
 // Stream writes a whole file, piece by piece, or nothing if write fails.
 func Stream(path string, write func(io.Writer) error) error {
-	f, err := Create(filepath.Dir(path))
+	f, err := create(filepath.Dir(path), unfinished+filepath.Base(path)+"-*")
 	if err != nil {
 		return err
 	}
@@ -41,8 +42,10 @@ func Stream(path string, write func(io.Writer) error) error {
 type File struct{ *os.File }
 
 // Create creates an unfinished file in a directory.
-func Create(dir string) (*File, error) {
-	f, err := os.CreateTemp(dir, unfinished+"*")
+func Create(dir string) (*File, error) { return create(dir, unfinished+"*") }
+
+func create(dir, pattern string) (*File, error) {
+	f, err := os.CreateTemp(dir, pattern)
 	if err != nil {
 		return nil, err
 	}
@@ -90,6 +93,21 @@ func Sweep(dirs ...string) error {
 		errs = append(errs, err)
 		for _, path := range left {
 			errs = append(errs, os.RemoveAll(path))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// SweepFile deletes what a crash left of one file, in a directory where others write too. The
+// caller lets it run while nobody writes that file.
+func SweepFile(path string) error {
+	dir, begins := filepath.Dir(path), unfinished+filepath.Base(path)+"-"
+	entries, err := os.ReadDir(dir)
+	errs := []error{err}
+	for _, e := range entries {
+		number, ours := strings.CutPrefix(e.Name(), begins)
+		if _, err := strconv.ParseUint(number, 10, 64); ours && err == nil { // and not those of "path-x"
+			errs = append(errs, os.Remove(filepath.Join(dir, e.Name())))
 		}
 	}
 	return errors.Join(errs...)

@@ -106,3 +106,40 @@ func TestAnUnfinishedFileIsKeptOrGone(t *testing.T) {
 		}
 	}
 }
+
+func TestWhatIsLeftOfOneFileIsSwept(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "checkpoint")
+	kept := []string{path, filepath.Join(dir, ".new-checkpoint-b-7"), filepath.Join(dir, ".new-other-7"), filepath.Join(dir, ".new-checkpoint-")}
+	left := filepath.Join(dir, ".new-checkpoint-7")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for _, path := range kept {
+		if err := os.WriteFile(path, nil, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	var half string
+	err := Stream(path, func(w io.Writer) error {
+		half = w.(interface{ Name() string }).Name()
+		return os.Link(half, half+"1") // a crash leaves a name like this one's
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := SweepFile(path); err != nil {
+		t.Fatal(err)
+	}
+	if Exists(left) || Exists(half+"1") {
+		t.Error("the file's own leftovers are there still")
+	}
+	for _, path := range kept {
+		if !Exists(path) {
+			t.Errorf("%s is gone", path)
+		}
+	}
+	if err := SweepFile(filepath.Join(dir, "none", "a")); err == nil {
+		t.Error("swept a directory that is not there")
+	}
+}

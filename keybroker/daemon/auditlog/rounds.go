@@ -2,15 +2,18 @@ package auditlog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
+	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonCheckpoint means that the checkpoint which is kept elsewhere cannot be read or
@@ -30,11 +33,12 @@ type roundLog struct {
 	checkpoint string        // the file that is kept elsewhere; none if empty
 	aside      *aside        // does what the file's mount may hang on
 	keeping    chan struct{} // holds whoever brings the file up to date
+	sweep      *sync.Once    // done by the first of them
 }
 
 // Rounds is the log as rounds see it, with the file of rounds.checkpoint.
 func (l *Log) Rounds() rounds.Log {
-	return roundLog{log: l, checkpoint: l.cfg.RoundsCheckpoint, aside: newAside(keptWait), keeping: make(chan struct{}, 1)}
+	return roundLog{log: l, checkpoint: l.cfg.RoundsCheckpoint, aside: newAside(keptWait), keeping: make(chan struct{}, 1), sweep: new(sync.Once)}
 }
 
 // Append implements rounds.Log.
@@ -117,9 +121,23 @@ func (l roundLog) Keep(ctx context.Context) error {
 	// Written late, after whoever waited for it gave up, it is a checkpoint of this log still,
 	// and whoever comes next reads the file after that.
 	return l.aside.do(ctx, func() error {
-		if err := statedir.ReplaceFile(path, []byte(c.Note), 0o600); err != nil {
+		l.sweep.Do(func() {
+			if err := sweepKept(path); err != nil { // it does no harm
+				l.log.cfg.Logger.Warn("an unfinished checkpoint is left beside rounds.checkpoint", "err", err)
+			}
+		})
+		if err := disk.Write(path, []byte(c.Note)); err != nil {
 			return refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", statedir.ExplainAccess(err))
 		}
 		return nil
 	})
+}
+
+// sweepKept deletes what a crash left beside the checkpoint's file, by this version or by an
+// earlier one, which had one name for what was unfinished.
+func sweepKept(path string) error {
+	if err := os.Remove(path + ".new"); err != nil && !errors.Is(err, os.ErrNotExist) {
+		return err
+	}
+	return disk.SweepFile(path)
 }

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/rounds"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // newLog is a log of its own.
@@ -73,7 +74,7 @@ func TestCheckpointKeptElsewhereNeverGoesBack(t *testing.T) {
 			}
 		}()
 		path := filepath.Join(t.TempDir(), "checkpoint")
-		c := Config{Now: time.Now}
+		c := Config{Now: time.Now, Logger: slog.New(slog.DiscardHandler)}
 		c.RoundsCheckpoint = path
 		log := (&Log{Log: l, cfg: c}).Rounds().(roundLog)
 		event := rounds.Event{Action: "round-ticket", About: "fed/1", Detail: "the ticket"}
@@ -147,8 +148,18 @@ func TestCheckpointKeptElsewhereDecides(t *testing.T) {
 	if found, err := log.Find(ctx, "round-ticket", "fed/1"); err != nil || !slices.Equal(found, events) {
 		t.Errorf("%+v, %v", found, err)
 	}
+	// What a crash left, of this version and of an earlier one, goes; what is another's stays.
+	left, others := []string{path + ".new", filepath.Join(filepath.Dir(path), ".new-checkpoint-1")}, filepath.Join(filepath.Dir(path), ".new-checkpoint-of-another-1")
+	for _, name := range append(left, others) {
+		if err := os.WriteFile(name, []byte("half"), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
 	if err := log.Keep(ctx); err != nil {
 		t.Fatal(err)
+	}
+	if disk.Exists(left[0]) || disk.Exists(left[1]) || !disk.Exists(others) {
+		t.Error("leftovers of a crash are there still, or another's file is not")
 	}
 	kept, err := os.ReadFile(path)
 	if err != nil || string(kept) == c.Note {

@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonLastEpoch means that without this epoch the broker would have none that is active.
@@ -314,7 +315,7 @@ func (e *Set) Activate(ctx context.Context, signed []byte) (operator.EpochInfo, 
 		if st, err = e.verify(signed, h.number, h.key.Public()); err != nil {
 			return operator.EpochInfo{}, err
 		}
-		if err := errors.Join(ctx.Err(), statedir.WriteFile(e.cfg.Layout.EpochStatement(h.number), signed, 0o600)); err != nil {
+		if err := errors.Join(ctx.Err(), disk.Once(e.cfg.Layout.EpochStatement(h.number), signed)); err != nil {
 			return operator.EpochInfo{}, err
 		}
 		e.held[i].signed, e.held[i].statement = signed, st
@@ -360,12 +361,12 @@ func (e *Set) Retire(ctx context.Context, number uint64) error {
 	}
 	newest := !slices.ContainsFunc(rest, func(h heldEpoch) bool { return h.number > number && h.signed != nil })
 	if newest {
-		return statedir.SyncDir(e.cfg.Layout.Epochs())
+		return disk.SyncDir(e.cfg.Layout.Epochs())
 	}
 	if err := os.Remove(e.cfg.Layout.EpochStatement(number)); err != nil && !errors.Is(err, os.ErrNotExist) {
 		return err
 	}
-	return statedir.SyncDir(e.cfg.Layout.Epochs())
+	return disk.SyncDir(e.cfg.Layout.Epochs())
 }
 
 // Wipe erases every key.

@@ -7,7 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
-	"github.com/anchorhold/anchorhold/keybroker/statedir"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // The root retires epochs by the minimum in a later statement, often because a key was
@@ -39,7 +39,7 @@ func (e *Set) raise(next []heldEpoch) error {
 	if best.statement.MinEpoch <= kept {
 		return nil
 	}
-	if err := statedir.ReplaceFile(e.cfg.Layout.EpochFloor(), best.signed, 0o600); err != nil {
+	if err := disk.Write(e.cfg.Layout.EpochFloor(), best.signed); err != nil {
 		return fmt.Errorf("keep the lowest epoch: %w", err)
 	}
 	e.floor = max(e.floor, best.statement.MinEpoch)

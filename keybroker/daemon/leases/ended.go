@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
+	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // ReasonEndedUnknown means that the audit log says that leases were ended or allowed again,
@@ -194,7 +195,7 @@ func (e *Ended) write() error {
 	if err != nil {
 		return err
 	}
-	return statedir.ReplaceFile(e.layout.Ended(), append(b, '\n'), 0o600)
+	return disk.Write(e.layout.Ended(), append(b, '\n'))
 }
 
 // change has the log say it, durably, before anything else. An exchange whose release is
