@@ -1,9 +1,10 @@
 // Package refusal is the one error type for everything that is refused: a stable code for
 // programs, a detail for people, and the underlying failure.
 //
-// Each package that refuses something declares its own reasons and returns [New]; callers branch
-// on [ReasonOf], never on text. docs/protocol.md lists all reasons. The package imports only the
-// standard library, so any package can use it.
+// Each package that refuses something declares its own reasons and returns [New]; callers
+// branch on [ReasonOf], never on text. Every reason is documented: most in docs/protocol.md, those
+// of a file format in the page that describes it. The package imports only the standard library,
+// so any package can use it.
 package refusal
 
 import (
