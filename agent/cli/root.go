@@ -30,7 +30,7 @@ func (p Program) Root() *cobra.Command {
 	root := &cobra.Command{
 		Use:   "anchorhold",
 		Short: "Seal models, operate a key broker, talk to an attested guest",
-		Long: `anchorhold works with Anchorhold's three parts.
+		Long: `anchorhold is the command line of Anchorhold. Its commands, by who uses them:
 
   publisher       keygen publisher, keygen model, seal, inspect
   broker operator keygen broker, policy, secret, leases, epoch, audit, status

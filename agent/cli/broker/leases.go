@@ -58,7 +58,7 @@ policy values remove).`
 // The words of "allow".
 const (
 	leasesAllowUse           = "allow"
-	leasesAllowShort         = "Undo an end"
+	leasesAllowShort         = "Let an agent or a processor that was ended get leases again"
 	leasesAllowExample       = "  anchorhold leases allow --processor 77e0..."
 	leasesAllowResult        = "%s may get leases again, if the policy allows it\n"
 	leasesAllowFlagAgent     = "the agent with this key, by its id"

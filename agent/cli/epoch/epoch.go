@@ -46,7 +46,7 @@ const (
 // The words of "retire".
 const (
 	retireUse       = "retire --epoch N"
-	retireShort     = "Forget an epoch and its key"
+	retireShort     = "Retire an epoch and remove its key"
 	retireExample   = "  anchorhold epoch retire --epoch 1"
 	retireNoEpoch   = "--epoch is required: the number of the epoch, from 1 (anchorhold epoch list)"
 	retireResult    = "epoch %d is retired\n"

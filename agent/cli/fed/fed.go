@@ -20,7 +20,7 @@ import (
 
 // The words of "fed".
 const (
-	fedShort = "Federated rounds: open, submit, aggregate, close, decrypt"
+	fedShort = "Run federated rounds: open, submit, aggregate, close, decrypt"
 	fedLong  = `A round is one sum of encrypted vectors. Its life, with who runs each command:
 
   fed round open     broker operator   terms, key, privacy charge; handed to the aggregator

@@ -17,7 +17,7 @@ import (
 
 // The words of "key".
 const (
-	keyShort = "Keys that several attested agents hold together, none of them whole"
+	keyShort = "Set up and use keys that several agents hold together, none of them whole"
 	keyLong  = `For participants without a common trusted guest: any T of N agents can decrypt a
 round's sum together, and no one else can. A key serves one round; each agent gives
 only one share for its decryption, ever. In order, with who runs each command:

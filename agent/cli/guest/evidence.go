@@ -17,7 +17,7 @@ import (
 // The words of "evidence".
 const (
 	evidenceUse   = "evidence"
-	evidenceShort = "Have the local agent prove itself for a fresh nonce"
+	evidenceShort = "Have the local agent attest itself for a fresh nonce"
 	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours, or a random one. The nonce
 is under a label of the local API, so that the evidence can never answer a broker's
 challenge. Shows the launch measurement in both forms that

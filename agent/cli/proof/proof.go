@@ -17,7 +17,7 @@ import (
 
 // The words of "proof".
 const (
-	proofShort = "Proofs that an answer came from a model: keys, requests, verification"
+	proofShort = "Make keys for proofs of answers, request proofs and verify them"
 	proofLong  = `A classifier's answer has a receipt at once and a proof later. With the proof anyone can
 check, without the model and the input, that the committed model gave this output for
 the committed input. In order, with who runs each command:
@@ -45,7 +45,7 @@ const (
 // The words of "show".
 const (
 	showUse     = "show RECEIPT --out FILE"
-	showShort   = "Fetch the proof of an answer with its receipt, to hand on"
+	showShort   = "Fetch the proof of an answer with its receipt, to pass on"
 	showExample = "  anchorhold proof show 5f2c... --out answer.proof.json"
 	showNeeds   = "one receipt's id"
 	showFlagOut = "new file (default standard output)"

@@ -15,7 +15,7 @@ const (
 	guestFlagTenant    = "tenants whose guests may %s, where the broker's policy checks tenants"
 	guestFlagImage     = "images whose guests may %s (digests as in a lease, sha256:...)"
 	guestFlagPolicy    = "policies under which guests may %s (digests as in anchorhold policy list)"
-	guestFlagAll       = "%q lets every guest %s that a policy gives the role"
+	guestFlagAll       = "%q: every guest to which a policy gives the role may %s"
 	guestNobody        = "say who may %s: --%s-tenant, --%s-image or --%s-policy (guests must match each one given), or --%ss %s"
 	guestImageInvalid  = "--%s-image %s: %w"
 	guestPolicyInvalid = "--%s-policy %s: %w"

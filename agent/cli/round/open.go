@@ -48,7 +48,7 @@ const (
 	openFlagLength     = "values in a vector"
 	openFlagClipL2     = "bound on a vector's Euclidean norm"
 	openFlagClipLinf   = "bound on each value, after rotation (default 6 / sqrt(values in a block) times --clip-l2, which practically every vector keeps; without rotation --clip-l2)"
-	openFlagRotate     = "apply a random rotation to each block of values before they are bounded (default wherever proofs, rule and noise allow it)"
+	openFlagRotate     = "apply a random rotation to each block of values before they are bounded, wherever proofs, rule and noise allow it"
 	openFlagMaxError   = "largest expected error of the mean, as a fraction of --clip-l2, at which a round without privacy opens (default 0.1)"
 	openFlagSet        = "parameter set from anchorhold params list (default " + params.Default + ", with --key " + params.Threshold + ")"
 	openFlagMaxWeight  = "largest weight of a contribution (default 1)"
