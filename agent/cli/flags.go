@@ -96,7 +96,7 @@ func invalidValue(err error) error {
 	return fmt.Errorf("--%s: got %q, want %s: %s", f.Name, invalid.GetValue(), want, f.Usage)
 }
 
-// Given are those of the flags that the command line has.
+// Given returns those of the flags that were given on the command line, with their dashes.
 func Given(c *cobra.Command, names ...string) []string {
 	var list []string
 	for _, name := range names {

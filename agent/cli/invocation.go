@@ -26,8 +26,8 @@ type Invocation struct {
 // Run is the work of a command, without its flags: those are the receiver's.
 type Run func(ctx context.Context, inv *Invocation, args []string) error
 
-// RunE makes the function that cobra calls of a command's own. The flags that are needed must
-// have a value.
+// RunE turns a command's run into the function that cobra calls. The required flags must have a
+// value.
 func (inv *Invocation) RunE(run Run, needed ...string) func(*cobra.Command, []string) error {
 	return func(c *cobra.Command, args []string) error {
 		if err := Need(c, needed...); err != nil {

@@ -10,7 +10,7 @@ import (
 	"path/filepath"
 )
 
-// WriteNew is writeStream of bytes.
+// WriteNew is [WriteStream] of bytes.
 func WriteNew(path string, data []byte, mode fs.FileMode) error {
 	return WriteStream(path, bytes.NewReader(data), mode)
 }
@@ -30,7 +30,7 @@ func WriteStream(path string, from io.Reader, mode fs.FileMode) error {
 	return nil
 }
 
-// CheckNew finds beforehand what would keep writeStream from making a file.
+// CheckNew finds out in advance whether [WriteStream] could create a file.
 func CheckNew(path string) error {
 	if _, err := os.Lstat(path); err == nil {
 		return ExplainNew(path, fs.ErrExist)
@@ -50,7 +50,7 @@ func ExplainNew(path string, err error) error {
 	return err
 }
 
-// Exact reads as many bytes as there must be, and fails on fewer and on more.
+// Exact reads exactly Left bytes, and fails if there are fewer or more.
 type Exact struct {
 	From io.Reader
 	Left int64

@@ -30,7 +30,7 @@ func Printable(text string) string {
 	return b.String()
 }
 
-// PrintableWriter writes what people read, and keeps the first error for who asks in the end.
+// PrintableWriter writes text for people through [Printable], and keeps the first error.
 type PrintableWriter struct {
 	To  io.Writer
 	err error

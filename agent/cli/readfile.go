@@ -9,7 +9,7 @@ import (
 // maxPolicyBytes bounds a policy or a file of reference values.
 const maxPolicyBytes = 1 << 20
 
-// ReadFile reads a file of at most a MiB.
+// ReadFile reads a file of at most 1 MiB.
 func ReadFile(path string) ([]byte, error) {
 	f, err := os.Open(path)
 	if err != nil {

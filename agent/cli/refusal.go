@@ -34,7 +34,7 @@ const (
 // ErrRefused marks an error as a refusal: the check ran, and its answer is no.
 var ErrRefused = errors.New("refused")
 
-// ErrOpen marks an error of a check that found nothing wrong and cannot know that nothing is.
+// ErrOpen marks the error of a check that found nothing wrong but did not check everything.
 var ErrOpen = errors.New("not known to be sound")
 
 // usageError marks an error of the command line itself.
@@ -57,5 +57,5 @@ func StatusOf(err error) int {
 // Usage marks an error as one of the command line itself.
 func Usage(err error) error { return usageError{err} }
 
-// Named gives an error a stable reason, with which its text does not begin.
+// Named gives an error a stable reason that is not part of its text.
 func Named(reason string, err error) error { return namedError{reason, err} }

@@ -105,8 +105,8 @@ const (
 	verifyProgressLine         = "%d of about %d records verified\n"
 )
 
-// Verdicts on a log. Only a checkpoint from elsewhere shows that a log was not put back as it
-// stood once, so without one a log is never called sound.
+// Verdicts on a log. Only a checkpoint from elsewhere shows that a log was not restored to an
+// earlier state, so without one a log is never called sound.
 const (
 	verdictSound      = "sound"
 	verdictConsistent = "consistent"

@@ -58,12 +58,12 @@ func (q *Options) Add(c *cobra.Command) {
 	c.Flags().BoolVar(&q.clipped, "allow-clipping", false, fmt.Sprintf(flagAllowClipping, 100*quantize.RefuseClipped))
 }
 
-// Flags are the names of what add adds.
+// Flags are the names of the flags that Add adds.
 func (*Options) Flags() []string {
 	return []string{"calibration", "test", "answers", "allow-clipping"}
 }
 
-// Check refuses flags that would be passed over.
+// Check refuses flags that would be ignored.
 func (q *Options) Check(c *cobra.Command, path string) error {
 	if stray := cli.Given(c, q.Flags()...); stray != nil && !IsONNX(path) {
 		return cli.Usage(fmt.Errorf(onnxFlagsAlone, strings.Join(stray, ", "), path, c.CommandPath()))
@@ -181,7 +181,7 @@ func (q *Options) Seal(ctx context.Context, opt sealer.Options) (sealer.Summary,
 	return s, id, z, err
 }
 
-// Json adds what scripts get to know of a classifier; z is nil for a language model.
+// Json adds the fields of a classifier to the JSON result; z is nil for a language model.
 func (z *Classifier) Json(into map[string]any) {
 	if z == nil {
 		into["quantization"] = nil

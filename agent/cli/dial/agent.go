@@ -58,13 +58,13 @@ func Agent(socket string) *AgentClient {
 	return &AgentClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
 }
 
-// Do sends a request and returns the answer of a success; an error object of
-// the agent becomes the error.
+// Do sends a request and returns the response to a successful one; an error object
+// of the agent becomes the error.
 func (c *AgentClient) Do(ctx context.Context, method, path string, body any) (*http.Response, error) {
 	return c.DoWith(ctx, method, path, body, nil)
 }
 
-// DoWith is do with further headers.
+// DoWith is [AgentClient.Do] with additional headers.
 func (c *AgentClient) DoWith(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
 	var send io.Reader
 	if body != nil {
@@ -129,7 +129,7 @@ func answerError(resp *http.Response) error {
 	return Refused(answer.Error.Message, answer.Error.Code)
 }
 
-// Refused is a refusal of the agent: its text, and its code behind it.
+// Refused is the agent's refusal as an error: its text, followed by its code.
 func Refused(message, code string) error {
 	return cli.Named(code, fmt.Errorf("%w: %s (%s)", cli.ErrRefused, message, code))
 }

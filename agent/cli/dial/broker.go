@@ -73,7 +73,8 @@ const (
 	reasonBrokerSilent      = "broker-unresponsive"
 )
 
-// Explain turns the broker's refusals and a missing socket into what to do.
+// Explain adds what to do to a refusal of the broker, and to the error of a broker that does
+// not answer. Other errors are returned as they are.
 func Explain(err error, socket string) error {
 	if refusal, ok := errors.AsType[*operator.Error](err); ok {
 		return cli.Named(refusal.Code, fmt.Errorf("%w: %w", cli.ErrRefused, refusal))

@@ -20,7 +20,7 @@ const (
 	jobEnded     = "the job is %s: %s"
 )
 
-// AskJob sends a request about a job and returns how it stands.
+// AskJob sends a request about a job and returns the state of the job.
 func AskJob(ctx context.Context, agent *AgentClient, method, path string) (jobs.Info, error) {
 	var info jobs.Info
 	resp, err := agent.Do(ctx, method, "/v1/jobs/"+path, nil)
@@ -45,7 +45,7 @@ func PrintJob(w io.Writer, i jobs.Info) {
 	}
 }
 
-// WaitJob asks for a job until it is over.
+// WaitJob polls a job until it is over, and tells of each new phase.
 func WaitJob(ctx context.Context, agent *AgentClient, id string, told io.Writer) (jobs.Info, error) {
 	tick := time.NewTicker(100 * time.Millisecond)
 	defer tick.Stop()

@@ -45,7 +45,7 @@ const (
 	optionRoot            = "--root alone"
 )
 
-// Expectation is what a reader of receipts demands, as it stands on the command line.
+// Expectation is what a reader of receipts expects, as given on the command line.
 type Expectation struct {
 	measurements, images, policies, tenants []string
 	model                                   string

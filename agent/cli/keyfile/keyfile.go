@@ -43,7 +43,7 @@ const (
 // guesses offline, so it is what NIST SP 800-63B-4, 3.1.1.2, asks of a password alone.
 const MinPassphrase = 15
 
-// Unlock say what protects a key file at rest.
+// Unlock holds the flags that say what protects a key file at rest.
 type Unlock struct{ passphraseFile, credentialFile string }
 
 // Add adds the flags.
@@ -72,8 +72,8 @@ func (u *Unlock) Open(ctx context.Context, prompt io.Writer) (idfile.Unlock, err
 	return idfile.Unlock{Passphrase: secret}, err
 }
 
-// Choose is open for a secret that will protect a new key: a passphrase that is soon
-// guessed is refused. What protects an existing key is not judged.
+// Choose is [Unlock.Open] for the secret of a new key: a passphrase that is too easy to guess
+// is refused. The secret of an existing key is not judged.
 func (u *Unlock) Choose(ctx context.Context, prompt io.Writer) (idfile.Unlock, error) {
 	secret, err := u.Open(ctx, prompt)
 	if err != nil || secret.Passphrase == nil {
@@ -128,7 +128,7 @@ func secretOf(u idfile.Unlock) *keybuf.Buffer {
 	return u.Credential
 }
 
-// ReadModelKey reads a model key, and says which file is none.
+// ReadModelKey reads a model key; the error of a file that is not one names it.
 func ReadModelKey(path string) (*keybuf.Buffer, error) {
 	key, err := ReadSecret(path, false)
 	if err != nil {

@@ -1,4 +1,4 @@
-// Package release is the command that checks a download and signs a release.
+// Package release has the commands that check a download and sign a release.
 //
 // It uses no network: whoever checks a release has its files and, from another source, the
 // publisher's public key.

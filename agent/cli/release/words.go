@@ -1,6 +1,6 @@
 package release
 
-// Every word that a person reads of these commands, apart from errors.
+// The words of "release" and its commands.
 const (
 	short = "Check a download, and sign a release"
 	long  = `Checks that the files of a release are those that its publisher signed, and signs

@@ -91,7 +91,7 @@ func Part(path string) ([]byte, federation.Account, error) {
 	return p.Part(), federation.SealedAccount(digest.Digest(publisher.ID()), p.Name), nil
 }
 
-// ClassifierID is what receipts of a classifier's answers call it.
+// ClassifierID is the model id in receipts of a classifier's answers.
 func ClassifierID(d *classifier.Description, p intnet.Parameters, root [32]byte) (digest.Digest, error) {
 	m, err := statement.ModelOf(&intnet.Network{Architecture: d.Architecture, Parameters: p}, d.QuantizationDigest(), root)
 	return m.ID(), err
