@@ -74,16 +74,16 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 func (m *metrics) write(b *bytes.Buffer) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	keys := make([]requestKey, 0, len(m.requests))
+	keys := make([]*requestKey, 0, len(m.requests))
 	for k := range m.requests {
-		keys = append(keys, k)
+		keys = append(keys, &k)
 	}
-	slices.SortFunc(keys, func(x, y requestKey) int {
+	slices.SortFunc(keys, func(x, y *requestKey) int {
 		return cmp.Or(cmp.Compare(x.route, y.route), cmp.Compare(x.status, y.status))
 	})
 	fmt.Fprintf(b, "# HELP anchorhold_requests_total Requests by route and status.\n# TYPE anchorhold_requests_total counter\n")
 	for _, k := range keys {
-		fmt.Fprintf(b, "anchorhold_requests_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, m.requests[k])
+		fmt.Fprintf(b, "anchorhold_requests_total{route=%q,status=\"%d\"} %d\n", k.route, k.status, m.requests[*k])
 	}
 	routes := make([]string, 0, len(m.seconds))
 	for r := range m.seconds {

@@ -71,14 +71,19 @@ func (st *store) proofs() (list []digest.ReceiptID, err error) {
 	return list, err
 }
 
-// proofFile is a proof on disk, and its age.
-type proofFile struct {
+// dated is the file of an answer, a witness or a proof, and when it was made.
+type dated struct {
 	id   digest.ReceiptID
 	made time.Time
 }
 
+func oldestFirst(list []*dated) []*dated {
+	slices.SortFunc(list, func(a, b *dated) int { return a.made.Compare(b.made) })
+	return list
+}
+
 // proofFiles lists the proofs, oldest first.
-func (st *store) proofFiles() (list []proofFile, err error) {
+func (st *store) proofFiles() (list []*dated, err error) {
 	entries, err := os.ReadDir(filepath.Join(st.files.dir, proofFolder))
 	if err != nil {
 		return nil, err
@@ -95,10 +100,9 @@ func (st *store) proofFiles() (list []proofFile, err error) {
 		if err != nil {
 			return nil, err
 		}
-		list = append(list, proofFile{id, info.ModTime()})
+		list = append(list, &dated{id, info.ModTime()})
 	}
-	slices.SortFunc(list, func(a, b proofFile) int { return a.made.Compare(b.made) })
-	return list, nil
+	return oldestFirst(list), nil
 }
 
 // expire removes the proofs that are too old, and the oldest of those that are too many, but

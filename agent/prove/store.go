@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"log/slog"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -63,7 +64,7 @@ func (st *store) recall() error {
 	if err != nil {
 		return err
 	}
-	age := map[digest.ReceiptID]time.Time{}
+	var list []*dated
 	for _, e := range entries {
 		id, err := digest.ParseID[digest.Receipt](e.Name())
 		if err != nil { // a temporary file that a crash left
@@ -76,10 +77,11 @@ func (st *store) recall() error {
 		if err != nil {
 			return err
 		}
-		age[id] = info.ModTime()
-		st.kept = append(st.kept, id)
+		list = append(list, &dated{id, info.ModTime()})
 	}
-	slices.SortFunc(st.kept, func(a, b digest.ReceiptID) int { return age[a].Compare(age[b]) })
+	for _, witness := range oldestFirst(list) {
+		st.kept = append(st.kept, witness.id)
+	}
 	return nil
 }
 
@@ -143,11 +145,14 @@ func (st *store) note(w witness) {
 func (st *store) signers() (list []digest.Digest) {
 	st.mu.Lock()
 	defer st.mu.Unlock()
+	seen := map[digest.Digest]*digest.Digest{}
 	for _, agent := range st.agents {
-		list = append(list, agent)
+		seen[agent] = &agent
 	}
-	slices.SortFunc(list, func(a, b digest.Digest) int { return bytes.Compare(a[:], b[:]) })
-	return slices.Compact(list)
+	for _, agent := range slices.SortedFunc(maps.Values(seen), func(a, b *digest.Digest) int { return bytes.Compare(a[:], b[:]) }) {
+		list = append(list, *agent)
+	}
+	return list
 }
 
 func (st *store) witness(id digest.ReceiptID) (w witness, err error) {

@@ -18,7 +18,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -136,12 +135,12 @@ func (f *File) derive() {
 }
 
 func (f *File) marshal() []byte {
-	var b bytes.Buffer
-	fmt.Fprintln(&b, header)
-	for _, root := range slices.SortedFunc(maps.Keys(f.epochs), func(x, y [32]byte) int { return bytes.Compare(x[:], y[:]) }) {
-		fmt.Fprintf(&b, "%x %d\n", root, f.epochs[root])
+	lines := make([]string, 0, len(f.epochs))
+	for root, epoch := range f.epochs {
+		lines = append(lines, fmt.Sprintf("%x %d\n", root, epoch))
 	}
-	return b.Bytes()
+	slices.Sort(lines) // by root: all are of one length
+	return []byte(header + "\n" + strings.Join(lines, ""))
 }
 
 // parse reads either version; former is the number of version 1.

@@ -84,8 +84,11 @@ func verifyTicket(signed []byte, roots []identity.Public, broker protocol.Broker
 // CohortDigest names a set of contributions, whatever their order: the hash of the
 // sorted digests of the signed contributions.
 func CohortDigest(contributions []digest.Digest) digest.Digest {
-	sorted := slices.Clone(contributions)
-	slices.SortFunc(sorted, func(a, b digest.Digest) int { return bytes.Compare(a[:], b[:]) })
+	sorted := make([]*digest.Digest, len(contributions))
+	for i := range contributions {
+		sorted[i] = &contributions[i]
+	}
+	slices.SortFunc(sorted, func(a, b *digest.Digest) int { return bytes.Compare(a[:], b[:]) })
 	h := sha256.New()
 	h.Write([]byte("anchorhold/fed/cohort/1\x00"))
 	for _, d := range sorted {

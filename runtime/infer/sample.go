@@ -33,11 +33,18 @@ func newChoice(req Request) choice {
 	return c
 }
 
-// candidate is a token that may be picked.
-type candidate struct {
-	id     int32
-	weight float32
+// candidate is a token that may be picked: in the upper half how far its weight's bits are
+// from the largest, in the lower its id. In ascending order the likeliest are first, and equal
+// ones in the vocabulary's order. Weights are not negative, so that their bits order them.
+type candidate int
+
+func newCandidate(id int32, weight float32) candidate {
+	return candidate(math.MaxInt32-math.Float32bits(weight))<<32 | candidate(id)
 }
+
+func (k candidate) id() int32 { return int32(uint32(k)) }
+
+func (k candidate) weight() float32 { return math.Float32frombits(math.MaxInt32 - uint32(k>>32)) }
 
 // sampler picks tokens; it has the memory for one vocabulary and serves one
 // goroutine.
@@ -90,18 +97,18 @@ func (s *sampler) next(c *choice, logits []float32) (int32, error) {
 	}
 	var total float64
 	for _, k := range list {
-		total += float64(k.weight)
+		total += float64(k.weight())
 	}
 	if c.topP > 0 && c.topP < 1 {
 		list, total = nucleus(list, c.topP*total)
 	}
 	at := c.rng.Float64() * total
 	for _, k := range list {
-		if at -= float64(k.weight); at < 0 {
-			return k.id, nil
+		if at -= float64(k.weight()); at < 0 {
+			return k.id(), nil
 		}
 	}
-	return list[len(list)-1].id, nil
+	return list[len(list)-1].id(), nil
 }
 
 // gather collects the tokens worth picking, likeliest first; equal ones in the
@@ -112,25 +119,17 @@ func (s *sampler) gather(c *choice, logits []float32, top float32) {
 	floor := top + float32(math.Log(negligible)*c.temperature)
 	for i, v := range logits {
 		if v >= floor && len(s.candidates) < maxCandidates {
-			s.candidates = append(s.candidates, candidate{int32(i), kernels.Exp((v - top) * scale)})
+			s.candidates = append(s.candidates, newCandidate(int32(i), kernels.Exp((v-top)*scale)))
 		}
 	}
-	slices.SortFunc(s.candidates, func(a, b candidate) int {
-		switch {
-		case a.weight > b.weight:
-			return -1
-		case a.weight < b.weight:
-			return 1
-		}
-		return int(a.id - b.id)
-	})
+	slices.Sort(s.candidates)
 }
 
 // nucleus is the shortest beginning of list that reaches the weight.
 func nucleus(list []candidate, weight float64) ([]candidate, float64) {
 	var sum float64
 	for i, k := range list {
-		if sum += float64(k.weight); sum >= weight {
+		if sum += float64(k.weight()); sum >= weight {
 			return list[:i+1], sum
 		}
 	}

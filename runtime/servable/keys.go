@@ -7,14 +7,24 @@ import (
 	"strings"
 )
 
-// rule judges the value of a key that is there: what stands against it, or nothing.
-type rule func(c *checker, key string) string
+// rule judges the value of a key that is there.
+type rule interface {
+	// wrong says what is wrong with the value, or nothing.
+	wrong(c *checker, key string) string
+}
 
 // entry is what is made of a key.
 type entry struct {
 	rule rule   // nil accepts every value
 	what string // what the engine does with it, for docs/models.md
 	note bool   // say that it is not used
+}
+
+// table has the entries of names, each once. It is no map: the program would fill that at
+// each start, by 12 KiB of code.
+type table []struct {
+	name string
+	entry
 }
 
 // The keys are those of the GGUF specification (ggml-org/ggml, docs/gguf.md) and of
@@ -26,98 +36,98 @@ var (
 )
 
 // general are the keys under general. that are known.
-var general = map[string]entry{
-	"architecture":         computed,
-	"alignment":            computed,
-	"type":                 {rule: text("model"), what: "only `model`; adapters, vocabularies and projectors are not models"},
-	"quantization_version": {rule: number(2), what: "only 2, the block layout that the engine reads"},
-	"file_type":            {what: "the type of most tensors; each tensor states its own"},
-	"name":                 description, "author": description, "version": description, "organization": description,
-	"finetune": description, "basename": description, "description": description, "quantized_by": description,
-	"size_label": description, "parameter_size_class": description, "license": description, "license.name": description, "license.link": description,
-	"url": description, "doi": description, "uuid": description, "repo_url": description,
-	"source.url": description, "source.doi": description, "source.uuid": description, "source.repo_url": description, "source.huggingface.repository": description,
-	"tags": description, "languages": description, "datasets": description,
-	"base_model.*": description, "dataset.*": description,
-	"sampling.*": {what: "the publisher's suggestions for sampling; requests state their own", note: true},
+var general = table{
+	{"architecture", computed},
+	{"alignment", computed},
+	{"type", entry{rule: text{"model"}, what: "only `model`; adapters, vocabularies and projectors are not models"}},
+	{"quantization_version", entry{rule: number(2), what: "only 2, the block layout that the engine reads"}},
+	{"file_type", entry{what: "the type of most tensors; each tensor states its own"}},
+	{"name", description}, {"author", description}, {"version", description}, {"organization", description},
+	{"finetune", description}, {"basename", description}, {"description", description}, {"quantized_by", description},
+	{"size_label", description}, {"parameter_size_class", description}, {"license", description}, {"license.name", description}, {"license.link", description},
+	{"url", description}, {"doi", description}, {"uuid", description}, {"repo_url", description},
+	{"source.url", description}, {"source.doi", description}, {"source.uuid", description}, {"source.repo_url", description}, {"source.huggingface.repository", description},
+	{"tags", description}, {"languages", description}, {"datasets", description},
+	{"base_model.*", description}, {"dataset.*", description},
+	{"sampling.*", entry{what: "the publisher's suggestions for sampling; requests state their own", note: true}},
 }
 
 // ofModel are the keys under llama. that are known.
-var ofModel = map[string]entry{
-	"block_count": computed, "embedding_length": computed, "feed_forward_length": computed, "context_length": computed,
-	"attention.head_count": computed, "attention.head_count_kv": computed, "attention.key_length": computed, "attention.layer_norm_rms_epsilon": computed,
-	"rope.dimension_count": computed, "rope.freq_base": computed,
-	"vocab_size":                           {rule: vocabulary, what: "must be the number of tokens"},
-	"attention.value_length":               {rule: valueLength, what: "must be the size of a key"},
-	"attention.causal":                     {rule: boolean(true), what: "only true"},
-	"attention.scale":                      {rule: attentionScale, what: "must be 1 / sqrt(size of a key)"},
-	"attention.sliding_window":             {rule: window, what: "only 0, or no shorter than the context"},
-	"attention.max_alibi_bias":             {rule: number(0), what: "only 0"},
-	"attention.clamp_kqv":                  {rule: number(0), what: "only 0"},
-	"attn_logit_softcapping":               {rule: number(0), what: "only 0"},
-	"final_logit_softcapping":              {rule: number(0), what: "only 0"},
-	"logit_scale":                          {rule: number(1), what: "only 1"},
-	"residual_scale":                       {rule: number(1), what: "only 1"},
-	"embedding_scale":                      {rule: number(1), what: "only 1"},
-	"rope.scaling.type":                    {rule: text("none", "linear"), what: "only `none`, and `linear` with a factor of 1"},
-	"rope.scaling.factor":                  {rule: number(1), what: "only 1"},
-	"rope.scale_linear":                    {rule: number(1), what: "only 1; the older name of the factor"},
-	"rope.scaling.attn_factor":             {rule: number(1), what: "only 1"},
-	"rope.scaling.original_context_length": {what: "for the scalings yarn and longrope only, which are refused"},
-	"rope.scaling.finetuned":               {what: "says how the model was made; changes nothing"},
-	"expert_count":                         {rule: number(0), what: "only 0"},
-	"expert_used_count":                    {rule: number(0), what: "only 0"},
-	"expert_shared_count":                  {rule: number(0), what: "only 0"},
-	"nextn_predict_layers":                 {rule: number(0), what: "only 0"},
-	"pooling_type":                         {rule: number(0), what: "only 0, none"},
-	"use_parallel_residual":                {rule: boolean(false), what: "only false"},
-	"tensor_data_layout":                   {rule: text("Meta AI original pth"), what: "only `Meta AI original pth`, in which neighbours are rotated together"},
+var ofModel = table{
+	{"block_count", computed}, {"embedding_length", computed}, {"feed_forward_length", computed}, {"context_length", computed},
+	{"attention.head_count", computed}, {"attention.head_count_kv", computed}, {"attention.key_length", computed}, {"attention.layer_norm_rms_epsilon", computed},
+	{"rope.dimension_count", computed}, {"rope.freq_base", computed},
+	{"vocab_size", entry{rule: judge(vocabulary), what: "must be the number of tokens"}},
+	{"attention.value_length", entry{rule: judge(valueLength), what: "must be the size of a key"}},
+	{"attention.causal", entry{rule: boolean(true), what: "only true"}},
+	{"attention.scale", entry{rule: judge(attentionScale), what: "must be 1 / sqrt(size of a key)"}},
+	{"attention.sliding_window", entry{rule: judge(window), what: "only 0, or no shorter than the context"}},
+	{"attention.max_alibi_bias", entry{rule: number(0), what: "only 0"}},
+	{"attention.clamp_kqv", entry{rule: number(0), what: "only 0"}},
+	{"attn_logit_softcapping", entry{rule: number(0), what: "only 0"}},
+	{"final_logit_softcapping", entry{rule: number(0), what: "only 0"}},
+	{"logit_scale", entry{rule: number(1), what: "only 1"}},
+	{"residual_scale", entry{rule: number(1), what: "only 1"}},
+	{"embedding_scale", entry{rule: number(1), what: "only 1"}},
+	{"rope.scaling.type", entry{rule: text{"none", "linear"}, what: "only `none`, and `linear` with a factor of 1"}},
+	{"rope.scaling.factor", entry{rule: number(1), what: "only 1"}},
+	{"rope.scale_linear", entry{rule: number(1), what: "only 1; the older name of the factor"}},
+	{"rope.scaling.attn_factor", entry{rule: number(1), what: "only 1"}},
+	{"rope.scaling.original_context_length", entry{what: "for the scalings yarn and longrope only, which are refused"}},
+	{"rope.scaling.finetuned", entry{what: "says how the model was made; changes nothing"}},
+	{"expert_count", entry{rule: number(0), what: "only 0"}},
+	{"expert_used_count", entry{rule: number(0), what: "only 0"}},
+	{"expert_shared_count", entry{rule: number(0), what: "only 0"}},
+	{"nextn_predict_layers", entry{rule: number(0), what: "only 0"}},
+	{"pooling_type", entry{rule: number(0), what: "only 0, none"}},
+	{"use_parallel_residual", entry{rule: boolean(false), what: "only false"}},
+	{"tensor_data_layout", entry{rule: text{"Meta AI original pth"}, what: "only `Meta AI original pth`, in which neighbours are rotated together"}},
 }
 
 // ofTokenizer are the keys under tokenizer. that are known.
-var ofTokenizer = map[string]entry{
-	"ggml.model":                    {what: "only `gpt2`, byte-level BPE"},
-	"ggml.pre":                      {what: "the pre-tokenizers that the refusal lists"},
-	"ggml.tokens":                   computed,
-	"ggml.token_type":               computed,
-	"ggml.merges":                   computed,
-	"ggml.scores":                   {what: "for SentencePiece, which is refused; byte-level BPE has ranks"},
-	"ggml.bos_token_id":             {rule: token, what: "used"},
-	"ggml.eos_token_id":             {rule: token, what: "used"},
-	"ggml.eot_token_id":             {rule: token, what: "used: ends an answer"},
-	"ggml.eom_token_id":             {rule: token, what: "used: ends an answer"},
-	"ggml.fim_pad_token_id":         {rule: token, what: "used: ends an answer"},
-	"ggml.fim_rep_token_id":         {rule: token, what: "used: ends an answer"},
-	"ggml.fim_sep_token_id":         {rule: token, what: "used: ends an answer"},
-	"ggml.fim_pre_token_id":         {rule: token, what: "for infilling, which is not offered"},
-	"ggml.fim_suf_token_id":         {rule: token, what: "for infilling, which is not offered"},
-	"ggml.fim_mid_token_id":         {rule: token, what: "for infilling, which is not offered"},
-	"ggml.prefix_token_id":          {rule: token, what: "for infilling, which is not offered"},
-	"ggml.suffix_token_id":          {rule: token, what: "for infilling, which is not offered"},
-	"ggml.middle_token_id":          {rule: token, what: "for infilling, which is not offered"},
-	"ggml.unknown_token_id":         {rule: token, what: "byte-level BPE knows every byte; the chat template's `unk_token`"},
-	"ggml.padding_token_id":         {rule: token, what: "for training in batches; the chat template's `pad_token`"},
-	"ggml.separator_token_id":       {rule: token, what: "for models that compare texts"},
-	"ggml.seperator_token_id":       {rule: token, what: "for models that compare texts; spelled this way in files; the chat template's `sep_token`"},
-	"ggml.cls_token_id":             {rule: token, what: "for models that compare texts; the chat template's `cls_token`"},
-	"ggml.mask_token_id":            {rule: token, what: "for models that fill gaps; the chat template's `mask_token`"},
-	"ggml.add_bos_token":            computed,
-	"ggml.add_eos_token":            {rule: boolean(false), what: "only false"},
-	"ggml.add_sep_token":            {rule: boolean(false), what: "only false"},
-	"ggml.add_space_prefix":         {rule: boolean(false), what: "only false"},
-	"ggml.remove_extra_whitespaces": {rule: boolean(false), what: "only false"},
-	"ggml.added_tokens":             {rule: addedTokens, what: "each must be a control or user-defined token of the vocabulary"},
-	"chat_template":                 computed,
-	"chat_templates":                {what: "names the templates other than the default one", note: true},
-	"chat_template.*":               {what: "a template other than the default one, for uses that are not offered", note: true},
+var ofTokenizer = table{
+	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE"}},
+	{"ggml.pre", entry{what: "the pre-tokenizers that the refusal lists"}},
+	{"ggml.tokens", computed},
+	{"ggml.token_type", computed},
+	{"ggml.merges", computed},
+	{"ggml.scores", entry{what: "for SentencePiece, which is refused; byte-level BPE has ranks"}},
+	{"ggml.bos_token_id", entry{rule: judge(token), what: "used"}},
+	{"ggml.eos_token_id", entry{rule: judge(token), what: "used"}},
+	{"ggml.eot_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
+	{"ggml.eom_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
+	{"ggml.fim_pad_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
+	{"ggml.fim_rep_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
+	{"ggml.fim_sep_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
+	{"ggml.fim_pre_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.fim_suf_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.fim_mid_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.prefix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.suffix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.middle_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
+	{"ggml.unknown_token_id", entry{rule: judge(token), what: "byte-level BPE knows every byte; the chat template's `unk_token`"}},
+	{"ggml.padding_token_id", entry{rule: judge(token), what: "for training in batches; the chat template's `pad_token`"}},
+	{"ggml.separator_token_id", entry{rule: judge(token), what: "for models that compare texts"}},
+	{"ggml.seperator_token_id", entry{rule: judge(token), what: "for models that compare texts; spelled this way in files; the chat template's `sep_token`"}},
+	{"ggml.cls_token_id", entry{rule: judge(token), what: "for models that compare texts; the chat template's `cls_token`"}},
+	{"ggml.mask_token_id", entry{rule: judge(token), what: "for models that fill gaps; the chat template's `mask_token`"}},
+	{"ggml.add_bos_token", computed},
+	{"ggml.add_eos_token", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.add_sep_token", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.add_space_prefix", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.remove_extra_whitespaces", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.added_tokens", entry{rule: judge(addedTokens), what: "each must be a control or user-defined token of the vocabulary"}},
+	{"chat_template", computed},
+	{"chat_templates", entry{what: "names the templates other than the default one", note: true}},
+	{"chat_template.*", entry{what: "a template other than the default one, for uses that are not offered", note: true}},
 }
 
 // ofFile are the keys under split. and quantize. that are known.
-var ofFile = map[string]entry{
-	"split.no":            {rule: number(0), what: "only 0: a model is sealed from one file (llama-gguf-split --merge)"},
-	"split.count":         {rule: atMostOne, what: "only 0 and 1: a model is sealed from one file (llama-gguf-split --merge)"},
-	"split.tensors.count": {rule: allTensors, what: "must be the number of tensors"},
-	"quantize.imatrix.*":  {what: "says how the file was quantized; changes nothing"},
+var ofFile = table{
+	{"split.no", entry{rule: number(0), what: "only 0: a model is sealed from one file (llama-gguf-split --merge)"}},
+	{"split.count", entry{rule: judge(atMostOne), what: "only 0 and 1: a model is sealed from one file (llama-gguf-split --merge)"}},
+	{"split.tensors.count", entry{rule: judge(allTensors), what: "must be the number of tensors"}},
+	{"quantize.imatrix.*", entry{what: "says how the file was quantized; changes nothing"}},
 }
 
 // architectures are those that llama.cpp knows: a key under their names may change a result.
@@ -141,7 +151,7 @@ func (c *checker) keys() {
 		architecture, _ := c.f.String("general.architecture")
 		switch {
 		case known && e.rule != nil:
-			if wrong := e.rule(c, key); wrong != "" {
+			if wrong := e.rule.wrong(c, key); wrong != "" {
 				c.find(CodeKeyValue, key, "%s", wrong)
 			}
 		case known:
@@ -161,26 +171,35 @@ func (c *checker) keys() {
 func lookUp(space, rest, key string) (entry, bool) {
 	switch space {
 	case "general":
-		return inTable(general, rest)
+		return general.find(rest)
 	case served:
-		return inTable(ofModel, rest)
+		return ofModel.find(rest)
 	case "tokenizer":
-		return inTable(ofTokenizer, rest)
+		return ofTokenizer.find(rest)
 	}
-	return inTable(ofFile, key)
+	return ofFile.find(key)
 }
 
-// inTable finds a name, or the entry that ends in * for all that begin so.
-func inTable(table map[string]entry, name string) (entry, bool) {
-	if e, ok := table[name]; ok {
+// find finds a name, or the entry that ends in * for all that begin so.
+func (t table) find(name string) (entry, bool) {
+	if e, ok := t.exactly(name); ok {
 		return e, true
 	}
 	for at := len(name); at > 0; {
 		if at = strings.LastIndexByte(name[:at], '.'); at < 0 {
 			break
 		}
-		if e, ok := table[name[:at]+".*"]; ok {
+		if e, ok := t.exactly(name[:at] + ".*"); ok {
 			return e, true
+		}
+	}
+	return entry{}, false
+}
+
+func (t table) exactly(name string) (entry, bool) {
+	for _, e := range t {
+		if e.name == name {
+			return e.entry, true
 		}
 	}
 	return entry{}, false
@@ -198,36 +217,44 @@ func (c *checker) value(key string) (float64, bool) {
 	return float64(v), ok
 }
 
-func number(want float64) rule {
-	return func(c *checker, key string) string {
-		if v, ok := c.value(key); !ok {
-			return fmt.Sprintf("is not a single number; only %g is supported", want)
-		} else if v != want {
-			return fmt.Sprintf("is %g; only %g is supported", v, want)
-		}
-		return ""
+// number is the one number that a key may have.
+type number float64
+
+func (want number) wrong(c *checker, key string) string {
+	if v, ok := c.value(key); !ok {
+		return fmt.Sprintf("is not a single number; only %g is supported", want)
+	} else if v != float64(want) {
+		return fmt.Sprintf("is %g; only %g is supported", v, want)
 	}
+	return ""
 }
 
-func boolean(want bool) rule {
-	return func(c *checker, key string) string {
-		if v, ok := c.f.Bool(key); !ok {
-			return fmt.Sprintf("is not a boolean; only %t is supported", want)
-		} else if v != want {
-			return fmt.Sprintf("is %t; only %t is supported", v, want)
-		}
-		return ""
+// boolean is the one truth value that a key may have.
+type boolean bool
+
+func (want boolean) wrong(c *checker, key string) string {
+	if v, ok := c.f.Bool(key); !ok {
+		return fmt.Sprintf("is not a boolean; only %t is supported", want)
+	} else if v != bool(want) {
+		return fmt.Sprintf("is %t; only %t is supported", v, want)
 	}
+	return ""
 }
 
-func text(want ...string) rule {
-	return func(c *checker, key string) string {
-		if v, ok := c.f.String(key); !ok || !slices.Contains(want, v) {
-			return fmt.Sprintf("is %.60q; supported: %s", v, strings.Join(want, ", "))
-		}
-		return ""
+// text are the texts that a key may have.
+type text []string
+
+func (want text) wrong(c *checker, key string) string {
+	if v, ok := c.f.String(key); !ok || !slices.Contains(want, v) {
+		return fmt.Sprintf("is %.60q; supported: %s", v, strings.Join(want, ", "))
 	}
+	return ""
 }
+
+// judge is a rule of its own.
+type judge func(c *checker, key string) string
+
+func (j judge) wrong(c *checker, key string) string { return j(c, key) }
 
 func atMostOne(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n > 1 {

@@ -36,10 +36,17 @@ func TestDocumentListsEveryKey(t *testing.T) {
 	b.WriteString("| key | use |\n|---|---|\n")
 	for _, table := range []struct {
 		space   string
-		entries map[string]entry
+		entries table
 	}{{"general.", general}, {served + ".", ofModel}, {"tokenizer.", ofTokenizer}, {"", ofFile}} {
-		for _, name := range slices.Sorted(maps.Keys(table.entries)) {
-			e := table.entries[name]
+		entries := map[string]entry{}
+		for _, e := range table.entries {
+			if _, twice := entries[e.name]; twice {
+				t.Errorf("%s%s is in its table twice", table.space, e.name)
+			}
+			entries[e.name] = e.entry
+		}
+		for _, name := range slices.Sorted(maps.Keys(entries)) {
+			e := entries[name]
 			if e.what == "" {
 				t.Errorf("%s%s: the table does not say how it is used", table.space, name)
 			}
@@ -88,12 +95,12 @@ func TestNothingUnknownPasses(t *testing.T) {
 // TestEveryRuleRefusesAnotherType: a value of a type that the rule does not read is never
 // taken for the one that is meant.
 func TestEveryRuleRefusesAnotherType(t *testing.T) {
-	for space, table := range map[string]map[string]entry{"general.": general, served + ".": ofModel, "tokenizer.": ofTokenizer, "": ofFile} {
-		for name, e := range table {
-			if e.rule == nil || strings.HasSuffix(name, "*") {
+	for space, table := range map[string]table{"general.": general, served + ".": ofModel, "tokenizer.": ofTokenizer, "": ofFile} {
+		for _, e := range table {
+			if e.rule == nil || strings.HasSuffix(e.name, "*") {
 				continue
 			}
-			key := space + name
+			key := space + e.name
 			f := parse(t, func(m *gguftest.Model) { m.Set(key, []float32{1, 2}) })
 			if got := Header(f); !slices.ContainsFunc(got, func(f Finding) bool { return f.Name == key && f.Code == CodeKeyValue }) {
 				t.Errorf("%s as a list: %+v", key, got)

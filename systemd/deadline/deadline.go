@@ -8,6 +8,7 @@
 package deadline
 
 import (
+	"cmp"
 	"context"
 	"crypto/tls"
 	"crypto/x509"
@@ -110,8 +111,15 @@ func Earliest(dates []Date) map[string]int64 {
 
 // Sorted returns the dates in the order in which they come.
 func Sorted(dates []Date) []Date {
+	order := make([]int, len(dates))
+	for i := range order {
+		order[i] = i
+	}
+	slices.SortFunc(order, func(a, b int) int { return cmp.Or(dates[a].At.Compare(dates[b].At), a-b) })
 	out := slices.Clone(dates)
-	slices.SortStableFunc(out, func(a, b Date) int { return a.At.Compare(b.At) })
+	for i, from := range order {
+		out[i] = dates[from]
+	}
 	return out
 }
 
