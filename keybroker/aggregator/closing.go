@@ -137,7 +137,7 @@ func (a *Aggregator) SetValues(id digest.RoundID, body io.Reader) error {
 	return disk.Stream(r.path(fileValues), func(w io.Writer) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
-		if err == nil && (n != size || digest.Digest(h.Sum(nil)) != res.Values) {
+		if err == nil && (n != size || digest.Sum(h) != res.Values) {
 			err = refusal.New(federation.ReasonUpload, "the values are not those that were signed")
 		}
 		return err

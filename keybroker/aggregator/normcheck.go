@@ -3,7 +3,6 @@ package aggregator
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"errors"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
@@ -51,7 +50,7 @@ func SignedNorm(def federation.Round, signed federation.Contribution, raw []byte
 	if !def.NormProof {
 		return refusal.New(ReasonNormInvalid, "the round wants no proofs of norms")
 	}
-	if digest.Digest(sha256.Sum256(raw)) != signed.ProofDigest {
+	if digest.Of(raw) != signed.ProofDigest {
 		return refusal.New(ReasonNormInvalid, "the proof is not the one that was signed")
 	}
 	return nil

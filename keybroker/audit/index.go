@@ -275,7 +275,7 @@ func (x segmentIndex) check(f journal.File) (pages []page, err error) {
 	if !errors.Is(err, io.EOF) && !errors.Is(err, io.ErrUnexpectedEOF) {
 		return nil, err
 	}
-	if size != want || digest.Digest(whole.Sum(nil)) != x.Digest {
+	if size != want || digest.Sum(whole) != x.Digest {
 		return nil, x.tampered()
 	}
 	return pages, nil

@@ -35,7 +35,7 @@ func SealedAccount(publisher digest.Digest, name string) Account {
 	h.Write([]byte(labelPrefix + "account/sealed/1\x00"))
 	h.Write(publisher[:])
 	h.Write([]byte(name))
-	return Account(sealedAccount + digest.Digest(h.Sum(nil)).String())
+	return Account(sealedAccount + digest.Sum(h).String())
 }
 
 // ModelAccount is the account of a model by its id, as earlier versions had them.

@@ -94,7 +94,7 @@ func CohortDigest(contributions []digest.Digest) digest.Digest {
 	for _, d := range sorted {
 		h.Write(d[:])
 	}
-	return digest.Digest(h.Sum(nil))
+	return digest.Sum(h)
 }
 
 // Result is what the decrypting guest signs about the values that it publishes:

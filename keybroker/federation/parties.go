@@ -177,7 +177,7 @@ func (k Kind) fits(payload []byte) bool {
 // PartyMessage is what one party signs in a set-up.
 type PartyMessage struct {
 	Round digest.RoundID `json:"round"`
-	Setup digest.Digest  `json:"setup"` // DigestOf the signed set-up
+	Setup digest.Digest  `json:"setup"` // of the signed set-up
 	Kind  Kind           `json:"kind"`
 	From  uint32         `json:"from"`
 	To    uint32         `json:"to"` // 0 for all
@@ -249,7 +249,7 @@ func ViewOf(signed ...[]byte) digest.Digest {
 		d := digest.Of(s)
 		h.Write(d[:])
 	}
-	return digest.Digest(h.Sum(nil))
+	return digest.Sum(h)
 }
 
 // Parties are who decrypts a round's sum together: no one holds its key.

@@ -16,7 +16,7 @@ import (
 func BlockHash(round digest.RoundID, index uint64, block []byte) digest.Digest {
 	h := blockHasher(round, index)
 	h.Write(block)
-	return digest.Digest(h.Sum(nil))
+	return digest.Sum(h)
 }
 
 func blockHasher(round digest.RoundID, index uint64) hash.Hash {
@@ -36,7 +36,7 @@ func UploadDigest(round digest.RoundID, hashes []digest.Digest) digest.Digest {
 	for _, d := range hashes {
 		h.Write(d[:])
 	}
-	return digest.Digest(h.Sum(nil))
+	return digest.Sum(h)
 }
 
 // MaxManifestBlocks bounds the hash list that is held in memory: 2^22 blocks are

@@ -30,7 +30,7 @@ func (s *Service) Audit(_ context.Context, id digest.ReceiptID) (wire.Answer, er
 	}
 	r := &held.Receipt
 	a := wire.Answer{
-		Receipt: wire.ReceiptView{ID: r.ID, Digest: wire.DigestOf(held.Raw), Agent: r.Agent, Model: r.Model, Time: r.Time.Time(), Announced: held.Announced.Time()},
+		Receipt: wire.ReceiptView{ID: r.ID, Digest: digest.Of(held.Raw), Agent: r.Agent, Model: r.Model, Time: r.Time.Time(), Announced: held.Announced.Time()},
 		Guest: wire.GuestView{Lease: r.Lease, Evidence: r.Evidence, EvidenceDigest: r.EvidenceDigest, Measurement: r.Measurement,
 			Image: r.Image, SoftwareTEE: r.SoftwareTEE},
 		Documents: wire.Documents{Receipt: held.Raw},

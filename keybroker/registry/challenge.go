@@ -139,7 +139,7 @@ func (s *Service) sign(list []Waiting, now, due protocol.Time) ([]Issued, error)
 		if _, err := wire.VerifyChallenge(signed, s.cfg.Roots, s.own(), s.live()); err != nil {
 			return nil, err
 		}
-		out = append(out, Issued{Digest: wire.DigestOf(signed), Challenge: c, Signed: signed})
+		out = append(out, Issued{Digest: digest.Of(signed), Challenge: c, Signed: signed})
 	}
 	return out, nil
 }

@@ -7,8 +7,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/registry"
-	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
 )
 
 // A process that ends between the audit record and the store leaves a record of
@@ -95,11 +95,11 @@ func TestAcknowledgedStepsSurviveTheProcess(t *testing.T) {
 	check("register", func(l *registry.Store) bool { _, found, err := l.Record(keys(t, 1).Digest); return found && err == nil })
 	s.announce(t, a)
 	check("announce", func(l *registry.Store) bool { _, found, err := l.Receipt(a.ids[0]); return found && err == nil })
-	digest := s.challenge(t, 1)[0].Digest
+	sum := s.challenge(t, 1)[0].Digest
 	check("challenge", func(l *registry.Store) bool {
-		c, err := l.Challenge(digest)
+		c, err := l.Challenge(sum)
 		list, _ := l.Unanswered(nil)
-		return err == nil && wire.DigestOf(c.Signed) == digest && len(list) == 1
+		return err == nil && digest.Of(c.Signed) == sum && len(list) == 1
 	})
 	got, err := s.Submit(t.Context(), &a.bundle)
 	if err != nil {

@@ -85,7 +85,7 @@ func TestGuestAnswersAChallengeOverHybridTLS(t *testing.T) {
 	}
 	s.challenge(t, 1)
 	list, err := c.Challenges(t.Context(), protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), id)
-	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || wire.DigestOf(list[0].Signed) == (digest.Digest{}) {
+	if err != nil || len(list) != 1 || !slices.Equal(list[0].Receipts, a.ids) || digest.Of(list[0].Signed) == (digest.Digest{}) {
 		t.Fatalf("%+v, %v", list, err)
 	}
 	if got, err := c.Submit(t.Context(), &a.bundle); err != nil || !got.New {

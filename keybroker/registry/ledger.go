@@ -355,7 +355,7 @@ func readChallenge(tx *bolt.Tx, sum digest.Digest) (c stored, err error) {
 	if err := decode(raw, &e); err != nil {
 		return c, err
 	}
-	if wire.DigestOf(e.Signed) != sum {
+	if digest.Of(e.Signed) != sum {
 		return c, Damaged("challenge %s was changed", sum)
 	}
 	parsed, err := wire.ParseChallenge(e.Signed)

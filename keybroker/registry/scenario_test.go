@@ -52,7 +52,7 @@ func challenge(t *testing.T, w *federationtest.World, agent byte, numbers ...byt
 	if err != nil {
 		t.Fatal(err)
 	}
-	return Issued{wire.DigestOf(signed), c, signed}
+	return Issued{digest.Of(signed), c, signed}
 }
 
 // invariants are what holds after every step: each receipt either waits, or is kept for

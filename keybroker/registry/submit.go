@@ -44,7 +44,7 @@ func (s *Service) Submit(ctx context.Context, b *wire.Bundle) (Accepted, error) 
 	if err != nil {
 		return Accepted{}, err
 	}
-	sub.proof = wire.DigestOf(envelope)
+	sub.proof = digest.Of(envelope)
 	if sub.subject, err = b.Envelope.Statement.Digest(); err != nil {
 		return Accepted{}, err
 	}

@@ -105,5 +105,5 @@ func fileDigest(path string) (d digest.Digest, err error) {
 	defer f.Close() // read only
 	h := sha256.New()
 	_, err = io.Copy(h, f)
-	return digest.Digest(h.Sum(nil)), err
+	return digest.Sum(h), err
 }

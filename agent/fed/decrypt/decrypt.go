@@ -226,7 +226,7 @@ func (s *Service) decryptor(ctx context.Context, h rounds.Round, key roundkey.Ke
 func digestOf(r io.Reader) (digest.Digest, error) {
 	h := sha256.New()
 	_, err := io.Copy(h, r)
-	return digest.Digest(h.Sum(nil)), err
+	return digest.Sum(h), err
 }
 
 // progress hands a worker's word on to the queue. A lease that was lost shows when the job ends.

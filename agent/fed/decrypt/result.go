@@ -91,7 +91,7 @@ func (s *Service) Values(ctx context.Context, uid uint32, id digest.RoundID, w i
 	if err = errors.Join(err, body.Close()); err != nil {
 		return err
 	}
-	if n != 8*int64(h.Length) || digest.Digest(sum.Sum(nil)) != r.Values {
+	if n != 8*int64(h.Length) || digest.Sum(sum) != r.Values {
 		return refusal.New(ReasonSum, "the aggregator's values do not match the signed digest")
 	}
 	buf, out := make([]byte, 64<<10), make([]byte, 32<<10)

@@ -70,7 +70,7 @@ func decrypt(ctx context.Context, spec []byte, in, out []*os.File, progress func
 	if err != nil {
 		return nil, err
 	}
-	return json.Marshal(fedtask.Decrypted{Values: digest.Digest(d.digest.Sum(nil)), Step: step, Divisor: d.divisor(), Sigma: sigma})
+	return json.Marshal(fedtask.Decrypted{Values: digest.Sum(d.digest), Step: step, Divisor: d.divisor(), Sigma: sigma})
 }
 
 // decryption is one task under way.

@@ -2,7 +2,6 @@ package normproof_test
 
 import (
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -76,7 +75,7 @@ func TestWhatIsInsideTheBoundsIsProven(t *testing.T) {
 		if err := (aggregator.NormChecker{Ring: ring}).Verify(t.Context(), r, c, proof); err != nil {
 			t.Errorf("%d bits: the aggregator refuses it: %v", bits, err)
 		}
-		if c.ProofDigest != digest.Digest(sha256.Sum256(proof)) || phases == 0 {
+		if c.ProofDigest != digest.Of(proof) || phases == 0 {
 			t.Errorf("%d bits: %d phases, digest %s", bits, phases, c.ProofDigest)
 		}
 		// Two proofs of the same coordinates do not show that they are the same.

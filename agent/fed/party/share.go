@@ -2,7 +2,6 @@ package party
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"io"
 	"math"
@@ -84,7 +83,7 @@ func (s *Service) closing(ctx context.Context, m *member) (c closing, err error)
 		return c, err
 	}
 	p := round.Parties
-	if p == nil || digest.Of(p.Setup) != m.digest || digest.Digest(sha256.Sum256(round.PublicKey)) != m.show().Key {
+	if p == nil || digest.Of(p.Setup) != m.digest || digest.Of(round.PublicKey) != m.show().Key {
 		return c, refusal.New(federation.ReasonParties, "the round's key is not the one that this party vouched for")
 	}
 	_, ticket, err := s.cfg.Board.Ticket(ctx, signer.Live(), round, digest.Of(signed))

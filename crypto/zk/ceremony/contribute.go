@@ -62,7 +62,7 @@ func (c *Ceremony) ContributeAs(ctx context.Context, party Party, tell Progress)
 		_, err := mine.WriteTo(out)
 		return errors.Join(err, out.Flush())
 	}, func() string {
-		added.Digest = digest.Digest(h.Sum(nil))
+		added.Digest = digest.Sum(h)
 		return contributionFile(phase, number, added.Digest)
 	})
 	if err != nil {

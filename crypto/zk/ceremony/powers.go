@@ -43,7 +43,7 @@ func BeginUniversal(ctx context.Context, dir string, circuit *circuits.Circuit, 
 		return nil, err
 	}
 	s := c.State
-	s.Powers = &Powers{Source: source.SHA256, Digest: digest.Digest(h.Sum(nil))}
+	s.Powers = &Powers{Source: source.SHA256, Digest: digest.Sum(h)}
 	return c, c.save(s)
 }
 
@@ -69,7 +69,7 @@ func (c *Ceremony) VerifyPowers(ctx context.Context, file *ptau.File) error {
 	if err := file.Truncate(ctx, h, c.power()); err != nil {
 		return fmt.Errorf("%s: %w: %w", filePowers, ErrTranscript, err)
 	}
-	if digest.Digest(h.Sum(nil)) != c.State.Powers.Digest {
+	if digest.Sum(h) != c.State.Powers.Digest {
 		return fmt.Errorf("%s: %w: it does not match the beginning of the file", filePowers, ErrTranscript)
 	}
 	return nil

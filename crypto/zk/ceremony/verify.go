@@ -207,7 +207,7 @@ func (r *run) readContribution(ctx context.Context, phase, number int, sum diges
 	if _, err := io.Copy(h, until(ctx, f.Read)); err != nil {
 		return err
 	}
-	if digest.Digest(h.Sum(nil)) != sum {
+	if digest.Sum(h) != sum {
 		return errors.New("the file's digest does not match")
 	}
 	if laidOut != nil {

@@ -145,7 +145,7 @@ func (s Set) OpenProvingKey() (*os.File, error) {
 	if _, err := io.Copy(h, f); err != nil {
 		return nil, errors.Join(err, f.Close())
 	}
-	if digest.Digest(h.Sum(nil)) != s.Record.ProvingKey {
+	if digest.Sum(h) != s.Record.ProvingKey {
 		return nil, errors.Join(fmt.Errorf("proving key %s: %w", s.Record.ProvingKey, ErrChanged), f.Close())
 	}
 	if _, err := f.Seek(0, io.SeekStart); err != nil {
@@ -217,7 +217,7 @@ func save(dir string, write Write, name func(digest.Digest) string) (d digest.Di
 	h := sha256.New()
 	err = write(io.MultiWriter(f, h))
 	err = errors.Join(err, f.Chmod(0o644), f.Sync(), f.Close())
-	d = digest.Digest(h.Sum(nil))
+	d = digest.Sum(h)
 	if err == nil {
 		err = os.Rename(f.Name(), filepath.Join(dir, name(d)))
 	}

@@ -109,7 +109,7 @@ func (a *Answer) Redact() {
 // receipt nor the proof itself, for which an auditor has other tools; without the bundle,
 // the outputs and that there is a proof are the broker's word.
 func (a *Answer) Verify(roots []identity.Public, broker protocol.Broker, floor protocol.Floor) error {
-	if DigestOf(a.Documents.Receipt) != a.Receipt.Digest {
+	if digest.Of(a.Documents.Receipt) != a.Receipt.Digest {
 		return malformed("the receipt is not the one of its digest")
 	}
 	if a.Challenge != nil {
@@ -117,7 +117,7 @@ func (a *Answer) Verify(roots []identity.Public, broker protocol.Broker, floor p
 		if err != nil {
 			return err
 		}
-		if c.Agent != a.Receipt.Agent || DigestOf(a.Documents.Challenge) != a.Challenge.Digest || !slices.Contains(c.Receipts, a.Receipt.ID) {
+		if c.Agent != a.Receipt.Agent || digest.Of(a.Documents.Challenge) != a.Challenge.Digest || !slices.Contains(c.Receipts, a.Receipt.ID) {
 			return malformed("the challenge does not name receipt %s", a.Receipt.ID)
 		}
 	}
@@ -150,11 +150,11 @@ func (a *Answer) verifyBundle(r *statement.Record) error {
 	if err != nil {
 		return malformed("%w", err)
 	}
-	digest, err := b.Envelope.Statement.Digest()
+	sum, err := b.Envelope.Statement.Digest()
 	if err != nil {
 		return malformed("%w", err)
 	}
-	if DigestOf(raw) != a.Proof.Digest || digest != a.Proof.Statement || b.Envelope.Statement.Inference.Model.ID() != a.Receipt.Model {
+	if digest.Of(raw) != a.Proof.Digest || sum != a.Proof.Statement || b.Envelope.Statement.Inference.Model.ID() != a.Receipt.Model {
 		return malformed("the bundle is not the one that was verified")
 	}
 	for _, item := range b.Envelope.Statement.Inference.Items {

@@ -39,9 +39,9 @@ func answer(t *testing.T, w *federationtest.World) wire.Answer {
 	}
 	receipt := []byte("receipt")
 	return wire.Answer{
-		Receipt:   wire.ReceiptView{ID: digest.ReceiptID{1}, Digest: wire.DigestOf(receipt), Agent: c.Agent, Model: f.Model.ID()},
-		Challenge: &wire.ChallengeView{Digest: wire.DigestOf(signedChallenge)},
-		Proof: &wire.ProofView{Digest: wire.DigestOf(envelope), Statement: subject, System: statement.Groth16, Circuit: r.Record.Circuit, Key: r.Record.VerifyingKey,
+		Receipt:   wire.ReceiptView{ID: digest.ReceiptID{1}, Digest: digest.Of(receipt), Agent: c.Agent, Model: f.Model.ID()},
+		Challenge: &wire.ChallengeView{Digest: digest.Of(signedChallenge)},
+		Proof: &wire.ProofView{Digest: digest.Of(envelope), Statement: subject, System: statement.Groth16, Circuit: r.Record.Circuit, Key: r.Record.VerifyingKey,
 			Ceremony: r.Record.Ceremony, Outputs: f.Items[0].Outputs},
 		Documents: wire.Documents{Receipt: receipt, Challenge: signedChallenge, Record: signedRecord, Bundle: raw},
 	}

@@ -13,11 +13,9 @@
 package wire
 
 import (
-	"crypto/sha256"
 	"encoding/base64"
 	"fmt"
 
-	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
@@ -104,9 +102,6 @@ func verify(raw []byte, roots []identity.Public, broker protocol.Broker, floor p
 	}
 	return nil
 }
-
-// DigestOf is the digest that names signed bytes, or a receipt's.
-func DigestOf(raw []byte) digest.Digest { return sha256.Sum256(raw) }
 
 // Salt opens a receipt's commitment to its outputs; in JSON base64url.
 type Salt [32]byte
