@@ -22,10 +22,10 @@ import (
 type Contributed struct {
 	Round        digest.RoundID     `json:"round"`
 	Contribution digest.Digest      `json:"contribution"` // digest of the signed contribution
-	Bytes        int64              `json:"bytes"`        // that were encrypted and sent
+	Bytes        int64              `json:"bytes"`        // of ciphertext
 	Scaled       bool               `json:"scaled"`
 	Clamped      uint64             `json:"clamped"`
-	Answers      []digest.ReceiptID `json:"answers,omitempty"` // that were proven and are named in it
+	Answers      []digest.ReceiptID `json:"answers,omitempty"` // proven, and named in the contribution
 }
 
 // contribute does one job: encrypt, sign, record, see that the answers are proven that come

@@ -39,44 +39,43 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonNorm: the vector is beyond the round's norm bound, and was submitted with
-	// the wish that it be refused then.
+	// ReasonNorm: the vector exceeds the round's bounds, and its client asked for it to be
+	// refused in that case.
 	ReasonNorm refusal.Reason = "norm-exceeded"
 	// ReasonOver: the round takes no more contributions.
 	ReasonOver refusal.Reason = "round-over"
-	// ReasonContributed: this agent has another contribution in the round.
+	// ReasonContributed: this agent already has another contribution in the round.
 	ReasonContributed refusal.Reason = "already-contributed"
 	// ReasonNotConfigured: the agent has no aggregator.
 	ReasonNotConfigured refusal.Reason = "federation-not-configured"
 )
 
-// Config is what the service needs.
+// Config is what the service needs. All fields but Norm and Answers are required.
 type Config struct {
 	Queue *jobs.Queue
 	Pool  *worker.Pool
 	// Shards are the aggregators, in the order of their parts.
 	Shards []*uplink.Client
-	// Files says where vectors and uploads lie, under which keys and limits; its queue is Queue.
+	// Files says where vectors and uploads lie, and under which keys and limits. Its own Queue
+	// is ignored.
 	Files store.Config
-	// Sign returns the signer of now, or why nothing may be signed.
+	// Sign returns who signs now, or why nothing may be signed.
 	Sign func() (attested.Signer, error)
 	// Limits bound each worker.
 	Limits worker.Limits
-	// Norm proves norms, for rounds that want it; nil without keys.
+	// Norm proves norms for rounds that require it; nil without proving keys.
 	Norm *normproof.Prover
-	// Answers proves what contributions come with; nil without proofs.
+	// Answers proves the answers that contributions name; nil without proofs.
 	Answers Answers
-	// Spool bounds what is stored for users; the zero value stores nothing.
-	Spool  spool.Limits
-	Logger *slog.Logger
+	Logger  *slog.Logger
 }
 
-// Demand is what an agent's own configuration asks of the parameters of rounds. The
-// zero value takes every set that is inside the security table.
+// Demand is what an agent's own configuration requires of the parameters of rounds. The
+// zero value accepts every set in the security table.
 type Demand struct {
-	// Set is the only set that is taken, if any is named.
+	// Set is the only parameter set that is accepted; any is if it is empty.
 	Set string
-	// NoiseBits must be left after the round's largest sum.
+	// NoiseBits is the noise budget that must be left after the round's largest sum.
 	NoiseBits int
 }
 
@@ -90,14 +89,14 @@ type Service struct {
 	demand Demand // mu's
 }
 
-// Require sets what is asked of rounds from now on.
+// Require sets what is required of rounds from now on.
 func (s *Service) Require(d Demand) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	s.demand = d
 }
 
-// accepts holds a round against the configuration.
+// accepts checks a round against the configuration.
 func (s *Service) accepts(h rounds.Round) error {
 	s.mu.Lock()
 	d := s.demand
@@ -131,13 +130,13 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, store: files, rounds: verifier}, nil
 }
 
-// Store is where the service keeps files, and room for other files of rounds.
+// Store is where the service keeps its files. Other services keep files of rounds there too.
 func (s *Service) Store() *store.Store { return s.store }
 
-// Rounds are the rounds that the service knows.
+// Rounds verifies rounds for the service, and for others.
 func (s *Service) Rounds() *rounds.Verifier { return s.rounds }
 
-// Round is what a local client may know about a round.
+// Round is what a local client is told about a round.
 type Round struct {
 	ID        digest.RoundID   `json:"round"`
 	Model     string           `json:"model"`
@@ -152,13 +151,13 @@ type Round struct {
 	Noise     federation.Noise `json:"noise"`
 	Epsilon   float64          `json:"epsilon"`
 	Delta     float64          `json:"delta"`
-	// Adjacency is between what epsilon is; none without noise.
+	// Adjacency says which inputs Epsilon makes hard to tell apart; empty without noise.
 	Adjacency string `json:"adjacency,omitempty"`
-	// Rotated says that ClipLinf bounds values of blocks that the agent rotates.
+	// Rotated means that ClipLinf bounds the values of blocks after the agent has rotated them.
 	Rotated bool `json:"rotated"`
-	// ExpectedError is of the mean of the smallest cohort that the round may close over.
+	// ExpectedError is that of the mean of the smallest cohort that the round may close over.
 	ExpectedError federation.Accuracy `json:"expected_error"`
-	// Step is that of the published integers.
+	// Step is the value of one step of the published integers.
 	Step   float64   `json:"step"`
 	Opened time.Time `json:"opened"`
 	Closes time.Time `json:"closes"`
@@ -180,7 +179,7 @@ func (s *Service) Round(ctx context.Context, id digest.RoundID) (Round, error) {
 		Opened: h.Opened.Time(), Closes: h.Closes.Time()}, err
 }
 
-// adjacency is between what a round's epsilon is.
+// adjacency says which inputs a round's epsilon makes hard to tell apart.
 func adjacency(r federation.Round) string {
 	if r.Noise.Mechanism == federation.NoNoise {
 		return ""

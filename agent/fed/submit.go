@@ -31,17 +31,17 @@ type contributeSpec struct {
 	With []digest.ReceiptID `json:"with,omitempty"`
 }
 
-// Submission is how a vector is to be taken.
+// Submission says how a vector is to be treated.
 type Submission struct {
-	// Weight of the contribution, from 1 to what the round allows.
+	// Weight of the contribution, from 1 to the round's maximum.
 	Weight uint32
 	// Format of the values.
 	Format fedtask.Format
-	// Strict refuses a vector beyond the round's bounds; otherwise it is scaled down to
-	// that of its norm, and values are then clamped to theirs.
+	// Strict refuses a vector that exceeds the round's bounds. Otherwise the vector is scaled
+	// down to the bound of its norm, and then each value is clamped to the bound of values.
 	Strict bool
-	// With names answers of this user, which the contribution names too: it is sent once
-	// each is proven.
+	// With names answers of this user. The contribution names them too, and is sent once each
+	// of them is proven.
 	With []digest.ReceiptID
 }
 

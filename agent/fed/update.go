@@ -13,21 +13,21 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// The steps of a whole update, by the reason that its failure has: a contribution that is
-// sent together with the proofs of answers. The local API does the first ones, the job the
-// rest.
+// The steps of a whole update, which is a contribution that is sent together with the proofs
+// of answers. Each step has a reason of its own for its failure. The local API does the first
+// steps, the job does the rest.
 const (
-	// ReasonSession: an aggregator does not answer, or the round cannot be joined.
+	// ReasonSession: an aggregator does not answer, or the round can no longer be joined.
 	ReasonSession refusal.Reason = "update-session-failed"
 	// ReasonAttestation: the agent holds no lease to sign under.
 	ReasonAttestation refusal.Reason = "update-attestation-failed"
 	// ReasonInference: the classifier did not answer.
 	ReasonInference refusal.Reason = "update-inference-failed"
-	// ReasonProof: an answer was not proven, or the registry does not take its proof.
+	// ReasonProof: an answer was not proven, or the registry does not accept its proof.
 	ReasonProof refusal.Reason = "update-proof-failed"
-	// ReasonGradient: the vector is not taken, encrypted or proven to be inside its bounds.
+	// ReasonGradient: the vector could not be stored, encrypted, or proven to be within its bounds.
 	ReasonGradient refusal.Reason = "update-gradient-failed"
-	// ReasonSend: an aggregator does not take the contribution.
+	// ReasonSend: an aggregator does not accept the contribution.
 	ReasonSend refusal.Reason = "update-send-failed"
 )
 
@@ -43,14 +43,14 @@ func (e *StepError) Error() string { return string(e.Step) + ": " + e.Err.Error(
 // Unwrap is the cause.
 func (e *StepError) Unwrap() error { return e.Err }
 
-// FailedStep tells the local API step and cause.
+// FailedStep returns the step and the cause, for the local API.
 func (e *StepError) FailedStep() (refusal.Reason, error) { return e.Step, e.Err }
 
-// Answers are proven before the contribution that comes with them is sent;
-// *prove.Service does it.
+// Answers has answers proven before the contribution that names them is sent. *prove.Service
+// does it.
 type Answers interface {
-	// Deliver has an answer of this user proven and its proof handed in, and says whether
-	// that is done. It does not wait. With again, a proof that failed is tried once more.
+	// Deliver has a user's answer proven and its proof handed in to the registry, and reports
+	// whether that is done. It does not wait. With again, a proof that failed is tried again.
 	Deliver(ctx context.Context, uid uint32, id digest.ReceiptID, again bool) (bool, error)
 }
 
@@ -79,8 +79,8 @@ func (s *Service) Attested() (Attested, error) {
 	return Attested{signer.Key.Public().ID()}, nil
 }
 
-// Begin opens a session with every aggregator, and refuses a round that cannot be joined
-// any more.
+// Begin opens a session with every aggregator, and refuses a round that can no longer be
+// joined.
 func (s *Service) Begin(ctx context.Context, id digest.RoundID) (Round, error) {
 	if _, err := s.cfg.Sign(); err != nil {
 		return Round{}, err

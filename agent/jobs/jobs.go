@@ -34,9 +34,9 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonFull: as many jobs, bytes or journal entries as there may be.
+	// ReasonFull: the limit of jobs, bytes or journal entries is reached.
 	ReasonFull refusal.Reason = "queue-full"
-	// ReasonOwner: as many jobs or bytes of this owner as there may be.
+	// ReasonOwner: the limit of jobs or bytes of this owner is reached.
 	ReasonOwner refusal.Reason = "queue-owner-full"
 	// ReasonUnknown: no job has this id.
 	ReasonUnknown refusal.Reason = "job-unknown"
@@ -46,16 +46,16 @@ const (
 	ReasonLeaseLost refusal.Reason = "lease-lost"
 	// ReasonDamaged: a record is not what was written.
 	ReasonDamaged refusal.Reason = "job-record-damaged"
-	// ReasonConsumed: the name was used for something else.
+	// ReasonConsumed: another digest is recorded under this name.
 	ReasonConsumed refusal.Reason = "already-consumed"
-	// ReasonJob: a job, ending, name or option that is none.
+	// ReasonJob: a job, ending, name or option is malformed.
 	ReasonJob refusal.Reason = "job-invalid"
-	// ReasonWrongKey: the file is of another key.
+	// ReasonWrongKey: the file was sealed under another key.
 	ReasonWrongKey refusal.Reason = "wrong-queue-key"
 	// ReasonFile: the file cannot be opened, or others may read it.
 	ReasonFile refusal.Reason = "queue-file"
-	// ReasonStorage: a write failed, now or earlier; what is on disk is known again
-	// when the queue is opened again.
+	// ReasonStorage: a write failed, now or earlier. What is on disk is unknown until the queue
+	// is opened again.
 	ReasonStorage refusal.Reason = "queue-storage-failed"
 	// ReasonClosed: the queue is closed.
 	ReasonClosed refusal.Reason = "queue-closed"

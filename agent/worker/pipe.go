@@ -8,9 +8,9 @@ import (
 	"time"
 )
 
-// Feed writes from a source into a pipe whose other end a worker reads. No goroutine outlives
-// End; the error that ended the source, a panic's too, is kept; Stop waits for no worker. The
-// caller calls End once the worker is gone, or Stop before.
+// Feed writes from a source into a pipe whose other end a worker reads. The caller calls End once
+// the worker is gone; no goroutine outlives it, and it returns the error that ended the source, be
+// it a panic. Stop may be called before, and does not wait for the worker.
 type Feed struct {
 	// Reader is the worker's end.
 	Reader *os.File
@@ -19,7 +19,7 @@ type Feed struct {
 	err    error // why the source ended; to be read when done is closed
 }
 
-// NewFeed begins to write.
+// NewFeed starts writing.
 func NewFeed(source func(io.Writer) error) (*Feed, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -36,8 +36,8 @@ func NewFeed(source func(io.Writer) error) (*Feed, error) {
 // longAgo is a deadline that is over.
 var longAgo = time.Unix(1, 0)
 
-// Stop has every write of the source fail from now on, and returns when the source has
-// ended: nothing is read for the worker any more, whether or not it heeds. It may be called
+// Stop makes every further write of the source fail, and returns when the source has ended:
+// from then on nothing is read for the worker, whether or not it is gone. It may be called
 // more than once, before End, and by any goroutine.
 func (f *Feed) Stop() {
 	_ = f.writer.SetWriteDeadline(longAgo) // closed already is as good
@@ -57,7 +57,8 @@ func (f *Feed) End() error {
 	return errors.Join(f.err, err)
 }
 
-// Drain collects what a worker writes into a pipe, up to a limit. The same holds for it as for [Feed].
+// Drain collects what a worker writes into a pipe, up to a limit. The caller calls End once the
+// worker is gone, as for [Feed].
 type Drain struct {
 	// Writer is the worker's end.
 	Writer *os.File
@@ -65,7 +66,7 @@ type Drain struct {
 	came   chan []byte
 }
 
-// NewDrain begins to collect, at most limit bytes.
+// NewDrain starts collecting at most limit bytes.
 func NewDrain(limit int64) (*Drain, error) {
 	r, w, err := os.Pipe()
 	if err != nil {
@@ -81,7 +82,7 @@ func NewDrain(limit int64) (*Drain, error) {
 	return d, nil
 }
 
-// Stop has End wait for nothing more that a worker may still write.
+// Stop keeps End from waiting for a worker that still holds the pipe.
 func (d *Drain) Stop() { _ = d.reader.SetReadDeadline(longAgo) } // closed already is as good
 
 // End closes the writing end and returns what came.

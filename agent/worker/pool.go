@@ -78,7 +78,7 @@ type Pool struct {
 	warn   sync.Once
 
 	turn   chan struct{} // held by the one task that waits for memory
-	mu     sync.Mutex
+	mu     sync.Mutex    // guards the rest
 	unread bool          // workers end before they read a task, and the log says so
 	memory int64         // bound of all that run; 0 is none
 	used   int64         // of those that run

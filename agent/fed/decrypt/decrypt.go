@@ -40,10 +40,10 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonSum: the aggregators' blocks are not the sum that the ticket closes.
+	// ReasonSum: what the aggregators have does not match the ticket.
 	ReasonSum refusal.Reason = "sum-mismatch"
-	// ReasonShares means that the shares of the round's parties are not there, or were
-	// not made for each other.
+	// ReasonShares: shares of the round's parties are missing, or were not made for the same
+	// set of parties.
 	ReasonShares refusal.Reason = "shares-missing"
 )
 
@@ -56,7 +56,7 @@ type Config struct {
 	Rounds *rounds.Verifier
 	Store  *store.Store
 	Keys   *roundkey.Keys
-	// Sign returns the signer of now, or why nothing may be signed.
+	// Sign returns who signs now, or why nothing may be signed.
 	Sign func() (attested.Signer, error)
 	// Limits bound each worker.
 	Limits worker.Limits
@@ -108,7 +108,8 @@ func (s *Service) ticket(ctx context.Context, h rounds.Round) (federation.Ticket
 	return s.cfg.Shards[0].Ticket(ctx, floor, h.Round, h.Digest)
 }
 
-// Do does one job: key, sum, worker, signature, publication.
+// Do does one job of the queue: it obtains the key, has a worker decrypt the sum, and signs and
+// publishes the result.
 func (s *Service) Do(ctx context.Context, l *jobs.Lease) (_ json.RawMessage, err error) {
 	var spec decryptSpec
 	if err := json.Unmarshal(l.Info.Spec, &spec); err != nil {

@@ -29,12 +29,12 @@ type Published struct {
 	SpentEpsilon         float64        `json:"spent_epsilon"`
 	SpentEpsilonSampling float64        `json:"spent_epsilon_with_sampling"`
 	Delta                float64        `json:"delta"`
-	// Adjacency is between what the epsilons are.
+	// Adjacency says which inputs the epsilons make hard to tell apart.
 	Adjacency string `json:"adjacency"`
-	// ExpectedError is of the mean of this cohort, with the weights that it has.
+	// ExpectedError is that of the mean of this cohort, with its actual weights.
 	ExpectedError federation.Accuracy `json:"expected_error"`
-	// AwaitsParties means that the values count only when more parties of the round's key
-	// have decrypted and signed the same.
+	// AwaitsParties means that the values become valid only when more parties of the round's
+	// key have decrypted and signed the same ones.
 	AwaitsParties bool `json:"awaits_parties,omitempty"`
 }
 
@@ -69,9 +69,9 @@ func (s *Service) result(ctx context.Context, id digest.RoundID) (h rounds.Round
 	return
 }
 
-// Values writes the published mean as little-endian float32. All values were
-// checked against the signed digest before the first is written; meanwhile they take room
-// of the user who asks.
+// Values writes the published mean as little-endian float32. All values are checked against
+// the signed digest before the first is written; until then they take disk room of the user
+// who asks.
 func (s *Service) Values(ctx context.Context, uid uint32, id digest.RoundID, w io.Writer) (err error) {
 	h, _, r, _, err := s.result(ctx, id)
 	if err != nil {

@@ -13,9 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
-// Recounted writes the blocks of a closed round's sum, added again from the
-// contributions that its participants signed. A party of the round's key decrypts
-// nothing else.
+// Recounted writes the blocks of a closed round's sum, added up again from the contributions
+// that its participants signed. A party of the round's key decrypts nothing else.
 func (s *Service) Recounted(ctx context.Context, id digest.RoundID, w io.Writer) error {
 	h, err := s.cfg.Rounds.Past(ctx, id)
 	if err != nil {

@@ -38,15 +38,15 @@ import (
 
 // Reasons of this package.
 const (
-	// ReasonUnknown: this agent is no party of that key, or was restarted since.
+	// ReasonUnknown: this agent is not a party of that key, or has restarted since it joined.
 	ReasonUnknown refusal.Reason = "party-unknown"
 	// ReasonNotNamed: the set-up does not name this agent.
 	ReasonNotNamed refusal.Reason = "party-not-named"
 	// ReasonNotReady: the key is not set up yet.
 	ReasonNotReady refusal.Reason = "party-not-ready"
-	// ReasonUsed: the party's secret was used or is lost. There is no second share.
+	// ReasonUsed: the party's secret has been used or is lost. There is no second share.
 	ReasonUsed refusal.Reason = "party-share-used"
-	// ReasonActive: the active parties are not a threshold of all, with this one.
+	// ReasonActive: the active parties are not as many as the threshold, this one among them.
 	ReasonActive refusal.Reason = "party-active-invalid"
 	// ReasonNotYours: another local user had this agent join the key.
 	ReasonNotYours refusal.Reason = "share-not-yours"
@@ -59,17 +59,18 @@ type Config struct {
 	Board *uplink.Client
 	Pool  *worker.Pool
 	Sign  func() (attested.Signer, error)
-	// Recounted writes the blocks of a closed round's sum, added again from the
+	// Recounted writes the blocks of a closed round's sum, added up again from the
 	// contributions that the round's participants signed.
 	Recounted func(ctx context.Context, round digest.RoundID, w io.Writer) error
 	Limits    worker.Limits
-	// Own is the agent's own user, who like root may share what another user joined.
+	// Own is the agent's own user, who, like root, may request the share of a key that another
+	// user had the agent join.
 	Own uint32
-	// Dir is where a share lies until it is sent; it is no secret.
+	// Dir is where a share lies until it is sent; a share is not secret.
 	Dir string
-	// Room says whether so many bytes may be written there.
+	// Room refuses if need bytes must not be written there.
 	Room func(need int64) error
-	// Poll is the time between two looks at the board; a quarter of a second.
+	// Poll is the time between two looks at the board; 250 ms by default.
 	Poll   time.Duration
 	Logger *slog.Logger
 }
@@ -77,7 +78,7 @@ type Config struct {
 // maxKeys bounds the keys that one agent is a party of at a time.
 const maxKeys = 16
 
-// State is where a party stands.
+// State is how far a party has come.
 type State string
 
 // The states, in their order. Failed comes after any but Shared.
@@ -109,7 +110,7 @@ type member struct {
 	index  int
 	joiner uint32 // the local user who may use the one share
 
-	mu     sync.Mutex
+	mu     sync.Mutex // guards the rest
 	status Status
 	// seed and dealt are the secret: nil once they were used or lost.
 	seed  *keybuf.Buffer
@@ -145,12 +146,12 @@ func wipe(secret []*keybuf.Buffer) {
 	}
 }
 
-// Service is a party of keys.
+// Service is a party of keys. It may be used by any goroutine.
 type Service struct {
 	cfg  Config
-	work chan func(context.Context)
+	work chan func(context.Context) // to Run
 
-	mu   sync.Mutex
+	mu   sync.Mutex // guards the rest
 	keys map[digest.RoundID]*member
 }
 
@@ -165,7 +166,7 @@ func New(cfg Config) (*Service, error) {
 	return &Service{cfg: cfg, work: make(chan func(context.Context)), keys: map[digest.RoundID]*member{}}, nil
 }
 
-// Run does what Join and Share begin until ctx ends; then every secret is wiped.
+// Run does the work that Join and Share begin, until ctx ends; then every secret is wiped.
 func (s *Service) Run(ctx context.Context) {
 	var running sync.WaitGroup
 	defer func() {
@@ -217,9 +218,9 @@ func (s *Service) end(m *member, err error) {
 	s.cfg.Logger.Info("a party's step is done", "round", st.Round.String(), "party", st.Party, "state", string(st.State))
 }
 
-// Join takes part in setting up the key of a round for a local user; Status says how far
-// it is. The first who joins may share. Another who joins the same key is told then, while
-// a new one can still be set up, rather than when the round is closed.
+// Join takes part in setting up the key of a round for a local user; Status reports how far it
+// has come. The first user who joins may request the share. Another who joins the same key is
+// refused at once, while a new key can still be set up, rather than when the round is closed.
 func (s *Service) Join(ctx context.Context, uid uint32, id digest.RoundID) (Status, error) {
 	if m, err := s.member(id); err == nil {
 		return m.show(), s.mayShare(m, uid)
@@ -284,7 +285,7 @@ func (s *Service) mayShare(m *member, uid uint32) error {
 	return refusal.New(ReasonNotYours, "another user had this agent join the key of round %s; only that user, root and the agent's own user may request the share", m.setup.Round)
 }
 
-// Status says where a party stands.
+// Status reports how far a party has come.
 func (s *Service) Status(id digest.RoundID) (Status, error) {
 	m, err := s.member(id)
 	if err != nil {

@@ -25,9 +25,9 @@ type closing struct {
 	blocks uint64
 }
 
-// Share begins this party's share in decrypting a closed round with the active
-// parties, for the local user who joined, root or the agent's own. It does so once: from
-// the moment it begins, the secret is not there for another.
+// Share begins this party's share in decrypting a closed round with the active parties, for the
+// local user who joined, root or the agent's own user. It does so once: as soon as it begins, the
+// secret is no longer there for a second share.
 func (s *Service) Share(ctx context.Context, uid uint32, id digest.RoundID, active []int) (Status, error) {
 	m, err := s.member(id)
 	if err != nil {

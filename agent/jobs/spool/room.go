@@ -9,11 +9,11 @@ import (
 
 // Reasons of a Room.
 const (
-	// ReasonFull: what long work stores would be more than it may in all.
+	// ReasonFull: the limit of what is stored in all would be exceeded.
 	ReasonFull refusal.Reason = "spool-full"
-	// ReasonOwner: it would be more than one user's part.
+	// ReasonOwner: the limit of what is stored for one user would be exceeded.
 	ReasonOwner refusal.Reason = "spool-owner-full"
-	// ReasonDisk: less of the disk would be free than has to be.
+	// ReasonDisk: less of the disk would stay free than has to be.
 	ReasonDisk refusal.Reason = "disk-full"
 	// ReasonBusy: too many files are being written.
 	ReasonBusy refusal.Reason = "spool-busy"
@@ -30,22 +30,22 @@ type Limits struct {
 	Writers, WritersPerOwner int
 }
 
-// Defaults are limits for an agent that is told nothing: 8 GiB, of one user half; 512 MiB
-// stay free; 16 files at the same time, of one user half.
+// Defaults are the limits of an agent that is not configured otherwise: 8 GiB in all and 4 GiB
+// of one user; 512 MiB stay free; 16 files at a time and 8 of one user.
 func Defaults() Limits {
 	return Limits{Total: 8 << 30, PerOwner: 4 << 30, Floor: 512 << 20, Writers: 16, WritersPerOwner: 8}
 }
 
-// Room says whether something more may be stored in a directory. What is there already it
-// asks of its caller, so that it has nothing to keep; what is being written it holds.
-// Its methods may be called from any goroutine.
+// Room decides whether more may be stored in a directory. It asks its caller how much is stored
+// there already, and keeps track only of what is being written. Its methods may be called from
+// any goroutine.
 type Room struct {
 	dir    string
 	limits Limits
 	free   func(dir string) (int64, error) // tests replace it
 
-	mu      sync.Mutex
-	held    int64 // by those that are being written
+	mu      sync.Mutex // guards the rest
+	held    int64      // bytes reserved for files that are being written
 	of      map[uint32]int64
 	writers map[uint32]int
 	writing int
@@ -56,11 +56,12 @@ func NewRoom(dir string, l Limits) *Room {
 	return &Room{dir: dir, limits: l, free: disk.Free, of: map[uint32]int64{}, writers: map[uint32]int{}}
 }
 
-// Usage is what is stored already, in all and of one user, without what is being written.
+// Usage is how many bytes are stored already, in all and of one user, without those being
+// written.
 type Usage struct{ Total, Owner int64 }
 
-// Reserve takes room for need bytes of a user, before the first of them is written, and
-// returns what gives it back: when they are stored and Usage counts them, or are gone.
+// Reserve takes room for need bytes of a user, before the first of them is written. The caller
+// releases it once the bytes are stored and counted by usage, or are gone.
 func (r *Room) Reserve(owner uint32, need int64, usage func() (Usage, error)) (release func(), err error) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -92,8 +93,8 @@ func (r *Room) Reserve(owner uint32, need int64, usage func() (Usage, error)) (r
 	}), nil
 }
 
-// Above says whether need bytes of what was reserved before may be written now: the floor
-// of the disk holds for them too.
+// Above refuses if writing need bytes of what was reserved before would leave less of the disk
+// free than has to be.
 func (r *Room) Above(need int64) error {
 	r.mu.Lock()
 	defer r.mu.Unlock()

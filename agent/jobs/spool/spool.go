@@ -36,10 +36,10 @@ const (
 	keyLabel   = "anchorhold/spool/1 "
 )
 
-// ErrDamaged means a file that is not what was written, or another key or name.
+// ErrDamaged means that a file was changed, or was written under another key or name.
 var ErrDamaged = errors.New("the spool file is damaged, or was written under another key or name")
 
-// Key lends the key of a file for the time of a call, or says why there is none any more. A
+// Key lends the key of a file for the time of a call, or returns why the key is gone. A
 // [keybuf.Buffer] is one.
 type Key interface {
 	Use(f func(secret []byte) error) error
@@ -78,7 +78,7 @@ func (c *chunks) nonce(last bool) []byte {
 	return n
 }
 
-// Size is how long the file of so many bytes is.
+// Size is the length of a file that holds plain bytes of plaintext.
 func Size(plain int64) int64 {
 	return int64(len(magic)) + saltBytes + plain + tagBytes*(plain/chunkBytes+1)
 }
