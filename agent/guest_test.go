@@ -45,7 +45,7 @@ func TestStaleSocketsAreRemovedAndNothingElse(t *testing.T) {
 		t.Errorf("%q %v", data, err)
 	}
 	d.Config.Socket.Path = filepath.Join(dir, "absent", "agent.sock")
-	if _, err := d.listen(); err == nil || !strings.Contains(err.Error(), "make the directory") {
+	if _, err := d.listen(); err == nil || !strings.Contains(err.Error(), "create the directory") {
 		t.Errorf("a socket in a missing directory: %v", err)
 	}
 	if _, err := os.Stat(filepath.Dir(d.Config.Socket.Path)); !errors.Is(err, os.ErrNotExist) {

@@ -127,7 +127,7 @@ func (d *daemon) listen() (net.Listener, error) {
 		return passed[0], nil
 	}
 	if len(passed) > 1 {
-		return nil, fmt.Errorf("%d sockets named api were passed; one is served", len(passed))
+		return nil, fmt.Errorf("got %d sockets named api from the service manager, want one", len(passed))
 	}
 	path := d.Config.Socket.Path
 	if path == "" {
@@ -156,7 +156,7 @@ func removeStaleSocket(path string) error {
 	info, err := os.Lstat(path)
 	if errors.Is(err, fs.ErrNotExist) {
 		if _, err := os.Stat(filepath.Dir(path)); err != nil { // made here it would be this user's alone
-			return fmt.Errorf("socket.path: make the directory of %s first, for those who are to open the socket: %w", path, err)
+			return fmt.Errorf("socket.path: create the directory of %s first, for the users who will open the socket: %w", path, err)
 		}
 		return nil
 	}
@@ -164,7 +164,7 @@ func removeStaleSocket(path string) error {
 		return err
 	}
 	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("socket.path: %s exists and is no socket", path)
+		return fmt.Errorf("socket.path: %s exists and is not a socket", path)
 	}
 	c, err := net.Dial("unix", path)
 	switch {
@@ -173,7 +173,7 @@ func removeStaleSocket(path string) error {
 	case errors.Is(err, syscall.ECONNREFUSED): // the one answer that means that nobody listens
 		return os.Remove(path)
 	}
-	return fmt.Errorf("socket.path: whether another process listens on %s cannot be told: %w", path, err)
+	return fmt.Errorf("socket.path: cannot tell whether another process listens on %s: %w", path, err)
 }
 
 // serve runs the keeper, the API, the watchdog and reloads until the context
@@ -258,7 +258,7 @@ func (d *daemon) tellStatus(status string) {
 // lease is healthy: it says so to its clients and tries again.
 func (d *daemon) healthy(ctx context.Context) error {
 	if d.keeper.Stuck(time.Now()) {
-		return fmt.Errorf("an attestation has not come back for %s", tenure.StuckAfter)
+		return fmt.Errorf("an attestation has been under way for %s", tenure.StuckAfter)
 	}
 	if err := d.reloading.Stuck(reloadAfter); err != nil {
 		return err
@@ -274,7 +274,7 @@ func (d *daemon) healthy(ctx context.Context) error {
 	if errors.Is(err, fs.ErrNotExist) && d.passed {
 		// A restart would be passed the same socket without a file, and cost the keys.
 		d.removed.Do(func() {
-			d.Logger.Error("the socket's file is gone, so that nobody can connect any more; 'systemctl restart anchorhold-agent.socket' makes it anew, and restarts the agent",
+			d.Logger.Error("the socket's file is gone and nobody can connect; 'systemctl restart anchorhold-agent.socket' creates it again and restarts the agent",
 				"socket", d.address, "err", err)
 		})
 		return d.api.Probe(ctx)
@@ -283,7 +283,7 @@ func (d *daemon) healthy(ctx context.Context) error {
 		// The socket is the service manager's, and of a group that this user is not in. That
 		// is no ill health; what can be asked without the socket is.
 		d.unreachable.Do(func() {
-			d.Logger.Error("the agent's own user may not connect to its socket, so that the health check asks without it; put the user into the group of the socket (SocketGroup= in anchorhold-agent.socket)",
+			d.Logger.Error("the agent's own user may not connect to its socket, so the health check bypasses it; add the user to the socket's group (SocketGroup= in anchorhold-agent.socket)",
 				"socket", d.address, "err", err)
 		})
 		return d.api.Probe(ctx)
@@ -346,7 +346,7 @@ func (d *daemon) reload(ctx context.Context) error {
 		return err
 	}
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
-		return refusal.New("reload-needs-restart", "%s changed, and only a restart of the agent takes that up", strings.Join(changed, ", "))
+		return refusal.New("reload-needs-restart", "%s changed: restart the agent to apply it", strings.Join(changed, ", "))
 	}
 	broker, err := d.guest.Client(cfg)
 	if err != nil {

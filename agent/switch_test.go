@@ -216,7 +216,7 @@ func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 			}
 			tenuretest.Install(t, damage(sealed), w.guest.Sealed)
 			before := w.status().Lease.ID
-			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(err.Error(), "the model before goes on") {
+			if err := reload(); !errors.Is(err, service.ErrReloadRefused) || !strings.Contains(err.Error(), "the previous model stays in service") {
 				t.Errorf("the reload with a damaged file: %v", err)
 			}
 			for limit := time.Now().Add(time.Minute); ; { // it asks for the key of the old file again

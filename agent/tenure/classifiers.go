@@ -41,7 +41,7 @@ func kept(list []classify.Unopened) error {
 	for _, u := range list {
 		if u.Kept {
 			failed.paths = append(failed.paths, u.Path)
-			why = append(why, fmt.Errorf("the version before of classifier %s goes on: %w", u.Name, u.Err))
+			why = append(why, fmt.Errorf("the previous version of classifier %s stays in service: %w", u.Name, u.Err))
 		} else {
 			none = append(none, fmt.Errorf("classifier %s is not served: %w", u.Name, u.Err))
 		}

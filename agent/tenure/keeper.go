@@ -212,7 +212,7 @@ func (k *Keeper) aside(ctx context.Context, f func() error, late func()) error {
 	default:
 		if k.pending != nil {
 			began, _ := k.Attempt.Since()
-			return refusal.New(ReasonUnresponsive, "the last attempt has not come back since %s", began.UTC().Format(time.RFC3339))
+			return refusal.New(ReasonUnresponsive, "the last attempt has been under way since %s", began.UTC().Format(time.RFC3339))
 		}
 	}
 	k.Attempt.Begin(time.Now())
@@ -294,7 +294,7 @@ func (k *Keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	}
 	if anew && !named.next[cfg.Models[0].Resource] {
 		if err := k.tenure.withdraw(key); err != nil {
-			k.log.Error("the model whose key is not granted any more", "err", err)
+			k.log.Error("close the model whose key is no longer granted", "err", err)
 		}
 	}
 	hand := func() error {
@@ -313,7 +313,7 @@ func (k *Keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 			return err
 		}
 		if !barred && k.tenure.settledOn(named.trouble) {
-			k.log.Error("an installed file is not served; the one before it goes on while its key is granted", "err", named.trouble)
+			k.log.Error("an installed file is not served; the previous one stays in service while its key is granted", "err", named.trouble)
 		}
 		if len(cfg.Models) == 0 {
 			return k.tenure.serve(lease, nil)
@@ -351,8 +351,8 @@ func (k *Keeper) takeModel(ctx context.Context, cfg settings.Config, lease *clie
 		held.Wipe()
 		failed := notOpened{error: err, paths: []string{m.Path}, model: true, kept: k.tenure.failed(lease, err)}
 		if failed.kept {
-			k.log.Error("the model's next file does not open; the one before it goes on while its key is granted", "model", m.Name, "err", err)
-			failed.error = fmt.Errorf("the model before goes on: %w", err)
+			k.log.Error("the model's new file does not open; the previous one stays in service while its key is granted", "model", m.Name, "err", err)
+			failed.error = fmt.Errorf("the previous model stays in service: %w", err)
 		}
 		return failed
 	}
@@ -377,7 +377,7 @@ func (k *Keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 		select {
 		case <-k.alone:
 		case <-ctx.Done():
-			return nil, refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(openmodel.ReasonUnavailable, "the previous model has not released its memory: %w", context.Cause(ctx))
 		}
 	}
 	taken := served.Memory.Used() + openmodel.HeapLimit
@@ -386,7 +386,7 @@ func (k *Keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 		return nil, err
 	}
 	if !fits {
-		k.log.Info("the limit has no room for two models: requests wait while one takes the place of the other", "model", m.Name)
+		k.log.Info("the memory limit has no room for two models: requests wait while one replaces the other", "model", m.Name)
 		if err := k.tenure.vacate(ctx, lease, served); err != nil {
 			return nil, err
 		}

@@ -46,7 +46,7 @@ func (k *Keeper) Reload(ctx context.Context, cfg settings.Config, broker Client,
 	select {
 	case k.reloaded <- reload{cfg: cfg, broker: broker, took: took, verdict: verdict}:
 	case <-wait.C:
-		return errors.Join(refusal.New(ReasonVerdictUnknown, "nothing was taken: an attestation or the opening of a model is under way since before; reload again once anchorhold status shows that it has ended"), broker.Close())
+		return errors.Join(refusal.New(ReasonVerdictUnknown, "the configuration was not applied: an earlier attestation or the opening of a model is still under way; reload again once anchorhold status shows that it has ended"), broker.Close())
 	case <-ctx.Done():
 		return errors.Join(errors.New("the agent is stopping"), broker.Close())
 	}
@@ -59,7 +59,7 @@ func (k *Keeper) Reload(ctx context.Context, cfg settings.Config, broker Client,
 		}
 		return err
 	case <-wait.C:
-		return refusal.New(ReasonVerdictUnknown, "the configuration was handed on, and what came of it is not known after %s: see anchorhold status", verdictAfter)
+		return refusal.New(ReasonVerdictUnknown, "the configuration was handed over, but the result is not known after %s; see anchorhold status", verdictAfter)
 	case <-ctx.Done():
 		return errors.New("the agent is stopping")
 	}
@@ -88,7 +88,7 @@ func (k *Keeper) judge(asked, before reload, err error) {
 		err = k.tenure.unopened()
 	}
 	if err != nil && !failed.kept {
-		err = fmt.Errorf("the configuration was taken, but: %w", err)
+		err = fmt.Errorf("the configuration was applied, but: %w", err)
 	}
 	asked.verdict <- err
 }

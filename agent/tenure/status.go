@@ -100,7 +100,7 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 	}
 	switch {
 	case t.trouble != nil:
-		s.ModelUpdate = "not served, the model before goes on while its key is granted: " + t.trouble.Error()
+		s.ModelUpdate = "not served; the previous model stays in service while its key is granted: " + t.trouble.Error()
 	case t.awaited != nil:
 		s.ModelUpdate = "being opened; there is no room for two models, and requests wait"
 	case t.opening != nil && t.model != nil:

@@ -119,7 +119,7 @@ func (t *Tenure) lapse(lease *client.Lease) {
 		t.lapsed()
 	}
 	if err != nil { // a log may hang: it comes last
-		t.log.Error("after the end of a lease before this one", "err", err)
+		t.log.Error("end of an earlier lease", "err", err)
 	}
 }
 
@@ -184,7 +184,7 @@ func (t *Tenure) done(m *Model) {
 // closed closes a model that nobody uses, and says so.
 func (t *Tenure) closed(m *Model) {
 	if err := m.Close(); err != nil {
-		t.log.Error("the model before this one", "err", err)
+		t.log.Error("close the previous model", "err", err)
 	}
 }
 
@@ -254,7 +254,7 @@ func (t *Tenure) withdraw(k client.Key) error {
 		t.mu.Unlock()
 		return nil
 	}
-	t.refusal = refusal.New(openmodel.ReasonUnavailable, "the broker does not grant the key of the model that was served any more")
+	t.refusal = refusal.New(openmodel.ReasonUnavailable, "the broker no longer grants the key of the model that was served")
 	t.part(m, t.refusal)
 	t.mu.Unlock()
 	return m.Close()
@@ -298,7 +298,7 @@ func (t *Tenure) begin(ctx context.Context, lease *client.Lease, c *openmodel.Cu
 		select {
 		case <-others[0].Gone:
 		case <-ctx.Done():
-			return nil, refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+			return nil, refusal.New(openmodel.ReasonUnavailable, "the previous model has not released its memory: %w", context.Cause(ctx))
 		}
 	}
 }
@@ -323,7 +323,7 @@ func (t *Tenure) vacate(ctx context.Context, lease *client.Lease, m *Model) erro
 	case <-unused:
 	case <-m.Gone: // with the lease that granted it
 	case <-ctx.Done():
-		return refusal.New(openmodel.ReasonUnavailable, "the answers of the model before this one did not end: %w", context.Cause(ctx))
+		return refusal.New(openmodel.ReasonUnavailable, "the previous model has not finished its answers: %w", context.Cause(ctx))
 	}
 	t.mu.Lock()
 	if m == t.model {
@@ -335,7 +335,7 @@ func (t *Tenure) vacate(ctx context.Context, lease *client.Lease, m *Model) erro
 	case <-m.Gone:
 		return nil
 	case <-ctx.Done():
-		return refusal.New(openmodel.ReasonUnavailable, "the model before this one has not given its memory back: %w", context.Cause(ctx))
+		return refusal.New(openmodel.ReasonUnavailable, "the previous model has not released its memory: %w", context.Cause(ctx))
 	}
 }
 

@@ -124,7 +124,7 @@ func (t *Tenure) adopt(lease *client.Lease) error {
 	left := lease.Remaining(time.Now())
 	if left <= 0 {
 		lease.Wipe()
-		return refusal.New(ReasonLeaseExpired, "the lease was over when it arrived")
+		return refusal.New(ReasonLeaseExpired, "the lease had already ended when it arrived")
 	}
 	t.lease, t.keys = lease, nil
 	for _, k := range lease.Keys {
@@ -147,7 +147,7 @@ func (t *Tenure) expire(lease *client.Lease) {
 	// A log may hang as well: it comes last.
 	t.log.Warn("the lease ended without a new one; keys and weights are wiped", "lease", lease.ID)
 	if err != nil {
-		t.log.Error("after the lease's end", "err", err)
+		t.log.Error("end of the lease", "err", err)
 	}
 }
 
@@ -192,7 +192,7 @@ func (t *Tenure) settled(lease *client.Lease) error {
 		return nil
 	}
 	t.wipeOthers()
-	return refusal.New(ReasonLeaseExpired, "the lease ended while what it opens was being opened")
+	return refusal.New(ReasonLeaseExpired, "the lease ended while its files were being opened")
 }
 
 // wipeOthers wipes what a lease opened beside the model, each beside the others.

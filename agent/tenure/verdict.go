@@ -44,7 +44,7 @@ func (k *Keeper) standing(ctx context.Context, open []opened) error {
 	case k.barred != nil && list[i].stamp == k.barred.file:
 		return k.barred.why
 	case k.barred != nil:
-		k.log.Info("another file is in the place of the one that could not be opened", "model", m.Name)
+		k.log.Info("the file that could not be opened was replaced", "model", m.Name)
 		k.unbar()
 	}
 	k.file = list[i].stamp

@@ -346,7 +346,7 @@ func reloadBad(*guest) (string, error) {
 	}
 	for _, bad := range []struct{ text, want string }{
 		{strings.Replace(string(good), "memory_limit_mb: 128", "memory_limit_mb: 4096", 1), "raise MemoryMax= to 4096M"},
-		{string(good) + "receipts: {kept: 7}\n", "receipts changed, and only a restart of the agent takes that up"},
+		{string(good) + "receipts: {kept: 7}\n", "receipts changed: restart the agent to apply it"},
 	} {
 		if err := os.WriteFile(file, []byte(bad.text), 0o644); err != nil {
 			return "", err

@@ -261,7 +261,7 @@ func (s *Sessions[W]) pause(running *session[W], why error) {
 	hangs := !within(pauseGrace, func() { closed <- running.close() })
 	// A log may hang as well: it comes last.
 	if late {
-		s.log.Error("jobs did not stop at the lease's end; the queue's key was wiped under them", "after", pauseGrace)
+		s.log.Error("jobs did not stop at the lease's end; the queue's key was wiped while they ran", "after", pauseGrace)
 	}
 	if hangs {
 		s.log.Error("the job queue does not close: its disk does not answer")

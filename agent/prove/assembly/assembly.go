@@ -109,7 +109,7 @@ func newRing(cfg settings.Config, runner worker.Runner, logger *slog.Logger) (*k
 // Open makes the service of a session and has the session run it.
 func (f *Family) Open(cfg settings.Config, on *session.Opened, workers *bounds.Workers) (*prove.Service, error) {
 	if f.host.Classifiers == nil {
-		return nil, errors.New("proofs: this agent has no classifiers to prove answers of")
+		return nil, errors.New("proofs: this agent has no classifiers whose answers it could prove")
 	}
 	ring, err := f.Ring(cfg, workers)
 	if err != nil {

@@ -83,7 +83,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 }
 
 func doesNotFit(cfg settings.Config, m settings.Model, err error) error {
-	return fmt.Errorf("model %s does not fit compute.tee.memory_limit_mb: %d, of which %d MiB stay with the process itself and its requests: %w",
+	return fmt.Errorf("model %s does not fit: compute.tee.memory_limit_mb is %d, of which the process and its requests need %d MiB: %w",
 		m.Name, cfg.Compute.TEE.MemoryLimitMB, Reserve(cfg)>>20, err)
 }
 
@@ -195,7 +195,7 @@ func (c *Custody) notGranted(m settings.Model, err error) error {
 	if !ok || failure.Err.Reason != chunkseal.ReasonModelID {
 		return err
 	}
-	return refusal.New(ReasonNotGranted, "the key %s is for the model %x, as the broker's store says, and %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",
+	return refusal.New(ReasonNotGranted, "the broker's store says that the key %s is for the model %x, but %s holds another: install the right file, or store the key for this one (anchorhold secret put %s --file KEY --model %s): %w",
 		m.Resource, c.Subject, m.Path, m.Resource, m.Path, err)
 }
 
@@ -249,5 +249,5 @@ func (o *Model) closeNow() error {
 	case <-grace.C:
 	}
 	o.Wipe()
-	return refusal.New(ReasonWipedInUse, "model %s: something still used it after %s; key and weights were wiped under it", o.Name, CloseGrace)
+	return refusal.New(ReasonWipedInUse, "model %s was still in use after %s; its key and weights were wiped all the same", o.Name, CloseGrace)
 }
