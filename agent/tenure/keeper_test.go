@@ -381,19 +381,6 @@ func TestOwnLimitShortensALongLease(t *testing.T) {
 	}
 }
 
-func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
-	g := tenuretest.New(t)
-	g.Config.Compute.TEE.MemoryLimitMB = openmodel.ProcessReserve >> 20
-	_, err := openmodel.Open(t.Context(), g.Config, g.Config.Models[0], &openmodel.Custody{Key: tenuretest.Key(t, tenuretest.ModelKey)}, 1, 0, (&script{t: t}).keeper(g).log)
-	if err == nil || !strings.Contains(err.Error(), "does not fit") || !strings.Contains(err.Error(), "MiB") {
-		t.Errorf("%v", err)
-	}
-	other := tenuretest.Key(t, strings.Repeat("x", 32))
-	if _, err := openmodel.Open(t.Context(), tenuretest.New(t).Config, g.Config.Models[0], &openmodel.Custody{Key: other}, 1, 0, (&script{t: t}).keeper(g).log); err == nil || other.Len() != 0 {
-		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
-	}
-}
-
 func TestBrokerTimeDecides(t *testing.T) {
 	now := time.Now()
 	broker := time.Date(2031, 1, 2, 3, 4, 5, 0, time.UTC)
