@@ -71,7 +71,7 @@ func (r *release) build(ctx context.Context, p place, tree string, t target) (*b
 		return nil, err
 	}
 	args := []string{"build", "-trimpath", toolexec, "-buildvcs=false", "-mod=readonly", "-tags", releaseTags,
-		"-ldflags", "-s -w -buildid= -X main.version=" + r.version, "-o", bin + string(filepath.Separator)}
+		"-ldflags", "-s -w -buildid= -funcalign=16 -X main.version=" + r.version, "-o", bin + string(filepath.Separator)}
 	for _, name := range r.programs {
 		args = append(args, "./"+name)
 	}
