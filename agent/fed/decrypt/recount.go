@@ -42,7 +42,7 @@ func (s *Service) recount(ctx context.Context, h rounds.Round, t federation.Tick
 	return []source{func(w io.Writer) error { return r.run(ctx, w) }}, nil
 }
 
-// recount is one recount under way.
+// recount is one recount under way. It is its feed's alone.
 type recount struct {
 	s       *Service
 	h       rounds.Round

@@ -131,7 +131,7 @@ func (s *Service) contributions(ctx context.Context, h rounds.Round, t federatio
 	return list, nil
 }
 
-// checker passes blocks on only after their hash was checked.
+// checker passes blocks on only after their hash was checked. It is its feed's alone.
 type checker struct {
 	w      io.Writer
 	h      rounds.Round
