@@ -29,7 +29,7 @@ func (c *clock) read() (protocol.Time, error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if t == 0 || t.Add(MaxClockStep) < c.highest {
-		return 0, refusal.New(protocol.ReasonClockBackwards, "the clock says %s, and has been at %s: every guest is refused until it has caught up, for %s; set it if it is wrong (docs/operations.md, A clock that was ahead)",
+		return 0, refusal.New(protocol.ReasonClockBackwards, "the clock says %s but was at %s before: every guest is refused until it has caught up, for %s; set it if it is wrong (docs/operations.md, A clock that was ahead)",
 			t.Time().Format(time.RFC3339), c.highest.Time().Format(time.RFC3339), c.highest.Time().Sub(t.Time()).Round(time.Second))
 	}
 	c.highest = max(c.highest, t)

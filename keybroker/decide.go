@@ -69,7 +69,7 @@ func (x *exchange) decide(ctx context.Context) error {
 	}
 	ttl := x.b.cfg.Limits.Lease
 	if !x.b.pace.take(guestOf(x.claims), len(x.attest.Resources), now.Time()) {
-		return refusal.New(protocol.ReasonBusy, "this guest asked for more than %d keys in %s; limits.per_guest allows no more", x.b.cfg.Limits.PerGuest, PaceWindow)
+		return refusal.New(protocol.ReasonBusy, "this guest asked for more than the %d keys in %s that limits.per_guest allows", x.b.cfg.Limits.PerGuest, PaceWindow)
 	}
 	x.gives = make(map[string]authority, len(x.attest.Resources))
 	for _, name := range x.attest.Resources {

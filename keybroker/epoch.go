@@ -40,7 +40,7 @@ type heldEpochs struct {
 // highest minimum of statements that are gone; what was ever retired here stays so.
 func (b *Broker) SetEpochs(lowest uint64, epochs []Epoch) error {
 	if len(epochs) == 0 {
-		return errors.New("no epoch: the root must sign an epoch statement first")
+		return errors.New("there is no epoch: the root must sign an epoch statement first")
 	}
 	held := make([]*heldEpoch, 0, len(epochs))
 	for i, e := range epochs {
@@ -49,7 +49,7 @@ func (b *Broker) SetEpochs(lowest uint64, epochs []Epoch) error {
 			return fmt.Errorf("epoch statement %d: %w", i, err)
 		}
 		if e.Key == nil || !e.Key.Public().Equal(st.Key) {
-			return fmt.Errorf("epoch %d: the private key is not the one that the statement names", st.Epoch)
+			return fmt.Errorf("epoch %d: the private key does not match the statement", st.Epoch)
 		}
 		held = append(held, &heldEpoch{st, slices.Clone(e.Statement), protocol.NewBatcher(e.Key)})
 	}
@@ -90,7 +90,7 @@ func (b *Broker) pickEpoch(seen uint64, now protocol.Time) (*heldEpoch, error) {
 			continue
 		}
 		if e.Epoch < seen {
-			return nil, refusal.New(protocol.ReasonEpochBehind, "agent has seen epoch %d, the newest active here is %d", seen, e.Epoch)
+			return nil, refusal.New(protocol.ReasonEpochBehind, "the agent has seen epoch %d, the newest active one here is %d", seen, e.Epoch)
 		}
 		return e, nil
 	}

@@ -227,7 +227,7 @@ func (x *exchange) checkNonce() error {
 // checkAgent enforces 5.11: a connection is one agent's.
 func (x *exchange) checkAgent() error {
 	if x.number > 0 && x.attest.AgentKey.ID() != x.formerAgent {
-		return refusal.New(protocol.ReasonAgentKeyChanged, "exchange %d of the connection names another agent key than those before", x.number)
+		return refusal.New(protocol.ReasonAgentKeyChanged, "exchange %d of the connection names a different agent key than earlier ones", x.number)
 	}
 	return nil
 }

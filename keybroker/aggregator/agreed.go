@@ -27,7 +27,7 @@ func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.R
 	defer r.mu.Unlock()
 	if joined, err := os.ReadFile(r.path(fileResult)); err == nil {
 		if held, _, err := a.result(r, a.floor().Kept(), joined); err != nil || !held.Agrees(res) {
-			return refusal.New(ReasonPublished, "round %s has a result already, and it stays", r.def.ID)
+			return refusal.New(ReasonPublished, "round %s already has a result, which is final", r.def.ID)
 		}
 		return nil
 	}
@@ -40,7 +40,7 @@ func (a *Aggregator) setPartyResult(r *round, signed []byte, shown *federation.R
 	case err != nil:
 		return err
 	case !held.Agrees(res):
-		return refusal.New(ReasonPublished, "party %s signed other values before, and its first word stays", res.Agent)
+		return refusal.New(ReasonPublished, "party %s already signed different values, and the first signature is final", res.Agent)
 	}
 	return a.agree(r, res)
 }
@@ -112,7 +112,7 @@ func (a *Aggregator) partyResult(r *round, floor protocol.Floor, signed []byte) 
 	}
 	res, by, err := federation.VerifyPartyResult(signed, a.cfg.Roots, floor, r.def, t, digest.Of(raw))
 	if err == nil && res.Length != r.def.Length {
-		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
+		err = refusal.New(federation.ReasonWrongRound, "the length of the result differs from the round's")
 	}
 	return res, by, err
 }

@@ -43,7 +43,7 @@ func (a *Aggregator) SetTicket(id digest.RoundID, signed []byte) error {
 	case err != nil:
 		return err
 	case string(held) != string(signed):
-		return refusal.New(ReasonRoundOver, "the round has another ticket already")
+		return refusal.New(ReasonRoundOver, "the round already has a different ticket")
 	}
 	return nil
 }
@@ -89,7 +89,7 @@ func (a *Aggregator) setResult(id digest.RoundID, signed []byte, shown *federati
 	defer r.mu.Unlock()
 	err = disk.Once(r.path(fileResult), signed)
 	if errors.Is(err, disk.ErrOther) {
-		return refusal.New(ReasonPublished, "round %s has a result already, and it stays", id)
+		return refusal.New(ReasonPublished, "round %s already has a result, which is final", id)
 	}
 	return err
 }
@@ -101,7 +101,7 @@ func (a *Aggregator) result(r *round, floor protocol.Floor, signed []byte) (fede
 	}
 	res, by, err := federation.VerifyResult(signed, a.cfg.Roots, floor, r.def, t, digest.Of(raw))
 	if err == nil && res.Length != r.def.Length {
-		err = refusal.New(federation.ReasonWrongRound, "the result has another length than the round")
+		err = refusal.New(federation.ReasonWrongRound, "the length of the result differs from the round's")
 	}
 	return res, by, err
 }
@@ -115,7 +115,7 @@ func (a *Aggregator) SetValues(id digest.RoundID, body io.Reader) error {
 	}
 	signed, err := os.ReadFile(r.path(fileResult))
 	if err != nil {
-		return refusal.New(ReasonNoResult, "the signed result comes before its values")
+		return refusal.New(ReasonNoResult, "send the signed result before its values")
 	}
 	res, _, err := a.result(r, a.floor().Kept(), signed)
 	if err != nil {
@@ -138,7 +138,7 @@ func (a *Aggregator) SetValues(id digest.RoundID, body io.Reader) error {
 		h, size := sha256.New(), int64(res.Length)*8
 		n, err := io.Copy(io.MultiWriter(w, h), io.LimitReader(body, size+1))
 		if err == nil && (n != size || digest.Sum(h) != res.Values) {
-			err = refusal.New(federation.ReasonUpload, "the values are not those that were signed")
+			err = refusal.New(federation.ReasonUpload, "the values differ from the signed ones")
 		}
 		return err
 	})
@@ -150,7 +150,7 @@ func (a *Aggregator) alone(path string) (release func(), err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.written[path] {
-		return nil, refusal.New(ReasonBusy, "another connection is sending this; come back")
+		return nil, refusal.New(ReasonBusy, "another connection is sending this; try again later")
 	}
 	a.written[path] = true
 	return func() {

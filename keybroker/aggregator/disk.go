@@ -38,7 +38,7 @@ func (f *floor) claim(need int64) (*room, error) {
 		return nil, err
 	}
 	if need > free-f.held-f.bytes {
-		return nil, refusal.New(ReasonDisk, "%d bytes of the aggregator's disk are free, of which %d are spoken for; with %d more, less than %d would stay (free_mb): make room, or remove rounds that are over", free, f.held, need, f.bytes)
+		return nil, refusal.New(ReasonDisk, "%d bytes of the aggregator's disk are free and %d of them reserved; after %d more bytes, less than %d would remain (free_mb): free space, or remove finished rounds", free, f.held, need, f.bytes)
 	}
 	f.held += need
 	return &room{f, need}, nil

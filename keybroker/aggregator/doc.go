@@ -127,7 +127,7 @@ type Aggregator struct {
 // New opens the state directory and every round in it.
 func New(cfg Config) (*Aggregator, error) {
 	if cfg.Logger == nil || len(cfg.Roots) == 0 || cfg.StateDir == "" {
-		return nil, errors.New("aggregator: state directory, the broker's root identities and a logger are required")
+		return nil, errors.New("aggregator: a state directory, the broker's root identities and a logger are required")
 	}
 	if cfg.Shards == 0 {
 		cfg.Shards = 1
@@ -152,7 +152,7 @@ func New(cfg Config) (*Aggregator, error) {
 		}
 	}
 	if cfg.Shard < 0 || cfg.Shard >= cfg.Shards || cfg.Workers < 0 || cfg.Uploads < 0 || cfg.Rounds < 0 || cfg.RoundsPerModel < 0 || cfg.Free < 0 || cfg.Kept < 0 || cfg.Unfinished < 0 || cfg.Idle < 0 || cfg.Late < 0 || cfg.MaxDuration < 0 {
-		return nil, fmt.Errorf("aggregator: shard %d of %d, or a limit, is impossible", cfg.Shard, cfg.Shards)
+		return nil, fmt.Errorf("aggregator: shard %d of %d or a limit is out of range", cfg.Shard, cfg.Shards)
 	}
 	if err := cfg.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("aggregator: limits: %w", err)
@@ -185,7 +185,7 @@ func (a *Aggregator) AddRound(signed []byte) (federation.Round, error) {
 		return def, nil
 	}
 	if len(a.rounds) >= a.cfg.Rounds {
-		return def, refusal.New(ReasonBusy, "%d rounds are held; remove one that is over", len(a.rounds))
+		return def, refusal.New(ReasonBusy, "%d rounds are held; remove a finished one", len(a.rounds))
 	}
 	if !a.now().before(def.Closes) {
 		return def, refusal.New(ReasonRoundOver, "the round closed at %s", def.Closes.Time())
@@ -216,7 +216,7 @@ func (a *Aggregator) round(id digest.RoundID) (*round, error) {
 		return nil, refusal.New(ReasonUnknownRound, "no round %s here", id)
 	}
 	if low := a.lowest.Highest(r.def.Broker); r.def.Epoch < low {
-		return nil, refusal.New(protocol.ReasonEpochRetired, "round %s is of epoch %d, and the lowest accepted is %d by now: remove it", id, r.def.Epoch, low)
+		return nil, refusal.New(protocol.ReasonEpochRetired, "round %s is of epoch %d, but the lowest accepted epoch is now %d: remove the round", id, r.def.Epoch, low)
 	}
 	return r, nil
 }
@@ -241,9 +241,9 @@ func (a *Aggregator) fresh(opened, closes protocol.Time) error {
 	now := time.Duration(protocol.Time(a.now()).Time().Sub(opened.Time()))
 	switch {
 	case now > a.cfg.Late || now < -a.cfg.Late:
-		return refusal.New(ReasonStale, "opened at %s, which is more than %s from now: hand it over when it is opened, and check this machine's clock", opened.Time(), a.cfg.Late)
+		return refusal.New(ReasonStale, "opened at %s, which is more than %s from now: submit a round when it is opened, and check this machine's clock", opened.Time(), a.cfg.Late)
 	case closes.Time().Sub(opened.Time()) > a.cfg.MaxDuration:
-		return refusal.New(federation.ReasonRound, "it runs for more than the %s that this aggregator's configuration allows", a.cfg.MaxDuration)
+		return refusal.New(federation.ReasonRound, "it runs longer than the %s that this aggregator allows", a.cfg.MaxDuration)
 	}
 	return nil
 }

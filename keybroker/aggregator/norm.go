@@ -33,7 +33,7 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	// One connection at a time: more of them would have the same proof verified for each, and
 	// take the places of others'.
 	if !u.verifying.TryLock() {
-		return refusal.New(ReasonBusy, "this proof is being verified on another connection; come back")
+		return refusal.New(ReasonBusy, "this proof is being verified on another connection; try again later")
 	}
 	defer u.verifying.Unlock()
 	if r.proven(u) == nil {
@@ -44,7 +44,7 @@ func (a *Aggregator) addProof(ctx context.Context, r *round, u *upload, raw []by
 	}
 	err := disk.Write(r.path("uploads", u.digest.String(), fileProof), raw)
 	if errors.Is(err, fs.ErrNotExist) {
-		return refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", u.digest)
+		return refusal.New(ReasonUnknown, "upload %s was displaced by another; send its manifest again", u.digest)
 	}
 	return err
 }
@@ -63,11 +63,11 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 	case a.proving <- struct{}{}:
 		defer func() { <-a.proving }()
 	case <-ctx.Done():
-		return refusal.New(ReasonBusy, "other proofs are being verified; come back")
+		return refusal.New(ReasonBusy, "other proofs are being verified; try again later")
 	}
 	err := NormChecker{Ring: a.cfg.NormKeys}.Verify(ctx, r.def, u.contribution, raw)
 	if errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {
-		return refusal.New(ReasonBusy, "the proof was not verified in time; come back")
+		return refusal.New(ReasonBusy, "the proof was not verified in time; try again later")
 	}
 	if reason, refused := refusal.ReasonOf(err); refused && reason == ReasonNormInvalid {
 		u.unsound = err
@@ -78,7 +78,7 @@ func (a *Aggregator) verifyProof(ctx context.Context, r *round, u *upload, raw [
 // proven says whether a round's upload may send blocks.
 func (r *round) proven(u *upload) error {
 	if r.def.NormProof && !disk.Exists(r.path("uploads", u.digest.String(), fileProof)) {
-		return refusal.New(ReasonNormMissing, "the round wants a proof of the norm before the blocks")
+		return refusal.New(ReasonNormMissing, "the round requires a norm proof before the blocks")
 	}
 	return nil
 }

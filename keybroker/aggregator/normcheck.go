@@ -33,7 +33,7 @@ func (c NormChecker) Round(def federation.Round) error {
 		return nil
 	}
 	if c.Ring == nil {
-		return refusal.New(ReasonNormKey, "this aggregator's configuration has no keys of proofs of norms")
+		return refusal.New(ReasonNormKey, "this aggregator's configuration has no keys for norm proofs")
 	}
 	set, err := c.Ring.Set(digest.Digest(def.NormCircuit.VerifyingKey))
 	if err == nil {
@@ -48,10 +48,10 @@ func (c NormChecker) Round(def federation.Round) error {
 // SignedNorm refuses bytes that are not the proof which the contribution names.
 func SignedNorm(def federation.Round, signed federation.Contribution, raw []byte) error {
 	if !def.NormProof {
-		return refusal.New(ReasonNormInvalid, "the round wants no proofs of norms")
+		return refusal.New(ReasonNormInvalid, "the round takes no norm proofs")
 	}
 	if digest.Of(raw) != signed.ProofDigest {
-		return refusal.New(ReasonNormInvalid, "the proof is not the one that was signed")
+		return refusal.New(ReasonNormInvalid, "the proof differs from the signed one")
 	}
 	return nil
 }
@@ -76,7 +76,7 @@ func (c NormChecker) Verify(ctx context.Context, def federation.Round, signed fe
 		return refusal.New(ReasonNormInvalid, "%v", err)
 	}
 	if got, err := e.Statement.MarshalBinary(); err != nil || !bytes.Equal(got, encoded) || e.Key != digest.Digest(def.NormCircuit.VerifyingKey) {
-		return refusal.New(ReasonNormInvalid, "the proof is of another update, of other bounds, or by another key")
+		return refusal.New(ReasonNormInvalid, "the proof is for another update, for other bounds or by another key")
 	}
 	_, err = c.Ring.Verify(ctx, e)
 	if err == nil || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled) {

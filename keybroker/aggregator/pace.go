@@ -81,13 +81,13 @@ func (p *patient) end(n int) error {
 	}
 	p.was, p.now = p.now, pace{}
 	if p.was.slow() {
-		return refusal.New(ReasonSlow, "%d bytes of the body came in %s; send at least %d a second", p.was.came, p.was.waited.Round(time.Second), leastRate)
+		return refusal.New(ReasonSlow, "received %d bytes of the body in %s; send at least %d bytes a second", p.was.came, p.was.waited.Round(time.Second), leastRate)
 	}
 	return nil
 }
 
 func (p *patient) refusal() error {
-	return refusal.New(ReasonBusy, "this upload gave its place to another; go on when there is one again")
+	return refusal.New(ReasonBusy, "this upload was displaced by another; continue when there is room again")
 }
 
 func (p *patient) deadline(t time.Time) error {
@@ -136,7 +136,7 @@ func (p *places) enter(newcomer *patient) error {
 	if len(p.held) >= p.most {
 		victim := p.victim(newcomer.source)
 		if victim == nil {
-			return refusal.New(ReasonBusy, "%d uploads are under way; come back", len(p.held))
+			return refusal.New(ReasonBusy, "%d uploads are in progress; try again later", len(p.held))
 		}
 		delete(p.held, victim)
 		victim.giveWay()

@@ -71,7 +71,7 @@ func withVisitor(before func(context.Context, net.Conn) context.Context) func(co
 func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 	v, ok := r.Context().Value(visitorKey{}).(*visitor)
 	if !ok || v.binding == (digest.Digest{}) {
-		return refusal.New(ReasonNobody, "this connection has nothing to be named by")
+		return refusal.New(ReasonNobody, "this connection is not TLS, so it has no channel binding")
 	}
 	body, release, err := listen.ReadBody(w, r, maxAccessBody)
 	if err != nil {
@@ -105,10 +105,10 @@ func (a *Aggregator) identify(w http.ResponseWriter, r *http.Request) error {
 func (a *Aggregator) running(by *protocol.Authority) error {
 	now, lease, epoch := protocol.Time(a.now()), &by.Lease, &by.Epoch
 	if low := a.lowest.Highest(epoch.Broker); epoch.Epoch < low {
-		return refusal.New(ReasonEnded, "epoch %d was retired, the lowest accepted is %d", epoch.Epoch, low)
+		return refusal.New(ReasonEnded, "epoch %d was retired; the lowest accepted epoch is %d", epoch.Epoch, low)
 	}
 	if !epoch.ValidAt(now) || now.Add(clockSkew) < lease.NotBefore || now >= lease.NotAfter.Add(clockSkew) {
-		return refusal.New(ReasonEnded, "the lease ran until %s: say again who you are, under a new one", lease.NotAfter.Time())
+		return refusal.New(ReasonEnded, "the lease expired at %s: identify yourself again under a new lease", lease.NotAfter.Time())
 	}
 	return nil
 }
@@ -118,13 +118,13 @@ func (a *Aggregator) running(by *protocol.Authority) error {
 func (a *Aggregator) reader(r *http.Request) (*visitor, *federation.Reader, error) {
 	v, ok := r.Context().Value(visitorKey{}).(*visitor)
 	if !ok {
-		return nil, nil, refusal.New(ReasonNobody, "say who you are first: POST /v1/identity")
+		return nil, nil, refusal.New(ReasonNobody, "identify yourself first: POST /v1/identity")
 	}
 	v.mu.Lock()
 	reader := v.reader
 	v.mu.Unlock()
 	if reader == nil {
-		return nil, nil, refusal.New(ReasonNobody, "say who you are first: POST /v1/identity")
+		return nil, nil, refusal.New(ReasonNobody, "identify yourself first: POST /v1/identity")
 	}
 	return v, reader, a.running(&reader.Authority)
 }
@@ -198,7 +198,7 @@ func (a *Aggregator) mayRestate(by *protocol.Authority, shown *federation.Reader
 	if err := a.running(by); err == nil || shown != nil && by.Lease.AgentKey.ID() == shown.Agent() && by.Lease.Broker == shown.Authority.Lease.Broker {
 		return nil
 	}
-	return refusal.New(federation.ReasonOutsideLease, "the lease that it was signed under ran until %s: send it on a connection of the same agent, under a lease that runs", by.Lease.NotAfter.Time())
+	return refusal.New(federation.ReasonOutsideLease, "the lease it was signed under expired at %s: send it on a connection of the same agent under a current lease", by.Lease.NotAfter.Time())
 }
 
 // speaker refuses what another agent signed than the one at the other end.
@@ -206,7 +206,7 @@ func (a *Aggregator) speaker(r *http.Request) func(digest.Digest) error {
 	return func(agent digest.Digest) error {
 		_, reader, err := a.reader(r)
 		if err == nil && reader.Agent() != agent {
-			err = refusal.New(ReasonNotNamed, "this connection is agent %s's, and agent %s is to send this itself", reader.Agent(), agent)
+			err = refusal.New(ReasonNotNamed, "this connection belongs to agent %s; agent %s must send this itself", reader.Agent(), agent)
 		}
 		return err
 	}
@@ -220,7 +220,7 @@ func (a *Aggregator) mayReadSetup(r *http.Request, id digest.RoundID) error {
 	}
 	s, err := a.board.Setup(id)
 	if err == nil && s.Reads(*reader) != nil {
-		err = refusal.New(ReasonNotNamed, "the set-up of round %s does not name agent %s", id, reader.Agent())
+		err = refusal.New(ReasonNotNamed, "the setup of round %s does not name agent %s", id, reader.Agent())
 	}
 	return err
 }

@@ -30,7 +30,7 @@ func (a *Aggregator) roomForModel(model string) error {
 		}
 	}
 	if n >= a.cfg.RoundsPerModel {
-		return refusal.New(ReasonModel, "%d rounds of the model %q are held; remove one that is over, or raise rounds_per_model", n, model)
+		return refusal.New(ReasonModel, "%d rounds of the model %q are held; remove a finished one, or raise rounds_per_model", n, model)
 	}
 	return nil
 }

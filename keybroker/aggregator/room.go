@@ -39,7 +39,7 @@ func (r *round) giveWay(some map[digest.Digest]*upload, newcomer string, full re
 		return refusal.New(full, "%s", detail)
 	}
 	if u == nil {
-		return refusal.New(ReasonBusy, "%s, of which %d are under way; come back", detail, incomplete)
+		return refusal.New(ReasonBusy, "%s, of which %d are in progress; try again later", detail, incomplete)
 	}
 	defer u.mu.Unlock()
 	if err := os.RemoveAll(r.path("uploads", u.digest.String())); err != nil {

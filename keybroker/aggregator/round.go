@@ -123,7 +123,7 @@ func (a *Aggregator) newRound(def federation.Round, signed []byte) (*round, erro
 	}
 	blocks := federation.BlockCount(def.Length, set.ValuesPerBlock())
 	if blocks > federation.MaxManifestBlocks {
-		return nil, refusal.New(federation.ReasonRound, "%d blocks are more than this aggregator takes", blocks)
+		return nil, refusal.New(federation.ReasonRound, "%d blocks exceed this aggregator's limit", blocks)
 	}
 	columns, err := federation.Shard(blocks, a.cfg.Shard, a.cfg.Shards)
 	return &round{dir: a.roundDir(def.ID), signed: signed, digest: digest.Of(signed), def: def, set: set,

@@ -102,7 +102,7 @@ func (a *Aggregator) route(mux *http.ServeMux, pattern string, h handler) {
 	mux.HandleFunc(pattern, func(w http.ResponseWriter, r *http.Request) {
 		id, err := digest.ParseID[digest.Round](r.PathValue("id"))
 		if err != nil {
-			err = refusal.New(ReasonUnknownRound, "a round's id has 32 hexadecimal digits")
+			err = refusal.New(ReasonUnknownRound, "a round id must have 32 hexadecimal digits")
 		} else {
 			err = h(w, r, id)
 		}
@@ -166,7 +166,7 @@ func (a *Aggregator) find(r *http.Request, id digest.RoundID) (*round, *upload, 
 	}
 	sum, err := digest.Parse(r.PathValue("digest"))
 	if err != nil {
-		return nil, nil, refusal.New(ReasonUnknown, "an upload's name has 64 hexadecimal digits")
+		return nil, nil, refusal.New(ReasonUnknown, "an upload name must have 64 hexadecimal digits")
 	}
 	u, err := held.upload(sum)
 	return held, u, err
@@ -257,7 +257,7 @@ func (a *Aggregator) sendUpload(name string) handler {
 			return err
 		}
 		if held.def.Rule == federation.WeightedMean && !held.def.Recount {
-			return refusal.New(ReasonNotReleased, "the rule of this round is a sum, and nobody recounts it")
+			return refusal.New(ReasonNotReleased, "the rule of this round is a sum, which is not recounted")
 		}
 		if _, _, err := a.ticket(held); err != nil {
 			return err

@@ -101,7 +101,7 @@ func (b *Board) AddSetup(signed []byte) error {
 		return err
 	}
 	if len(held) >= b.most && !disk.Exists(b.path(s.Round)) {
-		return refusal.New(ReasonSetupsFull, "%d set-ups are held; remove rounds that are over", len(held))
+		return refusal.New(ReasonSetupsFull, "%d setups are held; remove finished rounds", len(held))
 	}
 	if err := os.MkdirAll(b.path(s.Round), 0o700); err != nil {
 		return err
@@ -166,7 +166,7 @@ func (b *Board) MessagePath(id digest.RoundID, kind, from, to string) (string, e
 	case federation.PartyCommit, federation.PartyPublic, federation.PartyDeal, federation.PartyReady:
 		return b.path(id, messageName(k, f, t)), nil
 	}
-	return "", refusal.New(ReasonNoMessage, "there is no message of the kind %q", kind)
+	return "", refusal.New(ReasonNoMessage, "unknown message kind %q", kind)
 }
 
 func party(word string) (uint64, error) {
@@ -230,7 +230,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket digest.Digest,
 		return err
 	}
 	if want := federation.BlockCount(r.Length, set.ValuesPerBlock()); filepath.Base(dir) != strconv.FormatUint(uint64(s.From), 10) || s.Blocks != want {
-		return refusal.New(federation.ReasonParties, "the share is of party %d and has %d blocks; the round's vector has %d", s.From, s.Blocks, want)
+		return refusal.New(federation.ReasonParties, "the share of party %d has %d blocks, the round's vector has %d", s.From, s.Blocks, want)
 	}
 	if err := errors.Join(m.MatchesShare(s), may(s.Agent)); err != nil {
 		return err
@@ -247,7 +247,7 @@ func (b *Board) BeginShare(dir string, r federation.Round, ticket digest.Digest,
 func ReceiveShare(dir string, id digest.RoundID, body io.Reader) error {
 	raw, err := os.ReadFile(filepath.Join(dir, FileManifest))
 	if errors.Is(err, os.ErrNotExist) {
-		return refusal.New(ReasonNoShare, "the signed share comes before its blocks")
+		return refusal.New(ReasonNoShare, "send the signed share before its blocks")
 	}
 	if err != nil {
 		return err
@@ -280,7 +280,7 @@ func copyBlocks(w io.Writer, r io.Reader, id digest.RoundID, m federation.Manife
 		}
 	}
 	if n, err := io.ReadFull(r, block[:1]); n != 0 || !errors.Is(err, io.EOF) {
-		return refusal.New(ReasonShareBytes, "bytes after the share's last block")
+		return refusal.New(ReasonShareBytes, "trailing bytes after the share's last block")
 	}
 	return nil
 }

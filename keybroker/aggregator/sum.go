@@ -62,7 +62,7 @@ func (a *Aggregator) Sum(ctx context.Context, id digest.RoundID, cohort []digest
 		return SumManifest{}, err
 	}
 	if len(cohort) < int(r.def.Minimum) {
-		return SumManifest{}, refusal.New(ReasonIncomplete, "%d contributions, the round's minimum is %d", len(cohort), r.def.Minimum)
+		return SumManifest{}, refusal.New(ReasonIncomplete, "got %d contributions, the round's minimum is %d", len(cohort), r.def.Minimum)
 	}
 	seen := map[digest.Digest]bool{}
 	for _, d := range cohort {
@@ -71,7 +71,7 @@ func (a *Aggregator) Sum(ctx context.Context, id digest.RoundID, cohort []digest
 			return SumManifest{}, err
 		}
 		if !u.complete.Load() || seen[d] {
-			return SumManifest{}, refusal.New(ReasonIncomplete, "upload %s is incomplete, or named twice", d)
+			return SumManifest{}, refusal.New(ReasonIncomplete, "upload %s is incomplete or listed twice", d)
 		}
 		seen[d] = true
 	}

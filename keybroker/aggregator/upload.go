@@ -79,7 +79,7 @@ func (a *Aggregator) take(id digest.RoundID, raw []byte, from peer) (UploadStatu
 	}
 	sum := digest.Of(manifest.Signed)
 	if !a.now().before(r.def.Closes) || disk.Exists(r.path(fileTicket)) {
-		return UploadStatus{}, refusal.New(ReasonRoundOver, "round %s takes no more contributions", id)
+		return UploadStatus{}, refusal.New(ReasonRoundOver, "round %s accepts no more contributions", id)
 	}
 	u, err := r.upload(sum)
 	if err != nil { // what was taken while its lease ran goes on after it
@@ -103,7 +103,7 @@ func (r *round) admit(u *upload, raw []byte) (*upload, error) {
 		return held, nil
 	}
 	if other, ok := r.agents[u.contribution.Agent]; ok {
-		return nil, refusal.New(ReasonDuplicate, "this agent's contribution is %s already", other)
+		return nil, refusal.New(ReasonDuplicate, "this agent's contribution is already %s", other)
 	}
 	if err := r.makeRoom(u); err != nil {
 		return nil, err
@@ -166,12 +166,12 @@ func (a *Aggregator) receiveFrom(id digest.RoundID, sum digest.Digest, from uint
 		return UploadStatus{}, err
 	}
 	if !u.mu.TryLock() {
-		return UploadStatus{}, refusal.New(ReasonBusy, "this upload is under way on another connection")
+		return UploadStatus{}, refusal.New(ReasonBusy, "this upload is in progress on another connection")
 	}
 	defer u.mu.Unlock()
 	switch {
 	case u.gone:
-		return UploadStatus{}, refusal.New(ReasonUnknown, "upload %s gave its place to another; send its manifest again", sum)
+		return UploadStatus{}, refusal.New(ReasonUnknown, "upload %s was displaced by another; send its manifest again", sum)
 	case u.complete.Load():
 		return r.statusOf(u), nil
 	case from != u.next.Load():
@@ -223,7 +223,7 @@ func (a *Aggregator) append(r *round, u *upload, manifest federation.Manifest, b
 			return errors.Join(err, f.Sync())
 		}
 		if err != nil {
-			return errors.Join(refusal.New(ReasonIncomplete, "the connection ended inside block %d; go on from there", next), f.Sync())
+			return errors.Join(refusal.New(ReasonIncomplete, "the connection ended inside block %d; continue from there", next), f.Sync())
 		}
 		if !a.now().before(r.def.Closes) { // an upload may take as long as the round, not longer
 			return errors.Join(refusal.New(ReasonRoundOver, "round %s takes no more blocks", r.def.ID), f.Sync())

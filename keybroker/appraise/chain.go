@@ -210,7 +210,7 @@ func (v *Verifier) authorities(cert *x509.Certificate, offered []byte, name stri
 // signedByAuthority checks the form of a certificate's signature.
 func signedByAuthority(cert *x509.Certificate) error {
 	if cert.SignatureAlgorithm != x509.SHA384WithRSAPSS || len(cert.Signature) != authorityBits/8 {
-		return refusal.New(ReasonChain, "%q is signed with %s in %d bytes; SHA384-RSAPSS in %d is known", cert.Subject.CommonName, cert.SignatureAlgorithm, len(cert.Signature), authorityBits/8)
+		return refusal.New(ReasonChain, "%q is signed with %s in %d bytes, want SHA384-RSAPSS in %d bytes", cert.Subject.CommonName, cert.SignatureAlgorithm, len(cert.Signature), authorityBits/8)
 	}
 	return nil
 }

@@ -62,12 +62,12 @@ func (r revocation) check(c *chain, now time.Time) error {
 	list := c.revoked
 	if list == nil {
 		if r.required && !c.software {
-			return refusal.New(ReasonRevocationUnknown, "no revocation list of %q is held", c.root.Subject.CommonName)
+			return refusal.New(ReasonRevocationUnknown, "there is no revocation list for %q", c.root.Subject.CommonName)
 		}
 		return nil
 	}
 	if now.Before(list.ThisUpdate) || now.After(list.NextUpdate.Add(r.grace)) {
-		return refusal.New(ReasonRevocationUnknown, "the revocation list of %q is for %s to %s", c.root.Subject.CommonName,
+		return refusal.New(ReasonRevocationUnknown, "the revocation list for %q is valid from %s to %s", c.root.Subject.CommonName,
 			list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
 	}
 	for _, entry := range list.RevokedCertificateEntries {

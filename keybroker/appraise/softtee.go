@@ -23,7 +23,7 @@ func (v *Verifier) AllowSoftwareTEE(rootsPEM []byte) error {
 		}
 		cert, err := x509.ParseCertificate(block.Bytes)
 		if err != nil || block.Type != "CERTIFICATE" {
-			return errors.Join(errors.New("appraise: the software TEE's roots hold something that is no certificate"), err)
+			return errors.Join(errors.New("appraise: the software TEE's roots contain something other than certificates"), err)
 		}
 		if bytes.Equal(cert.RawSubject, cert.RawIssuer) {
 			found[sha256.Sum256(cert.RawSubjectPublicKeyInfo)] = true
@@ -31,7 +31,7 @@ func (v *Verifier) AllowSoftwareTEE(rootsPEM []byte) error {
 		v.certificates = append(v.certificates, cert)
 	}
 	if len(found) == 0 {
-		return errors.New("appraise: the software TEE's roots hold no root certificate")
+		return errors.New("appraise: the software TEE's roots contain no root certificate")
 	}
 	v.software = found
 	return nil

@@ -105,19 +105,19 @@ func (r *report) matches(k *chipKey, p product) error {
 		}
 	}
 	if reported := p.tcb(r.reported); reported != k.tcb {
-		return refusal.New(ReasonTCBMismatch, "the report is by %+v, its certificate for %+v", reported, k.tcb)
+		return refusal.New(ReasonTCBMismatch, "the report is from %+v, its certificate is for %+v", reported, k.tcb)
 	}
 	if r.signer == signerVLEK {
 		return nil // a loaded key names no chip
 	}
 	if r.chipMasked {
 		if !allZero(r.chipID) {
-			return refusal.New(ReasonChipMismatch, "the chip id is masked and not zero")
+			return refusal.New(ReasonChipMismatch, "the chip id is masked but not zero")
 		}
 		return nil
 	}
 	if !slices.Equal(r.chipID[:len(k.hwid)], k.hwid) || !allZero(r.chipID[len(k.hwid):]) || allZero(k.hwid) {
-		return refusal.New(ReasonChipMismatch, "the report is from another chip than its certificate is for")
+		return refusal.New(ReasonChipMismatch, "the report is from a different chip than its certificate")
 	}
 	return nil
 }
@@ -133,7 +133,7 @@ func (r *report) verify(keys *combKeys, key *ecdsa.PublicKey) error {
 	digest := sha512.Sum384(r.signed)
 	// Numbers outside 1 to the group order less one are refused there.
 	if !keys.verify(key, &digest, number(r.r), number(r.s)) {
-		return refusal.New(ReasonSignature, "the report was changed, or another key signed it")
+		return refusal.New(ReasonSignature, "the report was changed or signed by another key")
 	}
 	return nil
 }

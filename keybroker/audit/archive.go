@@ -83,7 +83,7 @@ func (l *Log) archive(keep int) (Archived, error) {
 		return out, err
 	}
 	if len(names) == 0 {
-		return out, fmt.Errorf("%w: %d segments are closed, the newest %d of them stay, and older ones are archived already", ErrArchive, len(l.closed), keep)
+		return out, fmt.Errorf("%w: %d segments are closed, the newest %d of them stay, and older ones are already archived", ErrArchive, len(l.closed), keep)
 	}
 	if err := fs.MakeDir(out.Directory); err != nil {
 		return out, err

@@ -96,7 +96,7 @@ func inspectFormer(dir string) (f Former, err error) {
 	_, err = ParseCheckpoint(newest)
 	switch reason, _ := refusal.ReasonOf(err); {
 	case newest == nil || err == nil:
-		return f, refusal.New(ReasonCurrent, "the log in %s is of this release's version: it goes on as it is", dir)
+		return f, refusal.New(ReasonCurrent, "the log in %s already has the current version; nothing to do", dir)
 	case reason != ReasonCheckpointVersion:
 		return f, err
 	}
@@ -118,7 +118,7 @@ func begin(ctx context.Context, dir string, signer Signer, opts Options, f Forme
 	}
 	now := l.opts.Now()
 	if now.Before(f.Last) {
-		return errors.Join(fmt.Errorf("the clock says %s, and the last record of the old log is of %s: set the clock", now, f.Last), l.Close())
+		return errors.Join(fmt.Errorf("the clock says %s, but the last record of the old log is of %s: set the clock", now, f.Last), l.Close())
 	}
 	_, err = l.Append(ctx, Record{Kind: KindService, Time: now, Action: "audit-log-begun", Resource: filepath.Base(f.Directory),
 		Detail: fmt.Sprintf("behind a log of version 1 with %d records, chain %s, last checkpoint sha256 %s", f.Records, f.Chain, f.Checkpoint)})

@@ -104,7 +104,7 @@ func Explain(dir, refusalID string) ([]Entry, error) {
 		return nil, err
 	}
 	if found == nil {
-		return nil, fmt.Errorf("%w: there is no refusal %q; it may have been over the budget for refusals (a record %s counts those), or its segment was archived", ErrNotFound, clip(refusalID), actionSuppressed)
+		return nil, fmt.Errorf("%w: there is no refusal %q; it may have exceeded the budget for refusals (records %s count those), or its segment was archived", ErrNotFound, clip(refusalID), actionSuppressed)
 	}
 	r := found.Record
 	if r.Connection == "" {

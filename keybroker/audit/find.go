@@ -187,7 +187,7 @@ func (l *Log) wasArchived(seg journal.Segment) error {
 func (l *Log) Leaf(at uint64) (Leaf, error) {
 	c := l.Latest()
 	if at >= c.Size {
-		return Leaf{}, fmt.Errorf("%w: record %d is not among the %d that are signed", ErrNotFound, at, c.Size)
+		return Leaf{}, fmt.Errorf("%w: record %d is not one of the %d signed records", ErrNotFound, at, c.Size)
 	}
 	var h tlog.Hash
 	if err := l.withTree(func(r tlog.HashReader) error {

@@ -56,7 +56,7 @@ func (l *Log) SetBack(ctx context.Context, from, to time.Time, detail string) (L
 	if err := l.command(ctx, func() error {
 		l.commitAll()
 		if last := time.Unix(0, l.stands); l.tree.size == 0 || !last.Equal(from) || !to.Before(from) {
-			return refusal.New(ReasonSetBack, "a step back from %s to %s; the last record is of %s", Instant(from), Instant(to), Instant(last))
+			return refusal.New(ReasonSetBack, "got a step back from %s to %s, but the last record is of %s", Instant(from), Instant(to), Instant(last))
 		}
 		l.commit([]*entry{e})
 		return e.err
@@ -88,7 +88,7 @@ func (o *order) next(index uint64, r *Record) error {
 		o.steps++
 		o.latest = r.Time
 	} else if r.Time.Add(slack).Before(o.latest) {
-		return refusal.New(ReasonTimeWentBack, "record %d is of %s, one before it of %s, and no step back of the clock is recorded there", index, Instant(r.Time), Instant(o.latest))
+		return refusal.New(ReasonTimeWentBack, "record %d is of %s, but an earlier one is of %s, and the log records no step back of the clock", index, Instant(r.Time), Instant(o.latest))
 	}
 	o.last = r.Time
 	if r.Time.After(o.latest) {

@@ -189,7 +189,7 @@ type Proof struct {
 }
 
 // ErrProof means that a proof does not lead to the root.
-var ErrProof = errors.New("the proof does not lead to the tree's root")
+var ErrProof = errors.New("the proof does not lead to the root of the tree")
 
 // Verify checks that leaf stands at p.Index in the tree with the given root.
 func (p Proof) Verify(leaf, root digest.Digest) error {
@@ -267,7 +267,7 @@ func ProveConsistency(dir string, from, size uint64) (Consistency, error) {
 
 func proveConsistency(fs journal.FileSystem, dir string, from, size uint64) (Consistency, error) {
 	if from == 0 || from > size {
-		return Consistency{}, fmt.Errorf("a tree of %d records is no beginning of one of %d", from, size)
+		return Consistency{}, fmt.Errorf("a tree of %d records is not a prefix of one of %d", from, size)
 	}
 	p := Consistency{From: from, Size: size}
 	err := withTree(fs, dir, func(r tlog.HashReader) error {

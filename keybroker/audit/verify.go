@@ -189,7 +189,7 @@ func (v *verification) readCheckpoints() error {
 func (v *verification) checkpoint(e journal.Entry) error {
 	c, err := ParseCheckpoint(e.Body)
 	if err == nil && !slices.ContainsFunc(v.Keys, func(k identity.Public) bool { return Origin(k) == c.Origin }) {
-		err = refusal.New(ReasonOtherKey, "the log is signed by %s, and the key that was given is %s", c.Origin, Origin(v.Keys[0]))
+		err = refusal.New(ReasonOtherKey, "the log is signed by %s, but the given key is %s", c.Origin, Origin(v.Keys[0]))
 	}
 	if err == nil {
 		err = c.Verify(v.Keys...)
@@ -400,11 +400,11 @@ const (
 )
 
 func (m mark) refuseForked() error {
-	return refusal.New(ReasonForked, "the log's first %d records are others than those of %s", m.size, m.what)
+	return refusal.New(ReasonForked, "the log's first %d records differ from those of %s", m.size, m.what)
 }
 
 func (m mark) refuseRolledBack(records uint64) error {
-	return refusal.New(ReasonRolledBack, "%s counts %d records, the log has %d: it was restored or cut", m.what, m.size, records)
+	return refusal.New(ReasonRolledBack, "%s counts %d records, but the log has %d: it was restored or truncated", m.what, m.size, records)
 }
 
 // settle compares the hashes that were computed with those on disk that a
@@ -447,10 +447,10 @@ func (v *verification) conclude() (err error) {
 		return journal.Tampered("a checkpoint counts %d records, the log has %d", v.checkpoints[len(v.checkpoints)-1].size, r.Records)
 	}
 	if r.Records < v.Acknowledged {
-		return refusal.New(ReasonRolledBack, "the running broker acknowledged %d records, its disk has %d: the log was cut", v.Acknowledged, r.Records)
+		return refusal.New(ReasonRolledBack, "the running broker acknowledged %d records, but its disk has %d: the log was truncated", v.Acknowledged, r.Records)
 	}
 	if r.Checkpoints == 0 {
-		return refusal.New(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint: nobody vouches for any of them; is this the log's directory, and whole?", v.dir, r.Records)
+		return refusal.New(ReasonNoCheckpoint, "%s has %d records and no signed checkpoint, so none of them is authenticated; is this the whole directory of the log?", v.dir, r.Records)
 	}
 	r.SetBack = v.order.steps
 	r.Unsigned = r.Records - signed

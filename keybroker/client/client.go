@@ -132,7 +132,7 @@ func (c *Client) Acquire(ctx context.Context, resources []string, sealed ...prot
 	slices.Sort(names)
 	names = slices.Compact(names)
 	if len(names) == 0 || len(names) > protocol.MaxResources || !allValid(names) {
-		return nil, &Error{Reason: protocol.ReasonMalformedMessage, Err: fmt.Errorf("%d resources: too many, none, or an invalid name", len(names))}
+		return nil, &Error{Reason: protocol.ReasonMalformedMessage, Err: fmt.Errorf("got %d resources: too many, none, or one with an invalid name", len(names))}
 	}
 	ctx, cancel := context.WithTimeout(ctx, defaultTimeout)
 	defer cancel()

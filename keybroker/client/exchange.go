@@ -224,7 +224,7 @@ func (x *exchange) checkEpoch(context.Context) (err error) {
 		return err
 	}
 	if floor := x.floor(x.epoch.Broker); x.epoch.Epoch < floor {
-		return refusal.New(protocol.ReasonEpochRetired, "broker %x is in epoch %d, this guest accepts %d and later of it", x.epoch.Broker[:8], x.epoch.Epoch, floor)
+		return refusal.New(protocol.ReasonEpochRetired, "broker %x is in epoch %d, this guest accepts %d and later", x.epoch.Broker[:8], x.epoch.Epoch, floor)
 	}
 	if err := x.m2.Verify(x.epoch.Key, x.ekm, x.hashM1); err != nil {
 		return err
@@ -246,7 +246,7 @@ func (x *exchange) checkChoice(context.Context) error {
 		return err
 	}
 	if best != x.m2.Choice {
-		return refusal.New(protocol.ReasonDowngrade, "broker chose %v although %v was possible", x.m2.Choice, best)
+		return refusal.New(protocol.ReasonDowngrade, "the broker chose %v although it could have chosen %v", x.m2.Choice, best)
 	}
 	return nil
 }

@@ -9,7 +9,7 @@
 // of a software TEE in any build but a development build, which says what it is
 // at every start.
 //
-// The broker's main calls Run; the command line and tests call Init.
+// The broker's main calls Run.
 package daemon
 
 import (
@@ -179,7 +179,7 @@ func (d *daemon) openParts() error {
 func (d *daemon) checkSocket() error {
 	dir := filepath.Dir(d.opts.Config.Operator.Socket)
 	if st, err := os.Stat(dir); err != nil || !st.IsDir() {
-		return fmt.Errorf("operator.socket: %s is no directory: make it first, for those who are to open the socket", dir)
+		return fmt.Errorf("operator.socket: %s is not a directory: create it first, for the users who may open the socket", dir)
 	}
 	return nil
 }

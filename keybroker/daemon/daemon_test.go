@@ -371,7 +371,7 @@ func TestCheckFindsEverythingAtOnce(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = Check(s.options)
-	for _, says := range []string{l.Ended() + " is cut or no such file: EOF: put back", "epoch 1: " + l.EpochStatement(1) + " is not the root's statement about it: malformed-message", "put the file back"} {
+	for _, says := range []string{l.Ended() + " is truncated or malformed: EOF: restore", "epoch 1: " + l.EpochStatement(1) + " is not the root's statement about this epoch: malformed-message", "restore it from a backup"} {
 		if err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%q is not in\n%v", says, err)
 		}

@@ -21,7 +21,7 @@ func TestCheckFindsWhatAnotherProcessHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	s.options.Config.Listen = other.Addr().String()
-	if err := Check(s.options); err == nil || !strings.Contains(err.Error(), "another program has this port") {
+	if err := Check(s.options); err == nil || !strings.Contains(err.Error(), "another program uses this port") {
 		t.Errorf("a port that is taken: %v", err)
 	}
 	if err := other.Close(); err != nil {
@@ -36,7 +36,7 @@ func TestCheckFindsWhatAnotherProcessHas(t *testing.T) {
 		t.Fatal(err)
 	}
 	err = Check(s.options)
-	if !errors.Is(err, audit.ErrInUse) || !errors.Is(err, keystore.ErrInUse) || !strings.Contains(err.Error(), "a broker runs on this state directory already") {
+	if !errors.Is(err, audit.ErrInUse) || !errors.Is(err, keystore.ErrInUse) || !strings.Contains(err.Error(), "a broker is already running on this state directory") {
 		t.Errorf("beside a broker that runs: %v", err)
 	}
 	if !disk.Exists(unfinished) {

@@ -45,7 +45,7 @@ func TestAnOlderKeyStoreIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "models/a version 1 is active, and was retired; models/a version 2 is missing; models/b version 1 is active, and was destroyed; models/d version 1 is missing; put back"
+	want := "models/a version 1 is active, and was retired; models/a version 2 is missing; models/b version 1 is active, and was destroyed; models/d version 1 is missing; restore"
 	ended, end := context.WithCancel(ctx) // a broker that does serve stops at once
 	end()
 	refused := func(want string) {

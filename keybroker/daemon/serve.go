@@ -77,7 +77,7 @@ func (d *daemon) listenGuests(ctx context.Context) (net.Listener, error) {
 	var lc net.ListenConfig
 	l, err := lc.Listen(ctx, "tcp", d.opts.Config.Listen)
 	if errors.Is(err, syscall.EADDRINUSE) {
-		err = fmt.Errorf("%w: another program has this port (ss -ltnp shows which); stop it, or choose another one", err)
+		err = fmt.Errorf("%w: another program uses this port (ss -ltnp shows which); stop it, or choose another port", err)
 	}
 	if err != nil {
 		return nil, fmt.Errorf("listen for guests: %w", err)

@@ -55,7 +55,7 @@ type File struct {
 // does not count for roots that are added later.
 func Open(path string, roots []identity.Public, least uint64) (*File, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {
-		return nil, fmt.Errorf("open the directory of the epochs seen: %w", err)
+		return nil, fmt.Errorf("open the directory of seen epochs: %w", err)
 	}
 	f := &File{path: path, least: least, epochs: map[[32]byte]uint64{}}
 	raw, err := read(path)
@@ -75,7 +75,7 @@ func Open(path string, roots []identity.Public, least uint64) (*File, error) {
 			f.epochs[root.ID()] = former
 		}
 		if err := disk.Write(path, f.marshal()); err != nil {
-			return nil, fmt.Errorf("rewrite the epochs seen, each with its root: %w", err)
+			return nil, fmt.Errorf("rewrite the seen epochs with their roots: %w", err)
 		}
 	}
 	f.derive()
@@ -113,7 +113,7 @@ func (f *File) Raise(root [32]byte, epoch uint64) error {
 		return nil
 	}
 	if !known && len(f.epochs) >= maxRoots {
-		return fmt.Errorf("record epoch %d of broker %x: %s remembers %d roots already; take lines of roots out that will never be used again", epoch, root[:8], f.path, maxRoots)
+		return fmt.Errorf("record epoch %d of broker %x: %s already has %d roots; remove the lines of roots that are no longer used", epoch, root[:8], f.path, maxRoots)
 	}
 	f.epochs[root] = epoch
 	if err := disk.Write(f.path, f.marshal()); err != nil {

@@ -124,11 +124,11 @@ func (r *Reader) has(broker digest.Digest, role protocol.Role, audience protocol
 func (s Setup) Reads(reader Reader) error {
 	switch {
 	case !slices.Contains(s.Agents, reader.Agent()):
-		return refusal.New(ReasonParties, "agent %s is no party of this set-up", reader.Agent())
+		return refusal.New(ReasonParties, "agent %s is not a party to this setup", reader.Agent())
 	case s.Broker != reader.Authority.Epoch.Broker:
-		return refusal.New(protocol.ReasonAnotherBroker, "the lease is of broker %x, the set-up of %s", reader.Authority.Epoch.Broker[:8], s.Broker)
+		return refusal.New(protocol.ReasonAnotherBroker, "the lease is from broker %x, the setup from %s", reader.Authority.Epoch.Broker[:8], s.Broker)
 	case !reader.Authority.Lease.Roles().Has(protocol.RoleParty):
-		return refusal.New(protocol.ReasonRole, "the lease has the roles %s, this needs %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
+		return refusal.New(protocol.ReasonRole, "the lease has the roles %s, want %s", reader.Authority.Lease.Roles(), protocol.RoleParty)
 	}
 	return nil
 }

@@ -64,5 +64,5 @@ func (a Account) check() error {
 			return err
 		}
 	}
-	return fmt.Errorf("account %q is none: %s, %s<digest>, %s<digest> or %s<digest>", string(a), BrokerAccount, sealedAccount, datasetAccount, modelAccount)
+	return fmt.Errorf("%q is not an account: want %s, %s<digest>, %s<digest> or %s<digest>", string(a), BrokerAccount, sealedAccount, datasetAccount, modelAccount)
 }

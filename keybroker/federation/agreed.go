@@ -42,7 +42,7 @@ func splitResults(joined []byte) ([][]byte, error) {
 	var label []byte
 	var n uint8
 	if len(joined) > MaxStatementBytes || !s.ReadBytes(&label, len(agreedLabel)) || string(label) != agreedLabel || !s.ReadUint8(&n) || n > MaxParties {
-		return nil, refusal.New(ReasonParties, "this is no result that parties agreed on: one party's word is none")
+		return nil, refusal.New(ReasonParties, "this is not a result that the parties agreed on: the signature of one party is not enough")
 	}
 	list := make([][]byte, n)
 	for i := range list {
@@ -60,7 +60,7 @@ func splitResults(joined []byte) ([][]byte, error) {
 // result: that takes as many of them as the threshold.
 func VerifyPartyResult(signed []byte, roots []identity.Public, floor protocol.Floor, r Round, t Ticket, ticketDigest digest.Digest) (Result, protocol.Authority, error) {
 	if r.Parties == nil {
-		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "no parties hold the key of round %s", r.ID)
+		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "the key of round %s is not shared by parties", r.ID)
 	}
 	return verifyResult(signed, roots, floor, r, t, ticketDigest)
 }
@@ -74,7 +74,7 @@ func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, 
 		return res, by, err
 	}
 	if len(list) != int(r.Parties.Threshold) {
-		return res, by, refusal.New(ReasonParties, "%d parties signed the result, the threshold is %d", len(list), r.Parties.Threshold)
+		return res, by, refusal.New(ReasonParties, "%d parties signed the result, want at least %d", len(list), r.Parties.Threshold)
 	}
 	var agents []digest.Digest
 	for i, signed := range list {
@@ -85,7 +85,7 @@ func verifyAgreed(joined []byte, roots []identity.Public, floor protocol.Floor, 
 		case slices.Contains(agents, one.Agent):
 			return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "party %s signed the result twice", one.Agent)
 		case i > 0 && !one.Agrees(res):
-			return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "parties %s and %s signed other values", res.Agent, one.Agent)
+			return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "parties %s and %s signed different values", res.Agent, one.Agent)
 		}
 		if agents = append(agents, one.Agent); i == 0 {
 			res, by = one, a

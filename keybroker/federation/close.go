@@ -153,7 +153,7 @@ func verifyResult(signed []byte, roots []identity.Public, floor protocol.Floor, 
 	case agent != res.Agent:
 		return Result{}, protocol.Authority{}, refusal.New(ReasonSignature, "the result names another agent key")
 	case r.Parties != nil && !slices.Contains(r.Parties.Agents, agent):
-		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "agent %s is no party of the round's key", agent)
+		return Result{}, protocol.Authority{}, refusal.New(ReasonParties, "agent %s is not a party to the round's key", agent)
 	case !a.Lease.ValidAt(res.Time):
 		return Result{}, protocol.Authority{}, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", res.Time.Time())
 	case t.Round != r.ID || res.Round != t.Round || res.RoundDigest != t.RoundDigest || res.TicketDigest != ticketDigest:

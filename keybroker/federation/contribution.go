@@ -108,9 +108,9 @@ func (c *Contribution) Follows(r Round, roundDigest digest.Digest) error {
 	case c.Round != r.ID || c.RoundDigest != roundDigest:
 		return refusal.New(ReasonWrongRound, "the contribution is for round %s", c.Round)
 	case c.Weight > r.MaxWeight:
-		return refusal.New(ReasonRound, "weight %d, the round allows %d", c.Weight, r.MaxWeight)
+		return refusal.New(ReasonRound, "got weight %d, the round allows at most %d", c.Weight, r.MaxWeight)
 	case c.Blocks != BlockCount(r.Length, set.ValuesPerBlock()):
-		return refusal.New(ReasonUpload, "%d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
+		return refusal.New(ReasonUpload, "got %d blocks, the round's vector has %d", c.Blocks, BlockCount(r.Length, set.ValuesPerBlock()))
 	case c.Time < r.Opened || c.Time >= r.Closes:
 		return refusal.New(ReasonRound, "signed at %s, outside the round", c.Time.Time())
 	case r.NormProof && (c.ProofDigest == digest.Digest{} || c.Commitment == digest.Digest{}):

@@ -45,12 +45,12 @@ func VerifyDataset(signed []byte, publishers []identity.Public) (Dataset, error)
 			continue
 		}
 		if err == nil && (digest.Digest(p.ID()) != d.Publisher || len(s.Chain()) != 0) {
-			err = refusal.New(ReasonSignature, "dataset %q is signed in the name of another publisher, or under a lease", d.Name)
+			err = refusal.New(ReasonSignature, "dataset %q is signed for another publisher or under a lease", d.Name)
 		}
 		if err != nil {
 			return Dataset{}, err
 		}
 		return d, nil
 	}
-	return Dataset{}, refusal.New(ReasonSignature, "none of the publishers that this broker's configuration names signed for this dataset")
+	return Dataset{}, refusal.New(ReasonSignature, "no publisher in this broker's configuration signed for this dataset")
 }

@@ -92,7 +92,7 @@ func seal(key *identity.Private, chain []byte, st statement) ([]byte, error) {
 // split takes a signed statement apart.
 func split(signed []byte, st statement) (protocol.Signed, error) {
 	if len(signed) <= MaxStatementBytes && protocol.LabelOf(signed) == strings.TrimSuffix(st.context(), labelVersion)+formerVersion {
-		return protocol.Signed{}, refusal.New(ReasonVersion, "a statement of the first version, which says nothing about who may contribute or decrypt: open a new round")
+		return protocol.Signed{}, refusal.New(ReasonVersion, "a statement of version 1 does not say who may contribute or decrypt: open a new round")
 	}
 	return form.Split(signed, st.context())
 }

@@ -79,9 +79,9 @@ func (r *Round) NormFits(rec zk.Record) error {
 	case g == nil || rec.System != zk.Groth16:
 		return fmt.Errorf("key %s is not a %s key of updates", rec.VerifyingKey, zk.Groth16)
 	case rec.Circuit != digest.Digest(c.Circuit) || rec.VerifyingKey != digest.Digest(c.VerifyingKey):
-		return fmt.Errorf("key %s is of circuit %s; the round names key %s and circuit %s", rec.VerifyingKey, rec.Circuit, c.VerifyingKey, c.Circuit)
+		return fmt.Errorf("got key %s of circuit %s, the round names key %s and circuit %s", rec.VerifyingKey, rec.Circuit, c.VerifyingKey, c.Circuit)
 	case uint64(g.Coordinates) != r.Length || g.Bits != c.Bits:
-		return fmt.Errorf("key %s is for %d values of %d bits, the round has %d of %d", rec.VerifyingKey, g.Coordinates, g.Bits, r.Length, c.Bits)
+		return fmt.Errorf("key %s is for %d values of %d bits, the round has %d values of %d bits", rec.VerifyingKey, g.Coordinates, g.Bits, r.Length, c.Bits)
 	}
 	return nil
 }

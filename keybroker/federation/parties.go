@@ -42,7 +42,7 @@ func (s *Setup) context() string { return labelPrefix + "setup" + labelVersion }
 func (s *Setup) check() error {
 	set, err := params.Lookup(s.Set)
 	if err != nil || s.Set != params.Threshold || digest.Digest(set.Digest()) != s.SetDigest {
-		return refusal.New(ReasonSet, "a key of several parties needs the set %s", params.Threshold)
+		return refusal.New(ReasonSet, "a key shared by several parties requires the parameter set %s", params.Threshold)
 	}
 	if s.Closes <= s.Opened || s.Opened == 0 {
 		return invalid("the set-up ends before it begins")
@@ -55,7 +55,7 @@ func (s *Setup) check() error {
 
 func checkAgents(threshold uint32, agents []digest.Digest) error {
 	if threshold < 2 || len(agents) > MaxParties || int(threshold) > len(agents) {
-		return refusal.New(ReasonParties, "%d of %d parties: from 2 of 2 to %d", threshold, len(agents), MaxParties)
+		return refusal.New(ReasonParties, "got %d of %d parties, want 2 to %d", threshold, len(agents), MaxParties)
 	}
 	seen := map[digest.Digest]bool{}
 	for _, a := range agents {
@@ -213,7 +213,7 @@ func SignPartyMessage(key *identity.Private, lease []byte, m PartyMessage) ([]by
 func VerifyPartyMessage(signed []byte, roots []identity.Public, floor protocol.Floor, s Setup, setup digest.Digest) (PartyMessage, error) {
 	m, err := verifyParty(signed, roots, s.Broker, floor, s.Round, setup, s.Agents)
 	if err == nil && (m.Time < s.Opened || m.Time >= s.Closes || int(m.To) > len(s.Agents)) {
-		err = refusal.New(ReasonParties, "signed at %s for party %d, outside the set-up", m.Time.Time(), m.To)
+		err = refusal.New(ReasonParties, "signed at %s for party %d, outside the time of the setup", m.Time.Time(), m.To)
 	}
 	return m, err
 }
@@ -232,7 +232,7 @@ func verifyParty(signed []byte, roots []identity.Public, broker digest.Digest, f
 	case err != nil:
 		return m, err
 	case m.Round != round || m.Setup != setup:
-		return m, refusal.New(ReasonWrongRound, "the message is for the key of round %s", m.Round)
+		return m, refusal.New(ReasonWrongRound, "the message is for the key of another round, %s", m.Round)
 	case int(m.From) > len(agents) || agents[m.From-1] != m.Agent || digest.Digest(lease.AgentKey.ID()) != m.Agent:
 		return m, refusal.New(ReasonSignature, "the message is not of party %d", m.From)
 	case !lease.ValidAt(m.Time):
@@ -267,7 +267,7 @@ type Parties struct {
 func (r *Round) checkParties() error {
 	p := r.Parties
 	if (p != nil) != (r.Set == params.Threshold) {
-		return refusal.New(ReasonParties, "a round has several parties if its set is %s, and only then", params.Threshold)
+		return refusal.New(ReasonParties, "a round has several parties if and only if its parameter set is %s", params.Threshold)
 	}
 	if p == nil {
 		return nil
@@ -308,9 +308,9 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 	case err != nil:
 		return err
 	case s.Round != r.ID:
-		return refusal.New(ReasonWrongRound, "the set-up is for the key of round %s", s.Round)
+		return refusal.New(ReasonWrongRound, "the setup is for the key of another round, %s", s.Round)
 	case s.Threshold != p.Threshold || !slices.Equal(s.Agents, p.Agents):
-		return refusal.New(ReasonParties, "the round says %d of %d parties; the key was set up for %d of %d, in their order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
+		return refusal.New(ReasonParties, "the round names %d of %d parties, but the key was set up for %d of %d or in another order", p.Threshold, len(p.Agents), s.Threshold, len(s.Agents))
 	}
 	key, setup := sha256.Sum256(r.PublicKey), digest.Of(p.Setup)
 	var view digest.Digest
@@ -322,7 +322,7 @@ func (r *Round) verifyReady(roots []identity.Public, floor protocol.Floor) error
 		case m.Kind != PartyReady || int(m.From) != i+1 || [32]byte(m.Payload) != key:
 			return refusal.New(ReasonParties, "party %d does not vouch for the round's key", i+1)
 		case i > 0 && m.View != view:
-			return refusal.New(ReasonParties, "party %d saw another set-up than the others", i+1)
+			return refusal.New(ReasonParties, "party %d saw a different setup than the others", i+1)
 		}
 		view = m.View
 	}
@@ -378,11 +378,11 @@ func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r
 	lease, p := &a.Lease, r.Parties
 	switch {
 	case p == nil || s.Round != r.ID || s.TicketDigest != ticket:
-		return s, refusal.New(ReasonWrongRound, "the share is of round %s, or of another ticket", s.Round)
+		return s, refusal.New(ReasonWrongRound, "the share is for round %s, or for another ticket", s.Round)
 	case int(s.From) > len(p.Agents) || p.Agents[s.From-1] != s.Agent || digest.Digest(lease.AgentKey.ID()) != s.Agent:
 		return s, refusal.New(ReasonSignature, "the share is not of party %d", s.From)
 	case len(s.Active) != int(p.Threshold) || int(s.Active[len(s.Active)-1]) > len(p.Agents):
-		return s, refusal.New(ReasonParties, "active parties %d; the round wants %d of %d", s.Active, p.Threshold, len(p.Agents))
+		return s, refusal.New(ReasonParties, "got active parties %d, want %d of %d", s.Active, p.Threshold, len(p.Agents))
 	case !lease.ValidAt(s.Time):
 		return s, refusal.New(ReasonOutsideLease, "signed at %s, outside the lease", s.Time.Time())
 	}
@@ -392,7 +392,7 @@ func VerifyShare(signed []byte, roots []identity.Public, floor protocol.Floor, r
 // MatchesShare checks the hash list against the share that was signed.
 func (m *Manifest) MatchesShare(s Share) error {
 	if uint64(len(m.Hashes)) != s.Blocks || UploadDigest(s.Round, m.Hashes) != s.Upload {
-		return refusal.New(ReasonUpload, "the block hashes are not those that were signed")
+		return refusal.New(ReasonUpload, "the block hashes differ from the signed ones")
 	}
 	return nil
 }

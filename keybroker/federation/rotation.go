@@ -48,11 +48,11 @@ func (r *Round) checkRotation() error {
 func (r *Round) Rotatable() error {
 	switch {
 	case r.NormProof || r.NormCircuit != nil:
-		return refusal.New(ReasonRotation, "what is proven of a contribution are its own values, not rotated ones: a round with norm_proof is opened without rotation")
+		return refusal.New(ReasonRotation, "norm proofs cover unrotated values only: open a round with norm_proof without rotation")
 	case r.Rule != WeightedMean:
-		return refusal.New(ReasonRotation, "a %s is taken in each coordinate, and rotated values have others: it is opened without rotation", r.Rule)
+		return refusal.New(ReasonRotation, "a %s is taken per coordinate, and rotation changes the coordinates: open the round without rotation", r.Rule)
 	case r.Noise.Mechanism == DiscreteLaplace:
-		return refusal.New(ReasonRotation, "noise of %s is measured by the sum of all amounts, which rotation enlarges: the round is opened without rotation", DiscreteLaplace)
+		return refusal.New(ReasonRotation, "%s noise is scaled to the L1 norm, which rotation enlarges: open the round without rotation", DiscreteLaplace)
 	}
 	return nil
 }

@@ -98,7 +98,7 @@ func ParseManifest(data []byte) (Manifest, error) {
 // Matches checks the hash list against the contribution that was signed.
 func (m *Manifest) Matches(c Contribution) error {
 	if uint64(len(m.Hashes)) != c.Blocks || UploadDigest(c.Round, m.Hashes) != c.Upload {
-		return refusal.New(ReasonUpload, "the block hashes are not those that were signed")
+		return refusal.New(ReasonUpload, "the block hashes differ from the signed ones")
 	}
 	return nil
 }
@@ -106,7 +106,7 @@ func (m *Manifest) Matches(c Contribution) error {
 // CheckBlock checks one block as it arrives.
 func (m *Manifest) CheckBlock(round digest.RoundID, index uint64, block []byte) error {
 	if index >= uint64(len(m.Hashes)) || BlockHash(round, index, block) != m.Hashes[index] {
-		return refusal.New(ReasonUpload, "block %d is not the one that was signed", index)
+		return refusal.New(ReasonUpload, "block %d differs from the signed one", index)
 	}
 	return nil
 }

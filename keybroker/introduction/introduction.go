@@ -1,11 +1,11 @@
-// Package introduction is how a guest says who it is, first of all, on a connection that it
-// begins with a server of the broker's side: the aggregator, the registry of proofs.
+// Package introduction is how a guest identifies itself on a new connection to the aggregator
+// or the registry of proofs, before anything else is sent on it.
 //
 // It guarantees that the server has answered before the connection carries anything else.
-// It trusts nobody and verifies nothing: what is signed, and who believes it, is for each
-// server's own package (federation.Access, wire.Introduction).
+// It verifies nothing: what is signed, and what it proves, is up to each server's own package
+// (federation.Access, wire.Introduction).
 //
-// The clients uplink and proofclient call it when they dial.
+// The clients in uplink and registry/wire call it when they dial.
 package introduction
 
 import (
@@ -84,7 +84,7 @@ func Say(ctx context.Context, conn *hybridtls.Conn, signed []byte) error {
 		return errors.Join(err, resp.Body.Close())
 	}
 	if resp.Close {
-		return errors.Join(refused, errors.New("the server ends the connection"))
+		return errors.Join(refused, errors.New("the server closed the connection"))
 	}
 	if err := errors.Join(resp.Body.Close(), conn.SetDeadline(time.Time{})); err != nil {
 		return err

@@ -71,7 +71,7 @@ func TestSay(t *testing.T) {
 		"believed":               {answer("200 OK", "", "{}"), "", func(err error) bool { return err == nil }},
 		"refused":                {answer("401 Unauthorized", "", ended), "lease-over", func(err error) bool { return err != nil }},
 		"refused without a word": {answer("401 Unauthorized", "", "no"), "", func(err error) bool { return strings.Contains(err.Error(), "401") }},
-		"the last answer":        {answer("200 OK", "Connection: close\r\n", "{}"), "", func(err error) bool { return strings.Contains(err.Error(), "ends the connection") }},
+		"the last answer":        {answer("200 OK", "Connection: close\r\n", "{}"), "", func(err error) bool { return strings.Contains(err.Error(), "closed the connection") }},
 		"no HTTP":                {"hello\r\n\r\n", "", func(err error) bool { return strings.Contains(err.Error(), "malformed") }},
 		"silence":                {"", "", func(err error) bool { return errors.Is(err, os.ErrDeadlineExceeded) }},
 	} {

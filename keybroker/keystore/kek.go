@@ -38,7 +38,7 @@ type sealer struct {
 func copyKEK(kek *keybuf.Buffer) (*keybuf.Buffer, [16]byte, error) {
 	var id [16]byte
 	if kek.Len() != kekBytes {
-		return nil, id, fmt.Errorf("a key-encryption key has %d bytes, not %d", kekBytes, kek.Len())
+		return nil, id, fmt.Errorf("a key-encryption key must have %d bytes, got %d", kekBytes, kek.Len())
 	}
 	sum, err := hkdf.Key(sha256.New, kek.Bytes(), nil, kekIDLabel, len(id))
 	if err != nil {
@@ -140,7 +140,7 @@ func (s *sealer) commit(secret *keybuf.Buffer) [32]byte {
 // of high entropy. It does not wipe credential.
 func CredentialKEK(credential *keybuf.Buffer) (*keybuf.Buffer, error) {
 	if credential.Len() < minCredential {
-		return nil, fmt.Errorf("the key-encryption credential has %d bytes; it needs at least %d random ones", credential.Len(), minCredential)
+		return nil, fmt.Errorf("the key-encryption credential has %d bytes, want at least %d random bytes", credential.Len(), minCredential)
 	}
 	key, err := hkdf.Key(sha256.New, credential.Bytes(), nil, credentialLabel, kekBytes)
 	if err != nil {

@@ -43,7 +43,7 @@ var (
 	// ErrNotActive means that the secret has no active version.
 	ErrNotActive = errors.New("the secret has no active version")
 	// ErrWrongKEK means that the store was sealed under another key-encryption key.
-	ErrWrongKEK = errors.New("wrong key-encryption key: the store was sealed under another one")
+	ErrWrongKEK = errors.New("wrong key-encryption key: the store is sealed under another one")
 	// ErrDamaged means that the store's bytes are not as they were written.
 	ErrDamaged = errors.New("the key store is damaged")
 	// ErrInUse means that another process has the store open.

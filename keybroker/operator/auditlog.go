@@ -133,7 +133,7 @@ func (r *request) auditExplain() (any, error) {
 func (r *request) auditProof() (any, error) {
 	index, err := strconv.ParseUint(r.PathValue("index"), 10, 64)
 	if err != nil {
-		return nil, &Error{http.StatusBadRequest, "index", "a record's index is a number"}
+		return nil, &Error{http.StatusBadRequest, "index", "a record index must be a number"}
 	}
 	log := r.s.opts.Audit
 	c := log.Latest()

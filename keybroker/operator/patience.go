@@ -40,7 +40,7 @@ func dial(ctx context.Context, path string) (net.Conn, error) {
 	var d net.Dialer
 	c, err := d.DialContext(ctx, "unix", path) // does not wait, on Linux
 	if errors.Is(err, syscall.EAGAIN) {
-		return nil, fmt.Errorf("%w: %s has no place for another connection", ErrSilent, path)
+		return nil, fmt.Errorf("%w: %s accepts no further connection", ErrSilent, path)
 	}
 	return c, err
 }

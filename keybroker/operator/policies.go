@@ -29,7 +29,7 @@ const (
 
 // ErrPolicyVersion means that an imported policy is not newer than one of its id that
 // was imported before: an old policy cannot be put back by importing it again.
-var ErrPolicyVersion = errors.New("the policy is not newer than one that was imported before")
+var ErrPolicyVersion = errors.New("the policy is not newer than one imported before")
 
 // Policies keeps the policy in force and the reference values as files in one
 // directory. Current may be called at any time; changes are durable when the
@@ -118,7 +118,7 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 		return nil, err
 	}
 	if next.Version() <= newest {
-		return nil, fmt.Errorf("%w: version %d of %s was imported before, this is %d", ErrPolicyVersion, newest, next.ID(), next.Version())
+		return nil, fmt.Errorf("%w: version %d of %s was imported before, got version %d", ErrPolicyVersion, newest, next.ID(), next.Version())
 	}
 	kept := fmt.Sprintf("%x.yaml", next.Digest())
 	if err := disk.Write(filepath.Join(p.dir, historyDir, kept), source); err != nil {
@@ -255,7 +255,7 @@ func (p *Policies) RemoveReferenceValue(id string, force bool) (ValueRemoved, er
 		out.Unmatched = slices.DeleteFunc(current.Unmatched(left), func(pattern string) bool { return slices.Contains(had, pattern) })
 		out.Accepted = slices.ContainsFunc(current.ReferenceValues(), func(v policy.ReferenceValue) bool { return v.ID == id })
 		if len(out.Unmatched) > 0 && !force {
-			return ValueRemoved{}, refusal.New(ReasonValueNeeded, "policy %s version %d names %s, and nothing else matches that: its guests would all be refused; import another policy or value first, or say --force",
+			return ValueRemoved{}, refusal.New(ReasonValueNeeded, "policy %s version %d names %s, and nothing else matches it: all its guests would be refused; import another policy or value first, or use --force",
 				current.ID(), current.Version(), strings.Join(out.Unmatched, ", "))
 		}
 	}
@@ -337,7 +337,7 @@ func (p *Policies) imported(name string) (info PolicyInfo, err error) {
 	info = describe(old)
 	// The file's name is the digest as it was imported: with the reference values of that day.
 	if err := info.Digest.UnmarshalText([]byte(strings.TrimSuffix(name, ".yaml"))); err != nil {
-		return info, fmt.Errorf("its name is no digest of a policy (%w): if it was put here by hand, remove it, and import it", err)
+		return info, fmt.Errorf("its name is not the digest of a policy (%w): if the file was put here by hand, remove and import it", err)
 	}
 	return info, nil
 }

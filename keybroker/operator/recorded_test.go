@@ -117,7 +117,7 @@ func TestABadFileHidesNoPolicy(t *testing.T) {
 				t.Errorf("%+v", p)
 			}
 		case strings.HasSuffix(p.File, "history/mine.yaml"):
-			if !strings.Contains(p.Unreadable, "its name is no digest") {
+			if !strings.Contains(p.Unreadable, "its name is not the digest") {
 				t.Errorf("%+v", p)
 			}
 		case p.ID != "old" || p.Version != 7 || p.Unreadable == "" || !strings.HasSuffix(p.File, ".yaml"):

@@ -25,7 +25,7 @@ func (r *request) rounds() (*rounds.Service, digest.RoundID, error) {
 	}
 	id, err := digest.ParseID[digest.Round](r.PathValue("id"))
 	if err != nil {
-		return nil, id, &Error{http.StatusNotFound, string(rounds.ReasonUnknown), "a round's id has 32 hexadecimal digits"}
+		return nil, id, &Error{http.StatusNotFound, string(rounds.ReasonUnknown), "a round id must have 32 hexadecimal digits"}
 	}
 	return r.s.opts.Rounds, id, nil
 }

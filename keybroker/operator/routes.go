@@ -90,7 +90,7 @@ func asError(err error) *Error {
 	case errors.As(err, &e):
 		return e
 	case errors.As(err, &large):
-		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a body has at most %d bytes", maxBodyBytes)}
+		return &Error{http.StatusRequestEntityTooLarge, "too-large", fmt.Sprintf("a body must have at most %d bytes", maxBodyBytes)}
 	case errors.Is(err, listen.ErrNoMemory):
 		return &Error{http.StatusServiceUnavailable, "operator-busy", err.Error() + "; try again"}
 	case errors.Is(err, keystore.ErrNotFound), errors.Is(err, audit.ErrNotFound), errors.Is(err, keystore.ErrNotActive):
@@ -279,7 +279,7 @@ func (r *request) secretList() (any, error) {
 // secretPut takes the secret as the raw body, straight into locked memory.
 func (r *request) secretPut() (any, error) {
 	if r.ContentLength < 1 || r.ContentLength > keystore.MaxSecretBytes {
-		return nil, &Error{http.StatusBadRequest, "secret-size", fmt.Sprintf("a secret has 1 to %d bytes and a Content-Length", keystore.MaxSecretBytes)}
+		return nil, &Error{http.StatusBadRequest, "secret-size", fmt.Sprintf("a secret must have 1 to %d bytes and a Content-Length", keystore.MaxSecretBytes)}
 	}
 	secret, err := keybuf.New(int(r.ContentLength))
 	if err != nil {
@@ -306,7 +306,7 @@ func (r *request) secretPut() (any, error) {
 		},
 	}[PutMode(q.Get("mode"))]
 	if put == nil {
-		return nil, &Error{http.StatusBadRequest, "mode", "mode is put, create or rotate"}
+		return nil, &Error{http.StatusBadRequest, "mode", "mode must be put, create or rotate"}
 	}
 	version, err := put()
 	for _, v := range retired {
@@ -377,7 +377,7 @@ func (r *request) epochActivate() (any, error) {
 func (r *request) epochRetire() (any, error) {
 	epoch, err := strconv.ParseUint(r.PathValue("epoch"), 10, 64)
 	if err != nil {
-		return nil, &Error{http.StatusBadRequest, "epoch", "an epoch is a number"}
+		return nil, &Error{http.StatusBadRequest, "epoch", "an epoch must be a number"}
 	}
 	return map[string]uint64{"retired": epoch}, r.s.opts.Epochs.Retire(r.Context(), epoch)
 }

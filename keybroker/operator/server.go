@@ -216,7 +216,7 @@ func (s *Server) guard(r route) http.HandlerFunc {
 
 // refuse answers someone without the role, and records the attempt.
 func (s *Server) refuse(ctx context.Context, w http.ResponseWriter, r route, who peer) {
-	e := &Error{http.StatusForbidden, "not-authorised", fmt.Sprintf("uid %d may not do this; it needs the role that operator_uids or viewer_uids gives", who.uid)}
+	e := &Error{http.StatusForbidden, "not-authorised", fmt.Sprintf("uid %d may not do this; it needs a role from operator_uids or viewer_uids", who.uid)}
 	s.quiet.Warn("operator request refused", "uid", who.uid, "action", r.action)
 	if r.mutating {
 		// It is refused whether or not it can be recorded.
@@ -254,7 +254,7 @@ func (s *Server) alone(ctx context.Context, r route) (done func(), err error) {
 	case large <- struct{}{}:
 		return sync.OnceFunc(func() { <-large }), nil
 	case <-ctx.Done():
-		return nil, &Error{http.StatusTooManyRequests, "busy", "others read policies or the log; try again"}
+		return nil, &Error{http.StatusTooManyRequests, "busy", "too many requests are reading policies or the log; try again"}
 	}
 }
 

@@ -184,7 +184,7 @@ func judgeMigration(_ *Policy, _ *requirements, in Input) *Failure {
 
 func judgeVMPL(_ *Policy, r *requirements, in Input) *Failure {
 	if in.Claims.VMPL != *r.vmpl {
-		return failure(ReasonVMPL, "the report is from VMPL %d, required is %d", in.Claims.VMPL, *r.vmpl)
+		return failure(ReasonVMPL, "the report is from VMPL %d, want %d", in.Claims.VMPL, *r.vmpl)
 	}
 	return nil
 }
@@ -245,10 +245,10 @@ func judgeVLEK(_ *Policy, r *requirements, in Input) *Failure {
 func judgeChip(_ *Policy, r *requirements, in Input) *Failure {
 	id := in.Claims.ChipID
 	if in.Claims.ChipMasked || len(id) == 0 || allZero(id) {
-		return failure(ReasonChipMasked, "the report names no chip, and the policy enrols chips")
+		return failure(ReasonChipMasked, "the report names no chip, but the policy enrols chips")
 	}
 	if !r.chips[string(id)] && !(len(id) == 64 && allZero(id[8:]) && r.chips[string(id[:8])]) {
-		return failure(ReasonChip, "chip %s is not among %d enrolled ones", id, len(r.chips))
+		return failure(ReasonChip, "chip %s is not one of the %d enrolled ones", id, len(r.chips))
 	}
 	return nil
 }

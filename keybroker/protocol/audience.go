@@ -53,11 +53,11 @@ func (a Audience) Check() error {
 	lists := len(a.Tenants) + len(a.Images) + len(a.Policies)
 	switch {
 	case a.Everyone && lists > 0:
-		return fmt.Errorf("an audience is everyone or a list, not both")
+		return fmt.Errorf("an audience is either everyone or a list, not both")
 	case !a.Everyone && lists == 0:
-		return fmt.Errorf("an audience of nobody: name tenants, images or policies, or write that it is everyone")
+		return fmt.Errorf("the audience is empty: name tenants, images or policies, or set everyone")
 	case len(a.Tenants) > MaxAudience || len(a.Images) > MaxAudience || len(a.Policies) > MaxAudience:
-		return fmt.Errorf("an audience has at most %d tenants, images and policies", MaxAudience)
+		return fmt.Errorf("an audience may have at most %d tenants, images and policies", MaxAudience)
 	}
 	for i, t := range a.Tenants {
 		if !validText(t, maxTenantBytes) || i > 0 && a.Tenants[i-1] >= t {
@@ -65,10 +65,10 @@ func (a Audience) Check() error {
 		}
 	}
 	if !ascending(a.Images, func(d evidence.ImageDigest) string { return string(d.Bytes()) }) {
-		return fmt.Errorf("the images of an audience are unsorted or one is named twice")
+		return fmt.Errorf("the images of an audience must be sorted and unique")
 	}
 	if !ascending(a.Policies, func(d PolicyDigest) string { return string(d[:]) }) {
-		return fmt.Errorf("the policies of an audience are unsorted or one is named twice")
+		return fmt.Errorf("the policies of an audience must be sorted and unique")
 	}
 	return nil
 }
@@ -97,7 +97,7 @@ func (a Audience) Admits(c *LeaseCertificate) error {
 	}
 	switch {
 	case len(a.Tenants) > 0 && c.Tenant == "":
-		return refusal.New(ReasonAudience, "the policy %s did not check this guest's tenant, so the lease has none", c.PolicyID)
+		return refusal.New(ReasonAudience, "policy %s did not check this guest's tenant, so the lease names none", c.PolicyID)
 	case len(a.Tenants) > 0 && !slices.Contains(a.Tenants, c.Tenant):
 		return refusal.New(ReasonAudience, "tenant %q is not among those named", c.Tenant)
 	case len(a.Images) > 0 && !slices.Contains(a.Images, c.Image):

@@ -32,11 +32,11 @@ func (f Floor) admits(st *EpochStatement) error {
 	lowest := f.lowest.Of(st.Broker)
 	switch {
 	case lowest == 0 || !f.past && !f.now.valid():
-		return refusal.New(ReasonEpochRetired, "no lowest epoch was stated, so none is accepted")
+		return refusal.New(ReasonEpochRetired, "no lowest epoch is configured, so none is accepted")
 	case st.Epoch < lowest:
-		return refusal.New(ReasonEpochRetired, "epoch %d, the lowest accepted of broker %x is %d", st.Epoch, st.Broker[:8], lowest)
+		return refusal.New(ReasonEpochRetired, "got epoch %d of broker %x, want at least %d", st.Epoch, st.Broker[:8], lowest)
 	case !f.past && !st.ValidAt(f.now):
-		return refusal.New(ReasonEpochNotValid, "epoch %d runs from %s to %s, now is %s", st.Epoch, st.NotBefore.Time(), st.NotAfter.Time(), f.now.Time())
+		return refusal.New(ReasonEpochNotValid, "epoch %d is valid from %s to %s, the time is %s", st.Epoch, st.NotBefore.Time(), st.NotAfter.Time(), f.now.Time())
 	}
 	return nil
 }
@@ -76,13 +76,13 @@ func (r Resource) granted(c *LeaseCertificate, role Role) error {
 		found = &c.Grants[i]
 	}
 	if found != nil {
-		return refusal.New(ReasonRole, "lease %s was granted %s for the roles %s, this needs %s", c.Lease, found.Resource, found.Roles, role)
+		return refusal.New(ReasonRole, "lease %s was granted %s for the roles %s, want %s", c.Lease, found.Resource, found.Roles, role)
 	}
 	switch {
 	case r.name != "":
 		return refusal.New(ReasonNotGranted, "lease %s was not granted %s", c.Lease, r.name)
 	case r.subject != [32]byte{}:
-		return refusal.New(ReasonNotGranted, "lease %s was granted no key that is for %x", c.Lease, r.subject[:8])
+		return refusal.New(ReasonNotGranted, "lease %s was granted no key for %x", c.Lease, r.subject[:8])
 	}
 	return refusal.New(ReasonNotGranted, "no resource was asked for")
 }
@@ -114,10 +114,10 @@ func VerifyAuthority(chain []byte, roots []identity.Public, broker Broker, floor
 		return Authority{}, err
 	}
 	if former {
-		return a, refusal.New(ReasonAuthorityNotRecorded, "a lease of version 1 does not say what it was granted")
+		return a, refusal.New(ReasonAuthorityNotRecorded, "a version 1 lease does not say what was granted")
 	}
 	if roles := a.Lease.Roles(); !roles.Has(role) {
-		return Authority{}, refusal.New(ReasonRole, "lease %s has the roles %s, this needs %s", a.Lease.Lease, roles, role)
+		return Authority{}, refusal.New(ReasonRole, "lease %s has the roles %s, want %s", a.Lease.Lease, roles, role)
 	}
 	if err := resource.granted(&a.Lease, role); err != nil {
 		return Authority{}, err
@@ -161,7 +161,7 @@ func verifyChain(chain []byte, roots []identity.Public) (a Authority, former boo
 	case labelLeaseChain1:
 		former = true
 	default:
-		return a, false, refusal.New(ReasonChainVersion, "lease chain of an unknown kind or version")
+		return a, false, refusal.New(ReasonChainVersion, "the lease chain has an unknown kind or version")
 	}
 	st, err := VerifyEpoch(epoch, roots)
 	if err != nil {

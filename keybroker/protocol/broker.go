@@ -28,9 +28,9 @@ func (b Broker) admits(st *EpochStatement) error {
 	case b.any || b.id != [32]byte{} && b.id == st.Broker:
 		return nil
 	case b.id == [32]byte{}:
-		return refusal.New(ReasonAnotherBroker, "nobody said whose broker it must be, so none is accepted")
+		return refusal.New(ReasonAnotherBroker, "no expected broker is configured, so none is accepted")
 	}
-	return refusal.New(ReasonAnotherBroker, "said under broker %x, this needs the word of broker %x", st.Broker[:8], b.id[:8])
+	return refusal.New(ReasonAnotherBroker, "signed under broker %x, want broker %x", st.Broker[:8], b.id[:8])
 }
 
 // Lowest is the lowest epoch that a verifier accepts of each root's broker: the highest of

@@ -46,9 +46,9 @@ func VerifyEpochRequest(signed []byte, roots []identity.Public) (EpochRequest, E
 	case err != nil:
 		return EpochRequest{}, EpochStatement{}, &refusal.Error{Reason: ReasonEpochRequest, Detail: "the request is not signed by the epoch key that it names", Err: err}
 	case r.Asked.Broker != current.Broker:
-		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonBrokerUnknown, "the request asks for an epoch of another root")
+		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonBrokerUnknown, "the request is for an epoch of another root")
 	case r.Asked.AuditKey != current.AuditKey:
-		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonEpochRequest, "the request names another audit key than the current epoch")
+		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonEpochRequest, "request and current epoch name different audit keys")
 	case r.Asked.Key.Equal(current.Key):
 		return EpochRequest{}, EpochStatement{}, refusal.New(ReasonEpochRequest, "the request names the current epoch's key again")
 	}
@@ -61,11 +61,11 @@ func VerifyEpochRequest(signed []byte, roots []identity.Public) (EpochRequest, E
 func (st *EpochStatement) Follows(last EpochStatement, now Time) error {
 	switch {
 	case st.Broker != last.Broker:
-		return refusal.New(ReasonBrokerUnknown, "the last statement is of another root")
+		return refusal.New(ReasonBrokerUnknown, "the last statement is from another root")
 	case st.Epoch != last.Epoch+1:
-		return refusal.New(ReasonEpochNumber, "epoch %d is asked for, and the last one that was signed is %d: have the broker ask for %d (anchorhold epoch request --number %d)", st.Epoch, last.Epoch, last.Epoch+1, last.Epoch+1)
+		return refusal.New(ReasonEpochNumber, "the request is for epoch %d, but the last signed epoch is %d: have the broker ask for %d (anchorhold epoch request --number %d)", st.Epoch, last.Epoch, last.Epoch+1, last.Epoch+1)
 	case st.MinEpoch < last.MinEpoch:
-		return refusal.New(ReasonEpochMinimum, "the minimum would be %d, and was %d before", st.MinEpoch, last.MinEpoch)
+		return refusal.New(ReasonEpochMinimum, "the minimum epoch would go down to %d from %d", st.MinEpoch, last.MinEpoch)
 	case st.NotAfter <= now:
 		return refusal.New(ReasonEpochValidity, "the epoch would have ended at %s", st.NotAfter.Time())
 	case st.NotAfter <= last.NotAfter:

@@ -116,7 +116,7 @@ func Marshal(m Message) ([]byte, error) {
 		return nil, fmt.Errorf("encode %s: %w", t, err)
 	}
 	if len(frame) > t.MaxFrame() {
-		return nil, fmt.Errorf("encode %s: %d bytes are more than %d", t, len(frame), t.MaxFrame())
+		return nil, fmt.Errorf("encode %s: got %d bytes, want at most %d", t, len(frame), t.MaxFrame())
 	}
 	return frame, nil
 }

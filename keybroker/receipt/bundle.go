@@ -107,11 +107,11 @@ func (b *Bundle) Matches() (statement.Item, error) {
 	item := f.Items[i]
 	switch {
 	case f.Model.ID() != body.ModelID:
-		return item, refusal.New(ReasonProofMismatch, "the proof is of model %s, the receipt of %x", f.Model.ID(), body.ModelID)
+		return item, refusal.New(ReasonProofMismatch, "the proof is for model %s, the receipt for %x", f.Model.ID(), body.ModelID)
 	case body.InputCommitment != Provable(item.Input):
-		return item, refusal.New(ReasonProofMismatch, "the proof is of another input than the receipt")
+		return item, refusal.New(ReasonProofMismatch, "proof and receipt are for different inputs")
 	case body.OutputCommitment != CommitOutput(b.OutputSalt, EncodeOutputs(item.Outputs)):
-		return item, refusal.New(ReasonProofMismatch, "the proof is of other outputs than the receipt")
+		return item, refusal.New(ReasonProofMismatch, "proof and receipt are for different outputs")
 	}
 	return item, nil
 }

@@ -40,13 +40,13 @@ func (e *Expect) check(b *Body, lease *protocol.LeaseCertificate, unrecorded err
 	case len(e.Images) > 0 && !slices.Contains(e.Images, lease.Image):
 		return refusal.New(ReasonImage, "the guest's image is %s, which is not expected", lease.Image)
 	case len(e.Policies) > 0 && !slices.Contains(e.Policies, protocol.PolicyDigest(lease.PolicyDigest)):
-		return refusal.New(ReasonPolicy, "policy %s version %d, digest %x, decided, which is not expected", lease.PolicyID, lease.PolicyVersion, lease.PolicyDigest)
+		return refusal.New(ReasonPolicy, "the decision was by policy %s version %d, digest %x, which is not expected", lease.PolicyID, lease.PolicyVersion, lease.PolicyDigest)
 	case e.ModelID != nil && *e.ModelID != b.ModelID:
 		return refusal.New(ReasonModel, "model %x answered, expected %x", b.ModelID, *e.ModelID)
 	case len(e.Tenants) > 0 && unrecorded != nil:
 		return unrecorded
 	case len(e.Tenants) > 0 && lease.Tenant == "":
-		return refusal.New(ReasonTenant, "the policy %s did not check this guest's tenant, so the lease has none", lease.PolicyID)
+		return refusal.New(ReasonTenant, "policy %s did not check this guest's tenant, so the lease names none", lease.PolicyID)
 	case len(e.Tenants) > 0 && !slices.Contains(e.Tenants, lease.Tenant):
 		return refusal.New(ReasonTenant, "the guest works for tenant %q, which is not expected", lease.Tenant)
 	}

@@ -84,7 +84,7 @@ func ParseJSON(raw []byte) (Receipt, error) {
 	}
 	var compact bytes.Buffer
 	if err := json.Compact(&compact, raw); err != nil || !bytes.Equal(compact.Bytes(), again) {
-		return Receipt{}, refusal.New(ReasonMalformed, "fields are unknown, duplicate, out of order or spelled differently")
+		return Receipt{}, refusal.New(ReasonMalformed, "unknown, duplicate, misordered or misspelled fields")
 	}
 	return r, nil
 }

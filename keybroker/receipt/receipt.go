@@ -231,11 +231,11 @@ func parseBody(raw []byte) (Body, error) {
 		!s.CopyBytes(b.InputCommitment[:]) || !s.CopyBytes(b.OutputCommitment[:]) ||
 		!s.CopyBytes(b.LeaseID[:]) || !s.CopyBytes(b.EvidenceDigest[:]) ||
 		!s.ReadUint32(&b.PromptTokens) || !s.ReadUint32(&b.CompletionTokens) || !s.ReadUint64(&at) || !s.Empty() {
-		return Body{}, refusal.New(ReasonMalformed, "body is truncated, trailing or of another version")
+		return Body{}, refusal.New(ReasonMalformed, "the body is truncated, has trailing bytes or is of another version")
 	}
 	b.ModelName, b.Time = string(name), protocol.Time(at)
 	if !b.valid() {
-		return Body{}, refusal.New(ReasonMalformed, "a value of the body is outside its limits")
+		return Body{}, refusal.New(ReasonMalformed, "a value in the body is outside its limits")
 	}
 	return b, nil
 }
@@ -272,7 +272,7 @@ func Parse(raw []byte) (Receipt, error) {
 	s := cryptobyte.String(raw)
 	if !s.ReadUint16LengthPrefixed(&body) || !s.ReadUint16LengthPrefixed(&sig) || !s.ReadUint16LengthPrefixed(&chain) || !s.Empty() ||
 		len(sig) == 0 || len(sig) > maxSignatureBytes || len(chain) == 0 || len(chain) > maxChainBytes {
-		return Receipt{}, refusal.New(ReasonMalformed, "truncated, trailing or over a limit")
+		return Receipt{}, refusal.New(ReasonMalformed, "truncated, followed by other bytes or over a limit")
 	}
 	b, err := parseBody(body)
 	if err != nil {

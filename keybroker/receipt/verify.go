@@ -85,7 +85,7 @@ func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a pr
 		unrecorded, err = err, nil
 	}
 	if err == nil && r.Body.former != (unrecorded != nil) {
-		return a, nil, refusal.New(ReasonMalformed, "receipt and lease chain are of different versions")
+		return a, nil, refusal.New(ReasonMalformed, "receipt and lease chain have different versions")
 	}
 	return a, unrecorded, err
 }

@@ -15,7 +15,7 @@ import (
 // are announced than may wait, a draw decides which do, and whoever is not drawn is not told.
 func (s *Service) Announce(ctx context.Context, receipts [][]byte) (Announced, error) {
 	if len(receipts) < 1 || len(receipts) > MaxAnnounced {
-		return Announced{}, refusal.New(ReasonUnverified, "%d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
+		return Announced{}, refusal.New(ReasonUnverified, "got %d receipts, want 1 to %d at a time", len(receipts), MaxAnnounced)
 	}
 	entries := make([]ReceiptEntry, 0, len(receipts))
 	for i, raw := range receipts {
@@ -76,7 +76,7 @@ func (s *Service) verifyReceipt(ctx context.Context, raw []byte) (Receipt, error
 	case r.Time < s.before(s.cfg.KeptAge):
 		return Receipt{}, refusal.New(ReasonOld, "receipt %s is of %s; none is kept longer than %.0f days (proofs.kept_days)", r.ID, r.Time.Time().Format(time.DateOnly), s.cfg.KeptAge.Hours()/24)
 	case !bytes.HasPrefix(r.InputCommitment[:], []byte(provableTag)):
-		return Receipt{}, refusal.New(ReasonNotProvable, "receipt %s is of an answer without circuit", r.ID)
+		return Receipt{}, refusal.New(ReasonNotProvable, "receipt %s is for an answer without a circuit", r.ID)
 	}
 	return r, nil
 }

@@ -1,6 +1,5 @@
 // Package registry is the broker's part in proofs of inference: a registry of the keys
-// that it believes, the receipts that were announced to it, challenges, and the proofs
-// that it has verified.
+// it accepts, the receipts announced to it, its challenges, and the proofs it has verified.
 //
 // It guarantees that a proof of a key which is not registered is refused; that a
 // challenge names receipts which were announced before it was drawn, chosen by the
@@ -193,7 +192,7 @@ func New(cfg Config) (*Service, error) {
 			*v = max(of[0]/of[1], 1)
 		}
 		if *v < 0 || *v > of[0] {
-			return nil, errors.New("registry: an agent's or a guest's part is negative, or more than all")
+			return nil, errors.New("registry: the share of an agent or a guest is negative or exceeds the total")
 		}
 	}
 	if !own { // or an agent's part would not be its own

@@ -48,7 +48,7 @@ func withConnection(before func(context.Context, net.Conn) context.Context) func
 func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 	connection, ok := r.Context().Value(connectionKey{}).(digest.Digest)
 	if !ok {
-		return nil, refusal.New(ReasonNobody, "this connection has nothing to be named by")
+		return nil, refusal.New(ReasonNobody, "this connection is not TLS, so it has no channel binding")
 	}
 	release, err := s.acquire(r.Context())
 	if err != nil {
@@ -60,7 +60,7 @@ func (s *Service) takeIntroduction(r *http.Request, body []byte) (any, error) {
 		return nil, err
 	}
 	if now := s.now(); now.Add(clockSkew) < a.Lease.NotBefore || now >= a.Lease.NotAfter.Add(clockSkew) {
-		return nil, refusal.New(ReasonEnded, "the lease runs from %s to %s, and it is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
+		return nil, refusal.New(ReasonEnded, "the lease is valid from %s to %s, the time is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
 	}
 	who := "agent " + digest.Digest(a.Lease.AgentKey.ID()).String()
 	if p := a.Lease.Processor; p != (protocol.Processor{}) {

@@ -95,7 +95,7 @@ func roomFor(tx *bolt.Tx, ids []digest.ReceiptID, l Limits, challenge bool) erro
 		limit = l.Kept
 	}
 	if more > 0 && kept+uint64(more) > uint64(limit) {
-		return refusal.New(ReasonFull, "%d receipts with challenges or proofs are kept, %d more do not fit; they go with their age (proofs.kept_days), or raise proofs.kept", kept, more)
+		return refusal.New(ReasonFull, "%d receipts with challenges or proofs are kept and %d more do not fit; wait until old ones expire (proofs.kept_days), or raise proofs.kept", kept, more)
 	}
 	if challenge {
 		return nil
@@ -106,7 +106,7 @@ func roomFor(tx *bolt.Tx, ids []digest.ReceiptID, l Limits, challenge bool) erro
 			return err
 		}
 		if held.kept+uint64(n) > uint64(l.ProvenPerAgent) {
-			return refusal.New(ReasonAgentFull, "%d receipts of agent %s with challenges or proofs are kept, %d more do not fit (proofs.kept_per_agent)", held.kept, agent, n)
+			return refusal.New(ReasonAgentFull, "%d receipts of agent %s with challenges or proofs are kept and %d more do not fit (proofs.kept_per_agent)", held.kept, agent, n)
 		}
 	}
 	return nil

@@ -136,7 +136,7 @@ func keep(tx *bolt.Tx, ids []digest.ReceiptID, at protocol.Time) error {
 	for _, id := range ids {
 		raw := tx.Bucket(bucketReceipts).Get(id[:])
 		if raw == nil {
-			return refusal.New(ReasonNotAnnounced, "receipt %s went meanwhile, displaced or with its age: announce it again", id)
+			return refusal.New(ReasonNotAnnounced, "receipt %s has since been displaced or has expired: announce it again", id)
 		}
 		if err := setAge(tx, id[:], at); err != nil {
 			return err

@@ -93,7 +93,7 @@ func (s *Service) checkRecord(r *statement.Record, key []byte) error {
 	}
 	// A key of another number of inputs is of another circuit.
 	if want := publicInputs(r); v.Inputs() != want {
-		return refusal.New(ReasonRecord, "the key has %d public inputs, a circuit of this shape %d", v.Inputs(), want)
+		return refusal.New(ReasonRecord, "the key has %d public inputs, want %d for a circuit of this shape", v.Inputs(), want)
 	}
 	return nil
 }
@@ -102,7 +102,7 @@ func (s *Service) checkRecord(r *statement.Record, key []byte) error {
 // proof: a policy that became stricter meanwhile counts.
 func (s *Service) allowed(r *statement.Record) error {
 	if r.Development && !s.cfg.Policy.AllowDevelopment {
-		return refusal.New(ReasonDevelopment, "the maker of key %s could forge proofs; set proofs.allow_development to believe them", r.VerifyingKey)
+		return refusal.New(ReasonDevelopment, "the maker of key %s could forge proofs; set proofs.allow_development to accept it", r.VerifyingKey)
 	}
 	return nil
 }

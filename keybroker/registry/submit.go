@@ -85,11 +85,11 @@ func (s *Service) matches(b *wire.Bundle) error {
 		input, output := Provable(item.Input), s.cfg.CommitOutput(b.OutputSalts[i], item.Outputs)
 		switch r := &held.Receipt; {
 		case r.Model != model:
-			return refusal.New(ReasonMismatch, "receipt %s is of model %s, the statement of %s", r.ID, r.Model, model)
+			return refusal.New(ReasonMismatch, "receipt %s is for model %s, the statement for %s", r.ID, r.Model, model)
 		case r.InputCommitment != input:
 			return refusal.New(ReasonMismatch, "receipt %s is of another input", r.ID)
 		case subtle.ConstantTimeCompare(r.OutputCommitment[:], output[:]) != 1:
-			return refusal.New(ReasonMismatch, "receipt %s is of other outputs, or the salt is another", r.ID)
+			return refusal.New(ReasonMismatch, "receipt %s is for other outputs, or the salt is wrong", r.ID)
 		}
 	}
 	return nil
@@ -99,7 +99,7 @@ func (s *Service) matches(b *wire.Bundle) error {
 func (s *Service) receipt(id digest.ReceiptID) (ReceiptEntry, error) {
 	held, found, err := s.cfg.Store.Receipt(id)
 	if err == nil && !found {
-		err = refusal.New(ReasonNotAnnounced, "receipt %s was not announced, was displaced, or went with its age: announce it first", id)
+		err = refusal.New(ReasonNotAnnounced, "receipt %s was not announced, was displaced or has expired: announce it first", id)
 	}
 	return held, err
 }

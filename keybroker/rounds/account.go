@@ -27,7 +27,7 @@ const maxSealedPart = 5 << 20
 func (s *Service) account(spec Spec) (federation.Account, error) {
 	switch {
 	case spec.Sealed != nil && spec.Dataset != nil:
-		return "", refusal.New(ReasonSpec, "a round is charged to a model or to a dataset, not to both")
+		return "", refusal.New(ReasonSpec, "a round is charged to either a model or a dataset, not to both")
 	case spec.Sealed != nil:
 		return s.sealedAccount(spec.Sealed)
 	case spec.Dataset != nil:
@@ -40,7 +40,7 @@ func (s *Service) account(spec Spec) (federation.Account, error) {
 // sealedAccount is the account of a model by the publisher's signature over its name.
 func (s *Service) sealedAccount(part []byte) (federation.Account, error) {
 	if len(part) > maxSealedPart {
-		return "", refusal.New(ReasonSpec, "%d bytes of a sealed model, at most %d are read; sign for a dataset instead", len(part), maxSealedPart)
+		return "", refusal.New(ReasonSpec, "got %d bytes of a sealed model, at most %d are accepted; sign for a dataset instead", len(part), maxSealedPart)
 	}
 	p, err := chunkseal.InspectPart(part)
 	if err != nil {
@@ -138,11 +138,11 @@ func (s *Service) charged(ctx context.Context, a federation.Account) (sp spendin
 	all := len(log.own) + log.away
 	switch {
 	case len(sp.own) < log.away || all >= manyLogged && len(sp.own) < all:
-		return sp, refusal.New(ReasonRecord, "the audit log has %d charges of %s, %d of them archived and taken away, and the store has %d: bring back the segments, or a newer store", all, a, log.away, len(sp.own))
+		return sp, refusal.New(ReasonRecord, "the audit log has %d charges to %s, %d of them in archived segments that are missing, but the store has %d: restore the segments or a newer store", all, a, log.away, len(sp.own))
 	case len(missing) > 0 && s.cfg.Privacy.RestoredStore == "":
-		return sp, refusal.New(ReasonLedger, "the store had charges of %s that it lacks now, and other brokers made them: put back a newer store, or close these rounds again where they were opened: %s; if neither can be, rounds.privacy.restored_store goes on with what this broker saw", a, roundsOf(missing))
+		return sp, refusal.New(ReasonLedger, "the store lacks charges to %s that other brokers made: restore a newer store, or close these rounds again where they were opened: %s; if neither is possible, rounds.privacy.restored_store continues with what this broker saw", a, roundsOf(missing))
 	case len(sp.counted) < log.count:
-		return sp, refusal.New(ReasonLedger, "the store had %d charges of %s, and it and the audit log have %d now: the others were another broker's, so put back a newer store, or close that broker's rounds again there", log.count, a, len(sp.counted))
+		return sp, refusal.New(ReasonLedger, "the store had %d charges to %s, but with the audit log it now has %d: another broker made the others; restore a newer store, or close that broker's rounds there again", log.count, a, len(sp.counted))
 	}
 	sp.unseen = slices.DeleteFunc(slices.Clone(sp.own), func(c Charge) bool { return known[c.Round] })
 	return sp, nil
@@ -161,7 +161,7 @@ func (s *Service) formerLedgers(ctx context.Context) (names []string, err error)
 	}
 	for _, e := range events {
 		if e.Away {
-			return nil, refusal.New(ReasonRecord, "the audit log names accounts of models, and the record was archived and taken away: bring back the segments of the audit log")
+			return nil, refusal.New(ReasonRecord, "the audit log names accounts of models in an archived segment that is missing: restore the segments of the audit log")
 		}
 		names = append(names, ledgerOf(federation.Account(e.Detail)))
 	}

@@ -165,7 +165,7 @@ func addCharge(tx *bolt.Tx, model string, charge Charge) error {
 		return err
 	}
 	if charge.Previous != last {
-		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
+		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged concurrently", model)
 	}
 	n, err := b.NextSequence()
 	if err != nil {

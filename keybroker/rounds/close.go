@@ -75,7 +75,7 @@ var errUnchanged = errors.New("nothing changes")
 func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 	events, err := s.cfg.Log.Find(ctx, actionOpen, r.Resource())
 	if err == nil && len(events) == 0 {
-		err = refusal.New(ReasonElsewhere, "this broker's audit log does not have the opening of round %s: close and finish it, and have its key, at the broker that opened it", r.ID)
+		err = refusal.New(ReasonElsewhere, "this broker's audit log has no record of opening round %s: use the broker that opened it to close and finish the round and to release its key", r.ID)
 	}
 	if err == nil && r.Parties != nil {
 		err = s.preparedHere(ctx, r.ID)
@@ -88,7 +88,7 @@ func (s *Service) openedHere(ctx context.Context, r federation.Round) error {
 func (s *Service) preparedHere(ctx context.Context, id digest.RoundID) error {
 	events, err := s.cfg.Log.Find(ctx, actionPrepare, federation.ResourceOf(id))
 	if err == nil && len(events) == 0 {
-		err = refusal.New(ReasonElsewhere, "this broker's audit log does not have the set-up of the key of round %s: open, close and finish the round at the broker that set its key up", id)
+		err = refusal.New(ReasonElsewhere, "this broker's audit log has no record of setting up the key of round %s: use the broker that did to open, close and finish the round", id)
 	}
 	return err
 }
@@ -123,7 +123,7 @@ func (s *Service) Close(ctx context.Context, id digest.RoundID, c Closing) ([]by
 		switch rec.State {
 		case Closed, Published:
 			if rec.Cohort != cohort || rec.Sum != c.Sum {
-				return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum: there is only one", id)
+				return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum, and a round closes only once", id)
 			}
 			return nil, errUnchanged
 		case Abandoned:
@@ -193,7 +193,7 @@ func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c 
 		return nil, damaged("the ticket of round %s in the audit log: %v", r.ID, err)
 	}
 	if t.Cohort != federation.CohortDigest(c.Cohort) || t.Sum != c.Sum {
-		return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+		return nil, refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log shows, and a round closes only once", r.ID)
 	}
 	own, err := s.cfg.Store.Charges(ctx, rec.ledger())
 	if err != nil {
@@ -206,7 +206,7 @@ func (s *Service) again(ctx context.Context, rec *Record, r federation.Round, c 
 // checkCohort holds a cohort against the round and its list.
 func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []digest.Digest) error {
 	if len(cohort) < int(r.Minimum) || len(cohort) > int(r.Maximum) {
-		return refusal.New(ReasonCohort, "%d contributions; the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
+		return refusal.New(ReasonCohort, "got %d contributions, the round allows %d to %d", len(cohort), r.Minimum, r.Maximum)
 	}
 	admitted := map[digest.Digest]bool{}
 	for _, m := range rec.Members {
@@ -214,7 +214,7 @@ func (s *Service) checkCohort(rec *Record, r federation.Round, cohort []digest.D
 	}
 	for _, d := range cohort {
 		if !admitted[d] {
-			return refusal.New(ReasonNotListed, "contribution %s was not admitted, or is named twice", d)
+			return refusal.New(ReasonNotListed, "contribution %s was not admitted or is listed twice", d)
 		}
 		delete(admitted, d)
 	}
@@ -289,7 +289,7 @@ func (s *Service) MayRelease(ctx context.Context, resource string, guest *protoc
 		return err
 	}
 	if rec.State != Closed || rec.Ticket == nil {
-		return refusal.New(ReasonNotClosed, "round %s is %s; its key is released between closing and publication", id, rec.State)
+		return refusal.New(ReasonNotClosed, "round %s is %s; its key is released only between closing and publication", id, rec.State)
 	}
 	r, err := s.going(rec)
 	if err != nil {
@@ -338,7 +338,7 @@ func (s *Service) Abandon(ctx context.Context, id digest.RoundID) error {
 			}
 			recorded, err := s.recorded(ctx, r, digest.Of(rec.Signed))
 			if err == nil && recorded != nil {
-				err = refusal.New(ReasonClosed, "round %s closed, as the audit log says", id)
+				err = refusal.New(ReasonClosed, "round %s is closed, as the audit log shows", id)
 			}
 			if err != nil {
 				return nil, err
@@ -420,9 +420,9 @@ func (s *Service) verifyResult(rec *Record, r federation.Round, floor protocol.F
 	case a.Lease.SoftwareTEE && !s.cfg.Privacy.AllowSoftwareTEE:
 		err = refusal.New(ReasonSoftware, "the result comes from a software TEE")
 	case res.Length != r.Length || math.Abs(res.Step-step) > rounding*step:
-		err = refusal.New(federation.ReasonWrongRound, "%d values with a step of %g; the round has %d with %g", res.Length, res.Step, r.Length, step)
+		err = refusal.New(federation.ReasonWrongRound, "got %d values with a step of %g, the round has %d with a step of %g", res.Length, res.Step, r.Length, step)
 	case res.Sigma < sigma*(1-rounding):
-		err = refusal.New(ReasonPrivacy, "noise of %g grid steps was added; the round promised %g", res.Sigma, sigma)
+		err = refusal.New(ReasonPrivacy, "noise of %g grid steps was added, the round promised %g", res.Sigma, sigma)
 	}
 	return res, a, err
 }

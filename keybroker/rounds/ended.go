@@ -20,7 +20,7 @@ func (s *Service) end(ctx context.Context) (done func(), err error) {
 	case s.ending <- struct{}{}:
 		return func() { <-s.ending }, nil
 	case <-ctx.Done():
-		return nil, refusal.New(ReasonEnding, "another round is being closed, finished or abandoned, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
+		return nil, refusal.New(ReasonEnding, "another round is still being closed, finished or abandoned; check the store of rounds and the audit log, then try again: %w", context.Cause(ctx))
 	}
 }
 
@@ -28,7 +28,7 @@ func (s *Service) end(ctx context.Context) (done func(), err error) {
 func (s *Service) notAbandoned(ctx context.Context, id digest.RoundID) error {
 	events, err := s.cfg.Log.Find(ctx, actionAbandon, federation.ResourceOf(id))
 	if err == nil && len(events) > 0 {
-		err = refusal.New(ReasonAbandoned, "round %s was abandoned, as the audit log says: the store is older than the log", id)
+		err = refusal.New(ReasonAbandoned, "round %s was abandoned, as the audit log shows: the store is older than the log", id)
 	}
 	return err
 }
@@ -40,7 +40,7 @@ func (s *Service) notOver(ctx context.Context, id digest.RoundID) error {
 	}
 	events, err := s.cfg.Log.Find(ctx, actionPublish, federation.ResourceOf(id))
 	if err == nil && len(events) > 0 {
-		err = refusal.New(ReasonClosed, "round %s was published, as the audit log says: the store is older than the log", id)
+		err = refusal.New(ReasonClosed, "round %s was published, as the audit log shows: the store is older than the log", id)
 	}
 	return err
 }
@@ -62,7 +62,7 @@ func (s *Service) unused(ctx context.Context, id digest.RoundID) error {
 	_, err = s.cfg.Store.Get(ctx, id)
 	switch reason, _ := refusal.ReasonOf(err); {
 	case err == nil || len(tickets) > 0:
-		return refusal.New(ReasonSpec, "the key was used for round %s: set up another", id)
+		return refusal.New(ReasonSpec, "the key was used for round %s: set up another key", id)
 	case reason == ReasonUnknown:
 		return nil
 	}
@@ -86,9 +86,9 @@ func (s *Service) toldOf(ctx context.Context, id digest.RoundID, res federation.
 	for _, e := range events {
 		switch {
 		case e.Away:
-			return false, refusal.New(ReasonRecord, "round %s was published before, and the record of it was archived and taken away: bring back the segments of the audit log", id)
+			return false, refusal.New(ReasonRecord, "round %s was published earlier, and its record is in an archived segment that is missing: restore the segments of the audit log", id)
 		case e.Detail != want && e.Detail != earlier:
-			return false, refusal.New(ReasonClosed, "round %s published other values, as the audit log says", id)
+			return false, refusal.New(ReasonClosed, "round %s published other values, as the audit log shows", id)
 		}
 	}
 	return len(events) > 0, nil

@@ -115,7 +115,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round digest
 	next := 1
 	for _, e := range events {
 		if e.Away {
-			return nil, refusal.New(ReasonRecord, "round %s closed before, and the record of it was archived and taken away: bring back the segments of the audit log", r.ID)
+			return nil, refusal.New(ReasonRecord, "round %s closed earlier, and its record is in an archived segment that is missing: restore the segments of the audit log", r.ID)
 		}
 		var id, text string
 		var n, of int
@@ -145,7 +145,7 @@ func (s *Service) recorded(ctx context.Context, r federation.Round, round digest
 func matches(rec *Record, r federation.Round, roots []identity.Public) error {
 	t, err := federation.VerifyTicket(rec.Ticket, roots, protocol.Recorded(protocol.AtLeast(1)), r, digest.Of(rec.Signed))
 	if err == nil && (t.Cohort != rec.Cohort || t.Sum != rec.Sum) {
-		err = refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log says: there is only one", r.ID)
+		err = refusal.New(ReasonClosed, "round %s closed over another cohort or sum, as the audit log shows, and a round closes only once", r.ID)
 	}
 	return err
 }

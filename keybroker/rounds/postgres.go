@@ -87,7 +87,7 @@ func authenticated(cfg *pgx.ConnConfig) error {
 		case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
 			return nil
 		case t == nil || t.InsecureSkipVerify:
-			return refusal.New(ReasonDatabase, "%s: over a network the database needs sslmode=verify-full", host)
+			return refusal.New(ReasonDatabase, "%s: a database on the network requires sslmode=verify-full", host)
 		}
 		t.MinVersion = tls.VersionTLS13
 		return nil
@@ -235,7 +235,7 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 		return err
 	}
 	if string(last) != string(charge.Previous[:]) {
-		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged meanwhile", model)
+		return refusal.New(ReasonConflict, "the privacy ledger of %q was charged concurrently", model)
 	}
 	if _, err := tx.Exec(ctx, "INSERT INTO fed_charges (model, n, round, charge) VALUES ($1, $2, $3, $4)", model, n+1, charge.Round[:], raw); err != nil {
 		return err

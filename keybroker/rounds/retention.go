@@ -30,7 +30,7 @@ type Limits struct {
 // Check finds what is wrong with them.
 func (l Limits) Check() error {
 	if l.Open < 0 || l.Open > 1<<16 || l.OpenPerModel < 0 || l.OpenPerModel > max(l.Open, 256) || l.KeptDays < 0 || l.KeptDays > 36500 {
-		return fmt.Errorf("rounds: open is up to %d, open_per_model up to open, kept_days up to a hundred years", 1<<16)
+		return fmt.Errorf("rounds: open must be at most %d, open_per_model at most open, and kept_days at most a hundred years", 1<<16)
 	}
 	return nil
 }

@@ -35,7 +35,7 @@ func enlist(list roster, m Member, p Places) (refused, err error) {
 	case taken:
 		return refusal.New(ReasonDuplicate, "agent %s has contributed already", m.Agent), nil
 	case same >= p.PerGuest:
-		return refusal.New(ReasonGuest, "this processor has its %d contributions", p.PerGuest), nil
+		return refusal.New(ReasonGuest, "this processor already has its %d contributions", p.PerGuest), nil
 	case list.count() >= uint64(p.Maximum):
 		return refusal.New(ReasonFull, "the round has its %d contributions", p.Maximum), nil
 	}

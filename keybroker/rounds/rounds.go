@@ -302,13 +302,13 @@ func (s *Service) allowed(r federation.Round) error {
 	p := s.cfg.Privacy
 	switch {
 	case p.MaxEpsilon <= 0 && p.WithoutNoise == "":
-		return refusal.New(ReasonPrivacy, "the broker's configuration allows no rounds: set rounds.privacy")
+		return refusal.New(ReasonPrivacy, "this broker allows no rounds: set rounds.privacy in its configuration")
 	case r.Minimum < max(p.MinimumCohort, 2):
-		return refusal.New(ReasonPrivacy, "a cohort of %d is smaller than the policy's %d", r.Minimum, max(p.MinimumCohort, 2))
+		return refusal.New(ReasonPrivacy, "the cohort of %d is below the policy's minimum of %d", r.Minimum, max(p.MinimumCohort, 2))
 	case r.Rule != federation.WeightedMean && p.SingleContributions == "":
-		return refusal.New(ReasonPrivacy, "the rule %s decrypts single contributions; rounds.privacy.single_contributions gives no reason for that", r.Rule)
+		return refusal.New(ReasonPrivacy, "the rule %s decrypts single contributions, which requires a reason in rounds.privacy.single_contributions", r.Rule)
 	case r.Noise.Mechanism == federation.NoNoise && p.WithoutNoise == "":
-		return refusal.New(ReasonPrivacy, "a round without noise; rounds.privacy.without_noise gives no reason for that")
+		return refusal.New(ReasonPrivacy, "a round without noise requires a reason in rounds.privacy.without_noise")
 	case r.Noise.Mechanism != federation.NoNoise && p.Delta == 0:
 		return refusal.New(ReasonPrivacy, "rounds.privacy.delta is not set")
 	}
@@ -322,7 +322,7 @@ func (s *Service) privacy(r *federation.Round) error {
 	}
 	if r.Noise.Multiplier == 0 {
 		if r.Noise.Mechanism != federation.DiscreteGaussian || !(r.Epsilon > 0) {
-			return refusal.New(ReasonSpec, "a noisy round needs an epsilon or a multiplier")
+			return refusal.New(ReasonSpec, "a round with noise requires an epsilon or a multiplier")
 		}
 		m, err := s.cfg.Calibrate(r.Epsilon, r.Delta)
 		if err != nil {
@@ -364,7 +364,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	case s.opening <- struct{}{}:
 		defer func() { <-s.opening }()
 	case <-ctx.Done():
-		return nil, r, refusal.New(ReasonOpening, "another round is being opened, and that has not come back; look after the store of rounds and the audit log, and try again: %w", context.Cause(ctx))
+		return nil, r, refusal.New(ReasonOpening, "another round is still being opened; check the store of rounds and the audit log, then try again: %w", context.Cause(ctx))
 	}
 	if err := s.affordable(ctx, r); err != nil {
 		return nil, r, err
@@ -383,7 +383,7 @@ func (s *Service) Open(ctx context.Context, spec Spec) ([]byte, federation.Round
 	r.Opened = protocol.TimeOf(s.cfg.Now())
 	r.Closes = r.Opened.Add(spec.Duration)
 	if most := s.cfg.Privacy.maxDuration(); spec.Duration > most {
-		return nil, r, refusal.New(ReasonSpec, "a round of %s; this broker's configuration allows %s", spec.Duration, most)
+		return nil, r, refusal.New(ReasonSpec, "the round lasts %s, this broker allows at most %s", spec.Duration, most)
 	}
 	seed, err := s.key(&r, set)
 	defer seed.Wipe()
@@ -436,7 +436,7 @@ func (s *Service) key(r *federation.Round, set params.Set) (seed *keybuf.Buffer,
 	case s.cfg.KeyMaker != nil && set.ID != params.Threshold:
 		r.PublicKey, err = s.cfg.KeyMaker(set, seed)
 	default:
-		err = refusal.New(federation.ReasonSet, "this broker makes no keys of the set %s", set.ID)
+		err = refusal.New(federation.ReasonSet, "this broker cannot make keys of the parameter set %s", set.ID)
 	}
 	return seed, err
 }
@@ -449,7 +449,7 @@ func (s *Service) Prepare(ctx context.Context, p federation.Preparation) ([]byte
 	}
 	setup, err := p.Setup(signer.Broker, signer.Epoch, protocol.TimeOf(s.cfg.Now()))
 	if most := s.cfg.Privacy.maxDuration(); err == nil && setup.Closes.Time().Sub(setup.Opened.Time()) > most {
-		err = refusal.New(ReasonSpec, "a set-up of %s; this broker's configuration allows %s", p.Duration, most)
+		err = refusal.New(ReasonSpec, "the setup lasts %s, this broker allows at most %s", p.Duration, most)
 	}
 	if err != nil {
 		return nil, setup, err

@@ -183,7 +183,7 @@ func (s *Service) look(ctx context.Context, a federation.Account) error {
 		err = s.see(ctx, a, sp.unseen)
 	}
 	if err == nil && len(sp.lost) > 0 {
-		err = refusal.New(ReasonLedger, "the store lacks charges of %s that this broker made; they count here, and no other broker knows them: close these rounds again: %s", a, roundsOf(sp.lost))
+		err = refusal.New(ReasonLedger, "the store lacks charges to %s that this broker made; they count here, but no other broker knows them: close these rounds again: %s", a, roundsOf(sp.lost))
 	}
 	return err
 }

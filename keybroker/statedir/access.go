@@ -17,19 +17,19 @@ func ExplainAccess(err error) error {
 	}
 	switch {
 	case errors.Is(at, syscall.EROFS):
-		return fmt.Errorf("%w: the service may write only where its unit says (ReadWritePaths=, anchorhold-broker.service.d/checkpoint.conf.example)", err)
+		return fmt.Errorf("%w: the service may write only to its unit's ReadWritePaths= (see anchorhold-broker.service.d/checkpoint.conf.example)", err)
 	case !errors.Is(at, fs.ErrPermission):
 		return err
 	}
 	st, serr := os.Stat(at.Path)
 	if errors.Is(serr, fs.ErrPermission) {
-		return fmt.Errorf("%w: uid %d may not enter a directory on the way; the unit hides /mnt, /media and /srv (anchorhold-broker.service.d/checkpoint.conf.example)", err, os.Geteuid())
+		return fmt.Errorf("%w: uid %d may not enter a directory on the path; the unit hides /mnt, /media and /srv (see anchorhold-broker.service.d/checkpoint.conf.example)", err, os.Geteuid())
 	}
 	if serr != nil {
 		return err
 	}
 	if owner, ok := st.Sys().(*syscall.Stat_t); ok && int(owner.Uid) != os.Geteuid() {
-		return fmt.Errorf("%w: it belongs to uid %d, and this process is uid %d's: chown it", err, owner.Uid, os.Geteuid())
+		return fmt.Errorf("%w: the file belongs to uid %d, but this process runs as uid %d: change its owner", err, owner.Uid, os.Geteuid())
 	}
 	return err
 }

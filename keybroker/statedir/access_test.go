@@ -29,8 +29,8 @@ func TestFilesOfOthersAreCalledThat(t *testing.T) {
 		err  error
 		more string // behind the error itself
 	}{
-		"another's file":      {&fs.PathError{Op: "open", Path: others, Err: syscall.EACCES}, fmt.Sprintf(", and this process is uid %d's: chown it", os.Geteuid())},
-		"a protected one":     {&fs.PathError{Op: "open", Path: own, Err: syscall.EROFS}, ": the service may write only where its unit says (ReadWritePaths=, anchorhold-broker.service.d/checkpoint.conf.example)"},
+		"another's file":      {&fs.PathError{Op: "open", Path: others, Err: syscall.EACCES}, fmt.Sprintf(", but this process runs as uid %d: change its owner", os.Geteuid())},
+		"a protected one":     {&fs.PathError{Op: "open", Path: own, Err: syscall.EROFS}, ": the service may write only to its unit's ReadWritePaths= (see anchorhold-broker.service.d/checkpoint.conf.example)"},
 		"its own":             {&fs.PathError{Op: "open", Path: own, Err: syscall.EACCES}, ""},
 		"one that is gone":    {&fs.PathError{Op: "open", Path: own + ".gone", Err: syscall.EACCES}, ""},
 		"one that is missing": {&fs.PathError{Op: "open", Path: others, Err: syscall.ENOENT}, ""},

@@ -93,7 +93,7 @@ func (l Layout) KEK(u idfile.Unlock) (*keybuf.Buffer, error) {
 	case u.Passphrase != nil && u.Credential == nil:
 		return keystore.PassphraseKEK(l.Salt(), u.Passphrase)
 	}
-	return nil, errors.New("exactly one of passphrase and credential opens the keys")
+	return nil, errors.New("exactly one of passphrase and credential is required to unlock the keys")
 }
 
 // Sweep deletes the unfinished files that a crash left, those of earlier versions among them.

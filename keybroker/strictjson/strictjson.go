@@ -43,7 +43,7 @@ func Decode(raw []byte, most Limits, into any) error {
 		return err
 	}
 	if _, err := d.Token(); !errors.Is(err, io.EOF) {
-		return errors.New("something follows the JSON value")
+		return errors.New("trailing data after the JSON value")
 	}
 	return nil
 }

@@ -142,7 +142,7 @@ func (d *daemon) loadCertificate(s Settings) error {
 func Check(s Settings, log *slog.Logger) error {
 	d, err := newDaemon(s, log)
 	if errors.Is(err, service.ErrRunning) {
-		return fmt.Errorf("%w: an aggregator runs there. All but the state directory was checked and is right; what is in that is NOT checked while one writes it", err)
+		return fmt.Errorf("%w: an aggregator is running there. All but the state directory was checked and is right; the directory's contents are NOT checked while it is in use", err)
 	}
 	if err != nil {
 		return err
@@ -217,7 +217,7 @@ func (s Settings) checkSocket(bad func(format string, args ...any)) {
 	case s.AdminSocket == "" || len(s.AdminSocket) > maxSocketPath:
 		bad("admin_socket: a path of 1 to %d bytes is required", maxSocketPath)
 	case err != nil || !st.IsDir():
-		bad("admin_socket: %s is no directory: make it first, for those who are to open the socket", dir)
+		bad("admin_socket: %s is not a directory: create it first, for the users who may open the socket", dir)
 	}
 }
 
@@ -241,7 +241,7 @@ func normKeys(s Settings) (*keyset.Ring, error) {
 		return nil, fmt.Errorf("norm_keys: %w", err)
 	}
 	if len(sets) == 0 {
-		return nil, fmt.Errorf("norm_keys: %s holds no records of keys", s.NormKeys)
+		return nil, fmt.Errorf("norm_keys: %s contains no key records", s.NormKeys)
 	}
 	ring, err := keyset.NewRing(sets, s.AllowDevelopmentSetup, time.Duration(ms)*time.Millisecond, keyset.Parsers{statement.Groth16: keyset.By(groth16verify.ParseKey)})
 	if err != nil {
@@ -361,10 +361,10 @@ func (d *daemon) healthy(context.Context) error {
 func listenAdmin(path string) (net.Listener, error) {
 	if info, err := os.Lstat(path); err == nil {
 		if info.Mode().Type() != fs.ModeSocket {
-			return nil, fmt.Errorf("admin_socket: %s exists and is no socket", path)
+			return nil, fmt.Errorf("admin_socket: %s exists and is not a socket", path)
 		}
 		if c, err := net.Dial("unix", path); err == nil {
-			return nil, errors.Join(fmt.Errorf("admin_socket: another process listens on %s", path), c.Close())
+			return nil, errors.Join(fmt.Errorf("admin_socket: another process is listening on %s", path), c.Close())
 		}
 		if err := os.Remove(path); err != nil {
 			return nil, err

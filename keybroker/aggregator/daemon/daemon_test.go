@@ -163,7 +163,7 @@ func TestRunsAndReadsItsCertificateAgain(t *testing.T) {
 	if err := Run(ctx, s, quiet(), nil); !errors.Is(err, service.ErrRunning) {
 		t.Errorf("a second one: %v", err)
 	}
-	if err := Check(s, quiet()); !errors.Is(err, service.ErrRunning) || !strings.Contains(err.Error(), "NOT checked while one writes it") {
+	if err := Check(s, quiet()); !errors.Is(err, service.ErrRunning) || !strings.Contains(err.Error(), "NOT checked while it is in use") {
 		t.Errorf("check: %v", err)
 	}
 	other := s
@@ -287,9 +287,9 @@ func TestKeysOfProofsOfNorms(t *testing.T) {
 		{"norm_keys: " + ceremony + "\nverification_timeout_ms: 60000\n", ""},
 		{"norm_keys: " + development + "\nallow_development_setup: true\n", ""},
 		{"norm_keys: " + development + "\n", "development"},
-		{"norm_keys: " + empty + "\n", "no records"},
+		{"norm_keys: " + empty + "\n", "no key records"},
 		{"norm_keys: " + damaged + "\n", "missing"},
-		{"norm_keys: " + filepath.Join(empty, "none") + "\n", "no records"},
+		{"norm_keys: " + filepath.Join(empty, "none") + "\n", "no key records"},
 		{"norm_keys: " + ceremony + "\nverification_timeout_ms: 60001\n", "verification_timeout_ms"},
 		{"norm_keys: " + ceremony + "\nverification_timeout_ms: -1\n", "verification_timeout_ms"},
 		{"allow_development_setup: true\n", "norm_keys is missing"},

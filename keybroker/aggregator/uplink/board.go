@@ -29,7 +29,7 @@ func (c *Client) Setup(ctx context.Context, broker protocol.Broker, floor protoc
 	}
 	s, err := federation.VerifySetup(signed, c.roots, broker, floor)
 	if err == nil && s.Round != id {
-		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent the set-up of round %s", s.Round)
+		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent the setup of another round, %s", s.Round)
 	}
 	return s, signed, err
 }
@@ -47,7 +47,7 @@ func (c *Client) PartyMessage(ctx context.Context, floor protocol.Floor, s feder
 	}
 	m, err := federation.VerifyPartyMessage(signed, c.roots, floor, s, setup)
 	if err == nil && (m.Kind != kind || int(m.From) != from || int(m.To) != to) {
-		err = refusal.New(federation.ReasonParties, "the aggregator sent a %s of party %d for %d", m.Kind, m.From, m.To)
+		err = refusal.New(federation.ReasonParties, "the aggregator sent a %s from party %d to party %d", m.Kind, m.From, m.To)
 	}
 	return m, signed, err
 }

@@ -120,7 +120,7 @@ func (c *Client) Round(ctx context.Context, broker protocol.Broker, floor protoc
 	}
 	r, err := federation.VerifyRound(signed, c.roots, broker, floor)
 	if err == nil && r.ID != id {
-		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent round %s", r.ID)
+		err = refusal.New(federation.ReasonWrongRound, "the aggregator sent another round, %s", r.ID)
 	}
 	return r, signed, err
 }
@@ -138,7 +138,7 @@ func (c *Client) Send(ctx context.Context, round digest.RoundID, manifest, proof
 		return u, err
 	}
 	if u.Next > u.Blocks || u.Blocks > federation.MaxManifestBlocks || u.First > federation.MaxManifestBlocks {
-		return u, errors.New("the aggregator's answer makes no sense")
+		return u, errors.New("the aggregator's response is malformed")
 	}
 	if u.Complete {
 		return u, nil
@@ -339,7 +339,7 @@ type bounded struct {
 func (b *bounded) Read(p []byte) (int, error) {
 	n, err := b.r.Read(p[:min(int64(len(p)), b.left+1)])
 	if b.left -= int64(n); b.left < 0 {
-		return 0, refusal.New(ReasonTooLarge, "the aggregator's answer is longer than one to this request can be")
+		return 0, refusal.New(ReasonTooLarge, "the aggregator's response exceeds the limit for this request")
 	}
 	return n, err
 }

@@ -26,7 +26,7 @@ func newAside(wait time.Duration) *aside {
 // do runs f, or refuses: when it takes too long, and at once while something before it has
 // taken too long already. f may end after that, and must do no harm then.
 func (a *aside) do(ctx context.Context, f func() error) error {
-	late := refusal.New(ReasonCheckpoint, "rounds.checkpoint has not answered within %s: look after its mount", a.wait)
+	late := refusal.New(ReasonCheckpoint, "rounds.checkpoint did not respond within %s: check its mount", a.wait)
 	if a.hangs() {
 		return late
 	}

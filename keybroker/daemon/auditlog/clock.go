@@ -31,7 +31,7 @@ func (l *Log) CheckClock() error {
 		l.cfg.Logger.Warn("clock.set_back was used, and allows nothing any more; take it out of the configuration", "set_back", audit.Instant(at))
 		return nil
 	case !at.Equal(last):
-		return refusal.New(audit.ReasonSetBack, "clock.set_back names %s, and the audit log's last record is of %s: name that, if the clock is right now, which says %s",
+		return refusal.New(audit.ReasonSetBack, "clock.set_back is %s, but the audit log's last record is of %s: use that time if the clock, now %s, is right",
 			audit.Instant(at), audit.Instant(last), audit.Instant(now))
 	}
 	l.setsBack = at

@@ -55,7 +55,7 @@ func Open(c Config) (_ *Log, err error) {
 	l.Log, err = audit.Open(c.Dir, c.Key, audit.Options{MustExist: true, Now: c.Now, Logger: c.Logger, Progress: c.Progress,
 		Budget: audit.Budget{DayBytes: c.RefusalBytesPerDay, SourceBytes: c.RefusalBytesPerSource}})
 	if errors.Is(err, audit.ErrInUse) {
-		return nil, fmt.Errorf("%w: a broker runs on this state directory already; stop it first (to have it check what changed, anchorhold-broker reload)", err)
+		return nil, fmt.Errorf("%w: a broker is already running on this state directory; stop it first (to make it check what changed, use anchorhold-broker reload)", err)
 	}
 	if err != nil {
 		return nil, err

@@ -76,7 +76,7 @@ func (l roundLog) Kept(ctx context.Context) error {
 	var kept []byte
 	if err := l.aside.do(ctx, func() (err error) {
 		if kept, err = readKept(path); err != nil {
-			err = refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be read (begin it with anchorhold audit checkpoint --out %s): %w", path, statedir.ExplainAccess(err))
+			err = refusal.New(ReasonCheckpoint, "cannot read rounds.checkpoint (create it with anchorhold audit checkpoint --out %s): %w", path, statedir.ExplainAccess(err))
 		}
 		return err
 	}); err != nil {
@@ -127,7 +127,7 @@ func (l roundLog) Keep(ctx context.Context) error {
 			}
 		})
 		if err := disk.Write(path, []byte(c.Note)); err != nil {
-			return refusal.New(ReasonCheckpoint, "rounds.checkpoint cannot be brought up to date: %w", statedir.ExplainAccess(err))
+			return refusal.New(ReasonCheckpoint, "cannot update rounds.checkpoint: %w", statedir.ExplainAccess(err))
 		}
 		return nil
 	})

@@ -58,7 +58,7 @@ func (s *Secrets) Check(log *Log) error {
 	if more := len(s.differs) - len(list); more > 0 {
 		list = append(list, fmt.Sprintf("and %d more", more))
 	}
-	return refusal.New(ReasonStoreRolledBack, "the key store is older than the audit log: %s; put back the newer %s, or, if it is lost for good, write the reason in secrets.restored_store of the configuration",
+	return refusal.New(ReasonStoreRolledBack, "the key store is older than the audit log: %s; restore the newer %s or, if it is lost for good, give the reason in secrets.restored_store",
 		strings.Join(list, "; "), s.Path())
 }
 

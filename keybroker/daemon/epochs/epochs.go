@@ -82,7 +82,7 @@ func (e *Set) read() ([]heldEpoch, error) {
 		return nil, err
 	}
 	if len(names) > maxEpochs {
-		return nil, fmt.Errorf("%d epoch keys (at most %d); retire old ones", len(names), maxEpochs)
+		return nil, fmt.Errorf("got %d epoch keys, at most %d are allowed; retire old ones", len(names), maxEpochs)
 	}
 	var out []heldEpoch
 	for _, name := range names {
@@ -102,7 +102,7 @@ func (e *Set) read() ([]heldEpoch, error) {
 func (e *Set) readOne(n uint64) (heldEpoch, error) {
 	key, err := idfile.Read(e.cfg.Layout.EpochKey(n), e.cfg.Unlock)
 	if err != nil {
-		return heldEpoch{}, fmt.Errorf("%w: put the file back from a copy; without one, move it away, which ends the epoch, if another one is active", err)
+		return heldEpoch{}, fmt.Errorf("%w: restore the file from a backup; without one, move it away, which ends the epoch, provided another one is active", err)
 	}
 	held := heldEpoch{number: n, key: key}
 	held.signed, err = os.ReadFile(e.cfg.Layout.EpochStatement(n))
@@ -113,7 +113,7 @@ func (e *Set) readOne(n uint64) (heldEpoch, error) {
 		return held, err
 	}
 	if held.statement, err = e.verify(held.signed, n, key.Public()); err != nil {
-		return held, fmt.Errorf("%s is not the root's statement about it: %w: put the file back from a copy; it is no secret, and the last statement that the root signed is also where the root key is", e.cfg.Layout.EpochStatement(n), err)
+		return held, fmt.Errorf("%s is not the root's statement about this epoch: %w: restore it from a backup; it is not secret, and the machine with the root key also has the last statement", e.cfg.Layout.EpochStatement(n), err)
 	}
 	return held, nil
 }

@@ -22,7 +22,7 @@ func (e *Set) Request(ctx context.Context, ask operator.EpochAsk) (operator.Sign
 		}
 	}
 	if current == nil {
-		return operator.SignedEpochRequest{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is left to sign a request with; where the root key is at hand, 'anchorhold epoch rotate' needs none")
+		return operator.SignedEpochRequest{}, refusal.New(protocol.ReasonNoActiveEpoch, "no epoch is left to sign a request with; with the root key at hand, use 'anchorhold epoch rotate', which needs none")
 	}
 	signer := *current // the key is made before anything is signed, and held may grow
 	wanted, err := e.prepare(ctx, max(ask.Number, 1))
@@ -35,7 +35,7 @@ func (e *Set) Request(ctx context.Context, ask operator.EpochAsk) (operator.Sign
 		AnyPolicy: ask.PolicyPin.IsZero(), PolicyDigest: ask.PolicyPin, AuditKey: e.cfg.AuditKey.ID(),
 	}})
 	if err != nil {
-		return operator.SignedEpochRequest{}, fmt.Errorf("ask for epoch %d, at least %d, from %s to %s: %w", wanted.Epoch, ask.MinEpoch, ask.NotBefore, ask.NotAfter, err)
+		return operator.SignedEpochRequest{}, fmt.Errorf("request epoch %d with minimum %d from %s to %s: %w", wanted.Epoch, ask.MinEpoch, ask.NotBefore, ask.NotAfter, err)
 	}
 	return operator.SignedEpochRequest{Request: signed}, nil
 }
@@ -49,16 +49,16 @@ func (e *Set) expects(st protocol.EpochStatement) error {
 		case h.signed == nil:
 			waiting = &e.held[i]
 		case h.number >= st.Epoch:
-			return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, and epoch %d has its statement already", st.Epoch, h.number)
+			return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, but epoch %d already has one", st.Epoch, h.number)
 		}
 	}
 	switch {
 	case waiting == nil:
-		return refusal.New(protocol.ReasonEpochRequestUnknown, "this broker waits for no statement; 'anchorhold epoch request' asks for one")
+		return refusal.New(protocol.ReasonEpochRequestUnknown, "this broker is not waiting for a statement; 'anchorhold epoch request' asks for one")
 	case !waiting.key.Public().Equal(st.Key):
-		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another key than the one that was made here for epoch %d", waiting.number)
+		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement does not name the key that was made here for epoch %d", waiting.number)
 	case waiting.number != st.Epoch || st.Epoch < e.floor:
-		return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d, the key was made for epoch %d, and the lowest is %d", st.Epoch, waiting.number, e.floor)
+		return refusal.New(protocol.ReasonEpochNumber, "the statement is about epoch %d; the key was made for epoch %d, and the lowest accepted epoch is %d", st.Epoch, waiting.number, e.floor)
 	case st.AuditKey != e.cfg.AuditKey.ID():
 		return refusal.New(protocol.ReasonEpochRequestUnknown, "the statement names another audit key than this broker's")
 	case protocol.TimeOf(e.cfg.Now()) >= st.NotAfter:

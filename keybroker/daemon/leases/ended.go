@@ -81,13 +81,13 @@ func (e *Ended) load() error {
 		err = nil
 	}
 	if _, unread := errors.AsType[*fs.PathError](err); err != nil && !unread {
-		return fmt.Errorf("%s is cut or no such file: %w: put back a copy of it, of any age, for the audit log says what came after; or move it away: the log says all, as far as its segments are here", e.layout.Ended(), err)
+		return fmt.Errorf("%s is truncated or malformed: %w: restore any copy of it, since the audit log has what came later; or move it away if all segments of the log are here", e.layout.Ended(), err)
 	}
 	if err != nil {
 		return err
 	}
 	if e.state.Format != 1 || e.state.Who == nil {
-		return fmt.Errorf("%s has format %d; this broker reads format 1", e.layout.Ended(), e.state.Format)
+		return fmt.Errorf("%s has format %d, want format 1", e.layout.Ended(), e.state.Format)
 	}
 	if e.state.Through > e.log.Size() { // a log that was begun anew
 		e.state.Through = 0
@@ -98,7 +98,7 @@ func (e *Ended) load() error {
 	}
 	for _, f := range found {
 		if f.Record == nil {
-			return refusal.New(ReasonEndedUnknown, "record %d changed who gets no keys any more, its segment was archived, and %s is older: put back the newer file, or the segment", f.Index, e.layout.Ended())
+			return refusal.New(ReasonEndedUnknown, "record %d ended or allowed leases, its segment was archived, and %s is older: restore the newer file or the segment", f.Index, e.layout.Ended())
 		}
 		e.apply(f.Index, *f.Record)
 	}
@@ -121,7 +121,7 @@ func (e *Ended) Check(agent, chip digest.Digest) (done func(), err error) {
 	for _, who := range []string{agentName(agent), processorName(chip)} {
 		if at, ok := e.state.Who[who]; ok {
 			e.mu.RUnlock()
-			return nil, refusal.New(protocol.ReasonEnded, "%s was ended at %s (anchorhold leases list)", who, at.Format(time.RFC3339))
+			return nil, refusal.New(protocol.ReasonEnded, "the leases of %s were ended at %s (see anchorhold leases list)", who, at.Format(time.RFC3339))
 		}
 	}
 	return e.mu.RUnlock, nil
@@ -222,7 +222,7 @@ func (e *Ended) change(ctx context.Context, verb, who string) (operator.LeasesEn
 	e.apply(leaf.Index, r)
 	e.mu.Unlock()
 	if err := e.write(); err != nil {
-		return operator.LeasesEnded{}, fmt.Errorf("it is in force and in the log, but not in %s: %w", e.layout.Ended(), err)
+		return operator.LeasesEnded{}, fmt.Errorf("the change is in force and in the log, but not in %s: %w", e.layout.Ended(), err)
 	}
 	out := operator.LeasesEnded{Who: who, At: r.Time.UTC()}
 	running, err := e.list()

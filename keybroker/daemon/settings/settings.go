@@ -177,7 +177,7 @@ func (c Clock) Instant() (time.Time, error) {
 	}
 	t, err := time.Parse(time.RFC3339Nano, c.SetBack)
 	if err != nil {
-		return t, fmt.Errorf("%q is no instant of RFC 3339; the broker's log at the start says the one that is wanted", c.SetBack)
+		return t, fmt.Errorf("%q is not an RFC 3339 time; the broker logs the expected one when it starts", c.SetBack)
 	}
 	return t, nil
 }
@@ -238,12 +238,12 @@ func (c Config) Check() error {
 		bad("profile: %q is neither default nor fips", c.Profile)
 	}
 	if (c.Unlock.Credential == "") == (c.Unlock.Passphrase == "") {
-		bad("unlock: exactly one of credential and passphrase names what opens the keys")
+		bad("unlock: set exactly one of credential and passphrase")
 	}
 	if !filepath.IsAbs(c.Operator.Socket) {
 		bad("operator.socket: an absolute path is required")
 	} else if n := len(c.Operator.Socket); n > operator.MaxPath {
-		bad("operator.socket: a path of at most %d bytes is required, this has %d", operator.MaxPath, n)
+		bad("operator.socket: the path must have at most %d bytes, got %d", operator.MaxPath, n)
 	}
 	if _, err := c.Clock.Instant(); err != nil {
 		bad("clock.set_back: %w", err)
@@ -261,7 +261,7 @@ func (c Config) Check() error {
 		bad("limits: kept: %d is not between 0 and %d", k, maxKept)
 	}
 	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {
-		bad("audit: a budget is negative or over %d MiB", maxRefusalMiB)
+		bad("audit: a budget is negative or above %d MiB", maxRefusalMiB)
 	}
 	switch c.Log.Level {
 	case "", "debug", "info", "warn", "error":
@@ -308,7 +308,7 @@ func (c Config) Changed(path string) error {
 	}
 	now, err := Load(path)
 	if err == nil && !reflect.DeepEqual(now, c) {
-		err = refusal.New(ReasonRestart, "%s has changed, and is read when the broker starts; what it names was read again", path)
+		err = refusal.New(ReasonRestart, "%s has changed and is read only when the broker starts; restart the broker. The files it names were reloaded", path)
 	}
 	return err
 }

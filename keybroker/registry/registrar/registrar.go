@@ -174,7 +174,7 @@ func (r *Registry) Commands() []operator.Extra {
 	}
 	for i := range list {
 		list[i].Do = func(context.Context, *http.Request, func(any) error) (any, error) {
-			return nil, refusal.New(ReasonNotConfigured, "this broker is no registry of proofs: give its configuration proofs.listen (host:port, where guests bring receipts and proofs) and restart it")
+			return nil, refusal.New(ReasonNotConfigured, "this broker has no registry of proofs: set proofs.listen (the host:port to which guests bring receipts and proofs) in its configuration and restart it")
 		}
 	}
 	return list
@@ -215,7 +215,7 @@ func (r *Registry) commands() []operator.Extra {
 		{Method: "GET", Path: "/v1/proof-audit/{receipt}", Action: "proof-audit", Do: func(ctx context.Context, req *http.Request, _ decoder) (any, error) {
 			id, err := digest.ParseID[digest.Receipt](req.PathValue("receipt"))
 			if err != nil {
-				return nil, refusal.New(registry.ReasonNotAnnounced, "a receipt's id has 32 hexadecimal digits")
+				return nil, refusal.New(registry.ReasonNotAnnounced, "a receipt id must have 32 hexadecimal digits")
 			}
 			return r.proofs.Show(ctx, id, req.Header.Get(wire.SaltHeader)) // an operator is no reader of answers
 		}},

@@ -99,7 +99,7 @@ func (c *Client) Announce(ctx context.Context, receipts [][]byte) (a Announced, 
 			return a, err
 		}
 		if one.New+one.Held != len(part) {
-			return a, refusal.New(ReasonAnswer, "%d receipts were announced, the broker has %d", len(part), one.New+one.Held)
+			return a, refusal.New(ReasonAnswer, "announced %d receipts, the broker has %d", len(part), one.New+one.Held)
 		}
 		a.New, a.Held = a.New+one.New, a.Held+one.Held
 	}
@@ -242,7 +242,7 @@ func (c *Client) call(ctx context.Context, method, path, salt string, body, into
 	case err != nil:
 		return &refusal.Error{Reason: ReasonUnreachable, Detail: err.Error(), Err: err}
 	case len(raw) > maxAnswer:
-		return refusal.New(ReasonAnswer, "the answer is longer than %d bytes", maxAnswer)
+		return refusal.New(ReasonAnswer, "the response is longer than %d bytes", maxAnswer)
 	}
 	if err := json.Unmarshal(raw, into); err != nil {
 		return refusal.New(ReasonAnswer, "%w", err)

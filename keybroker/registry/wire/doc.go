@@ -1,6 +1,6 @@
 // Package wire is what a broker and its guests tell each other about proofs: records of
 // registered keys and challenges, both signed by the broker's epoch key, bundles of a
-// proof, the broker's answer about one receipt, and by which a guest says who it is.
+// proof, the broker's answer about one receipt, and the introduction of a guest.
 //
 // It guarantees that a record or challenge which verifies was signed by the broker's
 // epoch key, with nothing but the broker's root identities, that an introduction which

@@ -137,7 +137,7 @@ const gateWait = 10 * time.Second
 // Without rounds there are none of their class to release.
 func (r *Rounds) Gate(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error {
 	if r != nil {
-		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, refusal.New(protocol.ReasonBusy, "the store of rounds has not answered within %s", gateWait))
+		ctx, cancel := context.WithTimeoutCause(ctx, gateWait, refusal.New(protocol.ReasonBusy, "the store of rounds did not respond within %s", gateWait))
 		defer cancel()
 		err := r.service.MayRelease(ctx, resource, guest)
 		if err != nil && ctx.Err() != nil {
