@@ -78,7 +78,7 @@ func (p *Policies) Reload() error {
 	}
 	next, err := load(source, values)
 	if err != nil {
-		return fmt.Errorf("%s: %w", activePolicyFile, err)
+		return fmt.Errorf("%s: %w", filepath.Join(p.dir, activePolicyFile), err)
 	}
 	p.source, p.values = source, values
 	p.current.Store(next)
@@ -156,11 +156,11 @@ func (p *Policies) newest(id string) (version uint64, err error) {
 }
 
 var (
-	statedID      = regexp.MustCompile(`(?m)^id:[ \t]*["']?([^"'\s#]+)`)
-	statedVersion = regexp.MustCompile(`(?m)^version:[ \t]*([0-9]+)`)
+	statedID      = regexp.MustCompile(`(?m)(?:^|[{,])[ \t]*["']?id["']?[ \t]*:[ \t]*["']?([^"'\s#,}]+)`)
+	statedVersion = regexp.MustCompile(`(?m)(?:^|[{,])[ \t]*["']?version["']?[ \t]*:[ \t]*(0x)?([0-9A-Fa-f]+)`)
 )
 
-// stated is the id and version in a policy file, whatever else is in it.
+// stated is the id and version in a policy file, whatever else is in it, in YAML or JSON.
 func stated(source []byte) (id string, version uint64) {
 	if p, err := policy.Parse(source); err == nil {
 		return p.ID(), p.Version()
@@ -169,7 +169,11 @@ func stated(source []byte) (id string, version uint64) {
 		id = string(m[1])
 	}
 	if m := statedVersion.FindSubmatch(source); m != nil {
-		version, _ = strconv.ParseUint(string(m[1]), 10, 64) // too large a number is none
+		base := 10
+		if len(m[1]) > 0 {
+			base = 16
+		}
+		version, _ = strconv.ParseUint(string(m[2]), base, 64) // too large a number is none
 	}
 	return id, version
 }

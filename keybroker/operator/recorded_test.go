@@ -39,6 +39,22 @@ func TestAnOldPolicyDoesNotComeBackByWayOfAnother(t *testing.T) {
 	}
 }
 
+// TestAPolicyThatIsReadNoMoreStatesItsVersion in each form that earlier versions read.
+func TestAPolicyThatIsReadNoMoreStatesItsVersion(t *testing.T) {
+	for name, text := range map[string]string{
+		"YAML":             "format: 1\nid: demo\nversion: 16\nreason: two\n lines\n",
+		"hexadecimal":      "format: 1\nid: demo # ours\nversion: 0x10\nreason: two\n lines\n",
+		"quoted keys":      "'format': 1\n\"id\": 'demo'\n'version' : 16\nreason: two\n lines\n",
+		"JSON with tabs":   "{\n\t\"format\": 1,\n\t\"id\": \"demo\",\n\t\"version\": 16\n}\n",
+		"JSON in one line": "{\"format\":1,\t\"id\":\"demo\",\"version\":16}\n",
+		"braces":           "{format: 1, id: demo, version: 16, reason: two\nlines}\n",
+	} {
+		if id, version := stated([]byte(text)); id != "demo" || version != 16 {
+			t.Errorf("%s: %q version %d", name, id, version)
+		}
+	}
+}
+
 // TestRecordsNameWhatDecidesLater: the record of an import names the policy, that of a
 // secret names what it is for.
 func TestRecordsNameWhatDecidesLater(t *testing.T) {
