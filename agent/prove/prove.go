@@ -100,7 +100,7 @@ func (s *Service) prove(ctx context.Context, l *jobs.Lease) (json.RawMessage, er
 	}
 	b := receipt.Bundle{Receipt: w.Issued.Receipt, OutputSalt: w.Issued.Salts.Output, Proof: statement.Envelope{Statement: st, Key: set.Record.VerifyingKey, Proof: proof}}
 	s.heartbeat(l, worker.Progress{Phase: "verify", Done: 3, Total: 3})
-	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); errors.Is(err, provetask.ErrNoVerdict) {
+	if _, err := s.cfg.Ring.Verify(ctx, &b.Proof); errors.Is(err, provetask.ErrNoVerdict) || errors.Is(err, context.DeadlineExceeded) {
 		return nil, err // which says nothing about the proof
 	} else if err != nil {
 		return nil, refusal.New(ReasonUnsound, "%v", err)

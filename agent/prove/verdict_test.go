@@ -79,22 +79,35 @@ func TestGroth16IsVerifiedInAWorker(t *testing.T) {
 	}
 }
 
-// dies is a verifier whose worker dies as often as it is told to.
+// dies is a verifier that comes to no verdict as often as it is told to.
 type dies struct {
 	left atomic.Int32
+	how  error
 	keyset.Verifier
 }
 
 func (d *dies) VerifyEnvelope(ctx context.Context, e *statement.Envelope) error {
 	if d.left.Add(-1) >= 0 {
-		return fmt.Errorf("%w: %w", provetask.ErrNoVerdict, &worker.Failure{Exit: worker.Crash})
+		return d.how
 	}
 	return d.Verifier.VerifyEnvelope(ctx, e)
 }
 
 func TestAProofWithoutAVerdictIsTriedAgain(t *testing.T) {
+	for _, c := range []struct {
+		how  error
+		exit jobs.Exit
+	}{
+		{fmt.Errorf("%w: %w", provetask.ErrNoVerdict, &worker.Failure{Exit: worker.Crash}), jobs.Crash},
+		{fmt.Errorf("verification took longer than it may: %w", context.DeadlineExceeded), jobs.TimeOut},
+	} {
+		t.Run(string(c.exit), func(t *testing.T) { proofWithoutVerdict(t, c.how, c.exit) })
+	}
+}
+
+func proofWithoutVerdict(t *testing.T, how error, exit jobs.Exit) {
 	w := newWorld(t)
-	d := &dies{}
+	d := &dies{how: how}
 	d.left.Store(1)
 	var err error
 	w.ring, err = keyset.NewRing([]keyset.Set{provetest.Shared(t).Save(t, t.TempDir(), false)}, false, 0, keyset.Parsers{statement.Groth16: func(raw []byte) (keyset.Verifier, error) {
@@ -107,8 +120,8 @@ func TestAProofWithoutAVerdictIsTriedAgain(t *testing.T) {
 	}
 	g := w.start(t, All, nil)
 	id := g.answer(t, 5)
-	if info := g.job(t, id); info.State != jobs.Queued || info.Exit != jobs.Crash || info.Reason != "" || exists(t, g.store.files.path(proofFolder, id)) {
-		t.Errorf("after the worker died: %+v, published: %v", info, exists(t, g.store.files.path(proofFolder, id)))
+	if info := g.job(t, id); info.State != jobs.Queued || info.Exit != exit || info.Reason != "" || exists(t, g.store.files.path(proofFolder, id)) {
+		t.Errorf("after the first try: %+v, published: %v", info, exists(t, g.store.files.path(proofFolder, id)))
 	}
 	poll(t, func() bool { info := g.job(t, id); return info.Final() })
 	if info := g.done(t, id); info.Tries != 2 || d.left.Load() != -1 || !exists(t, g.store.files.path(proofFolder, id)) {

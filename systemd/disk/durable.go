@@ -9,6 +9,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // ErrOther means that the file exists with different contents.
@@ -49,7 +50,27 @@ func create(dir, pattern string) (*File, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := lock(f); err != nil {
+		return nil, errors.Join(err, f.Close(), os.Remove(f.Name()))
+	}
 	return &File{f}, nil
+}
+
+// lock is held until the file is closed, or its process ends.
+func lock(f *os.File) error { return syscall.Flock(int(f.Fd()), syscall.LOCK_EX|syscall.LOCK_NB) }
+
+// InUse reports whether an unfinished file is being written by this process or another one.
+// A file that a crash left is not.
+func InUse(path string) (bool, error) {
+	f, err := os.OpenFile(path, os.O_RDONLY|syscall.O_NONBLOCK, 0)
+	if err != nil {
+		return false, err
+	}
+	err = lock(f)
+	if errors.Is(err, syscall.EWOULDBLOCK) {
+		return true, f.Close()
+	}
+	return false, errors.Join(err, f.Close())
 }
 
 // Keep closes a complete file and gives it its name, as Write does, replacing an existing one.

@@ -8,6 +8,7 @@ import (
 	"os"
 	"path/filepath"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedtask"
 	"github.com/anchorhold/anchorhold/agent/jobs"
@@ -187,5 +188,36 @@ func TestOnlyTheRunThatStoredAVectorOpensIt(t *testing.T) {
 	}
 	if left, err := os.ReadDir(s.path(vectors, "")); err != nil || len(left) != 1 || left[0].Name() != stored[false].Name {
 		t.Errorf("%v, %v", left, err)
+	}
+}
+
+// TestTidyLeavesWhatIsBeingWritten: a job may wait longer for its worker than files of a
+// crash are left where they are.
+func TestTidyLeavesWhatIsBeingWritten(t *testing.T) {
+	dir := t.TempDir()
+	s := started(t, dir, 2)
+	upload, err := s.NewUpload()
+	if err != nil {
+		t.Fatal(err)
+	}
+	scratch, err := s.NewScratch(7, 1)
+	if err != nil {
+		t.Fatal(err)
+	}
+	left := filepath.Join(filepath.Dir(upload.Name()), ".new-1")
+	if err := os.WriteFile(left, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if n, err := s.Tidy(time.Now().Add(2 * TidyEvery)); n != 1 || err != nil {
+		t.Errorf("%d files were removed, want the one of a crash: %v", n, err)
+	}
+	if _, err := os.Stat(left); !errors.Is(err, os.ErrNotExist) {
+		t.Errorf("what a crash left is there: %v", err)
+	}
+	if err := upload.Keep(s.UploadPath(digest.RoundID{1}, Blocks)); err != nil {
+		t.Errorf("an upload that was written meanwhile: %v", err)
+	}
+	if err := scratch.Close(); err != nil {
+		t.Error(err)
 	}
 }

@@ -59,6 +59,15 @@ func (s *Store) Tidy(now time.Time) (gone int, err error) {
 			if e != nil || needed[path] || now.Sub(info.ModTime()) < ageOf(dir, path) {
 				continue
 			}
+			if disk.Unfinished(path) { // a worker may take its time with it
+				used, e := disk.InUse(path)
+				if used || e != nil {
+					if !errors.Is(e, fs.ErrNotExist) {
+						err = errors.Join(err, e)
+					}
+					continue
+				}
+			}
 			if e := os.Remove(path); e != nil && !errors.Is(e, fs.ErrNotExist) {
 				err = errors.Join(err, e)
 				continue
