@@ -118,7 +118,7 @@ bench-peer: model ## our inference beside llama.cpp on the same file and threads
 	@.ci/bench-peer "$(CACHE)"
 
 bench-exhaust: ## attack each of the five listeners, with figures (test-all does so too)
-	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | grep -v -e '=== ' -e '^PASS'
+	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | awk '/^--- PASS: Test.*UnderAttack/ {n++} !/=== |^PASS/ {print} END {if (n < 5) {print n + 0, "of five listeners were attacked and stood"; exit 1}}'
 
 ##@ Release
 
