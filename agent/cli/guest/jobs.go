@@ -23,7 +23,7 @@ const (
 const (
 	jobsListUse     = "list"
 	jobsListShort   = "List your jobs, newest first (root sees all)"
-	jobsListExample = "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.[] | select(.state == \"failed\") | .id'"
+	jobsListExample = "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.[] | select(.state == \"dead\") | .id'"
 	jobsListLine    = "%s  %-14s  %-9s try %d  %s  %s\n"
 )
 
