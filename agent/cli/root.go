@@ -90,7 +90,7 @@ func complainOfArguments(c *cobra.Command) {
 	}
 	if check != nil {
 		c.Args = func(c *cobra.Command, args []string) error {
-			err := errors.Join(emptyFlags(c), check(c, args))
+			err := errors.Join(emptyFlags(c), noArguments(c, check(c, args), args))
 			if _, done := errors.AsType[usageError](err); err == nil || done {
 				return err
 			}
@@ -100,6 +100,15 @@ func complainOfArguments(c *cobra.Command) {
 	for _, child := range c.Commands() {
 		complainOfArguments(child)
 	}
+}
+
+// noArguments says in place of cobra, which takes a command's arguments for commands, that it
+// takes none; other errors stay.
+func noArguments(c *cobra.Command, err error, args []string) error {
+	if none := cobra.NoArgs(c, args); err == nil || none == nil || c.HasSubCommands() || err.Error() != none.Error() {
+		return err
+	}
+	return fmt.Errorf("%s takes no arguments, only flags: got %q", c.CommandPath(), args[0])
 }
 
 // knownCommand refuses a word that is none of a command's own.

@@ -171,7 +171,7 @@ func TestAReceiptIsFetchedAsItIs(t *testing.T) {
 		"forgotten": {Run: runReceiptGet, Args: []string{strings.Repeat("00", 16)}, Agent: server.Socket, Status: cli.StatusRefused, Reason: "not-now"},
 		"no id":     {Run: runReceiptGet, Args: []string{"../status"}, Agent: server.Socket, Status: cli.StatusUsage},
 		"full disk": {Run: runReceiptGet, Args: []string{id}, Agent: server.Socket, Out: clitest.Full{}, Status: cli.StatusFailed},
-		"no root":   {Run: (&receiptVerifyOptions{}).run, Args: []string{text}, Status: cli.StatusUsage, Says: "--root is required: the trusted root"},
+		"no root":   {Run: (&receiptVerifyOptions{}).run, Args: []string{text}, Status: cli.StatusUsage, Says: "--root is required: the broker's root identity"},
 		"bad root":  {Run: (&receiptVerifyOptions{roots: []string{root}}).run, Args: []string{text}, Status: cli.StatusFailed, Says: root},
 	})
 }

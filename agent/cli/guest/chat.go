@@ -24,13 +24,14 @@ import (
 const (
 	chatUse   = "chat [QUESTION]"
 	chatShort = "Ask the agent's model, and watch the answer stream"
-	chatLong  = `Asks the agent's model. Without QUESTION the question is read from standard
-input. The answer streams to standard output; written to a file or a pipe it is byte for
-byte what 'receipt verify --output' takes. Tokens per second and the id of the receipt go
-to standard error. With --json the whole result is one object.`
+	chatLong  = `Asks the agent's model. Without QUESTION the question is read from standard input. The
+answer streams to standard output; written to a file or a pipe it is byte for byte what
+'receipt verify --output' takes. Tokens per second and the id of the receipt go to
+standard error. With --json the whole result is one object.`
 	chatExample = `  anchorhold chat "What is the capital of France?"
   echo "Summarise: ..." | anchorhold chat --max-tokens 200
   anchorhold chat --receipt answer.receipt.json "Hello"`
+	chatManyArguments   = "got %d arguments, want one question: put it in quotes"
 	chatNoQuestion      = "there is no question: give it as an argument, or on standard input"
 	chatFlagModel       = "model name (default: the agent's first)"
 	chatFlagSystem      = "system message"
@@ -55,6 +56,14 @@ type chatOptions struct {
 	receiptFile string  // --receipt
 }
 
+// oneQuestion takes a question in quotes, or none.
+func oneQuestion(_ *cobra.Command, args []string) error {
+	if len(args) > 1 {
+		return fmt.Errorf(chatManyArguments, len(args))
+	}
+	return nil
+}
+
 // NewChat is the command "chat".
 func NewChat(inv *cli.Invocation) *cobra.Command {
 	var o chatOptions
@@ -63,7 +72,7 @@ func NewChat(inv *cli.Invocation) *cobra.Command {
 		Short:   chatShort,
 		Long:    chatLong,
 		Example: chatExample,
-		Args:    cobra.MaximumNArgs(1),
+		Args:    oneQuestion,
 		RunE:    inv.RunE(o.run),
 	}
 	dial.AgentFlag(inv, c)

@@ -30,6 +30,7 @@ const (
 	receiptGetShort   = "Fetch a receipt with its salts from the local agent"
 	receiptGetExample = "  anchorhold receipt get 5c1e... > answer.receipt.json"
 	receiptGetNeeds   = "the receipt's id"
+	receiptGetBadID   = "%q is not a receipt's id: %w"
 )
 
 // The words of "verify".
@@ -47,7 +48,7 @@ lease does not say what it was granted, or if the guest was a software TEE, for 
 hardware vouches, unless --accept-software-tee accepts that.`
 	receiptVerifyExample    = "  anchorhold receipt verify answer.receipt.json --root root.key.pub\n  anchorhold receipt verify answer.receipt.json --root root.key.pub --output answer.txt \\\n    --image sha256:0c1f... --model-id 5f1c..."
 	receiptVerifyNeeds      = "one receipt file"
-	receiptVerifyNoRoot     = "--root is required: the trusted root"
+	receiptVerifyNoRoot     = "--root is required: " + receiptVerifyFlagRoot
 	receiptVerifyNoSalts    = "%s holds no salts, which are needed to check what was asked or answered"
 	receiptVerifyHolds      = "the receipt holds"
 	receiptVerifyFlagRoot   = "the broker's root identity (ahpub1... or a file; repeat for several)"
@@ -84,7 +85,7 @@ func newReceiptGet(inv *cli.Invocation) *cobra.Command {
 func runReceiptGet(ctx context.Context, inv *cli.Invocation, args []string) error {
 	id, err := digest.ParseID[digest.Receipt](args[0])
 	if err != nil {
-		return cli.Usage(err)
+		return cli.Usage(fmt.Errorf(receiptGetBadID, args[0], err))
 	}
 	resp, err := dial.Agent(inv.Agent).Do(ctx, http.MethodGet, "/v1/receipts/"+id.String(), nil)
 	if err != nil {

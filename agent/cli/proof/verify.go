@@ -33,6 +33,7 @@ The exit status is 3 if any file does not hold, or if a guest was a software TEE
 --accept-software-tee accepts that. The stand-alone anchorhold-verify checks proofs
 alone.`
 	verifyExample              = "  anchorhold proof verify answer.proof.json --keys keys/ --root root.key.pub --image sha256:0c1f...\n  anchorhold proof verify *.proof.json --keys keys/ --root root.key.pub --json"
+	verifyNeeds                = "at least one file"
 	verifyKeysRefused          = "%w: %w (--allow-development accepts it)"
 	verifyRefused              = "%w: %d of %d proofs do not hold"
 	verifyFlagRoot             = "the broker's root identity (ahpub1... or a file; repeat for several)"
@@ -73,8 +74,13 @@ func newProofVerify(inv *cli.Invocation) *cobra.Command {
 		Use: verifyUse, Short: verifyShort,
 		Long:    verifyLong,
 		Example: verifyExample,
-		Args:    cobra.MinimumNArgs(1),
-		RunE:    inv.RunE(o.run, "root", "keys"),
+		Args: func(c *cobra.Command, args []string) error {
+			if len(args) == 0 {
+				return cli.Exactly(1, verifyNeeds)(c, args)
+			}
+			return nil
+		},
+		RunE: inv.RunE(o.run, "root", "keys"),
 	}
 	f := c.Flags()
 	f.StringSliceVar(&o.roots, "root", nil, verifyFlagRoot)
