@@ -2,7 +2,6 @@ package broker
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -74,7 +73,9 @@ const (
 	leasesListNone   = "no lease is active"
 	leasesListEnded  = "ended      %s, at %s\n"
 	leaseKey         = "%s version %d"
-	leasesNoSubject  = "give exactly one of the flags; \"anchorhold leases list\" shows their values"
+	leasesNoSubject  = "give exactly one of %s; \"anchorhold leases list\" shows their values"
+	leasesEndFlags   = "--lease, --agent and --processor"
+	leasesAllowFlags = "--agent and --processor"
 	leasesEndResult  = "%s is ended: it gets no more leases or keys\n"
 	leasesEndNone    = "none of its leases is active"
 	leasesEndRunning = "leases that are active and cannot be revoked: %d; the last certificate ends %s\n"
@@ -125,10 +126,10 @@ func printLeases(w io.Writer, all operator.LeaseList) {
 	}
 }
 
-// subject is whom a command is about; exactly one field is set.
+// subject is whom a command is about; exactly one field is set, by one of the flags.
 type subject struct{ lease, agent, processor string }
 
-func (s *subject) name() (string, error) {
+func (s *subject) name(flags string) (string, error) {
 	var names []string
 	for kind, id := range map[string]string{"lease": s.lease, "agent": s.agent, "processor": s.processor} {
 		if id != "" {
@@ -136,7 +137,7 @@ func (s *subject) name() (string, error) {
 		}
 	}
 	if len(names) != 1 {
-		return "", cli.Usage(errors.New(leasesNoSubject))
+		return "", cli.Usage(fmt.Errorf(leasesNoSubject, flags))
 	}
 	return names[0], nil
 }
@@ -158,7 +159,7 @@ func newLeasesEnd(inv *cli.Invocation) *cobra.Command {
 
 func (o *endOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
-		name, err := o.s.name()
+		name, err := o.s.name(leasesEndFlags)
 		if err != nil {
 			return nil, nil, err
 		}
@@ -191,7 +192,7 @@ func newLeasesAllow(inv *cli.Invocation) *cobra.Command {
 
 func (o *allowOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
-		name, err := o.s.name()
+		name, err := o.s.name(leasesAllowFlags)
 		if err != nil {
 			return nil, nil, err
 		}

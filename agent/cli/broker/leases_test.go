@@ -65,9 +65,9 @@ func TestLeasesAreListedAndEndedAsTextAndAsJSON(t *testing.T) {
 		t.Errorf("%d, %s, %v, %v", code, out, err, bad)
 	}
 	before := len(asked())
-	expectRun(t, cli.StatusUsage, "exactly one of the flags", command("end")...)
-	expectRun(t, cli.StatusUsage, "exactly one of the flags", command("end", "--lease", "a", "--agent", "b")...)
-	expectRun(t, cli.StatusUsage, "exactly one of the flags", command("allow")...)
+	expectRun(t, cli.StatusUsage, "exactly one of --lease, --agent and --processor", command("end")...)
+	expectRun(t, cli.StatusUsage, "exactly one of --lease, --agent and --processor", command("end", "--lease", "a", "--agent", "b")...)
+	expectRun(t, cli.StatusUsage, "exactly one of --agent and --processor", command("allow")...)
 	if got := asked(); len(got) != before || !strings.HasSuffix(got[2], "/end/lease/"+lease.Lease) || !strings.HasSuffix(got[3], "/allow/processor/"+lease.Processor.String()) {
 		t.Errorf("asked for %q", got)
 	}

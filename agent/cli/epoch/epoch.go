@@ -58,7 +58,8 @@ const (
 	rotateUse           = "rotate --root FILE"
 	rotateShort         = "Make and certify the next epoch"
 	rotateExample       = "  anchorhold epoch rotate --root root.key --days 60"
-	rotateNeeds         = "--root is required, and --days must be from 1 to 3650"
+	rotateNoRoot        = "--root is required: " + rotateFlagRoot
+	rotateBadDays       = "--days must be from 1 to 3650, got %d"
 	rotateResult        = "epoch %d is %s until %s\n"
 	rotateFormerInvalid = "an earlier statement: %w"
 	rotateFlagRoot      = "the root key file"
@@ -138,8 +139,11 @@ func newEpochRotate(inv *cli.Invocation) *cobra.Command {
 }
 
 func (o *rotateOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
-	if o.rootKey == "" || o.days < 1 || o.days > 3650 {
-		return cli.Usage(errors.New(rotateNeeds))
+	if o.rootKey == "" {
+		return cli.Usage(errors.New(rotateNoRoot))
+	}
+	if o.days < 1 || o.days > 3650 {
+		return cli.Usage(fmt.Errorf(rotateBadDays, o.days))
 	}
 	u, err := o.unlock.Open(ctx, inv.Err)
 	if err != nil {

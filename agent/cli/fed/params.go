@@ -48,7 +48,7 @@ comes on top.`
 	paramsCheckFlagThreshold     = "bits that must be left (default the configuration's noise_budget_threshold)"
 	paramsCheckAdded             = "added noise included"
 	paramsCheckUnadded           = "no noise is added"
-	paramsCheckNotFound          = "%w: no such file, and %w"
+	paramsCheckNotFound          = "%w: %w, and there is no such file"
 	paramsCheckNoSection         = "%w: %s has no aggregation section; rounds name the set themselves (fed round open --set)"
 )
 

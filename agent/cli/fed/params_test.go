@@ -63,6 +63,6 @@ func TestParamsCheckOfAConfiguration(t *testing.T) {
 	check(cli.StatusRefused, path+": configuration: aggregation: no parameter set has polynomial_modulus_degree 8192", "16384", "8192")
 	check(cli.StatusRefused, path+" has no aggregation section", section, "log: {level: info}\n")
 	check(cli.StatusFailed, path+": line 1", section, "no configuration\n")
-	expectRun(t, cli.StatusRefused, `no such file, and "sum-2048": unknown parameter set; known sets are sum-2048-27, ckks-16384, ckks-16384-threshold`, "params", "check", "sum-2048")
+	expectRun(t, cli.StatusRefused, `"sum-2048": unknown parameter set; known sets are sum-2048-27, ckks-16384, ckks-16384-threshold, and there is no such file`, "params", "check", "sum-2048")
 	expectRun(t, cli.StatusUsage, "--contributions must be 1 or more", "params", "check", "sum-2048-27", "--contributions", "0")
 }

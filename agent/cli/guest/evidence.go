@@ -19,8 +19,8 @@ const (
 	evidenceUse   = "evidence"
 	evidenceShort = "Have the local agent attest itself for a fresh nonce"
 	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours, or a random one. The nonce
-is under a label of the local API, so that the evidence can never answer a broker's
-challenge. Shows the launch measurement in both forms that
+is hashed together with a label of the local API, so that the evidence can never answer
+a broker's challenge. Shows the launch measurement in both forms that
 compute.tee.measurement_whitelist accepts.`
 	evidenceExample     = "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin"
 	evidenceFlagNonce   = "nonce of 16 to 64 bytes, in hexadecimal or base64url (random if omitted)"

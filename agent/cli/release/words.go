@@ -3,8 +3,8 @@ package release
 // The words of "release" and its commands.
 const (
 	short = "Check a download, and sign a release"
-	long  = `Checks that the files of a release are those that its publisher signed, and signs
-them. docs/releases.md describes the signed list.`
+	long  = `Checks that the files of a release are those that its publisher signed, and signs new
+releases. docs/releases.md describes the signed list.`
 
 	verifyUse   = "verify --publisher PUBLIC DIRECTORY"
 	verifyShort = "Check that a download is what its publisher signed"
@@ -22,8 +22,8 @@ release-file-mismatch or release-file-unlisted.`
 	signShort = "Sign the files of a directory as a release"
 	signLong  = `Signs the list of a directory's files (SHA256SUMS.note) with a publisher's key, for
 builds whose key is on another machine. The files must be those of SHA256SUMS, which
-'make release' wrote. Nothing is replaced: remove the list and the public key of a throwaway
-key first.`
+'make release' wrote. Nothing is replaced: remove the list and the public key of a
+throwaway key first.`
 	signExample = `  anchorhold release sign --key publisher.key --credential-file publisher.kek \
     --tag v0.2.0 --commit 0123456789abcdef0123456789abcdef01234567 dist`
 

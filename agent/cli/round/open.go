@@ -52,7 +52,7 @@ const (
 	openFlagMaxError   = "largest expected error of the mean, as a fraction of --clip-l2, at which a round without privacy opens (default 0.1)"
 	openFlagSet        = "parameter set from anchorhold params list (default " + params.Default + ", with --key " + params.Threshold + ")"
 	openFlagMaxWeight  = "largest weight of a contribution (default 1)"
-	openFlagMinimum    = "smallest cohort that may close (default from the broker's policy)"
+	openFlagMinimum    = "smallest cohort that may close (default rounds.privacy.minimum_cohort of the broker's configuration)"
 	openFlagMaximum    = "largest cohort (default twice --minimum); a smaller one allows finer values"
 	openFlagPerGuest   = "contributions from one processor (default 1)"
 	openFlagEpsilon    = "privacy of this round alone, to which the noise is calibrated, at the delta of the broker's configuration; between cohorts that differ by " + federation.AdjacencyText

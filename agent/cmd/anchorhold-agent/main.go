@@ -44,7 +44,7 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		return run(ctx, *path, complaint)
 	case "check":
 		if len(args) != 2 {
-			fmt.Fprintln(complaint, "anchorhold-agent check needs one file")
+			fmt.Fprintln(complaint, "anchorhold-agent check needs one file: anchorhold-agent check FILE")
 			return 2
 		}
 		return check(args[1], out)

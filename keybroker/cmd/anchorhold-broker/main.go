@@ -44,7 +44,7 @@ func run(out *journal.Output, args []string) error {
 		return err
 	}
 	if command == "version" {
-		fmt.Println("anchorhold-broker", version, build)
+		fmt.Printf("anchorhold-broker %s, %s\n", version, build)
 		return nil
 	}
 	if command == "reload" {
