@@ -70,7 +70,11 @@ func developmentCommand(args []string, out, complaint io.Writer) (int, bool) {
 	flags.SetOutput(complaint)
 	state := flags.String("state", "", "the agent's guest.state_dir")
 	roots := flags.String("roots", "", "file for the root certificates (PEM)")
-	if flags.Parse(args[1:]) != nil || *state == "" || *roots == "" {
+	if flags.Parse(args[1:]) != nil {
+		return 2, true
+	}
+	if *state == "" || *roots == "" {
+		fmt.Fprintln(complaint, "anchorhold-agent software-tee needs --state DIR, the agent's guest.state_dir, and --roots FILE, a file for the root certificates")
 		return 2, true
 	}
 	dir := chainDir(*state)
