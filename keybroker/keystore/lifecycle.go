@@ -150,7 +150,7 @@ func (s *Store) change(ctx context.Context, name string, version uint64, to Stat
 		return writeHead(tx, name, h)
 	})
 	if err != nil {
-		return fmt.Errorf("%s version %d to %s: %w", name, version, to, err)
+		return fmt.Errorf("%s version %d cannot be %s: %w", name, version, to, err)
 	}
 	return nil
 }

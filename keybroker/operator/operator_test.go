@@ -64,7 +64,7 @@ func (f *fakeEpochs) Activate(_ context.Context, st []byte) (EpochInfo, error) {
 func (f *fakeEpochs) Retire(_ context.Context, n uint64) error {
 	f.calls = append(f.calls, fmt.Sprint("retire ", n))
 	if n == 9 {
-		return errors.New("epoch 9 is not held")
+		return errors.New("this broker has no epoch 9")
 	}
 	return nil
 }

@@ -118,7 +118,7 @@ func (p *Policies) Import(source []byte) (*policy.Policy, error) {
 		return nil, err
 	}
 	if next.Version() <= newest {
-		return nil, fmt.Errorf("%w: version %d of %s was imported before, got version %d", ErrPolicyVersion, newest, next.ID(), next.Version())
+		return nil, fmt.Errorf("%w: version %d of %s was imported before, got version %d, want a higher one", ErrPolicyVersion, newest, next.ID(), next.Version())
 	}
 	kept := fmt.Sprintf("%x.yaml", next.Digest())
 	if err := disk.Write(filepath.Join(p.dir, historyDir, kept), source); err != nil {

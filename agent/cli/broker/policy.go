@@ -24,8 +24,11 @@ const (
 
 // The words of "check".
 const (
-	policyCheckUse     = "check FILE"
-	policyCheckShort   = "Check a policy and explain it; changes nothing"
+	policyCheckUse   = "check FILE"
+	policyCheckShort = "Check a policy and explain it; changes nothing"
+	policyCheckLong  = `Reads the file alone and asks no broker, so it knows none of the reference values that
+the policy names. The digest covers these values as well: the one to pin or to compare
+is the one that 'policy import' and 'policy show' print.`
 	policyCheckExample = "  anchorhold policy check policy.yaml"
 	policyCheckNeeds   = "one policy file"
 )
@@ -78,7 +81,7 @@ func NewPolicy(inv *cli.Invocation) *cobra.Command {
 
 func newPolicyCheck(inv *cli.Invocation) *cobra.Command {
 	return &cobra.Command{
-		Use: policyCheckUse, Short: policyCheckShort, Example: policyCheckExample,
+		Use: policyCheckUse, Short: policyCheckShort, Long: policyCheckLong, Example: policyCheckExample,
 		Args: cli.Exactly(1, policyCheckNeeds),
 		RunE: inv.RunE(runPolicyCheck),
 	}

@@ -346,7 +346,7 @@ func (e *Set) Retire(ctx context.Context, number uint64) error {
 	}
 	switch {
 	case !found:
-		return fmt.Errorf("epoch %d is not held", number)
+		return fmt.Errorf("this broker has no epoch %d; anchorhold epoch list shows those that it has", number)
 	case active == 0:
 		return refusal.New(ReasonLastEpoch, "epoch %d is the last active one; activate another first", number)
 	}
