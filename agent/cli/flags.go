@@ -41,6 +41,16 @@ func Exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
+// AtMostOne is cobra.MaximumNArgs(1) with an error that says of what.
+func AtMostOne(what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) > 1 {
+			return Usage(fmt.Errorf("got %d arguments, want at most %s\nSee '%s --help'", len(args), what, c.CommandPath()))
+		}
+		return nil
+	}
+}
+
 // Need refuses a command line on which one of these flags is missing or has no value.
 func Need(c *cobra.Command, flags ...string) error {
 	var missing []string

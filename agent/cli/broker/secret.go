@@ -38,6 +38,7 @@ const (
 	secretListUse     = "list [PREFIX]"
 	secretListShort   = "List secrets, without their values"
 	secretListExample = "  anchorhold secret list models/"
+	secretListTakes   = "one prefix"
 	secretListLine    = "%-40s version %-5d %-10s %s%s\n"
 	secretListMore    = "... and more: give a PREFIX"
 )
@@ -79,7 +80,7 @@ func (o *changeSecretOptions) run(ctx context.Context, inv *cli.Invocation, args
 }
 
 func newSecretList(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{Use: secretListUse, Short: secretListShort, Example: secretListExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(runSecretList)}
+	return &cobra.Command{Use: secretListUse, Short: secretListShort, Example: secretListExample, Args: cli.AtMostOne(secretListTakes), RunE: inv.RunE(runSecretList)}
 }
 
 func runSecretList(ctx context.Context, inv *cli.Invocation, args []string) error {

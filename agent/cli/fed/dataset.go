@@ -26,6 +26,7 @@ const (
 A dataset signed by a publisher has its own account in every round that uses it; the
 broker's configuration lists the publishers (rounds.dataset_publishers). The id is the
 SHA-256 of FILE, or the digest given with --id.`
+	datasetTakes     = "one file"
 	datasetExample   = "  anchorhold fed dataset patients.csv --name patients-2026 --key publisher.key --out patients.dataset"
 	datasetFileOrID  = "give either a file or --id"
 	datasetIDInvalid = "--id: %w"
@@ -50,7 +51,7 @@ func newFedDataset(inv *cli.Invocation) *cobra.Command {
 	c := &cobra.Command{
 		Use: datasetUse, Short: datasetShort,
 		Long:    datasetLong,
-		Example: datasetExample, Args: cobra.MaximumNArgs(1),
+		Example: datasetExample, Args: cli.AtMostOne(datasetTakes),
 		RunE: inv.RunE(o.run, "key", "name", "out"),
 	}
 	c.Flags().StringVar(&o.key, "key", "", datasetFlagKey)

@@ -31,7 +31,7 @@ standard error. With --json the whole result is one object.`
 	chatExample = `  anchorhold chat "What is the capital of France?"
   echo "Summarise: ..." | anchorhold chat --max-tokens 200
   anchorhold chat --receipt answer.receipt.json "Hello"`
-	chatManyArguments   = "got %d arguments, want one question: put it in quotes"
+	chatTakes           = "one question: put it in quotes"
 	chatNoQuestion      = "there is no question: give it as an argument, or on standard input"
 	chatFlagModel       = "model name (default: the agent's first)"
 	chatFlagSystem      = "system message"
@@ -56,14 +56,6 @@ type chatOptions struct {
 	receiptFile string  // --receipt
 }
 
-// oneQuestion takes a question in quotes, or none.
-func oneQuestion(_ *cobra.Command, args []string) error {
-	if len(args) > 1 {
-		return fmt.Errorf(chatManyArguments, len(args))
-	}
-	return nil
-}
-
 // NewChat is the command "chat".
 func NewChat(inv *cli.Invocation) *cobra.Command {
 	var o chatOptions
@@ -72,7 +64,7 @@ func NewChat(inv *cli.Invocation) *cobra.Command {
 		Short:   chatShort,
 		Long:    chatLong,
 		Example: chatExample,
-		Args:    oneQuestion,
+		Args:    cli.AtMostOne(chatTakes),
 		RunE:    inv.RunE(o.run),
 	}
 	dial.AgentFlag(inv, c)

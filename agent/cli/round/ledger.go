@@ -18,6 +18,7 @@ import (
 const (
 	ledgerUse             = "ledger [ACCOUNT | --sealed FILE]"
 	ledgerShort           = "Show how much of its privacy an account's rounds have spent"
+	ledgerTakes           = "one account"
 	ledgerExample         = "  anchorhold fed ledger\n  anchorhold fed ledger dataset:5f2c...\n  anchorhold fed ledger --sealed digits.ahm"
 	ledgerAccountOrSealed = "give an account or --sealed, not both"
 	ledgerResult          = "account %s: epsilon %.4f of %g at delta %g (%.4f against an observer who does not see who takes part), %d rounds\n  (%s)\n"
@@ -33,7 +34,7 @@ type ledgerOptions struct {
 // NewLedger is the command "fed ledger".
 func NewLedger(inv *cli.Invocation) *cobra.Command {
 	var o ledgerOptions
-	c := &cobra.Command{Use: ledgerUse, Short: ledgerShort, Example: ledgerExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(o.run)}
+	c := &cobra.Command{Use: ledgerUse, Short: ledgerShort, Example: ledgerExample, Args: cli.AtMostOne(ledgerTakes), RunE: inv.RunE(o.run)}
 	c.Flags().StringVar(&o.model, "sealed", "", ledgerFlagSealed)
 	dial.BrokerFlag(inv, c)
 	return c

@@ -73,6 +73,7 @@ const (
 const (
 	statusUse     = "status [ID]"
 	statusShort   = "Show one round, or all"
+	statusTakes   = "one round's id"
 	statusExample = "  anchorhold fed round status"
 	statusLine    = "%s  %-10s %-16s %d of %d to %d\n"
 )
@@ -303,7 +304,7 @@ func decryptorsText(r federation.Round) string {
 }
 
 func newRoundStatus(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{Use: statusUse, Short: statusShort, Example: statusExample, Args: cobra.MaximumNArgs(1), RunE: inv.RunE(runStatus)}
+	return &cobra.Command{Use: statusUse, Short: statusShort, Example: statusExample, Args: cli.AtMostOne(statusTakes), RunE: inv.RunE(runStatus)}
 }
 
 func runStatus(ctx context.Context, inv *cli.Invocation, args []string) error {

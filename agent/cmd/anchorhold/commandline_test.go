@@ -58,7 +58,7 @@ func TestWrongArgumentsAreWrongCommandLines(t *testing.T) {
 	expectRun(t, cli.StatusUsage, `"bogus" is not a command`, "completion", "bogus")
 	expectRun(t, cli.StatusUsage, "anchorhold proof verify needs at least one file", "proof", "verify")
 	expectRun(t, cli.StatusUsage, `anchorhold keygen model takes no arguments, only flags: got "model.key"`, "keygen", "model", "model.key")
-	expectRun(t, cli.StatusUsage, "got 2 arguments, want one question: put it in quotes", "chat", "Who", "asks?")
+	expectRun(t, cli.StatusUsage, "got 2 arguments, want at most one question: put it in quotes", "chat", "Who", "asks?")
 	expectRun(t, cli.StatusUsage, `"5c1e" is not a receipt's id: want 32 lower-case hexadecimal digits`, "receipt", "get", "5c1e")
 	expectRun(t, cli.StatusUsage, "--help", "seal")
 	expectRun(t, 0, "Available Commands")
