@@ -36,16 +36,16 @@ demo-build:
 demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1)
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KEEP),-keep)
 
-fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals
+fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals (installs Python packages once, 600 MB)
 	@.ci/peers-fed "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -federated "$(PEERS)/fed/bin/python"
 
-flower-demo: demo-build ## flwr run on top of rounds, with both of Flower's APIs, and a search of what reached its server
+flower-demo: demo-build ## flwr run on top of rounds, with both of Flower's APIs, and a search of what reached its server (packages as for fed-demo)
 	@.ci/peers-fed "$(PEERS)"
 	@.ci/python-package "$(PEERS)" .cache/wheels --build-only
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -flower "$(PEERS)" -wheels .cache/wheels
 
-proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody
+proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody (installs Python packages once, some gigabytes)
 	@.ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
 
