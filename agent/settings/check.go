@@ -301,7 +301,7 @@ func (c Config) checkClassifiers(f *Findings) {
 	}
 	if p.Registry != "" {
 		if _, _, err := net.SplitHostPort(p.Registry); err != nil {
-			f.errorf("proofs.registry: %v", err)
+			f.errorf("proofs.registry: %v; want host:port", err)
 		}
 	}
 }
@@ -365,7 +365,7 @@ func (c Config) checkFederation(f *Findings) {
 	}
 	for i, a := range c.Federation.Aggregators {
 		if _, _, err := net.SplitHostPort(a); err != nil {
-			f.errorf("federation.aggregators[%d]: %v", i, err)
+			f.errorf("federation.aggregators[%d]: %v; want host:port", i, err)
 		}
 	}
 	if c.Federation.TLSRoots == "" {

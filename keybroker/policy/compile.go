@@ -71,17 +71,17 @@ func (p *Policy) compileHead() error {
 	d := &p.doc
 	switch {
 	case d.Format != 1:
-		return invalid("format %d is unknown (this is format 1)", d.Format)
+		return invalid("format: got %d, want 1", d.Format)
 	case checkID(d.ID) != nil:
 		return invalid("id: %v", checkID(d.ID))
 	case d.Version == 0:
-		return invalid("version counts from 1")
+		return invalid("version: got 0, want 1 or more")
 	case len(d.Description) > maxTextBytes:
-		return invalid("description has more than %d bytes", maxTextBytes)
+		return invalid("description: got %d bytes, want at most %d", len(d.Description), maxTextBytes)
 	}
 	ttl := time.Duration(d.AttestationTTLSeconds) * time.Second
 	if ttl < minLeaseTTL || ttl > maxLeaseTTL {
-		return invalid("attestation_ttl_seconds is %d (300 to 900)", d.AttestationTTLSeconds)
+		return invalid("attestation_ttl_seconds: got %d, want 300 to 900", d.AttestationTTLSeconds)
 	}
 	var err error
 	if p.notBefore, err = time.Parse(time.RFC3339, d.NotBefore); err != nil {
@@ -127,7 +127,7 @@ func (p *Policy) checkComplete() error {
 		}
 	}
 	if len(missing) > 0 {
-		return invalid("neither required nor waived: %s", strings.Join(missing, ", "))
+		return invalid("neither required nor waived: %s; configure each under require, or waive it with a reason", strings.Join(missing, ", "))
 	}
 	for _, product := range sortedKeys(p.require.products) {
 		m := p.require.tcb[product]
@@ -142,7 +142,7 @@ func (p *Policy) checkComplete() error {
 
 func (p *Policy) compileRules() error {
 	if len(p.doc.Rules) > maxRules {
-		return invalid("%d rules (at most %d)", len(p.doc.Rules), maxRules)
+		return invalid("rules: got %d, want at most %d", len(p.doc.Rules), maxRules)
 	}
 	var rules []*openRule
 	for i, rule := range p.doc.Rules {
@@ -157,7 +157,7 @@ func (p *Policy) compileRules() error {
 		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
 		rules = append(rules, open)
 		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {
-			return invalid("rule %d names %d resources", i+1, len(rule.Resources))
+			return invalid("rule %d: got %d resources, want 1 to %d", i+1, len(rule.Resources), maxItems)
 		}
 		for _, pattern := range rule.Resources {
 			if err := checkPattern(pattern); err != nil {
@@ -284,7 +284,7 @@ func (p *Policy) ruleFor(resource string) *openRule {
 func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
 	out := &requirements{vmpl: r.VMPL, memory: r.MemoryLimit}
 	if r.VMPL != nil && *r.VMPL > 3 {
-		return nil, invalid("vmpl is 0 to 3")
+		return nil, invalid("vmpl: got %d, want 0 to 3", *r.VMPL)
 	}
 	if r.MemoryLimit != nil && (r.MemoryLimit.MaxMiB == 0 || r.MemoryLimit.MinMiB > r.MemoryLimit.MaxMiB || r.MemoryLimit.MaxMiB > 1<<40) {
 		return nil, invalid("memory_limit: no limit lies between %d and %d MiB", r.MemoryLimit.MinMiB, r.MemoryLimit.MaxMiB)
@@ -347,7 +347,7 @@ func set(items []string, bytes int, name string) (map[string]bool, error) {
 		return nil, nil
 	}
 	if len(items) == 0 || len(items) > maxItems {
-		return nil, invalid("%s has %d items (1 to %d)", name, len(items), maxItems)
+		return nil, invalid("%s: got %d items, want 1 to %d", name, len(items), maxItems)
 	}
 	out := make(map[string]bool, len(items))
 	for _, item := range items {
@@ -363,7 +363,7 @@ func set(items []string, bytes int, name string) (map[string]bool, error) {
 			key = string(b)
 		}
 		if key == "" || len(item) > maxTextBytes || out[key] {
-			return nil, invalid("%s: %q is empty, too long or there twice", name, item)
+			return nil, invalid("%s: %q is empty, too long or named twice", name, item)
 		}
 		out[key] = true
 	}
@@ -381,10 +381,10 @@ func compileTCB(list []MinimumTCB) (map[string]MinimumTCB, error) {
 	out := map[string]MinimumTCB{}
 	for _, m := range list {
 		if !slices.Contains(knownProducts(), m.Product) {
-			return nil, invalid("minimum_tcb: product %q is unknown", m.Product)
+			return nil, invalid("minimum_tcb: product %q is unknown (known: %s)", m.Product, strings.Join(knownProducts(), ", "))
 		}
 		if _, twice := out[m.Product]; twice {
-			return nil, invalid("minimum_tcb: %s is there twice", m.Product)
+			return nil, invalid("minimum_tcb: %s is named twice", m.Product)
 		}
 		for _, one := range []**TCB{&m.Reported, &m.Committed, &m.Launch, &m.Current} {
 			if *one == nil {
@@ -423,7 +423,7 @@ func usedValues(doc Document, values []ReferenceValue) ([]ReferenceValue, error)
 			return nil, err
 		}
 		if seen[v.ID] {
-			return nil, invalid("reference value %q is there twice", v.ID)
+			return nil, invalid("reference value %q is named twice", v.ID)
 		}
 		seen[v.ID] = true
 		if matchesAny(patterns, v.ID) {

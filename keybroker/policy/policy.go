@@ -64,7 +64,7 @@ type Policy struct {
 // one resource are errors.
 func Parse(yaml []byte) (*Policy, error) {
 	if len(yaml) > maxPolicyBytes {
-		return nil, invalid("%d bytes (at most %d)", len(yaml), maxPolicyBytes)
+		return nil, invalid("got %d bytes, want at most %d", len(yaml), maxPolicyBytes)
 	}
 	var doc Document
 	if err := config.Decode(yaml, &doc); err != nil {

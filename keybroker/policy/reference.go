@@ -43,17 +43,17 @@ type referenceFile struct {
 //	  - {id: images/agent-7, measurement: 0123..., product: Genoa, description: ...}
 func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 	if len(data) > maxReferenceBytes {
-		return nil, invalid("reference values: %d bytes (at most %d)", len(data), maxReferenceBytes)
+		return nil, invalid("reference values: got %d bytes, want at most %d", len(data), maxReferenceBytes)
 	}
 	var f referenceFile
 	if err := config.Decode(data, &f); err != nil {
 		return nil, fmt.Errorf("%w: reference values: %w", ErrInvalid, err)
 	}
 	if f.Format != 1 {
-		return nil, invalid("reference values: format %d is unknown (this is format 1)", f.Format)
+		return nil, invalid("reference values: format: got %d, want 1", f.Format)
 	}
 	if len(f.Values) == 0 || len(f.Values) > maxReferenceValues {
-		return nil, invalid("reference values: %d of them (1 to %d)", len(f.Values), maxReferenceValues)
+		return nil, invalid("reference values: got %d, want 1 to %d", len(f.Values), maxReferenceValues)
 	}
 	seen := map[string]bool{}
 	for i := range f.Values {
@@ -64,7 +64,7 @@ func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 			return nil, err
 		}
 		if seen[v.ID] {
-			return nil, invalid("reference value %q is there twice", v.ID)
+			return nil, invalid("reference value %q is named twice", v.ID)
 		}
 		seen[v.ID] = true
 	}
@@ -94,13 +94,13 @@ func (v ReferenceValue) check() error {
 	b, err := hex.DecodeString(v.Measurement)
 	switch {
 	case err != nil || len(b) != measurementBytes:
-		return invalid("reference value %s: a measurement has %d hexadecimal digits", v.ID, 2*measurementBytes)
+		return invalid("reference value %s: measurement: got %d characters, want %d hexadecimal digits", v.ID, len(v.Measurement), 2*measurementBytes)
 	case allZero(b):
 		return invalid("reference value %s: a measurement of zeros names nothing", v.ID)
 	case v.Product != "" && !isKnownProduct(v.Product):
-		return invalid("reference value %s: product %q is unknown", v.ID, v.Product)
+		return invalid("reference value %s: product %q is unknown (known: %s)", v.ID, v.Product, strings.Join(knownProducts(), ", "))
 	case len(v.Description) > maxTextBytes:
-		return invalid("reference value %s: the description has more than %d bytes", v.ID, maxTextBytes)
+		return invalid("reference value %s: description: got %d bytes, want at most %d", v.ID, len(v.Description), maxTextBytes)
 	}
 	return nil
 }

@@ -50,7 +50,7 @@ func (c Settings) Check() error {
 		return fmt.Errorf("proofs.limits: %w", err)
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		return fmt.Errorf("proofs.listen: %w", err)
+		return fmt.Errorf("proofs.listen: %w; want host:port", err)
 	}
 	if ms := c.VerificationTimeoutMS; ms < 0 || ms > 60_000 {
 		return fmt.Errorf("proofs.verification_timeout_ms: %d is outside 0 to 60000", ms)

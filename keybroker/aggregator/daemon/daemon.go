@@ -161,7 +161,7 @@ func newDaemon(s Settings, log *slog.Logger) (*daemon, error) {
 		bad("free_mb is up to %d", 1<<24)
 	}
 	if _, _, err := net.SplitHostPort(s.Listen); err != nil {
-		bad("listen: %w", err)
+		bad("listen: %w; want host:port", err)
 	}
 	var roots []identity.Public
 	for _, entry := range s.RootKeys {

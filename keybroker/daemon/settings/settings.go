@@ -229,7 +229,7 @@ func (c Config) Check() error {
 		bad("state_dir: an absolute path is required")
 	}
 	if _, _, err := net.SplitHostPort(c.Listen); err != nil {
-		bad("listen: %w", err)
+		bad("listen: %w; want host:port", err)
 	}
 	if err := c.Proofs.Check(); err != nil {
 		bad("%w", err)
