@@ -67,6 +67,9 @@ func compile(doc Document, values []ReferenceValue) (*Policy, error) {
 	return p, p.seal()
 }
 
+// wantTime names a time that is none.
+const wantTime = "%s: got %q, want a time such as \"2026-11-01T00:00:00Z\""
+
 func (p *Policy) compileHead() error {
 	d := &p.doc
 	switch {
@@ -85,10 +88,10 @@ func (p *Policy) compileHead() error {
 	}
 	var err error
 	if p.notBefore, err = time.Parse(time.RFC3339, d.NotBefore); err != nil {
-		return invalid("not_before: %v", err)
+		return invalid(wantTime, "not_before", d.NotBefore)
 	}
 	if p.notAfter, err = time.Parse(time.RFC3339, d.NotAfter); err != nil {
-		return invalid("not_after: %v", err)
+		return invalid(wantTime, "not_after", d.NotAfter)
 	}
 	if !p.notBefore.Before(p.notAfter) {
 		return invalid("not_after is not after not_before")
@@ -103,7 +106,7 @@ func (p *Policy) compileWaivers() error {
 		id, ok := checkByName(w.Check)
 		switch {
 		case !ok:
-			return invalid("waive: there is no check %q", w.Check)
+			return invalid("waive: there is no check %q; anchorhold policy checks lists them", w.Check)
 		case !checks()[id].waivable:
 			return invalid("waive: the check %q cannot be waived", w.Check)
 		case strings.TrimSpace(w.Reason) == "" || len(w.Reason) > maxTextBytes:
@@ -148,7 +151,7 @@ func (p *Policy) compileRules() error {
 	for i, rule := range p.doc.Rules {
 		narrow, err := compileRequire(rule.Require, p.values)
 		if err != nil {
-			return invalid("rule %d: %v", i+1, err)
+			return invalid("rule %d: %s", i+1, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 		}
 		roles, err := rolesOf(rule)
 		if err != nil {

@@ -11,13 +11,13 @@ const maxIDBytes = 128
 // starting with a letter or digit, joined by '/'.
 func checkID(s string) error {
 	if s == "" || len(s) > maxIDBytes {
-		return fmt.Errorf("a name has 1 to %d bytes, not %d", maxIDBytes, len(s))
+		return fmt.Errorf("got a name of %d bytes, want 1 to %d", len(s), maxIDBytes)
 	}
 	for segment := range strings.SplitSeq(s, "/") {
 		for i, c := range []byte(segment) {
 			letter := 'a' <= c && c <= 'z' || '0' <= c && c <= '9'
 			if !letter && (i == 0 || c != '.' && c != '_' && c != '-') {
-				return fmt.Errorf("%q is not allowed in the name %q", c, s)
+				return fmt.Errorf("%q is not allowed in the name %q; want parts of a-z 0-9 . _ - joined by /, each starting with a letter or digit", c, s)
 			}
 		}
 		if segment == "" {
