@@ -69,7 +69,7 @@ func rotateCertificate(*guest) (string, error) {
 		return "", err
 	}
 	// Files that root moved there are root's: the reload says so, and the old certificate is served.
-	if _, err := sh("systemctl reload %s", brokerUnit); err == nil || !strings.Contains(said(brokerUnit), "chown it") {
+	if _, err := sh("systemctl reload %s", brokerUnit); err == nil || !strings.Contains(said(brokerUnit), "change its owner") {
 		return "", fmt.Errorf("a certificate owned by root: %v\n%s", err, said(brokerUnit))
 	}
 	if err := shAll("systemctl reload "+agentUnit, "chown anchorhold-broker: "+brokerStateDir+"/tls.key "+brokerStateDir+"/tls.crt",
