@@ -45,8 +45,8 @@ flower-demo: demo-build ## flwr run on top of rounds, with both of Flower's APIs
 	@.ci/python-package "$(PEERS)" .cache/wheels --build-only
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -flower "$(PEERS)" -wheels .cache/wheels
 
-proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody (installs Python packages once, some gigabytes)
-	@.ci/peers-zk "$(PEERS)"
+proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody (installs Python packages once, 500 MB)
+	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
 
 ##@ Test
