@@ -6,8 +6,6 @@ import (
 	"errors"
 	"strings"
 	"testing"
-
-	"github.com/anchorhold/anchorhold/crypto/keybuf"
 )
 
 func generate(t testing.TB, level Level) *Private {
@@ -120,16 +118,6 @@ func TestTextFormIsCanonical(t *testing.T) {
 			t.Errorf("%d bytes: %v", len(b), err)
 		}
 	}
-}
-
-func secret(t testing.TB, text string) *keybuf.Buffer {
-	t.Helper()
-	b, err := keybuf.Take([]byte(text))
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(b.Wipe)
-	return b
 }
 
 func FuzzPublicEncodings(f *testing.F) {

@@ -11,7 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
-// ReasonNarrow: test rows are outside the ranges of the calibration rows.
+// ReasonNarrow means that test rows are outside the ranges of the calibration rows.
 const ReasonNarrow refusal.Reason = "calibration-narrow"
 
 // Shares of clipped values. Rounding to 255 steps costs answers far less than a hundredth

@@ -24,7 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
-// ReasonVectorLost: the stored vector was sealed under a key of an earlier run of the agent,
+// ReasonVectorLost means that the stored vector was sealed under a key of an earlier run of the agent,
 // which nobody has any more.
 const ReasonVectorLost refusal.Reason = "vector-lost"
 

@@ -263,8 +263,6 @@ func (w *writer) mapping(indent, depth int, compact bool) {
 	}
 }
 
-func (w *writer) few2(n int) int { return len(w.few(n, " ")) }
-
 func (w *writer) sequence(indent, depth int, compact bool) {
 	least := 1
 	if !compact {
