@@ -199,21 +199,11 @@ func (s *Service) Run(ctx context.Context, decrypt Job) error {
 	defer stop()
 	tidying.Go(func() { s.keepTidy(ctx) })
 	do := map[string]Job{fedtask.ClassContribute: s.contribute, fedtask.ClassDecrypt: decrypt}
-	for {
-		l, err := s.cfg.Queue.Lease(ctx, []string{fedtask.ClassContribute, fedtask.ClassDecrypt})
-		if ctx.Err() != nil {
-			if l != nil {
-				return l.Release()
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return s.cfg.Queue.Work(ctx, []string{fedtask.ClassContribute, fedtask.ClassDecrypt}, func(l *jobs.Lease) {
 		if err := s.work(ctx, l, do[l.Info.Class]); err != nil {
 			s.cfg.Logger.Warn("a job's end was not recorded", "job", l.Info.ID.String(), "err", err)
 		}
-	}
+	})
 }
 
 // keepTidy tidies until ctx ends.

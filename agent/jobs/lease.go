@@ -52,6 +52,24 @@ func (q *Queue) Lease(ctx context.Context, classes []string) (*Lease, error) {
 	}
 }
 
+// Work leases jobs of these classes and hands each to work, one after the other, until ctx ends.
+// A job that is leased at that moment is given back.
+func (q *Queue) Work(ctx context.Context, classes []string, work func(*Lease)) error {
+	for {
+		l, err := q.Lease(ctx, classes)
+		if ctx.Err() != nil {
+			if l != nil {
+				return l.Release()
+			}
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		work(l)
+	}
+}
+
 // idle is how long Lease sleeps when nothing is foreseen.
 const idle = time.Minute
 

@@ -172,21 +172,11 @@ func (s *Service) Run(ctx context.Context) error {
 	if s.cfg.Registry != nil {
 		running.Go(func() { s.registry.run(ctx) })
 	}
-	for {
-		l, err := s.cfg.Queue.Lease(ctx, []string{provetask.ClassInference})
-		if ctx.Err() != nil {
-			if l != nil {
-				return l.Release()
-			}
-			return nil
-		}
-		if err != nil {
-			return err
-		}
+	return s.cfg.Queue.Work(ctx, []string{provetask.ClassInference}, func(l *jobs.Lease) {
 		if err := s.work(ctx, l); err != nil {
 			s.cfg.Logger.Warn("the end of a proof job was not recorded", "job", l.Info.ID.String(), "err", err)
 		}
-	}
+	})
 }
 
 // keepAnswers goes on where an earlier run stopped, and writes witnesses down and queues
