@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	registry "github.com/anchorhold/anchorhold/keybroker/registry"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
@@ -181,6 +182,7 @@ func poll(t *testing.T, done func() bool) {
 // The broker's challenges name the key that an answer was signed with. An agent that was
 // restarted has another, and answers them all the same.
 func TestAChallengeOfAnAnswerBeforeARestartIsAnswered(t *testing.T) {
+	longtest.Run(t, "it proves an answer of an agent that was restarted")
 	b := newBench(t)
 	b.proves()
 	binary := workertest.Binary(t)

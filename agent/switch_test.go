@@ -29,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -181,6 +182,9 @@ func (w *whole) answered(model [32]byte) {
 func TestASwitchToAnotherFileRefusesNobody(t *testing.T) {
 	for name, memory := range map[string]int{"room for two models": 64, "room for one": 32} {
 		t.Run(name, func(t *testing.T) {
+			if memory == 64 {
+				longtest.Run(t, "it runs the rotation once more, with more memory")
+			}
 			if !inSubprocess(t) {
 				return
 			}

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/plonkverify"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // verification verifies proofs in the worker that ships.
@@ -31,6 +32,7 @@ func verification(t testing.TB) provetask.Verification {
 // An answer is proven with the keys of a universal string, and verified in another worker
 // before it is published.
 func TestPLONKEndToEnd(t *testing.T) {
+	longtest.Run(t, "it makes keys of PLONK and proves with them")
 	w, b := newWorld(t), newBroker(t)
 	set := provetest.SavePLONK(t, t.TempDir())
 	var err error

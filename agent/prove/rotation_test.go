@@ -7,6 +7,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify/classifytest"
 	"github.com/anchorhold/anchorhold/agent/jobs"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // TestProofsGoOnThroughARotationOfAClassifier, made for the test or converted from ONNX: proofs and receipts of the version before
@@ -14,7 +15,12 @@ import (
 // time waits for its version.
 func TestProofsGoOnThroughARotationOfAClassifier(t *testing.T) {
 	for name, seal := range map[string]func(testing.TB, string, uint64) *classifytest.Sealed{"made": classifytest.Seal, "from ONNX": classifytest.SealONNX} {
-		t.Run(name, func(t *testing.T) { proveThroughARotation(t, newWorldOf(t, seal(t, "tiny", 1))) })
+		t.Run(name, func(t *testing.T) {
+			if name != "made" {
+				longtest.Run(t, "it proves three answers of one more classifier")
+			}
+			proveThroughARotation(t, newWorldOf(t, seal(t, "tiny", 1)))
+		})
 	}
 }
 

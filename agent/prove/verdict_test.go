@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // groth16Proof is a proof of an answer.
@@ -101,7 +102,12 @@ func TestAProofWithoutAVerdictIsTriedAgain(t *testing.T) {
 		{fmt.Errorf("%w: %w", provetask.ErrNoVerdict, &worker.Failure{Exit: worker.Crash}), jobs.Crash},
 		{fmt.Errorf("verification took longer than it may: %w", context.DeadlineExceeded), jobs.TimeOut},
 	} {
-		t.Run(string(c.exit), func(t *testing.T) { proofWithoutVerdict(t, c.how, c.exit) })
+		t.Run(string(c.exit), func(t *testing.T) {
+			if c.exit == jobs.TimeOut {
+				longtest.Run(t, "it proves an answer twice")
+			}
+			proofWithoutVerdict(t, c.how, c.exit)
+		})
 	}
 }
 

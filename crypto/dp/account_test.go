@@ -150,6 +150,7 @@ func TestCalibrationsArePublishedOnes(t *testing.T) {
 
 // More events never spend less.
 func TestSpendingIsMonotone(t *testing.T) {
+	longtest.Run(t, "it composes six accounts numerically")
 	r := rand.New(rand.NewPCG(4, 4))
 	var events []Event
 	last := 0.0

@@ -11,6 +11,7 @@ import (
 	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
+	_ "embed"
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
@@ -29,19 +30,21 @@ type authority struct {
 	key  crypto.Signer
 }
 
-// signingKeys are made once for the test binary.
+//go:embed testdata/authorities.pem
+var authorityKeys []byte
+
+// signingKeys are kept in testdata: making them takes many seconds.
 var signingKeys = sync.OnceValue(func() (keys [4]*rsa.PrivateKey) {
-	var wg sync.WaitGroup
+	rest := authorityKeys
 	for i := range keys {
-		wg.Go(func() {
-			key, err := rsa.GenerateKey(rand.Reader, authorityBits)
-			if err != nil {
-				panic(err)
-			}
-			keys[i] = key
-		})
+		var block *pem.Block
+		block, rest = pem.Decode(rest)
+		key, err := x509.ParsePKCS1PrivateKey(block.Bytes)
+		if err != nil {
+			panic(err)
+		}
+		keys[i] = key
 	}
-	wg.Wait()
 	return keys
 })
 

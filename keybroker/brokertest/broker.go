@@ -7,6 +7,7 @@ import (
 	"context"
 	"crypto/tls"
 	"crypto/x509"
+	_ "embed"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -378,13 +379,16 @@ func (l *Logs) Logger() *slog.Logger {
 	return slog.New(slog.NewTextHandler(l, &slog.HandlerOptions{Level: slog.LevelDebug}))
 }
 
-// TEE returns the software TEE with Measurement. Making its certificate chain
-// takes seconds, so a test binary makes it once.
+// TEE returns the software TEE with Measurement. Its certificate chain and keys are the
+// package's own, public ones: making RSA keys takes each test process seconds.
 func TEE(tb testing.TB) *teesim.TEE {
 	tb.Helper()
 	tee, err := sharedTEE()
 	return check(tb, tee, err)
 }
+
+//go:embed testdata/chain.pem
+var publicChain []byte
 
 var sharedTEE = sync.OnceValues(func() (*teesim.TEE, error) {
 	dir, err := os.MkdirTemp("", "anchorhold-teesim-")
@@ -392,5 +396,8 @@ var sharedTEE = sync.OnceValues(func() (*teesim.TEE, error) {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
+	if err := os.WriteFile(filepath.Join(dir, "chain.pem"), publicChain, 0o600); err != nil {
+		return nil, err
+	}
 	return teesim.New(teesim.Options{Dir: dir, Measurement: Measurement()})
 })

@@ -288,7 +288,7 @@ func TestParseRefusesWhatIsNoBundle(t *testing.T) {
 	}
 }
 
-func FuzzParse(f *testing.F) {
+func FuzzParseBundle(f *testing.F) {
 	raw, err := json.Marshal(newBench(f).answer())
 	if err != nil {
 		f.Fatal(err)

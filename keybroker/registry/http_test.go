@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
@@ -347,6 +348,10 @@ func TestInternalErrorsSayNothing(t *testing.T) {
 }
 
 func TestHandlerBoundsRequests(t *testing.T) {
+	synctest.Test(t, handlerBoundsRequests)
+}
+
+func handlerBoundsRequests(t *testing.T) {
 	block, entered := make(chan struct{}), make(chan struct{})
 	s := open(t, func(c *registry.Config) {
 		c.Requests = 1
