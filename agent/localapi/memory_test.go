@@ -22,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/classify"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 )
 
@@ -40,6 +41,7 @@ func TestFiftyClassifierRequestsStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, withClassifiers)
 		return
 	}
+	longtest.Run(t, "it sends 400 MiB of requests")
 	values := strings.Repeat("0.125,", (8<<20)/6-64)
 	body := fmt.Sprintf(`{"inputs":[{"name":"input","datatype":"FP32","shape":[%d,%d],"data":[%s0.125]}]}`, 42, wide, values[:6*(42*wide-1)])
 	underLoad(t, 50, "/v2/models/wide/infer", body, withClassifiers)

@@ -125,6 +125,7 @@ func clone(t testing.TB, e statement.Envelope) statement.Envelope {
 
 // A key that no worker can use, and a worker that does not come back, verify nothing.
 func TestPLONKWithoutAVerdict(t *testing.T) {
+	longtest.Run(t, "it makes keys of PLONK")
 	set := provetest.SavePLONK(t, t.TempDir())
 	raw, err := set.VerifyingKey()
 	if err != nil {

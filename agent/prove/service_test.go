@@ -25,6 +25,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/keyset"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func TestAllAnswersAreProven(t *testing.T) {
@@ -484,6 +485,7 @@ func without(t *testing.T, ext string, changed bool) keyset.Set {
 
 // A model that comes back with the next lease is proven then.
 func TestAModelThatComesBackIsProven(t *testing.T) {
+	longtest.Run(t, "it proves an answer of a model that was wiped")
 	w := newWorld(t)
 	a := w.classify(t)
 	w.classes.Wipe()

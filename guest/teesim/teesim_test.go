@@ -21,6 +21,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // sharedChain makes one chain for the test binary: three RSA-4096 keys take seconds.
@@ -181,6 +182,7 @@ func TestChainIsKeptPrivateAndShared(t *testing.T) {
 
 // Guests that start at once on a fresh directory make one chain between them.
 func TestConcurrentStartsMakeOneChain(t *testing.T) {
+	longtest.Run(t, "it makes RSA keys")
 	if testing.Short() {
 		t.Skip("makes RSA-4096 keys")
 	}

@@ -4,6 +4,8 @@ package appraise
 
 import (
 	"bytes"
+	"os"
+	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -12,8 +14,22 @@ import (
 	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
-// softwareTEE makes guests on one chain, which takes seconds to make.
+// softwareTEE makes guests on one chain.
 type softwareTEE struct{ dir string }
+
+// newSoftwareTEE uses the chain that brokertest keeps: making one takes seconds.
+func newSoftwareTEE(t *testing.T) softwareTEE {
+	t.Helper()
+	s := softwareTEE{t.TempDir()}
+	chain, err := os.ReadFile(filepath.Join("..", "brokertest", "testdata", "chain.pem"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(s.dir, "chain.pem"), chain, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	return s
+}
 
 var softwareMu sync.Mutex
 
@@ -41,10 +57,7 @@ func (s softwareTEE) collect(t *testing.T, o teesim.Options) (evidence.Envelope,
 }
 
 func TestSoftwareTEEIsAppraisedAsHardwareWouldBe(t *testing.T) {
-	if testing.Short() {
-		t.Skip("makes RSA-4096 keys")
-	}
-	s := softwareTEE{t.TempDir()}
+	s := newSoftwareTEE(t)
 	for version := uint32(2); version <= 5; version++ {
 		for _, o := range []teesim.Options{{}, {VLEK: true}, {MaskChip: true}, {Debug: true, MigrateMA: true, VMPL: 1}} {
 			o.Version, o.Measurement = version, [48]byte{1, 47: 2}

@@ -12,6 +12,7 @@ import (
 	"github.com/consensys/gnark/frontend"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // randomArchitecture has up to three layers of any kind.
@@ -66,9 +67,18 @@ func extreme(r *rand.Rand, n *intnet.Network) {
 // The circuit takes what intnet computes, of networks of every shape and with constants at
 // every edge, and nothing else: not another output, nor another value between layers.
 func TestTheCircuitIsTheReference(t *testing.T) {
+	t.Run("few networks", func(t *testing.T) { circuitIsTheReference(t, 4, 10) })
+	t.Run("many networks", func(t *testing.T) {
+		longtest.Run(t, "it compares the circuits of 14 networks")
+		circuitIsTheReference(t, 14, 100)
+	})
+}
+
+// circuitIsTheReference wants at least so many values at each edge among its networks.
+func circuitIsTheReference(t *testing.T, networks, edgesEach int) {
 	r := rand.New(rand.NewPCG(1, 2))
 	var halves, tops, bottoms int
-	for range 14 {
+	for range networks {
 		spec := Inference{randomArchitecture(r), 1 + r.IntN(3)}
 		cs := compile(t, spec)
 		for seed := range uint64(6) {
@@ -108,7 +118,7 @@ func TestTheCircuitIsTheReference(t *testing.T) {
 			}
 		}
 	}
-	if halves < 100 || tops < 100 || bottoms < 100 {
+	if min(halves, tops, bottoms) < edgesEach {
 		t.Errorf("only %d exact halves, %d values clamped above, %d below", halves, tops, bottoms)
 	}
 }
