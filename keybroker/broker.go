@@ -29,7 +29,7 @@ import (
 // want with the report's REPORT_DATA in constant time, judge all validity
 // periods by now, and may be called from several goroutines.
 type Appraiser interface {
-	Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error)
+	Appraise(ctx context.Context, env evidence.Envelope, challenge [64]byte, now time.Time) (evidence.Claims, error)
 }
 
 // Secrets holds the keys to release. Stat describes a version without opening

@@ -3,7 +3,6 @@ package keybroker
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"log/slog"
 	"time"
 
@@ -37,7 +36,7 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 		return err
 	}
 	binding := x.attest.Binding(x.ekm, hashM1, hashM2, x.guest.Digest())
-	x.claims, err = x.b.cfg.Appraiser.Appraise(ctx, x.evidence, binding.ReportData(), now.Time())
+	x.claims, err = x.b.cfg.Appraiser.Appraise(ctx, x.evidence, binding.Challenge(), now.Time())
 	if err == nil {
 		x.claimsDigest = x.claims.Digest()
 	}
@@ -49,7 +48,7 @@ func (x *exchange) checkEnded() (done func(), err error) {
 	if x.b.cfg.Ended == nil {
 		return func() {}, nil
 	}
-	return x.b.cfg.Ended(x.attest.AgentKey.ID(), sha256.Sum256(x.claims.ChipID))
+	return x.b.cfg.Ended(x.attest.AgentKey.ID(), sha256.Sum256(x.claims.Processor()))
 }
 
 // decide asks the policy for every resource and fills the grant. One refused
@@ -68,7 +67,7 @@ func (x *exchange) decide(ctx context.Context) error {
 		return refusal.New(protocol.ReasonPolicyNotPinned, "epoch %d pins another policy than %s", x.epoch.Epoch, x.policy.ID())
 	}
 	ttl := x.b.cfg.Limits.Lease
-	if !x.b.pace.take(guestOf(x.claims), len(x.attest.Resources), now.Time()) {
+	if !x.b.pace.take(x.claims.Instance(), len(x.attest.Resources), now.Time()) {
 		return refusal.New(protocol.ReasonBusy, "this guest asked for more than the %d keys in %s that limits.per_guest allows", x.b.cfg.Limits.PerGuest, PaceWindow)
 	}
 	x.gives = make(map[string]authority, len(x.attest.Resources))
@@ -147,8 +146,10 @@ func (x *exchange) baseRecord(kind audit.Kind) audit.Record {
 	}
 	if x.claims.Kind != "" {
 		r.ClaimsDigest = x.claimsDigest
-		r.ChipDigest = sha256.Sum256(x.claims.ChipID)
-		r.Measurement = hex.EncodeToString(x.claims.Measurement)
+		r.ChipDigest = sha256.Sum256(x.claims.Processor())
+		if image := x.claims.Image(); len(image) > 0 {
+			r.Measurement = image[0].Value.String()
+		}
 	}
 	if x.policy != nil {
 		r.PolicyID, r.PolicyVersion, r.PolicyDigest = x.policy.ID(), x.policy.Version(), x.policy.Digest()

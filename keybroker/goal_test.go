@@ -130,8 +130,8 @@ func TestGoal07(t *testing.T) {
 	g.begin()
 	m3 := g.attestation()
 	h1, h2 := g.hashes()
-	wanted := m3.Binding(g.ekm, h1, h2, g.claims.Digest()).ReportData()
-	m3.Evidence = g.quote(evidence.CallerBinding{Nonce: wanted[:], AgentKeyID: g.agent.Public().ID()}.ReportData())
+	wanted := m3.Binding(g.ekm, h1, h2, g.claims.Digest()).Challenge()
+	m3.Evidence = g.quote(evidence.CallerBinding{Nonce: wanted[:], AgentKeyID: g.agent.Public().ID()}.Challenge())
 	wantReason(t, g.attest(m3), reportDataMismatch)
 	wantNoRelease(t, f)
 }

@@ -136,7 +136,7 @@ func (g *guest) attestation() *protocol.Attest {
 	g.fatal(err)
 	m3 := &protocol.Attest{KEMKey: g.kem.PublicKey(), AgentKey: g.agent.Public(), Claims: claims, Resources: []string{brokertest.Resource}}
 	h1, h2 := g.hashes()
-	m3.Evidence = g.quote(m3.Binding(g.ekm, h1, h2, g.claims.Digest()).ReportData())
+	m3.Evidence = g.quote(m3.Binding(g.ekm, h1, h2, g.claims.Digest()).Challenge())
 	return m3
 }
 

@@ -120,7 +120,7 @@ func TestGoal03EvidenceOfTheExchangeBefore(t *testing.T) {
 		"evidence for this nonce under the exporter before": {func(g *guest, m3 protocol.Attest, before [48]byte) error {
 			m3.KEMKey = g.kem.PublicKey()
 			h1, h2 := g.hashes()
-			m3.Evidence = g.quote(m3.Binding(before, h1, h2, g.claims.Digest()).ReportData())
+			m3.Evidence = g.quote(m3.Binding(before, h1, h2, g.claims.Digest()).Challenge())
 			return g.attest(&m3)
 		}, reportDataMismatch},
 	} {

@@ -1,11 +1,8 @@
 package keybroker
 
 import (
-	"crypto/sha256"
 	"sync"
 	"time"
-
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // maxPaced bounds the guests whose pace is remembered.
@@ -24,19 +21,6 @@ type pace struct {
 
 func newPace(burst int, window time.Duration) *pace {
 	return &pace{burst: burst, each: window / time.Duration(burst), guests: map[[32]byte]time.Time{}}
-}
-
-// guestOf names the guest instance that evidence is of, by the hardware's word: its report
-// id stays for as long as the guest runs, whatever keys it makes. Where there is none the
-// chip and the image stand for it.
-func guestOf(c evidence.Claims) [32]byte {
-	if len(c.ReportID) == 32 && [32]byte(c.ReportID) != [32]byte{} {
-		return [32]byte(c.ReportID)
-	}
-	h := sha256.New()
-	h.Write(c.ChipID)
-	h.Write(c.Measurement)
-	return [32]byte(h.Sum(nil))
 }
 
 // take uses n of a guest's allowance, one for each resource that is decided about, and says

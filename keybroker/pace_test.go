@@ -4,8 +4,6 @@ import (
 	"encoding/binary"
 	"testing"
 	"time"
-
-	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 func TestAGuestsPaceIsBounded(t *testing.T) {
@@ -46,18 +44,5 @@ func TestPacedGuestsAreBounded(t *testing.T) {
 	}
 	if len(p.guests) > maxPaced {
 		t.Errorf("%d guests are remembered", len(p.guests))
-	}
-}
-
-// TestGuestsAreNamedByTheirHardware: new keys and new evidence are the same guest.
-func TestGuestsAreNamedByTheirHardware(t *testing.T) {
-	id := make([]byte, 32)
-	id[0] = 7
-	if guestOf(evidence.Claims{ReportID: id, ChipID: []byte{1}}) != guestOf(evidence.Claims{ReportID: id, ChipID: []byte{2}}) {
-		t.Error("one report id is two guests")
-	}
-	zero := make([]byte, 32)
-	if guestOf(evidence.Claims{ReportID: zero, ChipID: []byte{1}}) == guestOf(evidence.Claims{ReportID: zero, ChipID: []byte{2}}) {
-		t.Error("two chips without report ids are one guest")
 	}
 }

@@ -105,7 +105,7 @@ func (s *session) exchange(ctx context.Context) (group string) {
 	}
 	s.agent = x.attest.AgentKey.ID()
 	s.until = time.Now().Add(x.grant.LeaseEnd.Time().Sub(now.Time()) + keptGrace)
-	return fmt.Sprintf("guest %x", guestOf(x.claims))
+	return fmt.Sprintf("guest %x", x.claims.Instance())
 }
 
 // wait waits for the first byte of the next exchange. That none comes is no failure: the

@@ -419,7 +419,7 @@ func TestMalformedInside(t *testing.T) {
 		"envelope": {func(m *protocol.Attest) { m.Evidence = append(bytes.Clone(m.Evidence), 0) }, evidence.ReasonMalformedEvidence},
 		"kind": {func(m *protocol.Attest) {
 			env, _ := evidence.ParseEnvelope(m.Evidence)
-			env.Kind = evidence.KindTDX
+			env, _ = evidence.NewEnvelope(evidence.KindTDX, evidence.Part{Type: evidence.PartTDXQuote, Data: env.Primary()})
 			m.Evidence, _ = env.Marshal()
 		}, protocol.ReasonKindUnsupported},
 	} {

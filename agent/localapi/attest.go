@@ -47,11 +47,12 @@ func (s *Server) quote(ctx context.Context, nonce []byte) (*attestation, error) 
 	}
 	defer leave()
 	key := s.cfg.Attester.AgentKeyID()
-	reportData := evidence.CallerBinding{Nonce: nonce, AgentKeyID: key}.ReportData()
-	env, err := s.cfg.Attester.Collect(ctx, reportData)
+	challenge := evidence.CallerBinding{Nonce: nonce, AgentKeyID: key}.Challenge()
+	env, err := s.cfg.Attester.Collect(ctx, challenge)
 	if err != nil {
 		return nil, err
 	}
+	reportData := env.ReportData(challenge)
 	raw, err := env.Marshal()
 	if err != nil {
 		return nil, err

@@ -170,7 +170,7 @@ type fakeAttester struct{ fail error }
 func (a *fakeAttester) AgentKeyID() [32]byte { return [32]byte{0xaa} }
 
 func (a *fakeAttester) Collect(_ context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: append([]byte("report over "), reportData[:]...)}, a.fail
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: append([]byte("report over "), reportData[:]...)}}}, a.fail
 }
 
 // fixture is a server on a socket, its client and its log.

@@ -227,9 +227,9 @@ func TestAttestationIsBoundToTheNonceUnderItsOwnLabel(t *testing.T) {
 		t.Fatal(r, err)
 	}
 	raw, _ := hex.DecodeString(nonce)
-	want := evidence.CallerBinding{Nonce: raw, AgentKeyID: [32]byte{0xaa}}.ReportData()
+	want := evidence.CallerBinding{Nonce: raw, AgentKeyID: [32]byte{0xaa}}.Challenge()
 	env, err := evidence.ParseEnvelope(a.Evidence)
-	if err != nil || !strings.HasSuffix(string(env.Report), string(want[:])) || a.ReportData != hex.EncodeToString(want[:]) || a.Nonce != nonce {
+	if err != nil || !strings.HasSuffix(string(env.Primary()), string(want[:])) || a.ReportData != hex.EncodeToString(want[:]) || a.Nonce != nonce {
 		t.Errorf("%+v %v", a, err)
 	}
 	if r := f.do(t, "GET", "/v1/attestation?nonce=q6urq6urq6urq6urq6urqw", ""); !strings.Contains(r.body, nonce) {

@@ -45,7 +45,7 @@ type Gate interface {
 // Attester makes this guest's evidence.
 type Attester interface {
 	// Collect returns evidence over the REPORT_DATA.
-	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+	Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error)
 	// AgentKeyID is the identity of the agent key in use.
 	AgentKeyID() [32]byte
 }

@@ -26,9 +26,9 @@ type Binding struct {
 	ClaimsDigest [32]byte
 }
 
-// ReportData is the SHA-512 of the label and every field, each behind its
-// 4-byte length: all 64 bytes of REPORT_DATA.
-func (b Binding) ReportData() [64]byte {
+// Challenge is the SHA-512 of the label and every field, each behind its
+// 4-byte length: what the evidence is made over ([ReportData]).
+func (b Binding) Challenge() [64]byte {
 	return hashFields(bindingLabel, b.Exporter[:], b.HashM1[:], b.HashM2[:], b.KEMKey, b.AgentKey, b.ClaimsDigest[:])
 }
 
@@ -47,10 +47,44 @@ const (
 	MaxCallerNonce = 64
 )
 
-// ReportData is the SHA-512 of the caller label and every field, each behind
+// Challenge is the SHA-512 of the caller label and every field, each behind
 // its 4-byte length.
-func (c CallerBinding) ReportData() [64]byte {
+func (c CallerBinding) Challenge() [64]byte {
 	return hashFields(callerBindingLabel, c.Nonce, c.AgentKeyID[:])
+}
+
+// Labels of what is made from a challenge.
+const (
+	partsLabel     = "anchorhold/evidence/2/parts"
+	withPartsLabel = "anchorhold/evidence/2/report-data"
+	nonceLabel     = "anchorhold/evidence/2/nonce"
+)
+
+// ReportData is what the primary part of evidence for a challenge is made over: all 64 bytes
+// of REPORT_DATA of a processor's report. Without bound parts it is the challenge itself. With them it
+// is the SHA-512 of a label, the challenge and their digest: the SHA-512 of another label
+// and, for each part that is neither primary nor an endorsement, its type and its data.
+// Whoever adds, removes or changes a bound part needs another report.
+func (e Envelope) ReportData(challenge [64]byte) [64]byte {
+	fields := []any{partsLabel}
+	for _, p := range e.Parts {
+		if form, _ := formOf(p.Type); !form.endorsement && p.Type != e.Kind.primary() {
+			fields = append(fields, string(p.Type), p.Data)
+		}
+	}
+	if len(fields) == 1 {
+		return challenge
+	}
+	digest := hashFields(fields...)
+	return hashFields(withPartsLabel, challenge[:], digest[:])
+}
+
+// Nonce is what a device with a nonce of 32 bytes signs for a challenge, one value for each type
+// of part: a GPU's report, or a TPM's quote beside a processor's report. Where the quote is
+// the primary part, the challenge is what ReportData returns.
+func Nonce(t PartType, challenge [64]byte) [32]byte {
+	sum := hashFields(nonceLabel, string(t), challenge[:])
+	return [32]byte(sum[:32])
 }
 
 func hashFields(fields ...any) [64]byte {

@@ -22,7 +22,7 @@ func (h *Hex) UnmarshalText(text []byte) error {
 // String shows the bytes in hexadecimal.
 func (h Hex) String() string { return hex.EncodeToString(h) }
 
-// Product is a processor line: "Milan", "Genoa" or "Turin".
+// Product is a processor line: "Milan", "Genoa", "Turin", "TDX", or "TPM".
 type Product string
 
 // TCB is one version of the platform's trusted software, by component (SEV-SNP
@@ -53,14 +53,66 @@ type PolicyBits uint64
 // PlatformInfo is the platform information of an SEV-SNP report.
 type PlatformInfo uint64
 
-// Claims are the properties of a guest that an appraisal confirmed. A policy decides on them.
+// Claims are the properties of a guest that an appraisal confirmed. A policy decides on them. They
+// have a head that all kinds of evidence share, and a part for each kind of proof; a part is nil
+// where there was no such proof.
 type Claims struct {
+	// Format is the version of this form: 2.
+	Format int `json:"format"`
 	// Kind is the kind of evidence.
 	Kind Kind `json:"kind"`
-	// Product is the processor line.
-	Product Product `json:"product"`
 	// SoftwareTEE: signed by the software TEE. It proves nothing.
 	SoftwareTEE bool `json:"software_tee"`
+	// Challenge is the data that the evidence was made for, 64 bytes: it is fresh.
+	Challenge Hex `json:"challenge"`
+	// Debug: the host may read the guest's memory.
+	Debug bool `json:"debug"`
+	// Migratable: the guest may be moved to another machine while it runs.
+	Migratable bool `json:"migratable"`
+	// Platform is the processor line: "Milan", "Genoa", "Turin", "TDX", or "TPM" where only a TPM
+	// speaks.
+	Platform Product `json:"platform"`
+	// Firmware is the platform's level in words, for people; the parts below have the numbers.
+	Firmware string `json:"firmware"`
+	// Registers are the measurements that identify the software, sorted by name.
+	Registers []Measured `json:"registers"`
+
+	SNP      *SNPClaims      `json:"sev_snp,omitempty"`
+	TDX      *TDXClaims      `json:"tdx,omitempty"`
+	TPM      *TPMClaims      `json:"tpm,omitempty"`
+	Azure    *AzureClaims    `json:"azure,omitempty"`
+	EventLog *EventLogClaims `json:"event_log,omitempty"`
+	GPUs     []GPUClaims     `json:"gpus,omitempty"`
+}
+
+// ClaimsFormat is the version of Claims.
+const ClaimsFormat = 2
+
+// Coverage says what a measurement is of.
+type Coverage string
+
+// Coverages.
+const (
+	// CoversFirmware: the firmware alone. Any image starts under it.
+	CoversFirmware Coverage = "firmware"
+	// CoversImage: what the firmware started, such as a kernel, its initrd and its command line.
+	CoversImage Coverage = "image"
+	// CoversLaunch: the memory at launch. That is the firmware alone, or, where the firmware
+	// checks the hashes of kernel, initrd and command line that were measured with it, the image:
+	// only who computed the reference value knows.
+	CoversLaunch Coverage = "launch"
+	// CoversData: configuration that the host or the owner chose.
+	CoversData Coverage = "data"
+)
+
+// Measured is a register and what it is of.
+type Measured struct {
+	Register
+	Covers Coverage `json:"covers"`
+}
+
+// SNPClaims are what a verified SEV-SNP report says (56860, ATTESTATION_REPORT).
+type SNPClaims struct {
 	// ReportVersion is the version of the report's format.
 	ReportVersion uint32 `json:"report_version"`
 	// Measurement is the launch measurement, 48 bytes.
@@ -88,10 +140,6 @@ type Claims struct {
 	TCB TCBs `json:"tcb"`
 	// VMPL is the privilege level that asked for the report; 0 is highest.
 	VMPL uint32 `json:"vmpl"`
-	// Debug: the host may read the guest's memory.
-	Debug bool `json:"debug"`
-	// MigrateMA: a migration agent may move the guest.
-	MigrateMA bool `json:"migrate_ma"`
 	// PolicyBits is the guest policy as signed.
 	PolicyBits PolicyBits `json:"policy_bits"`
 	// PlatformInfo is the platform information as signed.
@@ -110,11 +158,65 @@ type Claims struct {
 	ChipMasked bool `json:"chip_masked"`
 }
 
-// Digest is the SHA-256 of the claims' JSON form, whose field order is fixed.
+// AzureClaims are what the runtime data of Azure's paravisor says. The processor's report covers it.
+type AzureClaims struct {
+	// SecureBoot, TPMEnabled, TPMPersisted and ConsoleEnabled are the virtual machine's
+	// configuration; nil where it says nothing.
+	SecureBoot     *bool `json:"secure_boot,omitempty"`
+	TPMEnabled     *bool `json:"tpm_enabled,omitempty"`
+	TPMPersisted   *bool `json:"tpm_persisted,omitempty"`
+	ConsoleEnabled *bool `json:"console_enabled,omitempty"`
+	// VMUniqueID is the virtual machine's name at the provider.
+	VMUniqueID string `json:"vm_unique_id,omitempty"`
+}
+
+// Canonical returns the claims in the form that is hashed and kept: JSON as Go's encoder writes it,
+// with the fields of each object in the order of their declaration here, the keys of "pcrs" and
+// "measurements" sorted as text, absent optional fields left out, and no space between tokens.
+func (c Claims) Canonical() ([]byte, error) { return json.Marshal(c) }
+
+// Digest is the SHA-256 of the canonical form.
 func (c Claims) Digest() [32]byte {
-	data, err := json.Marshal(c)
+	data, err := c.Canonical()
 	if err != nil {
 		return [32]byte{} // no field of Claims can fail to encode
 	}
 	return sha256.Sum256(data)
+}
+
+// Instance names the guest instance by the hardware's word, 32 bytes that stay for as long as the
+// guest runs; where the hardware has none, processor and image stand for it.
+func (c Claims) Instance() [32]byte {
+	if c.SNP != nil && len(c.SNP.ReportID) == 32 && [32]byte(c.SNP.ReportID) != [32]byte{} {
+		return [32]byte(c.SNP.ReportID)
+	}
+	h := sha256.New()
+	h.Write(c.Processor())
+	if c.TPM != nil {
+		h.Write(c.TPM.AKName)
+	}
+	for _, r := range c.Registers {
+		h.Write(r.Value)
+	}
+	return [32]byte(h.Sum(nil))
+}
+
+// Processor names the processor: the chip's id of SEV-SNP, zero where it is masked; nil where
+// the evidence names none.
+func (c Claims) Processor() []byte {
+	if c.SNP != nil {
+		return c.SNP.ChipID
+	}
+	return nil
+}
+
+// Image are the registers that identify the software.
+func (c Claims) Image() []Register {
+	var out []Register
+	for _, r := range c.Registers {
+		if r.Covers != CoversData {
+			out = append(out, r.Register)
+		}
+	}
+	return out
 }

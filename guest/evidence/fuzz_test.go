@@ -18,12 +18,13 @@ func FuzzPitfall26And27Envelope(f *testing.F) {
 	}
 	f.Add(seed)
 	f.Add([]byte{})
-	f.Add(encodeUnchecked(Envelope{Kind: "x", Endorsements: make([]Endorsement, 255)}))
+	f.Add([]byte("\x1eanchorhold/evidence/envelope/1" + "\x07sev-snp" + "\x00\x00\x02\xaa\xbb" + "\x01" + "\x03ark\x00\x00\x01\x01"))
+	f.Add(encodeUnchecked(Envelope{Kind: "x", Parts: make([]Part, 255)}))
 	// A real report, where there are some beside the checkout.
 	if reports, err := filepath.Glob("../../../shared/evidence/snp/*/report.bin"); err == nil {
 		for _, name := range reports {
 			if report, err := os.ReadFile(name); err == nil {
-				f.Add(encodeUnchecked(Envelope{Kind: KindSNP, Report: report}))
+				f.Add(encodeUnchecked(Envelope{Kind: KindSNP, Parts: []Part{{PartSNPReport, report}}}))
 			}
 		}
 	}

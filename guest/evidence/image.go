@@ -90,9 +90,9 @@ func ImageOf(kind Kind, registers []Register) (ImageDigest, error) {
 	return ImageDigest{ImageSHA256, sha256.Sum256(data)}, nil
 }
 
-// Registers are the measurements in the claims, sorted by name.
-func (c Claims) Registers() []Register {
-	return []Register{{RegisterLaunch, c.Measurement}}
+// LaunchRegister is the one register of SEV-SNP.
+func LaunchRegister(measurement []byte) Measured {
+	return Measured{Register{RegisterLaunch, measurement}, CoversLaunch}
 }
 
 // Bytes returns the algorithm's number and the sum.

@@ -9,8 +9,8 @@ import (
 
 // TestImageVector pins the encoding that image digests are of.
 func TestImageVector(t *testing.T) {
-	c := Claims{Kind: KindSNP, Measurement: fill(48, 7)}
-	d, err := ImageOf(c.Kind, c.Registers())
+	c := Claims{Kind: KindSNP, Registers: []Measured{LaunchRegister(fill(48, 7)), {Register{"pcr5", fill(32, 1)}, CoversData}}}
+	d, err := ImageOf(c.Kind, c.Image())
 	want := sha256.Sum256([]byte("\x1banchorhold/evidence/image/1\x07sev-snp\x01\x06launch\x30" + string(fill(48, 7))))
 	if err != nil || d.Algorithm != ImageSHA256 || d.Sum != want {
 		t.Fatalf("%s, %v", d, err)
@@ -24,7 +24,7 @@ func TestImageVector(t *testing.T) {
 	if err != nil || named.UnmarshalText(text) != nil || named != d || string(text) != d.String() {
 		t.Errorf("%s: %v, %v", text, named, err)
 	}
-	if other, err := ImageOf(KindTDX, c.Registers()); err != nil || other == d {
+	if other, err := ImageOf(KindTDX, c.Image()); err != nil || other == d {
 		t.Errorf("another kind has the same image: %v", err)
 	}
 }

@@ -26,7 +26,7 @@ func FuzzTable(f *testing.F) {
 			return
 		}
 		for typ, data := range found {
-			if len(data) == 0 || len(data) > evidence.MaxEndorsementBytes {
+			if len(data) == 0 || len(data) > maxCertificate {
 				t.Errorf("%s of %d bytes", typ, len(data))
 			}
 		}
@@ -67,7 +67,7 @@ func TestTableLimits(t *testing.T) {
 	}
 	for name, aux := range map[string][]byte{
 		"unknown entry": table("00000000-0000-0000-0000-000000000001", "x"), "empty entry": table(guidVCEK, ""),
-		"oversized entry": table(guidVCEK, strings.Repeat("x", evidence.MaxEndorsementBytes+1)),
+		"oversized entry": table(guidVCEK, strings.Repeat("x", maxCertificate+1)),
 		"empty PEM":       table(guidVCEK, "-----BEGIN CERTIFICATE-----\n-----END CERTIFICATE-----\n"),
 	} {
 		if found, err := parseTable(aux, evidence.EndorsementASK); err != nil || len(found) != 0 {

@@ -43,13 +43,14 @@ const (
 const DefaultRoot = "/sys/kernel/config/tsm/report"
 
 const (
-	provider   = "sev_guest"
-	reportSize = 0x4a0
-	maxAux     = 64 << 10
-	retryPause = 50 * time.Millisecond
-	patience   = 30 * time.Second      // for one report, whatever the caller's deadline
-	attempts   = 3                     // of a report that another process's request overtook
-	lastWord   = 50 * time.Millisecond // for the device's own error to arrive once the time is over
+	provider       = "sev_guest"
+	reportSize     = 0x4a0
+	maxAux         = 64 << 10
+	maxCertificate = 8 << 10 // what an envelope takes
+	retryPause     = 50 * time.Millisecond
+	patience       = 30 * time.Second      // for one report, whatever the caller's deadline
+	attempts       = 3                     // of a report that another process's request overtook
+	lastWord       = 50 * time.Millisecond // for the device's own error to arrive once the time is over
 )
 
 // Files is the part of a filesystem that configfs-tsm needs. Its methods return the results of
@@ -260,16 +261,15 @@ func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
-	env := evidence.Envelope{Kind: evidence.KindSNP, Report: report}
-	// The order of the types is the envelope's canonical order.
-	wanted := []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
+	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}
+	wanted := []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
 	if vlek {
-		wanted = []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
+		wanted = []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
 	}
 	for _, t := range wanted {
 		if der := certificates[t]; der != nil {
-			env.Endorsements = append(env.Endorsements, evidence.Endorsement{Type: t, Data: der})
+			parts = append(parts, evidence.Part{Type: t, Data: der})
 		}
 	}
-	return env, nil
+	return evidence.NewEnvelope(evidence.KindSNP, parts...)
 }

@@ -80,11 +80,11 @@ func TestReportComesWithTheHostsCertificates(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if [64]byte(env.Report[0x50:0x90]) != asked || len(tr.entries) > 0 {
+	if [64]byte(env.Part(evidence.PartSNPReport)[0x50:0x90]) != asked || len(tr.entries) > 0 {
 		t.Errorf("report over other data, or %d entries left behind", len(tr.entries))
 	}
-	for typ, name := range map[evidence.EndorsementType]string{evidence.EndorsementARK: "ARK-Genoa", evidence.EndorsementASK: "SEV-Genoa", evidence.EndorsementVCEK: "SEV-VCEK"} {
-		cert, err := x509.ParseCertificate(env.Endorsement(typ))
+	for typ, name := range map[evidence.PartType]string{evidence.EndorsementARK: "ARK-Genoa", evidence.EndorsementASK: "SEV-Genoa", evidence.EndorsementVCEK: "SEV-VCEK"} {
+		cert, err := x509.ParseCertificate(env.Part(typ))
 		if err != nil || cert.Subject.CommonName != name {
 			t.Errorf("%s: %v", typ, err)
 		}
@@ -101,9 +101,9 @@ func TestCertificatesOfALoadedKey(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := []evidence.Endorsement{{Type: "ark", Data: []byte("root")}, {Type: "asvk", Data: []byte("issuer")}, {Type: "vlek", Data: []byte("leaf")}}
-	if !slices.EqualFunc(env.Endorsements, want, func(a, b evidence.Endorsement) bool { return a.Type == b.Type && string(a.Data) == string(b.Data) }) {
-		t.Errorf("%q", env.Endorsements)
+	want := []evidence.Part{{Type: "ark", Data: []byte("root")}, {Type: "asvk", Data: []byte("issuer")}, {Type: "vlek", Data: []byte("leaf")}}
+	if !slices.EqualFunc(env.Parts[1:], want, func(a, b evidence.Part) bool { return a.Type == b.Type && string(a.Data) == string(b.Data) }) {
+		t.Errorf("%q", env.Parts[1:])
 	}
 }
 
@@ -112,8 +112,8 @@ func TestHostWithoutCertificates(t *testing.T) {
 		tr := newTree()
 		tr.noAux = absent
 		env, err := collector(t, tr).Collect(t.Context(), asked)
-		if err != nil || len(env.Endorsements) != 0 {
-			t.Errorf("%v, %d certificates", err, len(env.Endorsements))
+		if err != nil || len(env.Parts) != 1 {
+			t.Errorf("%v, %d certificates", err, len(env.Parts))
 		}
 	}
 }
@@ -212,7 +212,7 @@ func TestPitfall41HundredCallersOneReportInFlight(t *testing.T) {
 			wg.Go(func() {
 				data := [64]byte{byte(i), 1}
 				env, err := c.Collect(t.Context(), data)
-				if err != nil || [64]byte(env.Report[0x50:0x90]) != data {
+				if err != nil || [64]byte(env.Part(evidence.PartSNPReport)[0x50:0x90]) != data {
 					t.Errorf("caller %d: %v", i, err)
 				}
 			})

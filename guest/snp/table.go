@@ -33,7 +33,7 @@ func printed(g []byte) string {
 }
 
 // entryType is the type of certificate that a GUID stands for.
-func entryType(g []byte, issuer evidence.EndorsementType) (evidence.EndorsementType, bool) {
+func entryType(g []byte, issuer evidence.PartType) (evidence.PartType, bool) {
 	switch printed(g) {
 	case guidVCEK:
 		return evidence.EndorsementVCEK, true
@@ -50,8 +50,8 @@ func entryType(g []byte, issuer evidence.EndorsementType) (evidence.EndorsementT
 // parseTable reads the table. An empty one is common and no error; entries of
 // other kinds are passed over; anything that does not fit is refused. Hosts
 // write DER or PEM. The issuer is what the one GUID of issuers stands for.
-func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.EndorsementType][]byte, error) {
-	found := map[evidence.EndorsementType][]byte{}
+func parseTable(aux []byte, issuer evidence.PartType) (map[evidence.PartType][]byte, error) {
+	found := map[evidence.PartType][]byte{}
 	if len(aux) == 0 {
 		return found, nil
 	}
@@ -69,7 +69,7 @@ func parseTable(aux []byte, issuer evidence.EndorsementType) (map[evidence.Endor
 			return nil, refusal.New(ReasonDevice, "the host's certificate table points outside itself")
 		}
 		t, known := entryType(entry[:16], issuer)
-		if !known || length == 0 || length > evidence.MaxEndorsementBytes {
+		if !known || length == 0 || length > maxCertificate {
 			continue
 		}
 		der := append([]byte(nil), aux[offset:offset+length]...)

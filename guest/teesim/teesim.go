@@ -102,8 +102,8 @@ func New(o Options) (*TEE, error) {
 // development configuration.
 func (t *TEE) RootsPEM() []byte { return slices.Clone(t.chain.rootsPEM) }
 
-// Collect signs a report over reportData and adds the whole chain.
-func (t *TEE) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
+// Collect signs a report over the challenge and adds the whole chain.
+func (t *TEE) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
 	if err := ctx.Err(); err != nil {
 		return evidence.Envelope{}, err
 	}
@@ -114,7 +114,7 @@ func (t *TEE) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelo
 			return evidence.Envelope{}, context.Cause(ctx)
 		}
 	}
-	report := t.report(reportData)
+	report := t.report(challenge)
 	if t.opt.Change != nil {
 		t.opt.Change(report)
 	}
@@ -125,13 +125,13 @@ func (t *TEE) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelo
 	if err := sign(report, key); err != nil {
 		return evidence.Envelope{}, err
 	}
-	env := evidence.Envelope{Kind: evidence.KindSNP, Report: report}
+	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report}, {Type: evidence.EndorsementARK, Data: t.chain.ark}}
 	if t.opt.VLEK {
-		env.Endorsements = []evidence.Endorsement{{Type: evidence.EndorsementARK, Data: t.chain.ark}, {Type: evidence.EndorsementASVK, Data: t.chain.asvk}, {Type: evidence.EndorsementVLEK, Data: t.chain.vlek}}
+		parts = append(parts, evidence.Part{Type: evidence.EndorsementASVK, Data: t.chain.asvk}, evidence.Part{Type: evidence.EndorsementVLEK, Data: t.chain.vlek})
 	} else {
-		env.Endorsements = []evidence.Endorsement{{Type: evidence.EndorsementARK, Data: t.chain.ark}, {Type: evidence.EndorsementASK, Data: t.chain.ask}, {Type: evidence.EndorsementVCEK, Data: t.chain.vcek}}
+		parts = append(parts, evidence.Part{Type: evidence.EndorsementASK, Data: t.chain.ask}, evidence.Part{Type: evidence.EndorsementVCEK, Data: t.chain.vcek})
 	}
-	return env, nil
+	return evidence.NewEnvelope(evidence.KindSNP, parts...)
 }
 
 // report fills in the fixed layout (SEV-SNP ABI specification, table

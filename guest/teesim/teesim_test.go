@@ -66,9 +66,9 @@ func collect(tb testing.TB, t *TEE) evidence.Envelope {
 	return env
 }
 
-func certificate(tb testing.TB, env evidence.Envelope, typ evidence.EndorsementType) *x509.Certificate {
+func certificate(tb testing.TB, env evidence.Envelope, typ evidence.PartType) *x509.Certificate {
 	tb.Helper()
-	cert, err := x509.ParseCertificate(env.Endorsement(typ))
+	cert, err := x509.ParseCertificate(env.Part(typ))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -103,7 +103,7 @@ func TestChainIsOfAMDsKindAndSaysThatItIsNot(t *testing.T) {
 func TestReportIsSignedOverAnyReportData(t *testing.T) {
 	for version := uint32(2); version <= 5; version++ {
 		env := collect(t, newTEE(t, Options{Version: version}))
-		r := env.Report
+		r := env.Part(evidence.PartSNPReport)
 		if len(r) != 1184 || binary.LittleEndian.Uint32(r) != version || [64]byte(r[0x50:0x90]) != asked {
 			t.Fatalf("version %d: %x", version, r[:0x90])
 		}
@@ -125,7 +125,7 @@ func TestReportIsSignedOverAnyReportData(t *testing.T) {
 func TestOptionsShowInTheReport(t *testing.T) {
 	o := Options{Measurement: [48]byte{1, 47: 2}, HostData: [32]byte{3, 31: 4}, VMPL: 2, Debug: true, MigrateMA: true, MaskChip: true,
 		TCB: &TCBs{Current: 1, Reported: 2, Committed: 3, Launch: 4}, PlatformInfo: 0x11, Change: func(r []byte) { r[4] = 99 }}
-	r := collect(t, newTEE(t, o)).Report
+	r := collect(t, newTEE(t, o)).Part(evidence.PartSNPReport)
 	u64 := func(at int) uint64 { return binary.LittleEndian.Uint64(r[at:]) }
 	if !bytes.Equal(r[0x90:0xc0], o.Measurement[:]) || !bytes.Equal(r[0xc0:0xe0], o.HostData[:]) || r[0x30] != 2 || r[4] != 99 {
 		t.Error("measurement, host data, VMPL or change")
@@ -136,7 +136,7 @@ func TestOptionsShowInTheReport(t *testing.T) {
 	if u64(0x38) != 1 || u64(0x180) != 2 || u64(0x1e0) != 3 || u64(0x1f0) != 4 || u64(0x40) != 0x11 {
 		t.Error("TCB or platform information")
 	}
-	plain := collect(t, newTEE(t, Options{})).Report
+	plain := collect(t, newTEE(t, Options{})).Part(evidence.PartSNPReport)
 	if binary.LittleEndian.Uint64(plain[8:])>>18&3 != 0 || bytes.Equal(plain[0x1a0:0x1e0], make([]byte, 64)) {
 		t.Error("an ordinary guest has no debug, no migration, and a chip id")
 	}

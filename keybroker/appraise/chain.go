@@ -77,11 +77,11 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	if signer == signerVLEK {
 		leafType, issuerType = evidence.EndorsementVLEK, evidence.EndorsementASVK
 	}
-	leafDER := env.Endorsement(leafType)
+	leafDER := env.Part(leafType)
 	if leafDER == nil {
 		return nil, refusal.New(ReasonCertificateMissing, "no %s certificate", leafType)
 	}
-	id := chainID(signer, leafDER, env.Endorsement(issuerType), env.Endorsement(evidence.EndorsementARK))
+	id := chainID(signer, leafDER, env.Part(issuerType), env.Part(evidence.EndorsementARK))
 	lists := v.revocation.Load()
 	if c := v.cache.get(id); c != nil && c.lists == lists {
 		return c, nil
@@ -96,13 +96,13 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	if err != nil {
 		return nil, err
 	}
-	issuers, err := v.authorities(leaf, env.Endorsement(issuerType), string(issuerType))
+	issuers, err := v.authorities(leaf, env.Part(issuerType), string(issuerType))
 	if err != nil {
 		return nil, err
 	}
 	for _, issuer := range issuers {
 		c := &chain{issuer: issuer, leaf: leaf, key: key}
-		if err = v.join(c, env.Endorsement(evidence.EndorsementARK)); err == nil {
+		if err = v.join(c, env.Part(evidence.EndorsementARK)); err == nil {
 			c.lists, c.revoked = lists, lists.newest(c.root)
 			v.cache.put(id, c)
 			return c, nil

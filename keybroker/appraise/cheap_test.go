@@ -60,8 +60,8 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 		without bool // no certificates are configured
 		leaf    []byte
 	}{
-		{"chip key's certificate with a signature for 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 1<<31-1)), nil, ReasonCertificate, true, signedAtLength(t, good.Endorsements[2].Data, 6800)},
-		{"chip key's certificate with a signature for 16,800 bits", nil, nil, ReasonChain, false, signedAtLength(t, good.Endorsements[2].Data, 2100)},
+		{"chip key's certificate with a signature for 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 1<<31-1)), nil, ReasonCertificate, true, signedAtLength(t, good.Parts[3].Data, 6800)},
+		{"chip key's certificate with a signature for 16,800 bits", nil, nil, ReasonChain, false, signedAtLength(t, good.Parts[3].Data, 2100)},
 		{"issuer's key of 54,400 bits", issue("SEV-Genoa", largeKey(t, 54_400, 65537)), nil, ReasonCertificate, true, nil},
 		{"issuer's key as long as the limit on certificates lets it be", issue("SEV-Genoa", largeKey(t, 25_000, 65537)), nil, ReasonCertificate, true, nil},
 		{"issuer's key of one bit more", issue("SEV-Genoa", largeKey(t, authorityBits+1, 65537)), nil, ReasonCertificate, true, nil},
@@ -81,15 +81,15 @@ func TestNothingIsVerifiedUnderCertificatesOfStrangers(t *testing.T) {
 			return cert.CheckSignatureFrom(by)
 		}
 		env := good
-		env.Endorsements = slices.Clone(good.Endorsements)
+		env.Parts = slices.Clone(good.Parts)
 		if row.root != nil {
-			env.Endorsements[0].Data = row.root
+			env.Parts[1].Data = row.root
 		}
 		if row.issuer != nil {
-			env.Endorsements[1].Data = row.issuer
+			env.Parts[2].Data = row.issuer
 		}
 		if row.leaf != nil {
-			env.Endorsements[2].Data = row.leaf
+			env.Parts[3].Data = row.leaf
 		}
 		began := time.Now()
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)

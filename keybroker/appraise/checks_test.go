@@ -149,7 +149,7 @@ func TestEachCheckAloneRefuses(t *testing.T) {
 			for range 2 { // with a chain that is new and one that is cached
 				c, err := v.Appraise(t.Context(), env, bound, pkiNow)
 				wantReason(t, err, row.want)
-				if err != nil && (c.Kind != "" || c.Measurement != nil) {
+				if err != nil && (c.Kind != "" || c.SNP != nil || c.Registers != nil) {
 					t.Error("claims came with a refusal")
 				}
 			}
@@ -178,11 +178,11 @@ func TestChainPartsFromElsewhereAreRefused(t *testing.T) {
 		{"rubbish for an issuer", 1, []byte{0x30, 0}, ReasonCertificate},
 		{"rubbish for a leaf", 2, []byte{0x30, 0}, ReasonCertificate},
 		{"a root for an issuer", 1, p.ark.cert.Raw, ReasonChain},
-		{"bytes behind the leaf", 2, append(bytes.Clone(good.Endorsements[2].Data), 0), ReasonCertificate},
+		{"bytes behind the leaf", 2, append(bytes.Clone(good.Parts[3].Data), 0), ReasonCertificate},
 	} {
 		env := good
-		env.Endorsements = slices.Clone(good.Endorsements)
-		env.Endorsements[row.which].Data = row.data
+		env.Parts = slices.Clone(good.Parts)
+		env.Parts[1+row.which].Data = row.data
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
 		if reason, _ := refusal.ReasonOf(err); reason != row.want {
 			t.Errorf("%s: got %v, want %q", row.name, err, row.want)
@@ -200,7 +200,7 @@ func TestPinnedKeyInAForgedCertificateIsRefused(t *testing.T) {
 	wantReason(t, err, "")
 	stranger := authority{key: signingKeys()[2]}
 	stranger.cert = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, stranger.key.Public())
-	env.Endorsements[0].Data = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, p.ark.key.Public()).Raw
+	env.Parts[1].Data = issueCertificate(t, template("ARK-Genoa", 1, true, nil), stranger, p.ark.key.Public()).Raw
 	_, err = v.Appraise(t.Context(), env, bound, pkiNow)
 	wantReason(t, err, ReasonChain)
 }
@@ -297,7 +297,7 @@ func TestStatementMadeTwiceIsRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	env.Endorsements[2].Data = der
+	env.Parts[3].Data = der
 	_, err = p.trusting(t, Options{}).Appraise(t.Context(), env, bound, pkiNow)
 	wantReason(t, err, ReasonCertificate)
 }

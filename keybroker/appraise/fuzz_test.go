@@ -19,10 +19,10 @@ func FuzzPitfall26And27Appraise(f *testing.F) {
 	f.Add([]byte{}, []byte{}, []byte{}, []byte{}, false)
 	v := lenient(f)
 	f.Fuzz(func(t *testing.T, report, leaf, issuer, root []byte, vlek bool) {
-		env := evidence.Envelope{Kind: evidence.KindSNP, Report: report, Endorsements: []evidence.Endorsement{
+		env := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report},
 			{Type: evidence.EndorsementARK, Data: root}, {Type: evidence.EndorsementASK, Data: issuer}, {Type: evidence.EndorsementVCEK, Data: leaf}}}
 		if vlek {
-			env.Endorsements[1].Type, env.Endorsements[2].Type = evidence.EndorsementASVK, evidence.EndorsementVLEK
+			env.Parts[2].Type, env.Parts[3].Type = evidence.EndorsementASVK, evidence.EndorsementVLEK
 		}
 		var want [64]byte
 		if len(report) >= 0x90 {
@@ -55,7 +55,7 @@ func FuzzParseReport(f *testing.F) {
 		}
 		for _, p := range []product{"", milan, genoa, turin} {
 			c := r.claims(p, &chipKey{}, false)
-			if len(c.Measurement) != 48 || len(c.ReportData) != 64 || len(c.ChipID) != 64 {
+			if len(c.SNP.Measurement) != 48 || len(c.SNP.ReportData) != 64 || len(c.SNP.ChipID) != 64 {
 				t.Error("a claim has another size")
 			}
 		}

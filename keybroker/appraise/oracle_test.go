@@ -75,8 +75,8 @@ func (o *oracle) judge(tb testing.TB, env evidence.Envelope, unix int64, repeat 
 	tb.Helper()
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	r := oracleRequest{Report: env.Report, VCEK: env.Endorsement(evidence.EndorsementVCEK), ASK: env.Endorsement(evidence.EndorsementASK),
-		ARK: env.Endorsement(evidence.EndorsementARK), Unix: unix, Repeat: repeat}
+	r := oracleRequest{Report: env.Part(evidence.PartSNPReport), VCEK: env.Part(evidence.EndorsementVCEK), ASK: env.Part(evidence.EndorsementASK),
+		ARK: env.Part(evidence.EndorsementARK), Unix: unix, Repeat: repeat}
 	if err := json.NewEncoder(o.in).Encode(r); err != nil {
 		tb.Fatal(err)
 	}
@@ -137,12 +137,12 @@ func TestOracleRefusesNothingThatWeAccept(t *testing.T) {
 
 // mutate changes up to three bytes of the report or of one certificate.
 func mutate(rnd *rand.Rand, env evidence.Envelope) evidence.Envelope {
-	env.Report = bytes.Clone(env.Report)
-	target := env.Report
+	env = withReport(env, bytes.Clone(env.Part(evidence.PartSNPReport)))
+	target := env.Part(evidence.PartSNPReport)
 	if rnd.IntN(3) == 0 {
-		i := rnd.IntN(len(env.Endorsements))
-		env.Endorsements[i].Data = bytes.Clone(env.Endorsements[i].Data)
-		target = env.Endorsements[i].Data
+		i := rnd.IntN(len(env.Parts))
+		env.Parts[i].Data = bytes.Clone(env.Parts[i].Data)
+		target = env.Parts[i].Data
 	}
 	for range rnd.IntN(3) + 1 {
 		target[rnd.IntN(len(target))] ^= byte(1 << rnd.IntN(8))

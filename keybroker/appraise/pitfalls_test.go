@@ -5,6 +5,7 @@ package appraise
 import (
 	"bytes"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"testing"
 
@@ -30,10 +31,10 @@ func TestPitfall04EveryBoundFieldCounts(t *testing.T) {
 		p.version = version
 		env := p.evidence(t, bound)
 		v := p.trusting(t, Options{})
-		report := env.Report
+		report := env.Part(evidence.PartSNPReport)
 		for i := range report {
-			env.Report = bytes.Clone(report)
-			env.Report[i] ^= 0x40
+			env = withReport(env, bytes.Clone(report))
+			env.Part(evidence.PartSNPReport)[i] ^= 0x40
 			_, err := v.Appraise(t.Context(), env, bound, pkiNow)
 			if _, refused := refusal.ReasonOf(err); !refused {
 				t.Errorf("version %d, byte %#x: %v", version, i, err)
@@ -69,8 +70,8 @@ func TestPitfall17FourTCBsAreToldApart(t *testing.T) {
 		binary.LittleEndian.PutUint64(r[0x1f0:], tcb(22))
 	}
 	c := appraised(t, p)
-	if c.TCB.Current.SNP != 30 || c.TCB.Reported.SNP != 23 || c.TCB.Committed.SNP != 21 || c.TCB.Launch.SNP != 22 {
-		t.Errorf("%+v", c.TCB)
+	if c.SNP.TCB.Current.SNP != 30 || c.SNP.TCB.Reported.SNP != 23 || c.SNP.TCB.Committed.SNP != 21 || c.SNP.TCB.Launch.SNP != 22 {
+		t.Errorf("%+v", c.SNP.TCB)
 	}
 }
 
@@ -79,8 +80,8 @@ func TestPitfall18TurinHasItsOwnLayout(t *testing.T) {
 		p := turinPlatform()
 		p.version = version
 		c := appraised(t, p)
-		if want := (evidence.TCB{FMC: 1, BootLoader: 2, TEE: 3, SNP: 4, Microcode: 0x44}); c.TCB.Reported != want || c.Product != "Turin" {
-			t.Errorf("version %d: %s, %+v", version, c.Product, c.TCB.Reported)
+		if want := (evidence.TCB{FMC: 1, BootLoader: 2, TEE: 3, SNP: 4, Microcode: 0x44}); c.SNP.TCB.Reported != want || c.Platform != "Turin" {
+			t.Errorf("version %d: %s, %+v", version, c.Platform, c.SNP.TCB.Reported)
 		}
 	}
 }
@@ -116,8 +117,8 @@ func TestPitfall19UnknownBitsAreClaims(t *testing.T) {
 		binary.LittleEndian.PutUint64(r[0x40:], 1<<50|1)
 	}
 	c := appraised(t, p)
-	if c.PolicyBits != 1<<17|1<<40|1<<63 || c.PlatformInfo != 1<<50|1 {
-		t.Errorf("policy %#x, platform %#x", c.PolicyBits, c.PlatformInfo)
+	if c.SNP.PolicyBits != 1<<17|1<<40|1<<63 || c.SNP.PlatformInfo != 1<<50|1 {
+		t.Errorf("policy %#x, platform %#x", c.SNP.PolicyBits, c.SNP.PlatformInfo)
 	}
 }
 
@@ -127,8 +128,8 @@ func TestPitfall20MaskedChipIsNamedAsMasked(t *testing.T) {
 		r[0x48] = 2
 		clear(r[0x1a0:0x1e0])
 	}
-	if c := appraised(t, p); !c.ChipMasked || !allZero(c.ChipID) {
-		t.Errorf("masked %v, chip %s", c.ChipMasked, c.ChipID)
+	if c := appraised(t, p); !c.SNP.ChipMasked || !allZero(c.SNP.ChipID) {
+		t.Errorf("masked %v, chip %s", c.SNP.ChipMasked, c.SNP.ChipID)
 	}
 	p.report = func(r []byte) { clear(r[0x1a0:0x1e0]) } // zero without being masked
 	env := p.evidence(t, bound)
@@ -144,12 +145,12 @@ func TestDangerousGuestsAreNamed(t *testing.T) {
 		copy(r[0x110:], fill(48, 9)) // an author key that is not enabled says nothing
 	}
 	c := appraised(t, p)
-	if !c.Debug || !c.MigrateMA || c.VMPL != 3 || !c.VLEK || c.CSPID != "provider" || !allZero(c.AuthorKeyDigest) {
+	if !c.Debug || !c.Migratable || c.SNP.VMPL != 3 || !c.SNP.VLEK || c.SNP.CSPID != "provider" || !allZero(c.SNP.AuthorKeyDigest) {
 		t.Errorf("%+v", c)
 	}
 	p.report = func(r []byte) { r[0x48] |= 1; copy(r[0x110:], fill(48, 9)) }
-	if c := appraised(t, p); !bytes.Equal(c.AuthorKeyDigest, fill(48, 9)) {
-		t.Errorf("author key %s", c.AuthorKeyDigest)
+	if c := appraised(t, p); !bytes.Equal(c.SNP.AuthorKeyDigest, fill(48, 9)) {
+		t.Errorf("author key %s", c.SNP.AuthorKeyDigest)
 	}
 }
 
@@ -186,18 +187,18 @@ func TestPitfall29IncompleteEvidenceIsRefused(t *testing.T) {
 	}
 	for i, want := range []refusal.Reason{"", ReasonCertificateMissing, ReasonCertificateMissing} { // the root is configured
 		env := good
-		env.Endorsements = append(append([]evidence.Endorsement(nil), good.Endorsements[:i]...), good.Endorsements[i+1:]...)
+		env.Parts = slices.Delete(slices.Clone(good.Parts), 1+i, 2+i)
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
 		wantReason(t, err, want)
 	}
 	for size := range 1184 {
 		env := good
-		env.Report = good.Report[:size]
+		env = withReport(env, good.Part(evidence.PartSNPReport)[:size])
 		_, err := v.Appraise(t.Context(), env, bound, pkiNow)
 		wantReason(t, err, ReasonReportSize)
 	}
 	env := good
-	env.Report = append(bytes.Clone(good.Report), 0)
+	env = withReport(env, append(bytes.Clone(good.Part(evidence.PartSNPReport)), 0))
 	_, err = v.Appraise(t.Context(), env, bound, pkiNow)
 	wantReason(t, err, ReasonReportSize)
 	env = good

@@ -186,7 +186,7 @@ func (p *platform) evidence(tb testing.TB, reportData [64]byte) evidence.Envelop
 	if p.signer == signerVLEK {
 		issuerType, leafType = evidence.EndorsementASVK, evidence.EndorsementVLEK
 	}
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: p.sign(tb, ecKey, reportData), Endorsements: []evidence.Endorsement{
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: p.sign(tb, ecKey, reportData)},
 		{Type: evidence.EndorsementARK, Data: p.ark.cert.Raw}, {Type: issuerType, Data: p.ask.cert.Raw}, {Type: leafType, Data: leaf.Raw}}}
 }
 
@@ -261,4 +261,11 @@ func (p *platform) trusting(tb testing.TB, o Options) *Verifier {
 		tb.Fatal(err)
 	}
 	return v
+}
+
+// withReport is evidence with another report.
+func withReport(env evidence.Envelope, report []byte) evidence.Envelope {
+	env.Parts = slices.Clone(env.Parts)
+	env.Parts[0] = evidence.Part{Type: evidence.PartSNPReport, Data: report}
+	return env
 }

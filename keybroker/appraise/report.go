@@ -141,17 +141,31 @@ func (r *report) claims(p product, k *chipKey, software bool) evidence.Claims {
 	if !r.authorKeyEnabled {
 		authorKey = make([]byte, 48)
 	}
+	tcb := evidence.TCBs{Current: p.tcb(r.current), Reported: p.tcb(r.reported), Committed: p.tcb(r.committed), Launch: p.tcb(r.launch)}
 	return evidence.Claims{
-		Kind: evidence.KindSNP, Product: evidence.Product(p), SoftwareTEE: software, ReportVersion: r.version,
-		Measurement: r.measurement, HostData: r.hostData, ReportData: r.reportData, ReportID: r.reportID, ReportIDMA: r.reportIDMA,
-		FamilyID: r.familyID, ImageID: r.imageID, IDKeyDigest: r.idKeyDigest, AuthorKeyDigest: authorKey, GuestSVN: r.guestSVN,
-		ChipID: r.chipID, VMPL: r.vmpl, Debug: r.policy&policyDebug != 0, MigrateMA: r.policy&policyMigrateMA != 0,
-		TCB:        evidence.TCBs{Current: p.tcb(r.current), Reported: p.tcb(r.reported), Committed: p.tcb(r.committed), Launch: p.tcb(r.launch)},
-		PolicyBits: evidence.PolicyBits(r.policy), PlatformInfo: evidence.PlatformInfo(r.platformInfo),
-		CurrentVersion: r.currentVersion, CommittedVersion: r.committedVersion,
-		LaunchMitigations: r.launchMitigations, CurrentMitigations: r.currentMitigations,
-		VLEK: r.signer == signerVLEK, CSPID: k.cspID, ChipMasked: r.chipMasked,
+		Format: evidence.ClaimsFormat, Kind: evidence.KindSNP, Platform: evidence.Product(p), SoftwareTEE: software,
+		Debug: r.policy&policyDebug != 0, Migratable: r.policy&policyMigrateMA != 0, Firmware: firmwareWords(p, tcb.Reported),
+		Registers: []evidence.Measured{evidence.LaunchRegister(r.measurement)},
+		SNP: &evidence.SNPClaims{
+			ReportVersion: r.version,
+			Measurement:   r.measurement, HostData: r.hostData, ReportData: r.reportData, ReportID: r.reportID, ReportIDMA: r.reportIDMA,
+			FamilyID: r.familyID, ImageID: r.imageID, IDKeyDigest: r.idKeyDigest, AuthorKeyDigest: authorKey, GuestSVN: r.guestSVN,
+			ChipID: r.chipID, VMPL: r.vmpl, TCB: tcb,
+			PolicyBits: evidence.PolicyBits(r.policy), PlatformInfo: evidence.PlatformInfo(r.platformInfo),
+			CurrentVersion: r.currentVersion, CommittedVersion: r.committedVersion,
+			LaunchMitigations: r.launchMitigations, CurrentMitigations: r.currentMitigations,
+			VLEK: r.signer == signerVLEK, CSPID: k.cspID, ChipMasked: r.chipMasked,
+		},
 	}
+}
+
+// firmwareWords is a version of the platform for people.
+func firmwareWords(p product, t evidence.TCB) string {
+	words := fmt.Sprintf("bootloader %d, tee %d, snp %d, microcode %d", t.BootLoader, t.TEE, t.SNP, t.Microcode)
+	if p == turin {
+		words = fmt.Sprintf("fmc %d, ", t.FMC) + words
+	}
+	return words
 }
 
 func allZero(b []byte) bool { return len(bytes.Trim(b, "\x00")) == 0 }

@@ -34,10 +34,10 @@ func TestRealReportsAreAppraised(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if c.Product != s.product || c.SoftwareTEE || c.VLEK || c.ChipMasked || c.VMPL != 0 || c.MigrateMA {
+			if c.Platform != s.product || c.SoftwareTEE || c.SNP.VLEK || c.SNP.ChipMasked || c.SNP.VMPL != 0 || c.Migratable {
 				t.Errorf("claims %+v", c)
 			}
-			if !bytes.Equal(c.Measurement, s.report[0x90:0xc0]) || !bytes.Equal(c.ChipID, s.report[0x1a0:0x1e0]) {
+			if !bytes.Equal(c.SNP.Measurement, s.report[0x90:0xc0]) || !bytes.Equal(c.SNP.ChipID, s.report[0x1a0:0x1e0]) {
 				t.Error("measurement or chip id differ from the report's")
 			}
 		})
@@ -67,7 +67,7 @@ func TestReportInAzuresContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c.Product != "Milan" || c.ReportVersion != 3 || c.Debug || c.VMPL != 0 {
+	if c.Platform != "Milan" || c.SNP.ReportVersion != 3 || c.Debug || c.SNP.VMPL != 0 {
 		t.Errorf("%+v", c)
 	}
 }
@@ -82,24 +82,24 @@ func TestRealReportsClaimsByHand(t *testing.T) {
 		return c
 	}
 	// Read from the hexadecimal dump of each file.
-	if c := claims(0); !c.Debug || c.ReportVersion != 2 {
+	if c := claims(0); !c.Debug || c.SNP.ReportVersion != 2 {
 		t.Error("sample 01 is a debug guest's report of version 2")
 	}
 	c := claims(2)
-	if want := (evidence.TCB{BootLoader: 4, SNP: 0x17, Microcode: 0xd5}); c.TCB.Reported != want {
-		t.Errorf("sample 07 reports %+v", c.TCB.Reported)
+	if want := (evidence.TCB{BootLoader: 4, SNP: 0x17, Microcode: 0xd5}); c.SNP.TCB.Reported != want {
+		t.Errorf("sample 07 reports %+v", c.SNP.TCB.Reported)
 	}
-	if want := (evidence.TCB{BootLoader: 4, SNP: 0x18, Microcode: 0xd5}); c.TCB.Current != want || c.TCB.Committed != want || c.TCB.Launch != want {
-		t.Errorf("sample 07 runs %+v", c.TCB)
+	if want := (evidence.TCB{BootLoader: 4, SNP: 0x18, Microcode: 0xd5}); c.SNP.TCB.Current != want || c.SNP.TCB.Committed != want || c.SNP.TCB.Launch != want {
+		t.Errorf("sample 07 runs %+v", c.SNP.TCB)
 	}
-	if c.CurrentVersion != "1.55.29" || c.PlatformInfo != 0x25 || c.Debug {
+	if c.SNP.CurrentVersion != "1.55.29" || c.SNP.PlatformInfo != 0x25 || c.Debug {
 		t.Errorf("sample 07: %+v", c)
 	}
-	if c := claims(3); c.LaunchMitigations != 0x0b || c.CurrentMitigations != 0x0b || c.ReportVersion != 5 {
-		t.Errorf("sample 08: mitigations %#x %#x", c.LaunchMitigations, c.CurrentMitigations)
+	if c := claims(3); c.SNP.LaunchMitigations != 0x0b || c.SNP.CurrentMitigations != 0x0b || c.SNP.ReportVersion != 5 {
+		t.Errorf("sample 08: mitigations %#x %#x", c.SNP.LaunchMitigations, c.SNP.CurrentMitigations)
 	}
-	if c := claims(4); c.Product != "Genoa" || c.TCB.Reported.BootLoader != 0x0a || c.TCB.Reported.Microcode != 0x54 {
-		t.Errorf("sample 11: %+v", c.TCB)
+	if c := claims(4); c.Platform != "Genoa" || c.SNP.TCB.Reported.BootLoader != 0x0a || c.SNP.TCB.Reported.Microcode != 0x54 {
+		t.Errorf("sample 11: %+v", c.SNP.TCB)
 	}
 }
 
@@ -109,8 +109,8 @@ func TestEveryByteOfARealReportMatters(t *testing.T) {
 	v := lenient(t)
 	for i := range s.report {
 		env := s.envelope()
-		env.Report = bytes.Clone(s.report)
-		env.Report[i] ^= 1
+		env = withReport(env, bytes.Clone(s.report))
+		env.Part(evidence.PartSNPReport)[i] ^= 1
 		if _, err := v.Appraise(t.Context(), env, s.reportData(), s.now); err == nil {
 			t.Errorf("byte %#x changed and was not noticed", i)
 		}
@@ -218,7 +218,7 @@ func TestPitfall14RealRevocationLists(t *testing.T) {
 
 func TestConfiguredCertificatesFillIn(t *testing.T) {
 	s := moduleSample(t)
-	bare := evidence.Envelope{Kind: evidence.KindSNP, Report: s.report, Endorsements: []evidence.Endorsement{{Type: evidence.EndorsementVCEK, Data: s.vcek}}}
+	bare := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: s.report}, {Type: evidence.EndorsementVCEK, Data: s.vcek}}}
 	_, err := lenient(t).Appraise(t.Context(), bare, s.reportData(), s.now)
 	wantReason(t, err, ReasonCertificateMissing)
 	v, err := New(Options{Certificates: s.issuers, WithoutRevocation: true})
@@ -227,7 +227,7 @@ func TestConfiguredCertificatesFillIn(t *testing.T) {
 	}
 	_, err = v.Appraise(t.Context(), bare, s.reportData(), s.now)
 	wantReason(t, err, "")
-	bare.Endorsements = nil
+	bare.Parts = bare.Parts[:1]
 	_, err = v.Appraise(t.Context(), bare, s.reportData(), s.now)
 	wantReason(t, err, ReasonCertificateMissing)
 }

@@ -79,12 +79,12 @@ type sample struct {
 }
 
 func (s sample) envelope() evidence.Envelope {
-	e := evidence.Envelope{Kind: evidence.KindSNP, Report: s.report}
+	e := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: s.report}}}
 	if len(s.issuers) > 1 {
-		e.Endorsements = append(e.Endorsements, evidence.Endorsement{Type: evidence.EndorsementARK, Data: s.issuers[1]})
+		e.Parts = append(e.Parts, evidence.Part{Type: evidence.EndorsementARK, Data: s.issuers[1]})
 	}
-	e.Endorsements = append(e.Endorsements, evidence.Endorsement{Type: evidence.EndorsementASK, Data: s.issuers[0]},
-		evidence.Endorsement{Type: evidence.EndorsementVCEK, Data: s.vcek})
+	e.Parts = append(e.Parts, evidence.Part{Type: evidence.EndorsementASK, Data: s.issuers[0]},
+		evidence.Part{Type: evidence.EndorsementVCEK, Data: s.vcek})
 	return e
 }
 

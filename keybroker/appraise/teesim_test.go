@@ -67,8 +67,8 @@ func TestSoftwareTEEIsAppraisedAsHardwareWouldBe(t *testing.T) {
 				t.Errorf("version %d, %+v: %v", version, o, err)
 				continue
 			}
-			if !c.SoftwareTEE || c.ReportVersion != version || c.VLEK != o.VLEK || c.ChipMasked != o.MaskChip || c.Debug != o.Debug ||
-				c.MigrateMA != o.MigrateMA || c.VMPL != o.VMPL || !bytes.Equal(c.Measurement, o.Measurement[:]) {
+			if !c.SoftwareTEE || c.SNP.ReportVersion != version || c.SNP.VLEK != o.VLEK || c.SNP.ChipMasked != o.MaskChip || c.Debug != o.Debug ||
+				c.Migratable != o.MigrateMA || c.SNP.VMPL != o.VMPL || !bytes.Equal(c.SNP.Measurement, o.Measurement[:]) {
 				t.Errorf("%+v gave %+v", o, c)
 			}
 		}
@@ -100,7 +100,7 @@ func (s softwareTEE) compare(t *testing.T) {
 		if err != nil || genoa.tcb(a.TCB) != cert.key.tcb || !bytes.Equal(a.HWID, cert.key.hwid) {
 			t.Errorf("version %d: the VCEK's statements are read differently: %v", version, err)
 		}
-		env.Report[0x90] ^= 1
+		env.Part(evidence.PartSNPReport)[0x90] ^= 1
 		_, err = v.Appraise(t.Context(), env, bound, time.Now())
 		wantReason(t, err, ReasonSignature)
 		if o.judge(t, env, time.Now().Unix(), 0).Signature == "" {

@@ -1,6 +1,7 @@
 package appraise
 
 import (
+	"bytes"
 	"context"
 	"crypto/ecdsa"
 	"crypto/sha512"
@@ -60,20 +61,21 @@ func New(o Options) (*Verifier, error) {
 // Kinds are the kinds of evidence that a Verifier judges; it refuses all others.
 func Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
 
-// Appraise verifies evidence that must be over the given REPORT_DATA, at the
+// Appraise verifies evidence that must be for the given challenge, at the
 // broker's time, and returns what it proves. A refusal is an *refusal.Error.
-func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
+func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, challenge [64]byte, now time.Time) (evidence.Claims, error) {
 	if err := ctx.Err(); err != nil {
 		return evidence.Claims{}, err
 	}
 	if !slices.Contains(Kinds(), env.Kind) {
 		return evidence.Claims{}, refusal.New(ReasonKind, "%q", env.Kind)
 	}
-	r, err := parseReport(env.Report)
+	r, err := parseReport(env.Part(evidence.PartSNPReport))
 	if err != nil {
 		return evidence.Claims{}, err
 	}
 	// Freshness first: it is cheap, and a replayed report deserves no more work.
+	want := env.ReportData(challenge)
 	if subtle.ConstantTimeCompare(r.reportData, want[:]) != 1 {
 		return evidence.Claims{}, refusal.New(ReasonReportData, "the report was made for another connection or nonce")
 	}
@@ -94,7 +96,9 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, want [64
 	if err := r.verify(&v.keys, c.key.key); err != nil {
 		return evidence.Claims{}, err
 	}
-	return r.claims(p, c.key, c.software), nil
+	claims := r.claims(p, c.key, c.software)
+	claims.Challenge = bytes.Clone(challenge[:])
+	return claims, nil
 }
 
 // matches checks that the certificate was made for the report's firmware and chip.

@@ -145,7 +145,7 @@ type Record struct {
 	AgentKey digest.Digest `json:"agent_key,omitzero"`
 	// ChipDigest is the SHA-256 of the chip id.
 	ChipDigest digest.Digest `json:"chip_digest,omitzero"`
-	// Measurement is the launch measurement in hexadecimal.
+	// Measurement is the first register of the image in hexadecimal: SEV-SNP's launch measurement.
 	Measurement string `json:"measurement,omitempty"`
 	// MessageDigest is the digest of the protocol message concerned.
 	MessageDigest digest.Digest `json:"message_digest,omitzero"`

@@ -6,7 +6,7 @@ import "fmt"
 
 // DefaultPolicy is a policy file that opens models/* to the default TEE.
 func DefaultPolicy() string {
-	return `format: 1
+	return `format: 2
 id: test
 version: 1
 description: what the tests allow
@@ -15,17 +15,25 @@ not_after: 2099-01-01T00:00:00Z
 attestation_ttl_seconds: 600
 allow_software_tee: true
 require:
+  kinds: [sev-snp]
   reference_values: [test]
-  products: [Genoa]
-  vmpl: 0
-  minimum_tcb:
-    - {product: Genoa, all: {}}
+  sev_snp:
+    products: [Genoa]
+    vmpl: 0
+    minimum_tcb:
+      - {product: Genoa, all: {}}
 waive:
   - {check: chip-ids, reason: test}
   - {check: platform-info, reason: test}
   - {check: guest-policy, reason: test}
   - {check: id-key, reason: test}
   - {check: author-key, reason: test}
+  - {check: firmware-version, reason: test}
+  - {check: report-version, reason: test}
+  - {check: mitigations, reason: test}
+  - {check: guest-svn, reason: test}
+  - {check: family-id, reason: test}
+  - {check: id-block-image, reason: test}
   - {check: host-data, reason: test}
   - {check: agent-build, reason: test}
   - {check: image, reason: test}

@@ -444,7 +444,7 @@ func noEvidence(context.Context, [64]byte) (evidence.Envelope, error) {
 }
 
 func otherEvidence(context.Context, [64]byte) (evidence.Envelope, error) {
-	return evidence.Envelope{Kind: evidence.KindTDX, Report: []byte("x")}, nil
+	return evidence.Envelope{Kind: evidence.KindTDX, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: []byte("x")}}}, nil
 }
 
 func emptyEvidence(context.Context, [64]byte) (evidence.Envelope, error) {

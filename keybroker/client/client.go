@@ -20,11 +20,11 @@ import (
 // long enough for a slow report device, short enough to retry within a lease.
 const defaultTimeout = 30 * time.Second
 
-// Collector makes evidence for the given REPORT_DATA. guest/snp and the
+// Collector makes evidence for a challenge. guest/snp and the
 // software TEE implement it. Collect may block on a device; it must return when
 // the context ends. It is called at most once for each exchange.
 type Collector interface {
-	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+	Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error)
 }
 
 // EpochStore remembers the highest epoch that this guest has seen of each root's broker,

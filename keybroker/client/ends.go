@@ -25,8 +25,11 @@ func (x *exchange) ends() []End {
 			out = append(out, End{"tls_certificate", "the broker's " + c.Subject.CommonName, c.NotAfter})
 		}
 	}
-	for _, e := range x.evidence.Endorsements {
-		if c, err := x509.ParseCertificate(e.Data); err == nil { // the broker has judged them already
+	for _, p := range x.evidence.Parts {
+		if !p.Type.Certificate() {
+			continue
+		}
+		if c, err := x509.ParseCertificate(p.Data); err == nil { // the broker has judged them already
 			out = append(out, End{"certificate", c.Subject.CommonName, c.NotAfter})
 		}
 	}

@@ -276,7 +276,7 @@ func (x *exchange) collect(ctx context.Context) (err error) {
 	binding := m3.Binding(x.ekm, x.hashM1, x.hashM2, claims.Digest())
 	ctx, cancel := context.WithTimeout(ctx, x.m2.Window)
 	defer cancel()
-	x.evidence, err = x.client.cfg.Collector.Collect(ctx, binding.ReportData())
+	x.evidence, err = x.client.cfg.Collector.Collect(ctx, binding.Challenge())
 	if err != nil {
 		return &Error{Reason: protocol.ReasonEvidenceFailed, Err: fmt.Errorf("collect evidence: %w", err)}
 	}

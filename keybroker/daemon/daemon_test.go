@@ -39,14 +39,15 @@ import (
 type echo struct{}
 
 func (echo) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
-	if subtle.ConstantTimeCompare(env.Report, want[:]) != 1 {
+	if subtle.ConstantTimeCompare(env.Primary(), want[:]) != 1 {
 		return evidence.Claims{}, refusal.New("report-data-mismatch", "test")
 	}
-	return evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", Measurement: bytes.Repeat([]byte{0xcd}, 48), ReportData: want[:]}, nil
+	return evidence.Claims{Kind: evidence.KindSNP, Platform: "Genoa", Challenge: want[:],
+		Registers: []evidence.Measured{evidence.LaunchRegister(bytes.Repeat([]byte{0xcd}, 48))}, SNP: &evidence.SNPClaims{}}, nil
 }
 
 func (echo) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error) {
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: data[:]}, nil
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: data[:]}}}, nil
 }
 
 type memoryEpochs struct{ highest protocol.Lowest }
@@ -193,17 +194,17 @@ func (s *state) clientOf(t *testing.T, address string, key *identity.Private) *c
 func policyText(version int) []byte {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
-format: 1
+format: 2
 id: demo
 version: %d
 not_before: "2020-01-01T00:00:00Z"
 not_after: "2099-01-01T00:00:00Z"
 attestation_ttl_seconds: 300
-require: {reference_values: [demo/*], products: [Genoa], vmpl: 0}
+require: {kinds: [sev-snp], reference_values: [demo/*], sev_snp: {products: [Genoa], vmpl: 0}}
 rules: [{resources: [models/*]}]
 waive:
 `, version)
-	for _, c := range policy.Checks() {
+	for _, c := range policy.ChecksOf(evidence.KindSNP) {
 		if c.Waivable {
 			fmt.Fprintf(&b, "  - {check: %s, reason: a demonstration}\n", c.Name)
 		}

@@ -33,14 +33,16 @@ type chipped struct{ echo }
 // Collect gives each connection another chip: its report data, where SEV-SNP has the chip's id.
 func (chipped) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error) {
 	report := append(make([]byte, 0x1a0), data[:]...)
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: report}, nil
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, nil
 }
 
 // Appraise finds it there.
 func (c chipped) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
 	chip := env.Chip()
-	claims, err := c.echo.Appraise(ctx, evidence.Envelope{Kind: env.Kind, Report: chip}, want, now)
-	claims.ChipID = chip
+	claims, err := c.echo.Appraise(ctx, evidence.Envelope{Kind: env.Kind, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: chip}}}, want, now)
+	if err == nil {
+		claims.SNP.ChipID = chip
+	}
 	return claims, err
 }
 

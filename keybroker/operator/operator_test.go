@@ -129,18 +129,18 @@ func me() []uint32 { return []uint32{uint32(os.Getuid())} }
 func policyText(version int, measurement string) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, `
-format: 1
+format: 2
 id: demo
 version: %d
 not_before: "2020-01-01T00:00:00Z"
 not_after: "2099-01-01T00:00:00Z"
 attestation_ttl_seconds: 300
 allow_software_tee: true
-require: {reference_values: [%s], products: [Genoa], vmpl: 0}
+require: {kinds: [sev-snp], reference_values: [%s], sev_snp: {products: [Genoa], vmpl: 0}}
 rules: [{resources: [models/*]}]
 waive:
 `, version, measurement)
-	for _, c := range policy.Checks() {
+	for _, c := range policy.ChecksOf(evidence.KindSNP) {
 		if c.Waivable {
 			fmt.Fprintf(&b, "  - {check: %s, reason: a demonstration}\n", c.Name)
 		}
@@ -173,7 +173,8 @@ func TestPolicyLifeCycle(t *testing.T) {
 	if err != nil || info.Version != 1 || !info.Active || len(info.Waived) == 0 {
 		t.Fatalf("%+v %v", info, err)
 	}
-	test := TestRequest{Resource: "models/x", Claims: evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", SoftwareTEE: true, Measurement: bytes.Repeat([]byte{0xab}, 48)}}
+	test := TestRequest{Resource: "models/x", Claims: evidence.Claims{Kind: evidence.KindSNP, Platform: "Genoa", SoftwareTEE: true,
+		Registers: []evidence.Measured{evidence.LaunchRegister(bytes.Repeat([]byte{0xab}, 48))}, SNP: &evidence.SNPClaims{}}}
 	if d, err := c.TestPolicy(ctx, test); err != nil || d.Allowed {
 		t.Fatalf("allowed without reference values: %+v %v", d, err)
 	}

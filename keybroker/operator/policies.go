@@ -229,7 +229,7 @@ func (p *Policies) writeValues(values []policy.ReferenceValue) error {
 		}
 		return disk.SyncDir(p.dir)
 	}
-	b, err := json.MarshalIndent(map[string]any{"format": 1, "reference_values": values}, "", "  ")
+	b, err := json.MarshalIndent(map[string]any{"format": 2, "reference_values": values}, "", "  ")
 	if err != nil {
 		return err
 	}

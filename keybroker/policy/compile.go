@@ -14,22 +14,41 @@ import (
 
 // requirements is a checked Require. A nil set requires nothing here.
 type requirements struct {
-	measurements map[string]ReferenceValue // by the measurement's 48 bytes
-	products     map[string]bool
-	vmpl         *uint32
-	tcb          map[string]MinimumTCB
-	chips        map[string]bool
-	platform     *bitRule
-	guestPolicy  *bitRule
-	idKeys       map[string]bool
-	authorKeys   map[string]bool
-	hostData     map[string]bool
+	kinds        map[string]bool
+	measurements *references
+	values       []ReferenceValue // those of measurements
 	agentBuilds  map[string]bool
 	images       map[string]bool
 	tenants      map[string]bool
 	memory       *MemoryRange
 	clocks       map[string]bool
-	vlek         map[string]bool
+	snp          snpRequirements
+	tdx          tdxRequirements
+	akTrust      map[string]bool
+	pcrs         []int
+	azure        *RequireAzure
+	log          *logRequirements
+	gpu          *gpuRequirements
+}
+
+// snpRequirements is a checked RequireSNP.
+type snpRequirements struct {
+	products      map[string]bool
+	vmpl          *uint32
+	tcb           map[string]MinimumTCB
+	firmware      []uint64 // major, minor, build
+	reportVersion uint32
+	mitigations   uint64
+	guestSVN      uint32
+	chips         map[string]bool
+	platform      *bitRule
+	guestPolicy   *bitRule
+	idKeys        map[string]bool
+	authorKeys    map[string]bool
+	families      map[string]bool
+	blockImages   map[string]bool
+	hostData      map[string]bool
+	vlek          map[string]bool
 }
 
 // openRule is what a checked rule requires and gives.
@@ -55,6 +74,9 @@ func compile(doc Document, values []ReferenceValue) (*Policy, error) {
 		return nil, err
 	}
 	p.require = *own
+	if own.kinds == nil {
+		return nil, invalid("require.kinds: name the kinds of evidence that are accepted (known: %s)", kindList())
+	}
 	if err := p.compileWaivers(); err != nil {
 		return nil, err
 	}
@@ -73,8 +95,10 @@ const wantTime = "%s: got %q, want a time such as \"2026-11-01T00:00:00Z\""
 func (p *Policy) compileHead() error {
 	d := &p.doc
 	switch {
-	case d.Format != 1:
-		return invalid("format: got %d, want 1", d.Format)
+	case d.Format == 1:
+		return errFormer()
+	case d.Format != 2:
+		return invalid("format: got %d, want 2", d.Format)
 	case checkID(d.ID) != nil:
 		return invalid("id: %v", checkID(d.ID))
 	case d.Version == 0:
@@ -111,6 +135,8 @@ func (p *Policy) compileWaivers() error {
 			return invalid("waive: the check %q cannot be waived", w.Check)
 		case strings.TrimSpace(w.Reason) == "" || len(w.Reason) > maxTextBytes:
 			return invalid("waive: %s needs a reason of 1 to %d bytes", w.Check, maxTextBytes)
+		case !slices.ContainsFunc(evidence.Kinds(), func(k evidence.Kind) bool { return p.require.kinds[string(k)] && checks()[id].of.covers(k) }):
+			return invalid("waive: %s is about evidence of kinds that the policy does not accept", w.Check)
 		case p.waived[id] != "":
 			return invalid("waive: %s is waived twice", w.Check)
 		case checks()[id].configured != nil && checks()[id].configured(p, &p.require):
@@ -121,22 +147,61 @@ func (p *Policy) compileWaivers() error {
 	return nil
 }
 
-// checkComplete finds the checks that are neither configured nor waived.
+// asked reports whether a check is about a kind of evidence that the policy accepts.
+func (p *Policy) asked(c check) bool {
+	for kind := range p.require.kinds {
+		if c.of.covers(evidence.Kind(kind)) {
+			return true
+		}
+	}
+	return c.of == ofGuest
+}
+
+// checkComplete finds the checks that are neither configured nor waived, and requirements about
+// evidence that is not accepted.
 func (p *Policy) checkComplete() error {
 	var missing []string
 	for id, c := range checks() {
-		if p.waived[id] == "" && c.configured != nil && !c.always && !c.configured(p, &p.require) {
+		if p.asked(c) && p.waived[id] == "" && c.configured != nil && !c.always && !c.configured(p, &p.require) {
 			missing = append(missing, c.name)
 		}
 	}
 	if len(missing) > 0 {
 		return invalid("neither required nor waived: %s; configure each under require, or waive it with a reason", strings.Join(missing, ", "))
 	}
-	for _, product := range sortedKeys(p.require.products) {
-		m := p.require.tcb[product]
+	for i, r := range append([]Require{p.doc.Require}, ruleRequires(p.doc)...) {
+		for _, g := range []struct {
+			name    string
+			of      group
+			present bool
+		}{{"sev_snp", ofSNP, r.SNP != nil}, {"tdx", ofTDX, r.TDX != nil}, {"tpm", ofTPM, r.TPM != nil}, {"azure", ofAzure, r.Azure != nil}, {"event_log", ofLog, r.EventLog != nil}} {
+			if g.present && !p.asked(check{of: g.of}) {
+				where := "require"
+				if i > 0 {
+					where = fmt.Sprintf("rule %d", i)
+				}
+				return invalid("%s: %s is about evidence of kinds that the policy does not accept", where, g.name)
+			}
+		}
+	}
+	return p.checkMinimums()
+}
+
+func ruleRequires(d Document) []Require {
+	var out []Require
+	for _, r := range d.Rules {
+		out = append(out, r.Require)
+	}
+	return out
+}
+
+// checkMinimums wants each minimum of each product that is accepted.
+func (p *Policy) checkMinimums() error {
+	for _, product := range sortedKeys(p.require.snp.products) {
+		m := p.require.snp.tcb[product]
 		for id, minimum := range map[int]*TCB{checkTCBReported: m.Reported, checkTCBCommitted: m.Committed, checkTCBLaunch: m.Launch, checkTCBCurrent: m.Current} {
 			if minimum == nil && p.waived[id] == "" {
-				return invalid("minimum_tcb: no %s minimum for %s", checks()[id].name, product)
+				return invalid("sev_snp.minimum_tcb: no %s minimum for %s", checks()[id].name, product)
 			}
 		}
 	}
@@ -156,6 +221,11 @@ func (p *Policy) compileRules() error {
 		roles, err := rolesOf(rule)
 		if err != nil {
 			return invalid("rule %d: %v", i+1, err)
+		}
+		for kind := range narrow.kinds {
+			if !p.require.kinds[kind] {
+				return invalid("rule %d: kinds: the policy does not accept %q", i+1, kind)
+			}
 		}
 		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
 		rules = append(rules, open)
@@ -193,7 +263,7 @@ func tenantOf(policy, rule *requirements) string {
 	if rule.tenants == nil {
 		from = policy
 	}
-	measured := from.measurements != nil || from.hostData != nil || from.idKeys != nil || from.authorKeys != nil
+	measured := from.measurements != nil || from.snp.hostData != nil || from.snp.idKeys != nil || from.snp.authorKeys != nil
 	if len(from.tenants) != 1 || !measured {
 		return ""
 	}
@@ -207,10 +277,10 @@ func tenantOf(policy, rule *requirements) string {
 func dropSharedTenants(rules []*openRule) {
 	apart := map[*openRule]bool{}
 	for _, values := range []func(*requirements) map[string]bool{
-		func(q *requirements) map[string]bool { return q.measured() },
-		func(q *requirements) map[string]bool { return q.hostData },
-		func(q *requirements) map[string]bool { return q.idKeys },
-		func(q *requirements) map[string]bool { return q.authorKeys },
+		measuredOf(rules),
+		func(q *requirements) map[string]bool { return q.snp.hostData },
+		func(q *requirements) map[string]bool { return q.snp.idKeys },
+		func(q *requirements) map[string]bool { return q.snp.authorKeys },
 	} {
 		silent := map[string]int{} // rules of a tenant that name no value of this kind
 		owner := map[string]string{}
@@ -250,17 +320,35 @@ func dropSharedTenants(rules []*openRule) {
 	}
 }
 
-// measured are the measurements that are named, nil where none are asked for.
-func (r *requirements) measured() map[string]bool {
-	if r.measurements == nil {
-		return nil
+// measuredOf are the measurements that rules name, nil where a rule asks for none. If two values of
+// these rules have different registers, both may be those of one guest, and so
+// measurements tell no rule apart from another.
+func measuredOf(rules []*openRule) func(*requirements) map[string]bool {
+	shapes := map[string]bool{}
+	for _, r := range rules {
+		for _, v := range r.require.values {
+			shapes[v.shape()] = true
+		}
 	}
-	keys := make(map[string]bool, len(r.measurements))
-	for _, v := range r.measurements {
-		// Without the product: a value for one product and one for all are the same image.
-		keys[fmt.Sprintf("%s/%t", strings.ToLower(v.Measurement), v.Software)] = true
+	kinds := map[string]int{}
+	for shape := range shapes {
+		kinds[shape[:strings.LastIndexByte(shape, '/')]]++
 	}
-	return keys
+	for _, n := range kinds {
+		if n > 1 {
+			return func(*requirements) map[string]bool { return nil }
+		}
+	}
+	return func(q *requirements) map[string]bool {
+		if q.measurements == nil {
+			return nil
+		}
+		keys := make(map[string]bool, len(q.values))
+		for _, v := range q.values {
+			keys[v.identity()] = true
+		}
+		return keys
+	}
 }
 
 // ruleFor finds the most specific rule: the exact name, then ever shorter
@@ -285,46 +373,31 @@ func (p *Policy) ruleFor(resource string) *openRule {
 }
 
 func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
-	out := &requirements{vmpl: r.VMPL, memory: r.MemoryLimit}
-	if r.VMPL != nil && *r.VMPL > 3 {
-		return nil, invalid("vmpl: got %d, want 0 to 3", *r.VMPL)
-	}
+	out := &requirements{memory: r.MemoryLimit}
 	if r.MemoryLimit != nil && (r.MemoryLimit.MaxMiB == 0 || r.MemoryLimit.MinMiB > r.MemoryLimit.MaxMiB || r.MemoryLimit.MaxMiB > 1<<40) {
 		return nil, invalid("memory_limit: no limit lies between %d and %d MiB", r.MemoryLimit.MinMiB, r.MemoryLimit.MaxMiB)
 	}
 	if r.ReferenceValues != nil {
-		out.measurements = map[string]ReferenceValue{}
 		for _, v := range values {
 			if matchesAny(r.ReferenceValues, v.ID) {
-				out.measurements[v.key()] = v
+				out.values = append(out.values, v)
 			}
 		}
+		out.measurements = newReferences(out.values)
 	}
-	var err error
-	for _, list := range []struct {
-		to    *map[string]bool
-		from  []string
-		bytes int // of a hexadecimal item; 0 for text
-		name  string
-	}{
-		{&out.chips, r.ChipIDs, -1, "chip_ids"},
-		{&out.idKeys, r.IDKeyDigests, 48, "id_key_digests"},
-		{&out.authorKeys, r.AuthorKeyDigests, 48, "author_key_digests"},
-		{&out.hostData, r.HostData, 32, "host_data"},
-		{&out.products, r.Products, 0, "products"},
+	err := sets([]listed{
+		{&out.kinds, r.Kinds, 0, "kinds"},
 		{&out.agentBuilds, r.AgentBuilds, 0, "agent_builds"},
 		{&out.images, r.ImageIDs, 0, "image_ids"},
 		{&out.tenants, r.Tenants, 0, "tenants"},
-		{&out.vlek, r.VLEKProviders, 0, "vlek_providers"},
 		{&out.clocks, r.ClockSources, 0, "clock_sources"},
-	} {
-		if *list.to, err = set(list.from, list.bytes, list.name); err != nil {
-			return nil, err
-		}
+	})
+	if err != nil {
+		return nil, err
 	}
-	for product := range out.products {
-		if !slices.Contains(knownProducts(), product) {
-			return nil, invalid("products: %q is unknown (known: %s)", product, strings.Join(knownProducts(), ", "))
+	for kind := range out.kinds {
+		if !evidence.Kind(kind).Known() {
+			return nil, invalid("kinds: %q is unknown (known: %s)", kind, kindList())
 		}
 	}
 	for name := range out.clocks {
@@ -333,14 +406,91 @@ func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
 			return nil, invalid("clock_sources: %q names no clock source", name)
 		}
 	}
-	if out.platform, err = compileBits(r.PlatformInfo, platformBits(), "platform_info"); err != nil {
+	if out.snp, err = compileSNP(r.SNP); err != nil {
 		return nil, err
 	}
-	if out.guestPolicy, err = compileBits(r.GuestPolicy, guestPolicyBits(), "guest_policy"); err != nil {
+	if out.tdx, err = compileTDX(r.TDX); err != nil {
 		return nil, err
+	}
+	return out, compileTPM(r, out)
+}
+
+func kindList() string {
+	var names []string
+	for _, k := range evidence.Kinds() {
+		names = append(names, string(k))
+	}
+	return strings.Join(names, ", ")
+}
+
+func compileSNP(r *RequireSNP) (out snpRequirements, err error) {
+	if r == nil {
+		return out, nil
+	}
+	out.vmpl, out.guestSVN, out.reportVersion = r.VMPL, r.MinimumGuestSVN, r.MinimumReportVersion
+	if r.VMPL != nil && *r.VMPL > 3 {
+		return out, invalid("sev_snp.vmpl: got %d, want 0 to 3", *r.VMPL)
+	}
+	if v := r.MinimumReportVersion; v != 0 && (v < 2 || v > 5) {
+		return out, invalid("sev_snp.minimum_report_version: got %d, want 2 to 5", v)
+	}
+	if r.MinimumFirmware != "" {
+		if out.firmware, err = parseFirmware(r.MinimumFirmware); err != nil {
+			return out, invalid("sev_snp.minimum_firmware: %v", err)
+		}
+	}
+	if r.Mitigations != nil && len(r.Mitigations) == 0 {
+		return out, invalid("sev_snp.mitigations: got an empty list")
+	}
+	for _, bit := range r.Mitigations {
+		if bit > 63 {
+			return out, invalid("sev_snp.mitigations: got bit %d, want 0 to 63", bit)
+		}
+		out.mitigations |= 1 << bit
+	}
+	err = sets([]listed{
+		{&out.products, r.Products, 0, "sev_snp.products"},
+		{&out.chips, r.ChipIDs, -1, "sev_snp.chip_ids"},
+		{&out.idKeys, r.IDKeyDigests, 48, "sev_snp.id_key_digests"},
+		{&out.authorKeys, r.AuthorKeyDigests, 48, "sev_snp.author_key_digests"},
+		{&out.families, r.FamilyIDs, 16, "sev_snp.family_ids"},
+		{&out.blockImages, r.BlockImageIDs, 16, "sev_snp.id_block_image_ids"},
+		{&out.hostData, r.HostData, 32, "sev_snp.host_data"},
+		{&out.vlek, r.VLEKProviders, 0, "sev_snp.vlek_providers"},
+	})
+	if err != nil {
+		return out, err
+	}
+	for product := range out.products {
+		if !isKnownProduct(product) {
+			return out, invalid("sev_snp.products: %q is unknown (known: %s)", product, strings.Join(knownProducts(), ", "))
+		}
+	}
+	if out.platform, err = compileBits(r.PlatformInfo, platformBits(), "sev_snp.platform_info"); err != nil {
+		return out, err
+	}
+	if out.guestPolicy, err = compileBits(r.GuestPolicy, guestPolicyBits(), "sev_snp.guest_policy"); err != nil {
+		return out, err
 	}
 	out.tcb, err = compileTCB(r.MinimumTCB)
 	return out, err
+}
+
+// listed is a list of a file and the set that it becomes.
+type listed struct {
+	to    *map[string]bool
+	from  []string
+	bytes int // of a hexadecimal item; 0 for text; -1 for a chip's id
+	name  string
+}
+
+func sets(lists []listed) (err error) {
+	for _, l := range lists {
+		if *l.to, err = set(l.from, l.bytes, l.name); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // set turns a list into a set. A list that is present but empty accepts
@@ -383,18 +533,18 @@ func compileTCB(list []MinimumTCB) (map[string]MinimumTCB, error) {
 	}
 	out := map[string]MinimumTCB{}
 	for _, m := range list {
-		if !slices.Contains(knownProducts(), m.Product) {
-			return nil, invalid("minimum_tcb: product %q is unknown (known: %s)", m.Product, strings.Join(knownProducts(), ", "))
+		if !isKnownProduct(m.Product) {
+			return nil, invalid("sev_snp.minimum_tcb: product %q is unknown (known: %s)", m.Product, strings.Join(knownProducts(), ", "))
 		}
 		if _, twice := out[m.Product]; twice {
-			return nil, invalid("minimum_tcb: %s is named twice", m.Product)
+			return nil, invalid("sev_snp.minimum_tcb: %s is named twice", m.Product)
 		}
 		for _, one := range []**TCB{&m.Reported, &m.Committed, &m.Launch, &m.Current} {
 			if *one == nil {
 				*one = m.All
 			}
 			if *one != nil && (*one).FMC != 0 && m.Product != "Turin" {
-				return nil, invalid("minimum_tcb: %s has no fmc", m.Product)
+				return nil, invalid("sev_snp.minimum_tcb: %s has no fmc", m.Product)
 			}
 		}
 		out[m.Product] = m

@@ -56,7 +56,10 @@ func Decide(p *Policy, in Input) Decision {
 	if p == nil || !p.compiled {
 		return Decision{Reasons: []Failure{{ReasonNoPolicy, "there is no policy"}}}
 	}
-	d := Decision{Waived: p.Waived()}
+	d := Decision{Waived: p.waivedFor(in.Claims.Kind)}
+	if g := p.require.tdx.grace; g != nil && g.used(p.require.tdx.statuses, in) {
+		d.Waived = append(d.Waived, g.String())
+	}
 	d.Reasons = append(d.Reasons, p.checkValidity(in.Now)...)
 	rule := p.ruleFor(in.Resource)
 	var narrow *requirements
@@ -66,11 +69,14 @@ func Decide(p *Policy, in Input) Decision {
 		d.Reasons = append(d.Reasons, Failure{ReasonResource, fmt.Sprintf("no rule names %q", in.Resource)})
 	}
 	for id, c := range checks() {
+		if !c.of.covers(in.Claims.Kind) {
+			continue
+		}
 		if p.waived[id] == "" {
 			d.add(c.judge(p, &p.require, in))
 		}
 		if narrow != nil && c.configured != nil && c.configured(p, narrow) {
-			d.add(c.run(p, narrow, in))
+			d.add(c.judge(p, narrow, in))
 		}
 	}
 	if len(d.Reasons) == 0 {
@@ -105,10 +111,13 @@ func (p *Policy) checkValidity(now time.Time) []Failure {
 }
 
 // Waived lists the waived checks as "check: reason", in the order of the checks.
-func (p *Policy) Waived() []string {
+func (p *Policy) Waived() []string { return p.waivedFor("") }
+
+// waivedFor are those that concern a kind of evidence; of every kind for "".
+func (p *Policy) waivedFor(kind evidence.Kind) []string {
 	var out []string
 	for id, c := range checks() {
-		if p.waived[id] != "" {
+		if p.waived[id] != "" && (kind == "" || c.of.covers(kind)) {
 			out = append(out, c.name+": "+p.waived[id])
 		}
 	}

@@ -16,16 +16,13 @@ func Explain(p *Policy) string {
 	line := func(format string, args ...any) { fmt.Fprintf(&b, format+"\n", args...) }
 	line("Policy %s, version %d, digest %x.", p.ID(), p.Version(), p.digest)
 	line("It counts from %s to %s. A lease lasts %s.", p.notBefore.UTC().Format(time.RFC3339), p.notAfter.UTC().Format(time.RFC3339), p.LeaseTTL())
-	if p.doc.AllowSoftwareTEE {
-		line("WARNING: it accepts the software TEE, which protects nothing.")
-	}
-	if p.doc.AllowMilan {
-		line("WARNING: it accepts Milan, whose report keys have been extracted in software.")
+	for _, w := range p.Warnings() {
+		line("WARNING: %s.", w)
 	}
 	line("\nEvery guest must pass:")
 	for id, c := range checks() {
-		if p.waived[id] == "" {
-			line("  %-18s %s", c.name, describe(id, p, &p.require))
+		if p.waived[id] == "" && p.asked(c) {
+			line("  %-21s %s", c.name, describe(id, p, &p.require))
 		}
 	}
 	if waived := p.Waived(); len(waived) > 0 {
@@ -40,7 +37,7 @@ func Explain(p *Policy) string {
 		line("  %s, signs as %s, %s", pattern, rule.roles, tenantWords(rule))
 		for id, c := range checks() {
 			if c.configured != nil && c.configured(p, rule.require) {
-				line("    and %-14s %s", c.name, describe(id, p, rule.require))
+				line("    and %-17s %s", c.name, describe(id, p, rule.require))
 			}
 		}
 	}
@@ -59,32 +56,40 @@ func tenantWords(r *openRule) string {
 
 // describe says what one check asks for.
 func describe(id int, p *Policy, r *requirements) string {
+	if id >= checkTDXTCB && id <= checkTDXPlatform {
+		return describeTDX(id, r)
+	}
+	if id >= checkTPMKey {
+		return describeTPM(id, r)
+	}
 	switch id {
+	case checkKind:
+		return strings.Join(sortedKeys(r.kinds), ", ")
 	case checkSoftwareTEE:
 		return map[bool]string{true: "hardware or the software TEE", false: "hardware only"}[p.doc.AllowSoftwareTEE]
 	case checkMeasurement:
-		return fmt.Sprintf("one of %d reference values", len(r.measurements))
+		return fmt.Sprintf("one of %d reference values", r.measurements.count)
 	case checkProduct:
-		return strings.Join(sortedKeys(r.products), ", ")
+		return strings.Join(sortedKeys(r.snp.products), ", ")
 	case checkMilan:
 		return map[bool]string{true: "accepted", false: "refused"}[p.doc.AllowMilan]
 	case checkDebug, checkMigration:
 		return "off"
 	case checkVMPL:
-		return fmt.Sprintf("exactly %d", *r.vmpl)
+		return fmt.Sprintf("exactly %d", *r.snp.vmpl)
 	case checkTCBReported, checkTCBCommitted, checkTCBLaunch, checkTCBCurrent:
 		return describeTCB(id, r)
 	case checkVLEK:
-		if len(r.vlek) == 0 {
+		if len(r.snp.vlek) == 0 {
 			return "reports signed with a chip's own key only"
 		}
-		return "or signed with the key of " + strings.Join(sortedKeys(r.vlek), ", ")
+		return "or signed with the key of " + strings.Join(sortedKeys(r.snp.vlek), ", ")
 	case checkChipIDs:
-		return fmt.Sprintf("one of %d enrolled chips, not masked", len(r.chips))
+		return fmt.Sprintf("one of %d enrolled chips, not masked", len(r.snp.chips))
 	case checkPlatformInfo:
-		return r.platform.String()
+		return r.snp.platform.String()
 	case checkGuestPolicy:
-		return r.guestPolicy.String()
+		return r.snp.guestPolicy.String()
 	case checkPlatformBits, checkGuestPolicyBits:
 		return "no bit that this version does not know"
 	case checkMemoryLimit:
@@ -107,19 +112,29 @@ func describeSet(id int, r *requirements) string {
 	case checkTenant:
 		return strings.Join(sortedKeys(r.tenants), ", ")
 	case checkIDKey:
-		return fmt.Sprintf("one of %d digests", len(r.idKeys))
+		return fmt.Sprintf("one of %d digests", len(r.snp.idKeys))
 	case checkAuthorKey:
-		return fmt.Sprintf("one of %d digests", len(r.authorKeys))
+		return fmt.Sprintf("one of %d digests", len(r.snp.authorKeys))
 	case checkHostData:
-		return fmt.Sprintf("one of %d values", len(r.hostData))
+		return fmt.Sprintf("one of %d values", len(r.snp.hostData))
+	case checkFamilyID:
+		return fmt.Sprintf("one of %d values", len(r.snp.families))
+	case checkBlockImageID:
+		return fmt.Sprintf("one of %d values", len(r.snp.blockImages))
+	case checkFirmware:
+		return "at least " + firmwareText(r.snp.firmware) + ", current and committed"
+	case checkReportVersion:
+		return fmt.Sprintf("at least %d", r.snp.reportVersion)
+	case checkGuestSVN:
+		return fmt.Sprintf("at least %d", r.snp.guestSVN)
 	}
-	return "AMD SEV-SNP"
+	return strings.TrimPrefix(unknownBits(r.snp.mitigations, 0), "bit ") + " set at launch and now"
 }
 
 func describeTCB(id int, r *requirements) string {
 	var out []string
-	for _, product := range sortedKeys(r.tcb) {
-		m := r.tcb[product]
+	for _, product := range sortedKeys(r.snp.tcb) {
+		m := r.snp.tcb[product]
 		t := map[int]*TCB{checkTCBReported: m.Reported, checkTCBCommitted: m.Committed, checkTCBLaunch: m.Launch, checkTCBCurrent: m.Current}[id]
 		if t != nil {
 			out = append(out, fmt.Sprintf("%s at least fmc %d, bootloader %d, tee %d, snp %d, microcode %d", product, t.FMC, t.Bootloader, t.TEE, t.SNP, t.Microcode))

@@ -11,8 +11,10 @@ import (
 func FuzzParse(f *testing.F) {
 	f.Add([]byte(full()))
 	f.Add([]byte(waivers()))
+	f.Add([]byte(tdxFull()))
 	f.Add([]byte("{}"))
 	f.Fuzz(func(t *testing.T, b []byte) {
+		_, _, _ = Migrate(b)
 		p, err := Parse(b)
 		if err != nil {
 			return
@@ -51,8 +53,8 @@ func FuzzDecide(f *testing.F) {
 		if d.Allowed != (len(d.Reasons) == 0) {
 			t.Fatalf("%+v", d)
 		}
-		if k := in.Claims; d.Allowed && (k.Kind != evidence.KindSNP || k.Debug || k.SoftwareTEE || k.MigrateMA || k.VMPL != 0 ||
-			len(k.ChipID) != 64 || len(k.Measurement) != 48 || k.TCB.Committed.SNP < 20 || in.Guest.ImageID != "image-1" || k.VLEK) {
+		if k := in.Claims; d.Allowed && (k.Kind != evidence.KindSNP || k.Debug || k.SoftwareTEE || k.Migratable || k.SNP == nil || k.SNP.VMPL != 0 ||
+			len(k.SNP.ChipID) != 64 || len(k.Registers) == 0 || k.SNP.TCB.Committed.SNP < 20 || in.Guest.ImageID != "image-1" || k.SNP.VLEK) {
 			t.Fatalf("allowed: %+v", in)
 		}
 	})

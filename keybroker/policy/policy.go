@@ -34,7 +34,7 @@ const (
 	maxTextBytes   = 512
 	minLeaseTTL    = 300 * time.Second
 	maxLeaseTTL    = 900 * time.Second
-	digestLabel    = "anchorhold/policy/1\x00"
+	digestLabel    = "anchorhold/policy/2\x00"
 )
 
 // ErrInvalid means that a policy or a file of reference values is not well formed.
@@ -68,6 +68,10 @@ func Parse(yaml []byte) (*Policy, error) {
 	}
 	var doc Document
 	if err := config.Decode(yaml, &doc); err != nil {
+		var old formerDocument
+		if config.Decode(yaml, &old) == nil && old.Format == 1 {
+			return nil, errFormer()
+		}
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	return compile(doc, nil)

@@ -3,8 +3,11 @@ package policy
 import (
 	"encoding/hex"
 	"fmt"
+	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
@@ -14,13 +17,23 @@ const (
 	measurementBytes   = 48
 )
 
-// ReferenceValue is one expected launch measurement.
+// ReferenceValue is the expected measurements of one image, or of one firmware.
 type ReferenceValue struct {
 	// ID names the value; policies refer to it.
 	ID string `yaml:"id" json:"id"`
-	// Measurement is the launch digest in hexadecimal (48 bytes), in files also behind
-	// "sha384:", as `anchorhold evidence` prints it.
-	Measurement string `yaml:"measurement" json:"measurement"`
+	// Kind is the kind of evidence that it is for; empty means "sev-snp".
+	Kind string `yaml:"kind" json:"kind,omitempty"`
+	// Measurement is SEV-SNP's launch digest in hexadecimal (48 bytes), in files also behind
+	// "sha384:", as `anchorhold evidence` prints it. It is short for the register "launch".
+	Measurement string `yaml:"measurement" json:"measurement,omitempty"`
+	// Registers are the expected values by name, in hexadecimal: "launch"; "mrtd", "rtmr0" to "rtmr3";
+	// "pcr0" to "pcr23". Evidence matches if each of them has its value; others may have any.
+	Registers map[string]string `yaml:"registers" json:"registers,omitempty"`
+	// Covers says what the values identify: "image", or "firmware" alone, under which any image
+	// starts. Empty is not known, and judged like "firmware" by warnings.
+	Covers string `yaml:"covers" json:"covers,omitempty"`
+	// Source says where the values come from: a build, a publisher, a machine that was looked at.
+	Source string `yaml:"source" json:"source,omitempty"`
 	// Product is the product line that it holds for; empty means every one.
 	Product string `yaml:"product" json:"product,omitempty"`
 	// Software marks a measurement of the software TEE. It never matches
@@ -38,9 +51,12 @@ type referenceFile struct {
 
 // ParseReferenceValues reads a file of reference values:
 //
-//	format: 1
+//	format: 2
 //	reference_values:
-//	  - {id: images/agent-7, measurement: 0123..., product: Genoa, description: ...}
+//	  - {id: images/agent-7, measurement: 0123..., product: Genoa, covers: image, source: the build of May 4}
+//	  - {id: images/agent-8, kind: tdx, registers: {mrtd: 0123..., rtmr1: 4567..., rtmr2: 89ab...}, covers: image}
+//
+// Files of format 1, which have measurements of SEV-SNP alone, are read as well.
 func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 	if len(data) > maxReferenceBytes {
 		return nil, invalid("reference values: got %d bytes, want at most %d", len(data), maxReferenceBytes)
@@ -49,8 +65,8 @@ func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 	if err := config.Decode(data, &f); err != nil {
 		return nil, fmt.Errorf("%w: reference values: %w", ErrInvalid, err)
 	}
-	if f.Format != 1 {
-		return nil, invalid("reference values: format: got %d, want 1", f.Format)
+	if f.Format != 1 && f.Format != 2 {
+		return nil, invalid("reference values: format: got %d, want 2", f.Format)
 	}
 	if len(f.Values) == 0 || len(f.Values) > maxReferenceValues {
 		return nil, invalid("reference values: got %d, want 1 to %d", len(f.Values), maxReferenceValues)
@@ -60,6 +76,9 @@ func ParseReferenceValues(data []byte) ([]ReferenceValue, error) {
 		f.Values[i].Measurement = strings.TrimPrefix(f.Values[i].Measurement, "sha384:")
 	}
 	for _, v := range f.Values {
+		if f.Format == 1 && (v.Kind != "" || v.Registers != nil || v.Covers != "" || v.Source != "") {
+			return nil, invalid("reference value %s: kind, registers, covers and source need format 2", v.ID)
+		}
 		if err := v.check(); err != nil {
 			return nil, err
 		}
@@ -91,27 +110,139 @@ func (v ReferenceValue) check() error {
 	if err := checkID(v.ID); err != nil {
 		return invalid("reference value: %v", err)
 	}
-	b, err := hex.DecodeString(v.Measurement)
 	switch {
-	case err != nil || len(b) != measurementBytes:
-		return invalid("reference value %s: measurement: got %d characters, want %d hexadecimal digits", v.ID, len(v.Measurement), 2*measurementBytes)
-	case allZero(b):
-		return invalid("reference value %s: a measurement of zeros names nothing", v.ID)
+	case !v.kind().Known():
+		return invalid("reference value %s: kind %q is unknown", v.ID, v.Kind)
+	case v.Covers != "" && v.Covers != string(evidence.CoversFirmware) && v.Covers != string(evidence.CoversImage):
+		return invalid("reference value %s: covers: got %q, want %q or %q", v.ID, v.Covers, evidence.CoversImage, evidence.CoversFirmware)
 	case v.Product != "" && !isKnownProduct(v.Product):
 		return invalid("reference value %s: product %q is unknown (known: %s)", v.ID, v.Product, strings.Join(knownProducts(), ", "))
-	case len(v.Description) > maxTextBytes:
-		return invalid("reference value %s: description: got %d bytes, want at most %d", v.ID, len(v.Description), maxTextBytes)
+	case len(v.Description) > maxTextBytes || len(v.Source) > maxTextBytes:
+		return invalid("reference value %s: description and source have at most %d bytes", v.ID, maxTextBytes)
+	case v.Measurement != "" && (v.kind() != evidence.KindSNP || v.Registers != nil):
+		return invalid("reference value %s: measurement is sev-snp's; give registers for other kinds, and not both", v.ID)
+	case v.Measurement == "" && (len(v.Registers) == 0 || len(v.Registers) > evidence.MaxRegisters):
+		return invalid("reference value %s: got no measurement and %d registers", v.ID, len(v.Registers))
+	case v.Measurement != "":
+		return v.checkRegister("measurement", v.Measurement, measurementBytes)
+	}
+	for _, name := range sortedKeys(v.Registers) {
+		bytes := registerBytes(v.kind(), name)
+		if bytes == nil {
+			return invalid("reference value %s: evidence of kind %s has no register %q", v.ID, v.kind(), name)
+		}
+		if err := v.checkRegister(name, v.Registers[name], bytes...); err != nil {
+			return err
+		}
 	}
 	return nil
 }
 
-// key is the value's measurement and whether it is of the software TEE: two
-// values of one measurement, one of each sort, do not hide each other.
-func (v ReferenceValue) key() string {
-	b, _ := hex.DecodeString(v.Measurement) // checked when it was read
-	return measurementKey(b, v.Software, v.Product)
+// registerBytes are the sizes that a register of this name may have; nil if there is none.
+func registerBytes(kind evidence.Kind, name string) []int {
+	number, isPCR := strings.CutPrefix(name, "pcr")
+	n, err := strconv.Atoi(number)
+	switch {
+	case name == evidence.RegisterLaunch && ofSNP.covers(kind),
+		ofTDX.covers(kind) && slices.Contains([]string{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}, name):
+		return []int{measurementBytes}
+	case ofTPM.covers(kind) && isPCR && err == nil && n >= 0 && n <= maxPCR && number == strconv.Itoa(n):
+		return []int{32, 48}
+	}
+	return nil
 }
 
-func measurementKey(measurement []byte, software bool, product string) string {
-	return fmt.Sprintf("%x/%t/%s", measurement, software, product)
+func (v ReferenceValue) checkRegister(name, value string, bytes ...int) error {
+	b, err := hex.DecodeString(value)
+	switch {
+	case err != nil || !slices.Contains(bytes, len(b)):
+		return invalid("reference value %s: %s: got %d characters, want %d hexadecimal digits", v.ID, name, len(value), 2*bytes[0])
+	case allZero(b) && name != "rtmr3": // nothing extends it on most systems
+		return invalid("reference value %s: a measurement of zeros names nothing", v.ID)
+	}
+	return nil
+}
+
+func (v ReferenceValue) kind() evidence.Kind {
+	if v.Kind == "" {
+		return evidence.KindSNP
+	}
+	return evidence.Kind(v.Kind)
+}
+
+// registers are the values by name, of a checked value.
+func (v ReferenceValue) registers() map[string]string {
+	if v.Measurement != "" {
+		return map[string]string{evidence.RegisterLaunch: strings.ToLower(v.Measurement)}
+	}
+	out := make(map[string]string, len(v.Registers))
+	for name, value := range v.Registers {
+		out[name] = strings.ToLower(value)
+	}
+	return out
+}
+
+// shape names the kind, the sort of TEE and the registers: two values of one shape are of the same
+// evidence only if they are equal.
+func (v ReferenceValue) shape() string {
+	return fmt.Sprintf("%s/%t/%s", v.kind(), v.Software, strings.Join(sortedKeys(v.registers()), ","))
+}
+
+// identity names the measurements, whatever their id and product.
+func (v ReferenceValue) identity() string {
+	var b strings.Builder
+	b.WriteString(v.shape())
+	values := v.registers()
+	for _, name := range sortedKeys(values) {
+		b.WriteString("/" + values[name])
+	}
+	return b.String()
+}
+
+// references are the reference values that a guest may have, by their last register in the
+// order of the names: of a trust domain that is the one nearest to the image.
+type references struct {
+	byRegister map[string][]ReferenceValue
+	count      int
+}
+
+func newReferences(values []ReferenceValue) *references {
+	r := &references{map[string][]ReferenceValue{}, len(values)}
+	for _, v := range values {
+		registers := v.registers()
+		names := sortedKeys(registers)
+		last := names[len(names)-1]
+		key := registerKey(v.kind(), v.Software, last, registers[last])
+		r.byRegister[key] = append(r.byRegister[key], v)
+	}
+	return r
+}
+
+func registerKey(kind evidence.Kind, software bool, name, value string) string {
+	return fmt.Sprintf("%s/%t/%s/%s", kind, software, name, value)
+}
+
+// match finds a value whose every register is the claims'.
+func (r *references) match(c evidence.Claims) (ReferenceValue, bool) {
+	have := map[string]string{}
+	for _, m := range c.Registers {
+		have[m.Name] = m.Value.String()
+	}
+	for name, value := range have {
+		for _, v := range r.byRegister[registerKey(c.Kind, c.SoftwareTEE, name, value)] {
+			if (v.Product == "" || v.Product == string(c.Platform)) && covers(have, v.registers()) {
+				return v, true
+			}
+		}
+	}
+	return ReferenceValue{}, false
+}
+
+func covers(have, want map[string]string) bool {
+	for name, value := range want {
+		if have[name] != value {
+			return false
+		}
+	}
+	return true
 }

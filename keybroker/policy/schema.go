@@ -5,7 +5,7 @@ package policy
 // a policy in which one is neither does not load. Put hexadecimal values in
 // quotes: YAML reads one that has only digits as a number, and then it is refused.
 type Document struct {
-	// Format is the version of this file format: 1.
+	// Format is the version of this file format: 2.
 	Format int `yaml:"format" json:"format"`
 	// ID names the policy.
 	ID string `yaml:"id" json:"id"`
@@ -54,29 +54,15 @@ type Rule struct {
 	Require Require `yaml:"require" json:"require"`
 }
 
-// Require is a set of requirements. An absent field requires nothing here.
+// Require is a set of requirements. An absent field requires nothing here. What concerns one kind of
+// proof stands under its name, and is asked for where evidence of such a kind is accepted.
 type Require struct {
+	// Kinds are the kinds of evidence that are accepted: "sev-snp", "tdx", "vtpm",
+	// "azure-sev-snp", "azure-tdx". The policy's own are required; a rule's narrow them.
+	Kinds []string `yaml:"kinds" json:"kinds,omitempty"`
 	// ReferenceValues are ids of imported reference values ("image-7") or
-	// subtrees of ids ("images/*"). The measurement must be one of theirs.
+	// subtrees of ids ("images/*"). The measurements must be those of one of them.
 	ReferenceValues []string `yaml:"reference_values" json:"reference_values,omitempty"`
-	// Products are the product lines: "Milan", "Genoa", "Turin".
-	Products []string `yaml:"products" json:"products,omitempty"`
-	// VMPL is the privilege level that the report must come from, exactly.
-	VMPL *uint32 `yaml:"vmpl" json:"vmpl,omitempty"`
-	// MinimumTCB lists the lowest acceptable TCB for each product.
-	MinimumTCB []MinimumTCB `yaml:"minimum_tcb" json:"minimum_tcb,omitempty"`
-	// ChipIDs are the chips that are enrolled, in hexadecimal.
-	ChipIDs []string `yaml:"chip_ids" json:"chip_ids,omitempty"`
-	// PlatformInfo are the bits that must be set and those that must be clear.
-	PlatformInfo *Bits `yaml:"platform_info" json:"platform_info,omitempty"`
-	// GuestPolicy are the bits of the launch policy that must be set and clear.
-	GuestPolicy *Bits `yaml:"guest_policy" json:"guest_policy,omitempty"`
-	// IDKeyDigests and AuthorKeyDigests are the digests of the ID block's keys
-	// (SHA-384, hexadecimal).
-	IDKeyDigests     []string `yaml:"id_key_digests" json:"id_key_digests,omitempty"`
-	AuthorKeyDigests []string `yaml:"author_key_digests" json:"author_key_digests,omitempty"`
-	// HostData are the accepted values of HOST_DATA (32 bytes, hexadecimal).
-	HostData []string `yaml:"host_data" json:"host_data,omitempty"`
 	// AgentBuilds, ImageIDs and Tenants are what the guest may state of itself.
 	AgentBuilds []string `yaml:"agent_builds" json:"agent_builds,omitempty"`
 	ImageIDs    []string `yaml:"image_ids" json:"image_ids,omitempty"`
@@ -87,6 +73,48 @@ type Require struct {
 	// ("secure-tsc", "tdx-tsc", "tsc", "paravirtual", "timer"). Without this any
 	// is accepted: few kernels in use have one that the host cannot slow.
 	ClockSources []string `yaml:"clock_sources" json:"clock_sources,omitempty"`
+	// SNP, TDX, TPM, Azure, EventLog and GPU are about what each proof says.
+	SNP      *RequireSNP      `yaml:"sev_snp" json:"sev_snp,omitempty"`
+	TDX      *RequireTDX      `yaml:"tdx" json:"tdx,omitempty"`
+	TPM      *RequireTPM      `yaml:"tpm" json:"tpm,omitempty"`
+	Azure    *RequireAzure    `yaml:"azure" json:"azure,omitempty"`
+	EventLog *RequireEventLog `yaml:"event_log" json:"event_log,omitempty"`
+	GPU      *RequireGPU      `yaml:"gpu" json:"gpu,omitempty"`
+}
+
+// RequireSNP is about reports of AMD SEV-SNP.
+type RequireSNP struct {
+	// Products are the product lines: "Milan", "Genoa", "Turin".
+	Products []string `yaml:"products" json:"products,omitempty"`
+	// VMPL is the privilege level that the report must come from, exactly.
+	VMPL *uint32 `yaml:"vmpl" json:"vmpl,omitempty"`
+	// MinimumTCB lists the lowest acceptable TCB for each product.
+	MinimumTCB []MinimumTCB `yaml:"minimum_tcb" json:"minimum_tcb,omitempty"`
+	// MinimumFirmware is the lowest acceptable version of the firmware, current and
+	// committed: "1.55.21".
+	MinimumFirmware string `yaml:"minimum_firmware" json:"minimum_firmware,omitempty"`
+	// MinimumReportVersion is the lowest acceptable version of the report's format, 2 to 5.
+	MinimumReportVersion uint32 `yaml:"minimum_report_version" json:"minimum_report_version,omitempty"`
+	// Mitigations are the numbers of the bits that must be set in the vectors of mitigations, at
+	// launch and now. Only reports of version 5 have them.
+	Mitigations []uint `yaml:"mitigations" json:"mitigations,omitempty"`
+	// MinimumGuestSVN is the lowest acceptable security version in the ID block.
+	MinimumGuestSVN uint32 `yaml:"minimum_guest_svn" json:"minimum_guest_svn,omitempty"`
+	// ChipIDs are the chips that are enrolled, in hexadecimal.
+	ChipIDs []string `yaml:"chip_ids" json:"chip_ids,omitempty"`
+	// PlatformInfo are the bits that must be set and those that must be clear.
+	PlatformInfo *Bits `yaml:"platform_info" json:"platform_info,omitempty"`
+	// GuestPolicy are the bits of the launch policy that must be set and clear.
+	GuestPolicy *Bits `yaml:"guest_policy" json:"guest_policy,omitempty"`
+	// IDKeyDigests and AuthorKeyDigests are the digests of the ID block's keys
+	// (SHA-384, hexadecimal).
+	IDKeyDigests     []string `yaml:"id_key_digests" json:"id_key_digests,omitempty"`
+	AuthorKeyDigests []string `yaml:"author_key_digests" json:"author_key_digests,omitempty"`
+	// FamilyIDs and BlockImageIDs are the ids in the ID block (16 bytes, hexadecimal).
+	FamilyIDs     []string `yaml:"family_ids" json:"family_ids,omitempty"`
+	BlockImageIDs []string `yaml:"id_block_image_ids" json:"id_block_image_ids,omitempty"`
+	// HostData are the accepted values of HOST_DATA (32 bytes, hexadecimal).
+	HostData []string `yaml:"host_data" json:"host_data,omitempty"`
 	// VLEKProviders are the cloud providers whose VLEK-signed reports are
 	// accepted. Such a report names no chip. Without this only VCEK is accepted.
 	VLEKProviders []string `yaml:"vlek_providers" json:"vlek_providers,omitempty"`

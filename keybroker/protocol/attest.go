@@ -11,7 +11,7 @@ import (
 
 const (
 	maxClaimsBytes   = 4 << 10
-	maxEvidenceBytes = 64 << 10
+	maxEvidenceBytes = evidence.MaxEnvelopeBytes
 )
 
 // Attest is M3, from agent to broker: the evidence and what it binds

@@ -40,7 +40,7 @@ const (
 const (
 	maxHelloBody     = 4 << 10
 	maxChallengeBody = 24 << 10
-	maxAttestBody    = 96 << 10
+	maxAttestBody    = 416 << 10
 	maxGrantBody     = 8 << 10
 	maxRequestBody   = 8 << 10
 	maxReleaseBody   = 128 << 10

@@ -34,7 +34,7 @@ workers: {socket: /run/anchorhold/worker.sock}
 socket: {path: /run/anchorhold/agent.sock}
 `
 
-const policyFile = `format: 1
+const policyFile = `format: 2
 id: boot
 version: 1
 not_before: "2020-01-01T00:00:00Z"
@@ -42,11 +42,13 @@ not_after: "2099-01-01T00:00:00Z"
 attestation_ttl_seconds: 300
 allow_software_tee: true
 require:
+  kinds: [sev-snp]
   reference_values: [boot/*]
-  products: [Genoa]
-  vmpl: 0
-  minimum_tcb:
-    - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
+  sev_snp:
+    products: [Genoa]
+    vmpl: 0
+    minimum_tcb:
+      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
   image_ids: [boot-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
@@ -58,6 +60,12 @@ waive:
   - {check: guest-policy, reason: the software TEE launches nothing}
   - {check: id-key, reason: nobody signs an ID block}
   - {check: author-key, reason: nobody signs an ID block}
+  - {check: firmware-version, reason: the software TEE has no firmware}
+  - {check: report-version, reason: the software TEE chooses its version}
+  - {check: mitigations, reason: the software TEE has no processor}
+  - {check: guest-svn, reason: nobody signs an ID block}
+  - {check: family-id, reason: nobody signs an ID block}
+  - {check: id-block-image, reason: nobody signs an ID block}
   - {check: host-data, reason: the host puts nothing in}
   - {check: agent-build, reason: the image decides which agent runs}
   - {check: tenant, reason: there are no tenants}

@@ -147,7 +147,7 @@ func (d *demo) importPolicy(ctx context.Context) (string, error) {
 
 // demoPolicy requires what the software TEE can show and waives the rest in
 // writing, as a policy must.
-const demoPolicy = `format: 1
+const demoPolicy = `format: 2
 id: demo
 version: 1
 not_before: "2020-01-01T00:00:00Z"
@@ -155,11 +155,13 @@ not_after: "2099-01-01T00:00:00Z"
 attestation_ttl_seconds: 300
 allow_software_tee: true
 require:
+  kinds: [sev-snp]
   reference_values: [demo/*]
-  products: [Genoa]
-  vmpl: 0
-  minimum_tcb:
-    - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
+  sev_snp:
+    products: [Genoa]
+    vmpl: 0
+    minimum_tcb:
+      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
   image_ids: [demo-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
@@ -170,6 +172,12 @@ waive:
   - {check: guest-policy, reason: the software TEE launches nothing}
   - {check: id-key, reason: the demo signs no ID block}
   - {check: author-key, reason: the demo signs no ID block}
+  - {check: firmware-version, reason: the software TEE has no firmware}
+  - {check: report-version, reason: the software TEE chooses its version}
+  - {check: mitigations, reason: the software TEE has no processor}
+  - {check: guest-svn, reason: the demo signs no ID block}
+  - {check: family-id, reason: the demo signs no ID block}
+  - {check: id-block-image, reason: the demo signs no ID block}
   - {check: host-data, reason: the demo's host puts nothing in}
   - {check: agent-build, reason: the demo runs whatever was just built}
   - {check: tenant, reason: the demo has no tenants}

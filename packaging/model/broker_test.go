@@ -60,7 +60,7 @@ type hardware struct{ image, chip byte }
 func (h hardware) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error) {
 	report := append(data[:], h.image)
 	report = append(report, make([]byte, 0x1a0-len(report))...)
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: append(report, bytes.Repeat([]byte{h.chip}, 64)...)}, nil
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: append(report, bytes.Repeat([]byte{h.chip}, 64)...)}}}, nil
 }
 
 // measurement is the launch measurement of an image.
@@ -71,11 +71,11 @@ type appraiser struct{}
 
 // Appraise finds out image and processor.
 func (appraiser) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
-	if len(env.Report) != 0x1e0 || subtle.ConstantTimeCompare(env.Report[:64], want[:]) != 1 {
+	if len(env.Primary()) != 0x1e0 || subtle.ConstantTimeCompare(env.Primary()[:64], want[:]) != 1 {
 		return evidence.Claims{}, refusal.New("report-data-mismatch", "the report was made for something else")
 	}
-	return evidence.Claims{Kind: evidence.KindSNP, Product: "Genoa", Measurement: measurement(env.Report[64]),
-		ChipID: env.Chip(), ReportData: want[:]}, nil
+	return evidence.Claims{Kind: evidence.KindSNP, Platform: "Genoa", Challenge: want[:],
+		Registers: []evidence.Measured{evidence.LaunchRegister(measurement(env.Primary()[64]))}, SNP: &evidence.SNPClaims{ChipID: env.Chip()}}, nil
 }
 
 // broker is a broker's daemon on a state directory.
@@ -222,13 +222,13 @@ func modelID(model int) (id [32]byte) {
 // knows before, so every guest may ask for every one: the round says who gets it.
 func policyText() []byte {
 	var b bytes.Buffer
-	fmt.Fprintf(&b, `format: 1
+	fmt.Fprintf(&b, `format: 2
 id: two-tenants
 version: 1
 not_before: 2020-01-01T00:00:00Z
 not_after: 2099-01-01T00:00:00Z
 attestation_ttl_seconds: %d
-require: {products: [Genoa], vmpl: 0, reference_values: [alice, bob, eve], tenants: [one, two]}
+require: {kinds: [sev-snp], sev_snp: {products: [Genoa], vmpl: 0}, reference_values: [alice, bob, eve], tenants: [one, two]}
 rules:
   - {resources: [one/model-1], roles: [serve, contribute], require: {reference_values: [alice], tenants: [one]}}
   - {resources: [one/member], roles: [contribute], require: {reference_values: [alice, bob], tenants: [one]}}
@@ -237,7 +237,7 @@ rules:
 waive:
 `, int(2*tick/time.Second))
 	configured := []string{"reference-values", "products", "vmpl", "tenant"}
-	for _, c := range policy.Checks() {
+	for _, c := range policy.ChecksOf(evidence.KindSNP) {
 		if c.Waivable && !slices.Contains(configured, c.Name) {
 			fmt.Fprintf(&b, "  - {check: %s, reason: not in the model}\n", c.Name)
 		}

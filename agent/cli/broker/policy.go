@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
@@ -65,16 +66,36 @@ const (
 const (
 	policyChecksUse      = "checks"
 	policyChecksShort    = "List the checks that a policy requires or waives"
-	policyChecksExample  = "  anchorhold policy checks"
-	policyChecksWaivable = "%-24s may be waived in writing\n"
-	policyChecksAlways   = "%-24s always\n"
+	policyChecksLong     = "Lists every check, or those that a policy must require or waive if it accepts one kind of evidence."
+	policyChecksExample  = "  anchorhold policy checks\n  anchorhold policy checks --kind tdx"
+	policyChecksKind     = "only the checks of this kind of evidence (sev-snp, tdx, vtpm, azure-sev-snp, azure-tdx)"
+	policyChecksNoKind   = "--kind: there is no kind of evidence %q"
+	policyChecksWaivable = "may be waived in writing"
+	policyChecksAlways   = "always"
+	policyChecksLine     = "%-24s %-25s %s\n"
+)
+
+// The words of "migrate".
+const (
+	policyMigrateUse   = "migrate FILE"
+	policyMigrateShort = "Write a policy of format 1 anew in format 2"
+	policyMigrateLong  = `Prints the same policy in format 2, which knows more kinds of evidence than SEV-SNP, and on
+standard error what changed. The version is the next one. Checks that format 1 did not have are waived in
+writing: read each waiver, and replace it by a requirement where you can.
+
+Import the result, and sign an epoch that pins its digest if your epochs pin policies.`
+	policyMigrateExample = "  anchorhold policy migrate old.yaml --out policy.yaml\n  anchorhold policy check policy.yaml"
+	policyMigrateNeeds   = "one policy file"
+	policyMigrateOut     = "write the policy to this new file instead of standard output"
+	policyMigrateWritten = "%s is written\n"
+	policyMigrateChange  = "changed: %s\n"
 )
 
 // NewPolicy is the command "policy".
 func NewPolicy(inv *cli.Invocation) *cobra.Command {
 	c := cli.Subcommands("policy", policyShort,
 		policyLong,
-		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv))
+		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyMigrate(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }
@@ -97,7 +118,7 @@ func runPolicyCheck(ctx context.Context, inv *cli.Invocation, args []string) err
 		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
 	}
 	digest := p.Digest()
-	return inv.Print(map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived()},
+	return inv.Print(map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived(), "warnings": append([]string{}, p.Warnings()...)},
 		func(w io.Writer) { fmt.Fprintln(w, strings.TrimRight(policy.Explain(p), "\n")) })
 }
 
@@ -171,21 +192,82 @@ func runPolicyList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	})
 }
 
+// checksOptions are the flags of "policy checks".
+type checksOptions struct{ kind string }
+
 func newPolicyChecks(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{
-		Use: policyChecksUse, Short: policyChecksShort, Example: policyChecksExample, Args: cobra.NoArgs,
-		RunE: inv.RunE(runPolicyChecks),
+	var o checksOptions
+	c := &cobra.Command{
+		Use: policyChecksUse, Short: policyChecksShort, Long: policyChecksLong, Example: policyChecksExample, Args: cobra.NoArgs,
+		RunE: inv.RunE(o.run),
 	}
+	c.Flags().StringVar(&o.kind, "kind", "", policyChecksKind)
+	return c
 }
 
-func runPolicyChecks(ctx context.Context, inv *cli.Invocation, _ []string) error {
-	return inv.Print(policy.Checks(), func(w io.Writer) {
-		for _, k := range policy.Checks() {
-			if k.Waivable {
-				fmt.Fprintf(w, policyChecksWaivable, k.Name)
-			} else {
-				fmt.Fprintf(w, policyChecksAlways, k.Name)
-			}
+func (o *checksOptions) run(_ context.Context, inv *cli.Invocation, _ []string) error {
+	checks := policy.Checks()
+	if o.kind != "" {
+		if !evidence.Kind(o.kind).Known() {
+			return cli.Usage(fmt.Errorf(policyChecksNoKind, o.kind))
 		}
+		checks = policy.ChecksOf(evidence.Kind(o.kind))
+	}
+	return inv.Print(checks, func(w io.Writer) {
+		for _, k := range checks {
+			when := policyChecksAlways
+			if k.Waivable {
+				when = policyChecksWaivable
+			}
+			var kinds []string
+			for _, kind := range k.Kinds {
+				kinds = append(kinds, string(kind))
+			}
+			of := "every kind"
+			if len(kinds) < len(evidence.Kinds()) {
+				of = strings.Join(kinds, ", ")
+			}
+			fmt.Fprintf(w, policyChecksLine, k.Name, when, of)
+		}
+	})
+}
+
+// migrateOptions are the flags of "policy migrate".
+type migrateOptions struct{ out string }
+
+func newPolicyMigrate(inv *cli.Invocation) *cobra.Command {
+	var o migrateOptions
+	c := &cobra.Command{
+		Use: policyMigrateUse, Short: policyMigrateShort, Long: policyMigrateLong, Example: policyMigrateExample,
+		Args: cli.Exactly(1, policyMigrateNeeds),
+		RunE: inv.RunE(o.run),
+	}
+	c.Flags().StringVar(&o.out, "out", "", policyMigrateOut)
+	return c
+}
+
+func (o *migrateOptions) run(_ context.Context, inv *cli.Invocation, args []string) error {
+	data, err := cli.ReadFile(args[0])
+	if err != nil {
+		return err
+	}
+	migrated, changes, err := policy.Migrate(data)
+	if err != nil {
+		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
+	}
+	if o.out != "" {
+		if err := cli.WriteNew(o.out, migrated, 0o644); err != nil {
+			return err
+		}
+	}
+	return inv.Print(map[string]any{"policy": string(migrated), "changes": changes}, func(w io.Writer) {
+		for _, c := range changes {
+			fmt.Fprintf(inv.Err, policyMigrateChange, c)
+		}
+		if o.out != "" {
+			fmt.Fprintf(w, policyMigrateWritten, o.out)
+			return
+		}
+		_, _ = w.Write(migrated) // as every other output of a command
 	})
 }

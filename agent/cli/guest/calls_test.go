@@ -91,7 +91,7 @@ func TestEvidenceIsReadAsItSays(t *testing.T) {
 	copy(report[reportDataAt:], strings.Repeat("d", 64))
 	copy(report[measurementAt:], strings.Repeat("m", 48))
 	answer := func(report []byte, data string) string {
-		envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Report: report}.Marshal()
+		envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}.Marshal()
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -97,16 +97,21 @@ const (
 // describe reads what the report itself says. It verifies no signature: that is
 // an appraiser's work; but a report over another nonce is refused.
 func describe(env evidence.Envelope, want string) (map[string]any, error) {
-	digest := env.Digest()
-	shown := map[string]any{"kind": env.Kind, "report_bytes": len(env.Report), "certificates": len(env.Endorsements), "digest": hex.EncodeToString(digest[:])}
-	if env.Kind != evidence.KindSNP || len(env.Report) != reportLength {
-		return nil, fmt.Errorf(evidenceKindUnknown, cli.ErrRefused, env.Kind, len(env.Report))
+	digest, report, certificates := env.Digest(), env.Primary(), 0
+	for _, p := range env.Parts {
+		if p.Type.Certificate() {
+			certificates++
+		}
 	}
-	got := hex.EncodeToString(env.Report[reportDataAt : reportDataAt+64])
+	shown := map[string]any{"kind": env.Kind, "report_bytes": len(report), "certificates": certificates, "digest": hex.EncodeToString(digest[:])}
+	if env.Kind != evidence.KindSNP || len(report) != reportLength {
+		return nil, fmt.Errorf(evidenceKindUnknown, cli.ErrRefused, env.Kind, len(report))
+	}
+	got := hex.EncodeToString(report[reportDataAt : reportDataAt+64])
 	if got != want {
 		return nil, fmt.Errorf(evidenceOtherData, cli.ErrRefused)
 	}
-	measurement := env.Report[measurementAt : measurementAt+48]
+	measurement := report[measurementAt : measurementAt+48]
 	compact := sha256.Sum256(measurement)
 	shown["report_data"] = got
 	shown["measurement_sha384"] = "sha384:" + hex.EncodeToString(measurement)

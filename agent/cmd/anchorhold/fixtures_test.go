@@ -71,7 +71,7 @@ func fixtures(t *testing.T) string {
 	asJSON("receipt.json", issued)
 
 	report := make([]byte, 0x4a0) // of SEV-SNP, all zeros: its signature is not looked at
-	envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Report: report}.Marshal()
+	envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}.Marshal()
 	if err != nil {
 		t.Fatal(err)
 	}

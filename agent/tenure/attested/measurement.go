@@ -29,15 +29,16 @@ type whitelisted struct {
 const snpMeasurement, snpMeasurementEnd = 0x90, 0xC0
 
 // Collect collects evidence and compares its measurement.
-func (w whitelisted) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	env, err := w.Collector.Collect(ctx, reportData)
+func (w whitelisted) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
+	env, err := w.Collector.Collect(ctx, challenge)
 	if err != nil || len(w.list) == 0 {
 		return env, err
 	}
-	if env.Kind != evidence.KindSNP || len(env.Report) < snpMeasurementEnd {
+	report := env.Part(evidence.PartSNPReport)
+	if env.Kind != evidence.KindSNP || len(report) < snpMeasurementEnd {
 		return evidence.Envelope{}, refusal.New(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
 	}
-	measured := env.Report[snpMeasurement:snpMeasurementEnd]
+	measured := report[snpMeasurement:snpMeasurementEnd]
 	compact := sha256.Sum256(measured)
 	for _, entry := range w.list {
 		algorithm, digest, err := settings.ParseMeasurement(entry)

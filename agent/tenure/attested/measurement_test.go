@@ -21,7 +21,7 @@ func (q quote) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
 	for i := snpMeasurement; i < snpMeasurementEnd; i++ {
 		report[i] = q.measurement
 	}
-	return evidence.Envelope{Kind: q.kind, Report: report}, nil
+	return evidence.Envelope{Kind: q.kind, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, nil
 }
 
 func TestEvidenceOfAnotherImageDoesNotLeave(t *testing.T) {

@@ -56,7 +56,7 @@ func leaseIn(r audit.Record) operator.Lease {
 	if err != nil {
 		return l
 	}
-	if image, err := evidence.ImageOf(evidence.Kind(r.EvidenceKind), evidence.Claims{Measurement: measurement}.Registers()); err == nil {
+	if image, err := evidence.ImageOf(evidence.Kind(r.EvidenceKind), []evidence.Register{evidence.LaunchRegister(measurement).Register}); err == nil {
 		l.Image = image.String()
 	}
 	return l

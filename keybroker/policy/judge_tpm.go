@@ -1,0 +1,216 @@
+package policy
+
+import (
+	"encoding/hex"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// maxPCR is the highest register of a TPM.
+const maxPCR = 23
+
+// logRequirements is a checked RequireEventLog.
+type logRequirements struct {
+	registers  []string
+	secureBoot *bool
+	boot       map[string]bool
+}
+
+// gpuRequirements is a checked RequireGPU.
+type gpuRequirements struct {
+	minimum                       int
+	architectures, drivers, vbios map[string]bool
+}
+
+func judgeTPMKey(_ *Policy, r *requirements, in Input) *Failure {
+	if trust := in.Claims.TPM.AKTrust; trust == "" || !r.akTrust[string(trust)] {
+		return failure(ReasonTPMKey, "the key of the quote is believed by %q; accepted: %s", trust, strings.Join(sortedKeys(r.akTrust), ", "))
+	}
+	return nil
+}
+
+func judgeTPMPCRs(_ *Policy, r *requirements, in Input) *Failure {
+	for _, n := range r.pcrs {
+		if len(in.Claims.TPM.PCRs[n]) == 0 {
+			return failure(ReasonTPMPCRs, "PCR %d is not in the quote", n)
+		}
+	}
+	return nil
+}
+
+func judgeAzure(_ *Policy, r *requirements, in Input) *Failure {
+	c := in.Claims.Azure
+	for _, f := range []struct {
+		name       string
+		have, want *bool
+	}{{"secure boot", c.SecureBoot, r.azure.SecureBoot}, {"persistence of the TPM", c.TPMPersisted, r.azure.TPMPersisted}, {"the console", c.ConsoleEnabled, r.azure.ConsoleEnabled}} {
+		if text := differs(f.have, f.want); text != "" {
+			return failure(ReasonAzure, "%s %s", f.name, text)
+		}
+	}
+	return nil
+}
+
+// differs says how a statement differs from what is wanted, or "". Silence is no statement.
+func differs(have, want *bool) string {
+	switch {
+	case want == nil:
+		return ""
+	case have == nil:
+		return fmt.Sprintf("is not stated, want %t", *want)
+	case *have != *want:
+		return fmt.Sprintf("is %t, want %t", *have, *want)
+	}
+	return ""
+}
+
+func judgeEventLog(_ *Policy, r *requirements, in Input) *Failure {
+	log := in.Claims.EventLog
+	if log == nil {
+		return failure(ReasonEventLog, "the evidence has no event log")
+	}
+	for _, name := range r.log.registers {
+		if !slices.Contains(log.Registers, name) {
+			return failure(ReasonEventLog, "the log does not lead to the value of %s", name)
+		}
+	}
+	if text := differs(log.SecureBoot, r.log.secureBoot); text != "" {
+		return failure(ReasonEventLog, "Secure Boot %s", text)
+	}
+	if r.log.boot == nil {
+		return nil
+	}
+	if len(log.Boot) == 0 || len(log.Boot) >= evidence.MaxBootEvents {
+		return failure(ReasonEventLog, "the log names %d started programs", len(log.Boot))
+	}
+	for _, e := range log.Boot {
+		if !r.log.boot[string(e.Digest)] {
+			return failure(ReasonEventLog, "%s with digest %s is not among %d allowed", e.Type, e.Digest, len(r.log.boot))
+		}
+	}
+	return nil
+}
+
+// judgeGPU looks at devices only where a policy asks for them: an unwanted report is
+// no danger.
+func judgeGPU(_ *Policy, r *requirements, in Input) *Failure {
+	if r.gpu == nil {
+		return nil
+	}
+	if n := len(in.Claims.GPUs); n < r.gpu.minimum {
+		return failure(ReasonGPU, "the evidence has %d devices, the minimum is %d", n, r.gpu.minimum)
+	}
+	for _, g := range in.Claims.GPUs {
+		for _, f := range []struct {
+			name, value string
+			allowed     map[string]bool
+		}{{"architecture", g.Architecture, r.gpu.architectures}, {"driver", g.Driver, r.gpu.drivers}, {"VBIOS", g.VBIOS, r.gpu.vbios}} {
+			if f.allowed != nil && !f.allowed[f.value] {
+				return failure(ReasonGPU, "device %s: %s %q is not among %d allowed", g.Device, f.name, f.value, len(f.allowed))
+			}
+		}
+	}
+	return nil
+}
+
+// compileTPM checks what concerns quotes of a TPM, Azure, logs and GPUs.
+func compileTPM(r Require, out *requirements) (err error) {
+	if r.TPM != nil {
+		if out.akTrust, err = set(r.TPM.AKTrust, 0, "tpm.ak_trust"); err != nil {
+			return err
+		}
+		for name := range out.akTrust {
+			if t := evidence.AKTrust(name); t != evidence.AKCertificate && t != evidence.AKReport && t != evidence.AKEnrolled {
+				return invalid("tpm.ak_trust: %q is unknown (known: %s, %s, %s)", name, evidence.AKCertificate, evidence.AKReport, evidence.AKEnrolled)
+			}
+		}
+		if out.pcrs, err = compilePCRs(r.TPM.PCRs); err != nil {
+			return err
+		}
+	}
+	if a := r.Azure; a != nil {
+		if a.SecureBoot == nil && a.TPMPersisted == nil && a.ConsoleEnabled == nil {
+			return invalid("azure: it asks for nothing; waive azure-configuration if that is meant")
+		}
+		out.azure = a
+	}
+	if out.log, err = compileLog(r.EventLog); err != nil {
+		return err
+	}
+	out.gpu, err = compileGPU(r.GPU)
+	return err
+}
+
+func compilePCRs(list []int) ([]int, error) {
+	if list == nil {
+		return nil, nil
+	}
+	sorted := slices.Sorted(slices.Values(list))
+	if len(list) == 0 || sorted[0] < 0 || sorted[len(sorted)-1] > maxPCR || len(slices.Compact(slices.Clone(sorted))) != len(list) {
+		return nil, invalid("tpm.pcrs: got %v, want different numbers from 0 to %d", list, maxPCR)
+	}
+	return sorted, nil
+}
+
+func compileLog(r *RequireEventLog) (*logRequirements, error) {
+	if r == nil {
+		return nil, nil
+	}
+	if len(r.Registers) == 0 {
+		return nil, invalid("event_log.registers: name the registers that the log must lead to, such as rtmr1 or pcr4")
+	}
+	out := &logRequirements{registers: r.Registers, secureBoot: r.SecureBoot}
+	if _, err := set(r.Registers, 0, "event_log.registers"); err != nil {
+		return nil, err
+	}
+	for _, d := range r.Boot {
+		b, err := hex.DecodeString(d)
+		if err != nil || len(b) != 32 && len(b) != 48 {
+			return nil, invalid("event_log.boot: %q is not the hexadecimal form of a SHA-256 or SHA-384 digest", d)
+		}
+		if out.boot == nil {
+			out.boot = map[string]bool{}
+		}
+		out.boot[string(b)] = true
+	}
+	return out, nil
+}
+
+func compileGPU(r *RequireGPU) (*gpuRequirements, error) {
+	if r == nil {
+		return nil, nil
+	}
+	if r.Minimum < 0 || r.Minimum > evidence.MaxGPUs {
+		return nil, invalid("gpu.minimum: got %d, want 0 to %d", r.Minimum, evidence.MaxGPUs)
+	}
+	out := &gpuRequirements{minimum: r.Minimum}
+	return out, sets([]listed{{&out.architectures, r.Architectures, 0, "gpu.architectures"}, {&out.drivers, r.Drivers, 0, "gpu.drivers"}, {&out.vbios, r.VBIOS, 0, "gpu.vbios"}})
+}
+
+// describeTPM says what a check of a TPM, of Azure, of a log or of GPUs asks for.
+func describeTPM(id int, r *requirements) string {
+	switch id {
+	case checkTPMKey:
+		return "a key that is believed by " + strings.Join(sortedKeys(r.akTrust), ", ")
+	case checkTPMPCRs:
+		return fmt.Sprintf("PCRs %v are quoted", r.pcrs)
+	case checkAzure:
+		return "the virtual machine's configuration as given"
+	case checkEventLog:
+		text := "a log that leads to " + strings.Join(r.log.registers, ", ")
+		if r.log.secureBoot != nil {
+			text += fmt.Sprintf(", Secure Boot %t", *r.log.secureBoot)
+		}
+		if r.log.boot != nil {
+			text += fmt.Sprintf(", nothing started but %d digests", len(r.log.boot))
+		}
+		return text
+	}
+	if r.gpu == nil {
+		return "none asked for"
+	}
+	return fmt.Sprintf("at least %d; their measurements are signed, and compared with nothing", r.gpu.minimum)
+}
