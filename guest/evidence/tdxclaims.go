@@ -12,8 +12,12 @@ const (
 	TCBSWHardeningNeeded                 TCBStatus = "SWHardeningNeeded"
 	TCBConfigurationNeeded               TCBStatus = "ConfigurationNeeded"
 	TCBConfigurationAndSWHardeningNeeded TCBStatus = "ConfigurationAndSWHardeningNeeded"
-	TCBOutOfDate                         TCBStatus = "OutOfDate"
-	TCBOutOfDateConfigurationNeeded      TCBStatus = "OutOfDateConfigurationNeeded"
+	// TCBRelaunchAdvised: the guest was launched on a module that is out of date by now, and the
+	// module that runs now is not (Intel QVL, TDRelaunchCheck.cpp).
+	TCBRelaunchAdvised                    TCBStatus = "TDRelaunchAdvised"
+	TCBRelaunchAdvisedConfigurationNeeded TCBStatus = "TDRelaunchAdvisedConfigurationNeeded"
+	TCBOutOfDate                          TCBStatus = "OutOfDate"
+	TCBOutOfDateConfigurationNeeded       TCBStatus = "OutOfDateConfigurationNeeded"
 	// TCBUnmatched: the platform is below every level that Intel lists, or of no listed module.
 	TCBUnmatched TCBStatus = "Unmatched"
 	TCBRevoked   TCBStatus = "Revoked"
@@ -21,7 +25,7 @@ const (
 
 func tcbStatuses() []TCBStatus {
 	return []TCBStatus{TCBUpToDate, TCBSWHardeningNeeded, TCBConfigurationNeeded, TCBConfigurationAndSWHardeningNeeded,
-		TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBUnmatched, TCBRevoked}
+		TCBRelaunchAdvised, TCBRelaunchAdvisedConfigurationNeeded, TCBOutOfDate, TCBOutOfDateConfigurationNeeded, TCBUnmatched, TCBRevoked}
 }
 
 // rank is the place in that order; an unknown status stands behind all.
@@ -78,17 +82,49 @@ type TDXClaims struct {
 	// MRServiceTD names the service trust domains bound to this one, zeros for none; 48 bytes,
 	// only in TDX 1.5.
 	MRServiceTD Hex `json:"mr_service_td,omitempty"`
+	// Extended is what a body of type 4 says besides; nil in others.
+	Extended *TDXExtended `json:"extended,omitempty"`
+	// PlatformInstance names the platform, 16 bytes, if its certificate is the Platform CA's.
+	PlatformInstance Hex `json:"platform_instance,omitempty"`
+	// SoftwareTEE: signed under the root of a software TEE. It proves nothing.
+	SoftwareTEE bool `json:"software_tee,omitempty"`
 	// TCB is how current all of it is.
 	TCB TDXTCB `json:"tcb"`
 }
 
+// TDXExtended is what the extended TD 1.5 report adds (Intel DCAP, sgx_quote_5.h,
+// sgx_report2_body_v1_5_ex_t): where the guest began, and with which service trust domain, before
+// it was moved or its module updated.
+type TDXExtended struct {
+	// VMID is 0 for the first partition of the guest.
+	VMID uint8 `json:"vm_id"`
+	// TDID names this guest instance, 32 bytes.
+	TDID Hex `json:"td_id"`
+	// DeviceInfo is the digest of the devices that the guest accepted, 48 bytes.
+	DeviceInfo Hex `json:"device_info"`
+	// InitialServiceTD and CurrentServiceTD are the digests of the service trust domain that was
+	// bound first and of the one bound now, 48 bytes each, with their attributes.
+	InitialServiceTD           Hex    `json:"initial_service_td"`
+	InitialServiceTDAttributes uint64 `json:"initial_service_td_attributes"`
+	CurrentServiceTD           Hex    `json:"current_service_td"`
+	CurrentServiceTDAttributes uint64 `json:"current_service_td_attributes"`
+	// InitialCPUSVN and InitialTEETCBSVN (16 bytes each) and InitialFMSPC (12 bytes) are the
+	// platform on which the guest began.
+	InitialCPUSVN    Hex `json:"initial_cpu_svn"`
+	InitialTEETCBSVN Hex `json:"initial_tee_tcb_svn"`
+	InitialFMSPC     Hex `json:"initial_fmspc"`
+}
+
 // TDXTCB is the judgement of a platform by Intel's TCB info and QE identity.
 type TDXTCB struct {
-	// Status is the worst of the three below it.
-	Status   TCBStatus `json:"status"`
+	// Status joins the three below it, of which the worst counts, and Current.
+	Status TCBStatus `json:"status"`
+	// Platform, Module and QE are judged by TEETCBSVN, the module at launch.
 	Platform TCBStatus `json:"platform"`
 	Module   TCBStatus `json:"module"`
 	QE       TCBStatus `json:"qe"`
+	// Current is what Status would be by TEETCBSVN2, the module that runs now; only in TDX 1.5.
+	Current TCBStatus `json:"current,omitempty"`
 	// Date is the oldest date of the levels that matched; zero if none did.
 	Date time.Time `json:"date"`
 	// EvaluationNumber is the lower tcbEvaluationDataNumber of the two documents.

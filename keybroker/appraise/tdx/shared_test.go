@@ -1,0 +1,132 @@
+package tdx
+
+import (
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+)
+
+// sharedDir finds the directory of real evidence that lies beside a checkout.
+func sharedDir(tb testing.TB) string {
+	tb.Helper()
+	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
+		return filepath.Join(dir, "evidence")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		found := filepath.Join(dir, "shared", "evidence")
+		if _, err := os.Stat(found); err == nil {
+			return found
+		}
+	}
+	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
+	return ""
+}
+
+// tdxGuestDir is where go-tdx-guest lies, with its own samples.
+func tdxGuestDir(tb testing.TB) string {
+	tb.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/go-tdx-guest").Output()
+	if dir := strings.TrimSpace(string(out)); err == nil && dir != "" {
+		return dir
+	}
+	tb.Skip("go-tdx-guest is not in the module cache; `go mod download github.com/google/go-tdx-guest` gets it")
+	return ""
+}
+
+func readFile(tb testing.TB, elem ...string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join(elem...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}
+
+func day(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 12, 0, 0, 0, time.UTC) }
+
+// phalaDocuments are in a container of dcap-qvl's, which has the signed texts as they are.
+func phalaDocuments(tb testing.TB) Documents {
+	var c struct {
+		PCKCRLChain  string `json:"pck_crl_issuer_chain"`
+		RootCRL      hexed  `json:"root_ca_crl"`
+		PCKCRL       hexed  `json:"pck_crl"`
+		TCBChain     string `json:"tcb_info_issuer_chain"`
+		TCBInfo      string `json:"tcb_info"`
+		TCBSignature string `json:"tcb_info_signature"`
+		QEChain      string `json:"qe_identity_issuer_chain"`
+		QEIdentity   string `json:"qe_identity"`
+		QESignature  string `json:"qe_identity_signature"`
+	}
+	if err := json.Unmarshal(readFile(tb, sharedDir(tb), "tdx", "04-v4-phala", "collateral.json"), &c); err != nil {
+		tb.Fatal(err)
+	}
+	return Documents{
+		TCBInfo: []byte(`{"tcbInfo":` + c.TCBInfo + `,"signature":"` + c.TCBSignature + `"}`), TCBInfoChain: []byte(c.TCBChain),
+		QEIdentity: []byte(`{"enclaveIdentity":` + c.QEIdentity + `,"signature":"` + c.QESignature + `"}`), QEIdentityChain: []byte(c.QEChain),
+		PCKCRL: c.PCKCRL, PCKCRLChain: []byte(c.PCKCRLChain), RootCRL: c.RootCRL,
+	}
+}
+
+// hexed is bytes that JSON has in hexadecimal.
+type hexed []byte
+
+func (h *hexed) UnmarshalText(text []byte) (err error) {
+	*h, err = hex.DecodeString(string(text))
+	return err
+}
+
+// tinfoilDocuments are files as Intel's PCS served them on 2026-01-12.
+func tinfoilDocuments(tb testing.TB, fmspc string) Documents {
+	read := func(name string) []byte { return readFile(tb, sharedDir(tb), "tdx", "collateral-tinfoil", name) }
+	return Documents{
+		TCBInfo: read("tcb_info_" + fmspc + ".json"), TCBInfoChain: read("tcb_info_" + fmspc + "_chain.txt"),
+		QEIdentity: read("qe_identity.json"), QEIdentityChain: read("qe_identity_chain.txt"),
+		PCKCRL: read("pck_crl_platform.crl"), PCKCRLChain: read("pck_crl_platform_chain.txt"), RootCRL: read("root_ca.crl"),
+	}
+}
+
+func mustCollateral(tb testing.TB, d Documents, roots Roots) *Collateral {
+	tb.Helper()
+	c, err := ParseCollateral(d, roots)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return c
+}
+
+// intelVerifier believes Intel's root and every evaluation number.
+func intelVerifier(tb testing.TB) *Verifier {
+	tb.Helper()
+	v, err := New(Options{MinimumEvaluationNumber: 1})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+// wantReason fails unless err is a refusal with the reason; "" is success.
+func wantReason(tb testing.TB, err error, reason refusal.Reason) {
+	tb.Helper()
+	if reason == "" {
+		if err != nil {
+			tb.Errorf("got %v, want success", err)
+		}
+		return
+	}
+	var r *refusal.Error
+	if !errors.As(err, &r) || r.Reason != reason {
+		tb.Errorf("got %v, want a refusal %q", err, reason)
+	}
+}
