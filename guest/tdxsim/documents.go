@@ -217,7 +217,7 @@ func (d *Document) members(id string, version int) object {
 
 func (t *TDX) tcbInfo() object {
 	i, p := &t.opt.TCBInfo, &t.opt.Platform
-	var modules, levels []any
+	modules, levels := []any{}, []any{}
 	for _, m := range i.Modules {
 		modules = append(modules, append(object{{"id", m.ID}}, append(m.members(), member{"tcbLevels", t.svnLevels(m.Levels)})...))
 	}
@@ -245,7 +245,8 @@ func components(svns [16]uint8) (list []any) {
 	return list
 }
 
-func (t *TDX) svnLevels(levels []Level) (list []any) {
+func (t *TDX) svnLevels(levels []Level) []any {
+	list := []any{}
 	for _, l := range levels {
 		list = append(list, t.level(l, object{{"isvsvn", l.SVN}}))
 	}

@@ -11,20 +11,6 @@ import (
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
 )
 
-// Short names of statuses in tables.
-const (
-	ok   = evidence.TCBUpToDate
-	sw   = evidence.TCBSWHardeningNeeded
-	conf = evidence.TCBConfigurationNeeded
-	csw  = evidence.TCBConfigurationAndSWHardeningNeeded
-	ood  = evidence.TCBOutOfDate
-	oodc = evidence.TCBOutOfDateConfigurationNeeded
-	unm  = evidence.TCBUnmatched
-	rev  = evidence.TCBRevoked
-	rel  = evidence.TCBRelaunchAdvised
-	relc = evidence.TCBRelaunchAdvisedConfigurationNeeded
-)
-
 // Intel's table (QVL, convergeTcbStatuses): the platform's status and one of module or QE.
 func TestStatusesConvergeAsIntelSays(t *testing.T) {
 	platform := []evidence.TCBStatus{ok, sw, conf, csw, ood, oodc, rev}
