@@ -1,0 +1,219 @@
+package eventlog
+
+import (
+	"bytes"
+	"crypto"
+	"encoding/binary"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-eventlog/extract"
+	pb "github.com/google/go-eventlog/proto/state"
+	"github.com/google/go-eventlog/register"
+	"github.com/google/go-eventlog/tcg"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// oracleRegisters are the values in go-eventlog's form.
+func oracleRegisters(l realLog, want Registers, bank Bank) (list []register.MR) {
+	alg := crypto.SHA384
+	if bank == SHA256 {
+		alg = crypto.SHA256
+	}
+	for n, value := range want {
+		if l.format == CCEL {
+			list = append(list, register.RTMR{Index: n, Digest: value})
+		} else {
+			list = append(list, register.PCR{Index: n, Digest: value, DigestAlg: alg})
+		}
+	}
+	return list
+}
+
+// TestGoEventlogAgreesOnReplay: the other implementation accepts the values that we find, and no
+// other, for every log of its own.
+func TestGoEventlogAgreesOnReplay(t *testing.T) {
+	for _, l := range moduleLogs(t) {
+		for _, bank := range []Bank{SHA256, SHA384} {
+			values, err := Replay(l.data, l.format, bank)
+			if reason, _ := refusal.ReasonOf(err); reason == ReasonBank {
+				continue
+			} else if err != nil {
+				t.Errorf("%s: %v", l.name, err)
+				continue
+			}
+			if _, err := tcg.ParseAndReplay(l.data, oracleRegisters(l, values, bank), tcg.ParseOpts{AllowPadding: true}); err != nil {
+				t.Errorf("%s, %s: %v", l.name, bank, err)
+			}
+			for n := range values {
+				values[n][5] ^= 1
+				if _, err := tcg.ParseAndReplay(l.data, oracleRegisters(l, values, bank), tcg.ParseOpts{AllowPadding: true}); err == nil {
+					t.Errorf("%s, %s: register %d does not count", l.name, bank, n)
+				}
+				values[n][5] ^= 1
+			}
+		}
+	}
+}
+
+// The logs that we refuse, and why.
+func refusedLogs() map[string]refusal.Reason {
+	return map[string]refusal.Reason{
+		"eventlogs/tpm/host-gmes.bin": ReasonType, // a type of Google's own hosts in PCR 17
+	}
+}
+
+// claimsOf verifies a real log against the registers that it leads to.
+func claimsOf(t *testing.T, l realLog) (evidence.EventLogClaims, Registers, Bank, bool) {
+	t.Helper()
+	values, bank := replayed(t, l)
+	c, err := Verify(l.data, l.format, values)
+	got, _ := refusal.ReasonOf(err)
+	if want := refusedLogs()[l.name]; got != want || (err != nil) != (want != "") {
+		t.Errorf("%s: %v, want %q", l.name, err, want)
+	}
+	return c, values, bank, err == nil
+}
+
+// TestGoEventlogAgreesOnClaims: where the other implementation reads Secure Boot and the programs
+// out of a log, it reads the same.
+func TestGoEventlogAgreesOnClaims(t *testing.T) {
+	compared, programs := 0, 0
+	for _, l := range moduleLogs(t) {
+		c, values, bank, ok := claimsOf(t, l)
+		if !ok {
+			continue
+		}
+		events, err := tcg.ParseAndReplay(l.data, oracleRegisters(l, values, bank), tcg.ParseOpts{AllowPadding: true})
+		if err != nil {
+			t.Fatal(err)
+		}
+		config, hash := extract.TPMRegisterConfig, crypto.SHA384
+		if l.format == CCEL {
+			config = extract.RTMRRegisterConfig
+		}
+		if bank == SHA256 {
+			hash = crypto.SHA256
+		}
+		if sb, err := extract.SecureBootState(events, config, extract.Opts{}); err != nil {
+			t.Logf("%s: go-eventlog finds no state of Secure Boot: %v", l.name, err)
+		} else if c.SecureBoot == nil || *c.SecureBoot != sb.GetEnabled() {
+			t.Errorf("%s: Secure Boot: %s, go-eventlog: %t", l.name, show(c), sb.GetEnabled())
+		} else {
+			compared++
+		}
+		state, err := extract.EfiState(hash, events, config, extract.Opts{AllowEFIAppBeforeCallingEvent: true})
+		if err != nil {
+			t.Logf("%s: go-eventlog finds no programs: %v", l.name, err)
+			continue
+		}
+		if got := state.GetApps(); len(got) > 0 {
+			samePrograms(t, l, c, got)
+			programs++
+		}
+	}
+	if compared < 15 || programs < 15 {
+		t.Errorf("compared %d states and %d lists", compared, programs)
+	}
+}
+
+func samePrograms(t *testing.T, l realLog, c evidence.EventLogClaims, apps []*pb.EfiApp) {
+	t.Helper()
+	at := "pcr4"
+	if l.format == CCEL {
+		at = "rtmr1"
+	}
+	var ours []evidence.Hex
+	for _, b := range c.Boot {
+		if b.Register == at && b.Type == evApplication.name() {
+			ours = append(ours, b.Digest)
+		}
+	}
+	if !slices.EqualFunc(ours, apps, func(a evidence.Hex, b *pb.EfiApp) bool { return bytes.Equal(a, b.GetDigest()) }) {
+		t.Errorf("%s: we have %d programs, go-eventlog %d", l.name, len(ours), len(apps))
+	}
+}
+
+// In a log with more separators in RTMR0 than go-eventlog allows for, the variables of Secure
+// Boot stand before the first of them; those of another one are found by both.
+func TestRealLogsOfGuests(t *testing.T) {
+	for _, l := range sharedLogs(t) {
+		c, _, _, ok := claimsOf(t, l)
+		if ok && (len(c.Boot) == 0 || c.SecureBoot == nil) {
+			t.Errorf("%s: %s", l.name, show(c))
+		}
+	}
+}
+
+// TestLogOfARealTDXGuestLeadsToItsQuote: the quote's RTMRs stand at 328 in the report of 1.0, which
+// follows 48 bytes (TDX DCAP Quoting Library API, A.3.2).
+func TestLogOfARealTDXGuestLeadsToItsQuote(t *testing.T) {
+	dir := sharedDir(t)
+	quote := readFile(t, dir, "tdx", "03-v4-gcp-cos113", "quote.bin")
+	log := readFile(t, dir, "tdx", "03-v4-gcp-cos113", "ccel.bin")
+	want := Registers{}
+	for n := range 4 {
+		want[n] = bytes.Clone(quote[48+328+48*n:][:48])
+	}
+	c, err := Verify(log, CCEL, want)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := strings.Join(c.Registers, " "); got != "rtmr0 rtmr1 rtmr2 rtmr3" || c.Events != 43 || c.SecureBoot == nil || *c.SecureBoot {
+		t.Errorf("%s", show(c))
+	}
+	found := false
+	for _, b := range c.Boot {
+		found = found || strings.HasPrefix(b.Text, "/syslinux/vmlinuz.A init=/usr/lib/systemd/systemd ")
+	}
+	if !found {
+		t.Errorf("no command line in %s", show(c))
+	}
+	for n := range want {
+		want[n][7] ^= 1
+		_, err := Verify(log, CCEL, want)
+		wantReason(t, err, ReasonRegister)
+		want[n][7] ^= 1
+	}
+}
+
+// Every byte of a real log that is flipped changes a register, or stands where the log says
+// nothing of verified registers: in labels, types, and digests of other banks.
+func TestNoChangeOfARealLogChangesWhatIsProven(t *testing.T) {
+	for _, l := range moduleLogs(t) {
+		if l.name != "eventlogs/tpm/cos-101-amd-sev.bin" && l.name != "eventlogs/ccel/event_log.bin" {
+			continue
+		}
+		c, values, _, ok := claimsOf(t, l)
+		if !ok {
+			continue
+		}
+		changed := bytes.Clone(l.data)
+		for at := 0; at < min(len(changed), 16<<10); at += 5 {
+			changed[at] ^= 0x41
+			got, err := Verify(changed, l.format, values)
+			if err == nil && (!same(got.SecureBoot, c.SecureBoot) && got.SecureBoot != nil || len(got.Boot) < len(c.Boot)) {
+				t.Errorf("%s: changed at %d: %s", l.name, at, show(got))
+			}
+			changed[at] ^= 0x41
+		}
+	}
+}
+
+func same(a, b *bool) bool { return a == nil && b == nil || a != nil && b != nil && *a == *b }
+
+// Logs of TPM 1.2, without a header and with SHA-1 alone, prove nothing.
+func TestLogsOfTheOldFormatAreRefused(t *testing.T) {
+	dir := moduleDir(t)
+	for _, name := range []string{"eventlogs/tpm/debian-10.bin", "legacydata/ebs_event_missing_eventlog", "legacydata/option_rom_eventlog", "legacydata/short_no_action_eventlog"} {
+		data := readFile(t, dir, name)
+		if binary.LittleEndian.Uint32(data) != 0 {
+			t.Errorf("%s is something else", name)
+		}
+		_, err := Replay(data, TCG, SHA256)
+		wantReason(t, err, ReasonMalformed)
+	}
+}
