@@ -77,6 +77,8 @@ func TestForgedLogsAreRefused(t *testing.T) {
 		"Secure Boot of 2":                        {TCG, append([]entry{secureBoot(7, "\x02")}, separator(7)), ReasonSecureBoot},
 		"variable's data is not what was hashed":  {TCG, []entry{{index: 7, typ: evVariableDriverConfig, data: secureBoot(7, "\x01").data, digest: secureBoot(7, "\x00").data}, separator(7)}, ReasonDigest},
 		"variable's sizes overlap":                {TCG, []entry{{index: 7, typ: evVariableDriverConfig, data: strings.Replace(secureBoot(7, "\x01").data, "\x01\x00\x00\x00\x00\x00\x00\x00S", "\xff\xff\xff\xff\xff\xff\xff\xffS", 1)}}, ReasonMalformed},
+		"variable with more behind it":            {TCG, []entry{{index: 7, typ: evVariableDriverConfig, data: secureBoot(7, "").data + "x"}}, ReasonMalformed},
+		"variable with a name past the end":       {TCG, []entry{{index: 7, typ: evVariableDriverConfig, data: globalVariable + "\x20\x00\x00\x00\x00\x00\x00\x00" + "\x00\x00\x00\x00\x00\x00\x00\x00" + "S\x00"}}, ReasonMalformed},
 		"variable cut short":                      {TCG, []entry{{index: 7, typ: evVariableDriverConfig, data: globalVariable}}, ReasonMalformed},
 		"second separator":                        {TCG, inserted(boot, last, separator(7)), ReasonSeparator},
 		"fourth separator in RTMR0":               {CCEL, inserted(cc, ccLast, separator(1), separator(1)), ReasonSeparator},
