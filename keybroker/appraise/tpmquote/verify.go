@@ -8,9 +8,10 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
-// Limits of a nonce: below the first it could be guessed, above the second no TPM takes it.
+// Limits of a nonce: below the first it could be guessed, above the second no TPM takes it. The
+// broker's own have 32 bytes and more; the lower limit lets others' evidence be examined.
 const (
-	MinNonceBytes = 16
+	MinNonceBytes = 8
 	MaxNonceBytes = maxData
 )
 

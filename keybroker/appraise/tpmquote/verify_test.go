@@ -195,6 +195,13 @@ func TestWhatIsExpectedMustBeSaid(t *testing.T) {
 	}
 	_, err := Verify(quote, Expected{})
 	wantReason(t, err, ReasonNonce)
+	for size, reason := range map[int]refusal.Reason{0: ReasonNonce, MinNonceBytes - 1: ReasonNonce, MinNonceBytes: ""} { // quoted as asked for
+		m.nonce = make([]byte, size)
+		want := m.expected()
+		want.Nonce = m.nonce
+		_, err := Verify(m.quote(t), want)
+		wantReason(t, err, reason)
+	}
 }
 
 func TestReportedKeyIsBelieved(t *testing.T) {
