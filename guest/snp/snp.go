@@ -1,69 +1,51 @@
-// Package snp collects AMD SEV-SNP attestation reports through configfs-tsm, the kernel's interface
-// for the reports of any TEE (Linux 6.7 and later,
-// Documentation/ABI/testing/configfs-tsm-report).
+// Package snp collects AMD SEV-SNP attestation reports: through configfs-tsm (Linux 6.7 and
+// later), and where that is absent through the ioctls of /dev/sev-guest, which older kernels have
+// alone.
 //
-// A report was made for the requested REPORT_DATA, which the package ensures by reading the
-// kernel's generation number before and after. Only one report is in flight at a time; other
+// A report was made for the requested REPORT_DATA. Only one request is in flight at a time; other
 // callers queue within their deadlines, and Collect returns at its deadline even if a call into
-// the kernel never does. The [Collector] trusts the kernel to be the guest's own; nobody trusts
-// the report itself before the broker has appraised it. It refuses providers other than sev_guest.
-// The agent calls it.
+// the kernel never does. The [Collector] trusts the kernel to be the guest's own. The host writes
+// the certificate table, and is not trusted: what does not fit is refused, and a certificate is
+// named by what it says, not by its place. Nobody trusts the report itself before the broker has
+// appraised it. The agent calls it.
 package snp
 
 import (
 	"bytes"
 	"context"
-	"crypto/rand"
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"io/fs"
-	"strconv"
-	"strings"
-	"sync/atomic"
-	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/device"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"golang.org/x/sys/unix"
+	"github.com/anchorhold/anchorhold/guest/tsm"
 )
 
 // Reasons of this package.
 const (
-	// ReasonNoTEE: this is not an SEV-SNP guest, or its kernel has no configfs-tsm.
-	ReasonNoTEE refusal.Reason = "tee-absent"
-	// ReasonDevice: the kernel or the firmware could not make a report.
-	ReasonDevice refusal.Reason = "tee-failed"
+	// ReasonNoTEE: this is not an SEV-SNP guest, or its kernel offers no reports.
+	ReasonNoTEE = device.ReasonAbsent
+	// ReasonDevice: the kernel, the firmware or the host could not make a report.
+	ReasonDevice = device.ReasonFailed
 	// ReasonUnresponsive: a call into the kernel has not returned, and no other is made before
 	// it does.
-	ReasonUnresponsive refusal.Reason = "tee-unresponsive"
+	ReasonUnresponsive = device.ReasonUnresponsive
 )
 
 // DefaultRoot is the directory of configfs-tsm.
-const DefaultRoot = "/sys/kernel/config/tsm/report"
+const DefaultRoot = tsm.DefaultRoot
 
 const (
 	provider       = "sev_guest"
 	reportSize     = 0x4a0
 	maxAux         = 64 << 10
 	maxCertificate = 8 << 10 // what an envelope takes
-	retryPause     = 50 * time.Millisecond
-	patience       = 30 * time.Second      // for one report, whatever the caller's deadline
-	attempts       = 3                     // of a report that another process's request overtook
-	lastWord       = 50 * time.Millisecond // for the device's own error to arrive once the time is over
 )
 
-// Files is the part of a filesystem that configfs-tsm needs. Its methods return the results of
-// the system calls. The operating system implements it, and in tests a tree in memory that
-// behaves like the kernel.
-type Files interface {
-	// Mkdir makes an entry and Remove removes it.
-	Mkdir(name string) error
-	Remove(name string) error
-	// Read returns a file of at most limit bytes; Write replaces its content.
-	Read(name string, limit int64) ([]byte, error)
-	Write(name string, data []byte) error
-}
+// Files is the part of a filesystem that configfs-tsm needs.
+type Files = tsm.Files
 
 // Options say where reports come from. The zero value is the running kernel.
 type Options struct {
@@ -71,193 +53,80 @@ type Options struct {
 	Root string
 	// Files replaces the operating system's.
 	Files Files
+	// Privilege is the VMPL that reports are asked for. The zero value is the kernel's default,
+	// or its floor for a guest below an SVSM.
+	Privilege tsm.Privilege
+
+	guest guestDevice // replaces /dev/sev-guest in tests
+}
+
+// source is where reports come from.
+type source interface {
+	// report makes a report, with the host's certificate table if there is one.
+	report(ctx context.Context, reportData [64]byte) (tsm.Report, error)
 }
 
 // Collector collects reports. It is safe for concurrent use.
-type Collector struct {
-	root  string
-	files Files
-	turn  chan struct{} // holds one token: whoever has it may talk to the device
-	hung  atomic.Bool   // the one who has it was given up by its caller
-}
+type Collector struct{ source source }
 
-// result is what became of one collection.
-type result struct {
-	env evidence.Envelope
-	err error
-}
-
-// New returns a collector. It creates and removes one entry to find out whether there is a TEE
-// at all.
+// New returns a collector, which asks the kernel once whether there is a TEE at all.
 func New(o Options) (*Collector, error) {
-	c := &Collector{root: o.Root, files: o.Files, turn: make(chan struct{}, 1)}
-	if c.root == "" {
-		c.root = DefaultRoot
+	d, err := tsm.Open(tsm.Options{Provider: provider, TEE: "SEV-SNP", Root: o.Root, Files: o.Files, Privilege: o.Privilege})
+	if err == nil {
+		return &Collector{configfs{d}}, nil
 	}
-	if c.files == nil {
-		c.files = system{}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, err
 	}
-	c.turn <- struct{}{}
-	dir := c.root + "/anchorhold-" + rand.Text() // not another process's probe
-	if err := c.files.Mkdir(dir); err != nil {
-		return nil, explain(c.root, err)
+	guest := o.guest
+	if guest == nil {
+		guest = sevGuest{path: guestPath, ioctl: ioctl}
 	}
-	name, err := c.files.Read(dir+"/provider", 256)
-	if err = errors.Join(err, c.files.Remove(dir)); err != nil {
-		return nil, refusal.New(ReasonDevice, "probe %s: %w", c.root, err)
+	if absent := guest.present(); errors.Is(absent, fs.ErrNotExist) {
+		return nil, err
+	} else if absent != nil {
+		return nil, refusal.New(ReasonNoTEE, "%w, and %w", err, absent)
 	}
-	if got := strings.TrimSpace(string(name)); got != provider {
-		return nil, refusal.New(ReasonNoTEE, "this guest's TEE is %q; this collector supports only %s", got, provider)
-	}
-	return c, nil
-}
-
-// explain says what a failed first step means.
-func explain(root string, err error) error {
-	switch {
-	case errors.Is(err, fs.ErrNotExist):
-		return refusal.New(ReasonNoTEE, "%s is absent: load the modules tsm and sev-guest and mount configfs (Linux 6.7 or later)", root)
-	case errors.Is(err, unix.ENXIO):
-		return refusal.New(ReasonNoTEE, "%s exists but no TEE provides reports: this is not an SEV-SNP guest, or sev-guest is not loaded", root)
-	case errors.Is(err, fs.ErrPermission):
-		return refusal.New(ReasonNoTEE, "this user may not create entries in %s; the tmpfiles snippet gives the agent access", root)
-	}
-	return refusal.New(ReasonDevice, "%s: %w", root, err)
+	return &Collector{newIoctls(guest, o.Privilege)}, nil
 }
 
 // Collect returns a report over reportData with the certificates that the host offers. It waits
-// for its turn until the context ends, and then at most half a minute for the firmware. A system
-// call cannot be interrupted: at the deadline the goroutine that makes it is abandoned, and
-// keeps the turn until the kernel answers. A device that hangs therefore blocks one goroutine,
-// however often it is asked.
+// for its turn until the context ends, and then at most [device.Patience] for the firmware.
 func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	if ctx.Err() != nil {
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "before the request started: %w", context.Cause(ctx))
+	r, err := c.source.report(ctx, reportData)
+	if err != nil {
+		return evidence.Envelope{}, err
 	}
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		if c.hung.Load() {
-			return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "an earlier request has not returned: %w", context.Cause(ctx))
-		}
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "waiting for earlier requests: %w", context.Cause(ctx))
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	done := make(chan result, 1) // room for an answer that nobody waits for any more
-	go func() {
-		env, err := c.collect(ctx, reportData)
-		c.hung.Store(false)
-		done <- result{env, err}
-		c.turn <- struct{}{}
-	}()
-	select {
-	case r := <-done:
-		return r.env, r.err
-	case <-ctx.Done():
-	}
-	select {
-	case r := <-done:
-		return r.env, r.err
-	case <-time.After(lastWord):
-	}
-	c.hung.Store(true)
-	return evidence.Envelope{}, refusal.New(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
+	return envelope(r, reportData)
 }
 
-// collect makes a report; another one that overtakes it is an occasion to try again.
-func (c *Collector) collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	var err error
-	for range attempts {
-		var env evidence.Envelope
-		env, err = c.attempt(ctx, reportData)
-		if err == nil || !errors.Is(err, errOvertaken) {
-			return env, err
-		}
-	}
-	return evidence.Envelope{}, refusal.New(ReasonDevice, "%w, %d times", err, attempts)
-}
+// configfs is the source of kernels that have configfs-tsm.
+type configfs struct{ *tsm.Device }
 
-var errOvertaken = errors.New("another request overtook this one")
-
-// attempt makes one report in an entry of its own.
-func (c *Collector) attempt(ctx context.Context, reportData [64]byte) (env evidence.Envelope, err error) {
-	dir := fmt.Sprintf("%s/anchorhold-%x", c.root, reportData[:8])
-	if err := c.files.Mkdir(dir); err != nil && !errors.Is(err, fs.ErrExist) {
-		return env, explain(c.root, err)
-	}
-	defer func() {
-		if removal := c.files.Remove(dir); removal != nil && err == nil {
-			err = refusal.New(ReasonDevice, "remove %s: %w", dir, removal)
-		}
-	}()
-	before, err := c.generation(dir)
-	if err != nil {
-		return env, err
-	}
-	if err := patiently(ctx, func() error { return c.files.Write(dir+"/inblob", reportData[:]) }); err != nil {
-		return env, refusal.New(ReasonDevice, "write REPORT_DATA: %w", err)
-	}
-	var report, aux []byte
-	err = patiently(ctx, func() (err error) { report, err = c.files.Read(dir+"/outblob", reportSize+1); return err })
-	if err != nil {
-		return env, refusal.New(ReasonDevice, "read the report: %w", err)
-	}
-	if aux, err = c.files.Read(dir+"/auxblob", maxAux); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return env, refusal.New(ReasonDevice, "read the certificates: %w", err)
-	}
-	after, err := c.generation(dir)
-	if err != nil {
-		return env, err
-	}
-	if after != before+1 {
-		return env, errOvertaken
-	}
-	return envelope(report, aux, reportData)
-}
-
-func (c *Collector) generation(dir string) (uint64, error) {
-	text, err := c.files.Read(dir+"/generation", 32)
-	if err != nil {
-		return 0, refusal.New(ReasonDevice, "read the generation: %w", err)
-	}
-	n, err := strconv.ParseUint(strings.TrimSpace(string(text)), 10, 64)
-	if err != nil {
-		return 0, refusal.New(ReasonDevice, "malformed generation %q", text)
-	}
-	return n, nil
-}
-
-// patiently repeats a step while the firmware is busy, until the context ends.
-func patiently(ctx context.Context, step func() error) error {
-	for {
-		err := step()
-		if !errors.Is(err, unix.EBUSY) && !errors.Is(err, unix.EINTR) && !errors.Is(err, unix.EAGAIN) {
-			return err
-		}
-		select {
-		case <-ctx.Done():
-			return errors.Join(err, context.Cause(ctx))
-		case <-time.After(retryPause):
-		}
-	}
+func (c configfs) report(ctx context.Context, reportData [64]byte) (tsm.Report, error) {
+	return c.Report(ctx, tsm.Request{Data: reportData, MaxReport: reportSize, MaxAux: maxAux})
 }
 
 // envelope checks that the report is the one asked for: a cached one would be
 // refused by the broker, later and with less to say about it.
-func envelope(report, aux []byte, reportData [64]byte) (evidence.Envelope, error) {
+func envelope(r tsm.Report, reportData [64]byte) (evidence.Envelope, error) {
+	report := r.Data
 	if len(report) != reportSize {
-		return evidence.Envelope{}, refusal.New(ReasonDevice, "got a report of %d bytes", len(report))
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "got a report of %d bytes, want %d", len(report), reportSize)
 	}
 	if !bytes.Equal(report[0x50:0x90], reportData[:]) {
 		return evidence.Envelope{}, refusal.New(ReasonDevice, "the kernel returned a report for different REPORT_DATA")
 	}
-	issuer := evidence.EndorsementASK
+	vmpl := binary.LittleEndian.Uint32(report[0x30:])
+	if level, set := r.Privilege.Chosen(); set && vmpl != uint32(level) {
+		return evidence.Envelope{}, refusal.New(ReasonDevice, "the report is for VMPL %d, want %d", vmpl, level)
+	}
 	vlek := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1
+	issuer := evidence.EndorsementASK
 	if vlek {
 		issuer = evidence.EndorsementASVK
 	}
-	certificates, err := parseTable(aux, issuer)
+	certificates, err := parseTable(r.Aux, issuer)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}

@@ -16,9 +16,12 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
 	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/device"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/tsm"
 )
 
 var asked = [64]byte{0: 1, 8: 2, 63: 3}
@@ -50,13 +53,13 @@ func TestNoTEEIsOneClearSentence(t *testing.T) {
 		want  refusal.Reason
 		words []string
 	}{
-		"no configfs":    {func(t *tree) { t.mkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent"}},
-		"no provider":    {func(t *tree) { t.mkdirErr = unix.ENXIO }, ReasonNoTEE, []string{"no TEE"}},
-		"no permission":  {func(t *tree) { t.mkdirErr = unix.EACCES }, ReasonNoTEE, []string{"may not"}},
-		"a TDX guest":    {func(t *tree) { t.provider = "tdx_guest" }, ReasonNoTEE, []string{"tdx_guest"}},
-		"something else": {func(t *tree) { t.mkdirErr = unix.EIO }, ReasonDevice, nil},
+		"no configfs":    {func(t *tree) { t.MkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent"}},
+		"no provider":    {func(t *tree) { t.MkdirErr = unix.ENXIO }, ReasonNoTEE, []string{"no TEE"}},
+		"no permission":  {func(t *tree) { t.MkdirErr = unix.EACCES }, ReasonNoTEE, []string{"may not"}},
+		"a TDX guest":    {func(t *tree) { t.Provider = "tdx_guest" }, ReasonNoTEE, []string{"tdx_guest"}},
+		"something else": {func(t *tree) { t.MkdirErr = unix.EIO }, ReasonDevice, nil},
 		"unreadable": {func(t *tree) {
-			t.before = func(step, _ string) error { return map[string]error{"read": unix.EIO}[step] }
+			t.Before = func(step, _ string) error { return map[string]error{"read": unix.EIO}[step] }
 		}, ReasonDevice, []string{"probe"}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -64,7 +67,7 @@ func TestNoTEEIsOneClearSentence(t *testing.T) {
 			c.spoil(tr)
 			_, err := New(Options{Files: tr})
 			wantReason(t, err, c.want, c.words...)
-			if len(tr.entries) > 0 {
+			if tr.Entries() > 0 {
 				t.Error("the probe left an entry behind")
 			}
 		})
@@ -75,13 +78,13 @@ func TestNoTEEIsOneClearSentence(t *testing.T) {
 
 func TestReportComesWithTheHostsCertificates(t *testing.T) {
 	tr := newTree()
-	tr.aux = realTable(t)
+	tr.Aux = realTable(t)
 	env, err := collector(t, tr).Collect(t.Context(), asked)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if [64]byte(env.Part(evidence.PartSNPReport)[0x50:0x90]) != asked || len(tr.entries) > 0 {
-		t.Errorf("report over other data, or %d entries left behind", len(tr.entries))
+	if [64]byte(env.Part(evidence.PartSNPReport)[0x50:0x90]) != asked || tr.Entries() > 0 {
+		t.Errorf("report over other data, or %d entries left behind", tr.Entries())
 	}
 	for typ, name := range map[evidence.PartType]string{evidence.EndorsementARK: "ARK-Genoa", evidence.EndorsementASK: "SEV-Genoa", evidence.EndorsementVCEK: "SEV-VCEK"} {
 		cert, err := x509.ParseCertificate(env.Part(typ))
@@ -96,7 +99,7 @@ func TestReportComesWithTheHostsCertificates(t *testing.T) {
 
 func TestCertificatesOfALoadedKey(t *testing.T) {
 	tr := newTree()
-	tr.vlek, tr.aux = true, table(guidVLEK, "leaf", guidIssuer, "issuer", guidARK, "root", guidVCEK, "other")
+	tr.vlek, tr.Aux = true, table(guidVLEK, "leaf", guidIssuer, "issuer", guidARK, "root", guidVCEK, "other")
 	env, err := collector(t, tr).Collect(t.Context(), asked)
 	if err != nil {
 		t.Fatal(err)
@@ -110,10 +113,10 @@ func TestCertificatesOfALoadedKey(t *testing.T) {
 func TestHostWithoutCertificates(t *testing.T) {
 	for _, absent := range []bool{true, false} {
 		tr := newTree()
-		tr.noAux = absent
+		tr.NoAux = absent
 		env, err := collector(t, tr).Collect(t.Context(), asked)
-		if err != nil || len(env.Parts) != 1 {
-			t.Errorf("%v, %d certificates", err, len(env.Parts))
+		if err != nil || len(env.Parts)-1 != 0 {
+			t.Errorf("%v, %d certificates", err, len(env.Parts)-1)
 		}
 	}
 }
@@ -130,18 +133,18 @@ func TestPitfall03StaleOrForeignReportsAreRefused(t *testing.T) {
 		c := collector(t, tr)
 		tr.answer = answer
 		_, err := c.Collect(t.Context(), asked)
-		if reason, _ := refusal.ReasonOf(err); reason != ReasonDevice || len(tr.entries) > 0 {
-			t.Errorf("%s: %v, %d entries left behind", name, err, len(tr.entries))
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonDevice || tr.Entries() > 0 {
+			t.Errorf("%s: %v, %d entries left behind", name, err, tr.Entries())
 		}
 	}
 }
 
 // overtake has another request write to the entry after ours, n times.
 func overtake(tr *tree, n int) {
-	tr.before = func(step, name string) error {
+	tr.Before = func(step, name string) error {
 		if step == "read" && filepath.Base(name) == "outblob" && n > 0 {
 			n--
-			tr.entries[filepath.Dir(name)].generation++
+			tr.Overtake(name)
 		}
 		return nil
 	}
@@ -150,11 +153,11 @@ func overtake(tr *tree, n int) {
 func TestOvertakenRequestIsMadeAgain(t *testing.T) {
 	tr := newTree()
 	c := collector(t, tr)
-	overtake(tr, attempts-1)
+	overtake(tr, tsm.Attempts-1)
 	if _, err := c.Collect(t.Context(), asked); err != nil {
 		t.Error(err)
 	}
-	overtake(tr, attempts)
+	overtake(tr, tsm.Attempts)
 	_, err := c.Collect(t.Context(), asked)
 	wantReason(t, err, ReasonDevice, "overtook")
 }
@@ -165,8 +168,8 @@ func TestEntryOfADeadProcessIsUsed(t *testing.T) {
 	if err := tr.Mkdir(DefaultRoot + "/anchorhold-0100000000000000"); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := c.Collect(t.Context(), asked); err != nil || len(tr.entries) > 0 {
-		t.Errorf("%v, %d entries left behind", err, len(tr.entries))
+	if _, err := c.Collect(t.Context(), asked); err != nil || tr.Entries() > 0 {
+		t.Errorf("%v, %d entries left behind", err, tr.Entries())
 	}
 }
 
@@ -174,7 +177,7 @@ func TestEachStepsFailureIsNamed(t *testing.T) {
 	for _, row := range [][2]string{{"write", "inblob"}, {"read", "outblob"}, {"read", "auxblob"}, {"read", "generation"}, {"remove", "anchorhold-0100000000000000"}} {
 		tr := newTree()
 		c := collector(t, tr)
-		tr.before = func(step, name string) error {
+		tr.Before = func(step, name string) error {
 			if step == row[0] && filepath.Base(name) == row[1] {
 				return unix.EIO
 			}
@@ -188,7 +191,7 @@ func TestEachStepsFailureIsNamed(t *testing.T) {
 	}
 	tr := newTree()
 	c := collector(t, tr)
-	tr.mkdirErr = unix.ENXIO // the module was unloaded
+	tr.MkdirErr = unix.ENXIO // the module was unloaded
 	_, err := c.Collect(t.Context(), asked)
 	wantReason(t, err, ReasonNoTEE)
 }
@@ -200,7 +203,7 @@ func TestPitfall41HundredCallersOneReportInFlight(t *testing.T) {
 		tr := newTree()
 		c := collector(t, tr)
 		steps := 0
-		tr.before = func(step, name string) error {
+		tr.Before = func(step, name string) error {
 			if base := filepath.Base(name); base == "inblob" || base == "outblob" {
 				steps++
 				return []error{unix.EBUSY, nil, unix.EINTR, nil, unix.EAGAIN, nil}[steps%6]
@@ -218,8 +221,8 @@ func TestPitfall41HundredCallersOneReportInFlight(t *testing.T) {
 			})
 		}
 		wg.Wait()
-		if tr.most != 1 || len(tr.entries) > 0 {
-			t.Errorf("%d reports in flight, %d entries left behind", tr.most, len(tr.entries))
+		if tr.Most() != 1 || tr.Entries() > 0 {
+			t.Errorf("%d reports in flight, %d entries left behind", tr.Most(), tr.Entries())
 		}
 	})
 }
@@ -228,7 +231,7 @@ func TestPitfall41DeadlinesHold(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		tr := newTree()
 		c := collector(t, tr)
-		tr.before = func(step, name string) error {
+		tr.Before = func(step, name string) error {
 			if filepath.Base(name) == "outblob" {
 				return unix.EBUSY
 			}
@@ -247,12 +250,12 @@ func TestPitfall41DeadlinesHold(t *testing.T) {
 		}
 		err = <-waiting
 		wantReason(t, err, ReasonDevice)
-		if got := time.Since(start); got != patience || !errors.Is(err, unix.EBUSY) {
+		if got := time.Since(start); got != device.Patience || !errors.Is(err, unix.EBUSY) {
 			t.Errorf("after %v: %v", got, err)
 		}
 		_, err = c.Collect(ctx, asked) // ended before it began
 		wantReason(t, err, ReasonDevice, "before")
-		tr.before = nil
+		tr.Before = nil
 		if _, err := c.Collect(t.Context(), asked); err != nil {
 			t.Errorf("the collector is stuck: %v", err)
 		}
@@ -274,7 +277,7 @@ func (s *silent) Read(name string, limit int64) ([]byte, error) {
 	if s.reads.Add(1) > 1 {
 		return s.tree.Read(name, limit)
 	}
-	if _, err := (system{}).Read(s.fifo, limit); err != nil {
+	if _, err := (tsm.System{}).Read(s.fifo, limit); err != nil {
 		return nil, err
 	}
 	return s.tree.Read(name, limit)
@@ -313,41 +316,7 @@ func TestDeviceThatNeverAnswersHoldsUpNoCallerPastItsDeadline(t *testing.T) {
 	if _, err := c.Collect(t.Context(), asked); err != nil {
 		t.Errorf("a device that answers again: %v", err)
 	}
-	if len(s.entries) > 0 {
-		t.Errorf("%d entries left behind", len(s.entries))
-	}
-}
-
-// The operating system's files, on plain ones.
-func TestSystemFiles(t *testing.T) {
-	var s system
-	dir := filepath.Join(t.TempDir(), "entry")
-	if err := s.Mkdir(dir); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Mkdir(dir); !errors.Is(err, fs.ErrExist) {
-		t.Error(err)
-	}
-	file := filepath.Join(dir, "inblob")
-	if err := s.Write(file, []byte("x")); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("a file that the kernel does not offer was made: %v", err)
-	}
-	if _, err := s.Read(file, 9); !errors.Is(err, fs.ErrNotExist) {
-		t.Error(err)
-	}
-	if err := os.WriteFile(file, nil, 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if err := s.Write(file, []byte("report data")); err != nil {
-		t.Error(err)
-	}
-	if data, err := s.Read(file, 6); err != nil || string(data) != "report" {
-		t.Errorf("%q, %v", data, err)
-	}
-	if err := s.Remove(file); err != nil {
-		t.Error(err)
-	}
-	if err := s.Remove(dir); err != nil {
-		t.Error(err)
+	if s.Entries() > 0 {
+		t.Errorf("%d entries left behind", s.Entries())
 	}
 }

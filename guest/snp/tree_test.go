@@ -3,140 +3,45 @@ package snp
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"fmt"
-	"io/fs"
 	"os"
 	"path"
 	"strings"
-	"sync"
 	"testing"
 
-	"golang.org/x/sys/unix"
+	"github.com/anchorhold/anchorhold/guest/tsm/tsmtest"
 )
 
-// tree is configfs-tsm in memory: an entry has a provider, a generation that
-// counts writes, and a report made when it is first read after a write.
+// tree is configfs-tsm in memory with an SEV-SNP guest's driver.
 type tree struct {
-	mu       sync.Mutex
-	entries  map[string]*entry
-	provider string
-	aux      []byte
-	noAux    bool
-	vlek     bool
-	mkdirErr error
-	// before is asked before every step, and may fail it. It has the lock.
-	before func(step, name string) error
+	*tsmtest.Tree
+	vlek bool
 	// answer changes a report before it is returned.
 	answer func(report []byte) []byte
-	inUse  int // entries with a report in the making
-	most   int // of them at any time
 }
 
-type entry struct {
-	generation uint64
-	inblob     []byte
-}
-
-func newTree() *tree { return &tree{entries: map[string]*entry{}, provider: "sev_guest"} }
-
-func (t *tree) step(step, name string) (*entry, string, error) {
-	if t.before != nil {
-		if err := t.before(step, name); err != nil {
-			return nil, "", &fs.PathError{Op: step, Path: name, Err: err}
-		}
-	}
-	e := t.entries[path.Dir(name)]
-	if e == nil {
-		return nil, "", &fs.PathError{Op: step, Path: name, Err: fs.ErrNotExist}
-	}
-	return e, path.Base(name), nil
-}
-
-func (t *tree) Mkdir(name string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	if t.mkdirErr != nil {
-		return t.mkdirErr
-	}
-	if t.entries[name] != nil {
-		return fs.ErrExist
-	}
-	t.entries[name] = &entry{}
-	return nil
-}
-
-func (t *tree) Remove(name string) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e := t.entries[name]
-	if e == nil {
-		return fs.ErrNotExist
-	}
-	if t.before != nil {
-		if err := t.before("remove", name); err != nil {
-			return err
-		}
-	}
-	if e.inblob != nil {
-		t.inUse--
-	}
-	delete(t.entries, name)
-	return nil
-}
-
-func (t *tree) Write(name string, data []byte) error {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e, file, err := t.step("write", name)
-	if err != nil {
-		return err
-	}
-	if file != "inblob" || len(data) != 64 {
-		return unix.EINVAL
-	}
-	if e.inblob == nil {
-		t.inUse++
-		t.most = max(t.most, t.inUse)
-	}
-	e.generation, e.inblob = e.generation+1, append([]byte(nil), data...)
-	return nil
-}
-
-func (t *tree) Read(name string, limit int64) ([]byte, error) {
-	t.mu.Lock()
-	defer t.mu.Unlock()
-	e, file, err := t.step("read", name)
-	if err != nil {
-		return nil, err
-	}
-	var data []byte
-	switch file {
-	case "provider":
-		data = []byte(t.provider + "\n")
-	case "generation":
-		data = fmt.Appendf(nil, "%d\n", e.generation)
-	case "outblob":
-		if e.inblob == nil {
-			return nil, unix.EINVAL
-		}
-		data = make([]byte, 1184)
-		binary.LittleEndian.PutUint32(data, 3)
-		copy(data[0x50:], e.inblob)
-		if t.vlek {
-			data[0x48] = 1 << 2
-		}
+func newTree() *tree {
+	t := &tree{}
+	t.Tree = tsmtest.New("sev_guest", func(inblob []byte, privilege uint) ([]byte, error) {
+		report := reportOver(inblob, uint32(privilege), t.vlek)
 		if t.answer != nil {
-			data = t.answer(data)
+			report = t.answer(report)
 		}
-	case "auxblob":
-		if t.noAux {
-			return nil, fs.ErrNotExist
-		}
-		data = t.aux
-	default:
-		return nil, fs.ErrNotExist
+		return report, nil
+	})
+	t.Levels = true
+	return t
+}
+
+// reportOver is a report that nobody signed.
+func reportOver(reportData []byte, vmpl uint32, vlek bool) []byte {
+	data := make([]byte, 1184)
+	binary.LittleEndian.PutUint32(data, 3)
+	binary.LittleEndian.PutUint32(data[0x30:], vmpl)
+	copy(data[0x50:], reportData)
+	if vlek {
+		data[0x48] = 1 << 2
 	}
-	return data[:min(int64(len(data)), limit)], nil
+	return data
 }
 
 // realTable is a host's certificate table from a real machine.

@@ -357,6 +357,10 @@ func checkFailure(number int, cells []string) string {
 // hostInputs are ways in which a host hands text to a guest that no measurement covers.
 var hostInputs = []string{"/proc/cmdline", "/sys/firmware", "/sys/class/dmi", "fw_cfg", "ImportCredential"}
 
+// eventLogs is the one place that may read what the host could have written: an event log is
+// evidence, which the broker replays against registers that a verified quote has.
+var eventLogs = map[string]string{"guest/tdx/tdx.go": `"/sys/firmware/acpi/tables"`}
+
 // TestNothingIsTakenFromTheHost: no program and no unit reads the kernel's command line,
 // SMBIOS, firmware configuration or credentials that a hypervisor passes in.
 func TestNothingIsTakenFromTheHost(t *testing.T) {
@@ -376,7 +380,14 @@ func TestNothingIsTakenFromTheHost(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		check(name, string(raw))
+		text := string(raw)
+		if exempt, is := eventLogs[filepath.ToSlash(name)]; is {
+			if !strings.Contains(text, exempt) {
+				t.Errorf("%s reads no event log any more; remove its exemption", name)
+			}
+			text = strings.Replace(text, exempt, "", 1)
+		}
+		check(name, text)
 	})
 	units, err := filepath.Glob(filepath.Join(root, "systemd", "*.service"))
 	if err != nil || len(units) < 4 {

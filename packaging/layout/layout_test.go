@@ -51,7 +51,7 @@ var agentNever = []string{
 
 // brokerNever may not be linked into a broker built for release.
 var brokerNever = []string{
-	module + "/guest/teesim", module + "/guest/snp", module + "/runtime/", module + "/agent",
+	module + "/guest/teesim", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/runtime/", module + "/agent",
 	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/spf13/cobra",
 }
 

@@ -41,8 +41,8 @@ lacks something that a production agent needs.`
 const (
 	teeCheck              = "TEE evidence"
 	teeFound              = "configfs-tsm at %s (%d entries)"
-	teeNoTSM              = "/dev/sev-guest exists, configfs-tsm does not"
-	teeNoTSMAdvice        = "load the module tsm (Linux 6.7 or later) and mount configfs: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config"
+	teeNoTSM              = "/dev/sev-guest exists, configfs-tsm does not: reports are made by ioctl"
+	teeNoTSMAdvice        = "on Linux 6.7 or later: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config. On older kernels put sev-guest.conf in place, which gives the agent the device"
 	teeTDX                = "an Intel TDX guest; this version collects SEV-SNP evidence only"
 	teeTDXAdvice          = "use an AMD SEV-SNP guest"
 	teeNone               = "no /dev/sev-guest and no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
@@ -145,7 +145,7 @@ func examineTEE(root string) finding {
 	case err == nil:
 		f.Verdict, f.Found = "ok", fmt.Sprintf(teeFound, tsm, len(entries))
 	case exists(filepath.Join(root, "dev/sev-guest")):
-		f.Verdict, f.Found = "lacking", teeNoTSM
+		f.Verdict, f.Found = "note", teeNoTSM
 		f.Advice = teeNoTSMAdvice
 	case exists(filepath.Join(root, "dev/tdx_guest")):
 		f.Verdict, f.Found = "lacking", teeTDX
