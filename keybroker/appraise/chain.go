@@ -6,35 +6,12 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
-	"encoding/hex"
 	"sync"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
-
-// SHA-256 digests of AMD's root public keys: the subject public key info of
-// ARK-Milan, ARK-Genoa and ARK-Turin.
-const (
-	pinMilan = "9f056bee44377e29308cb5ffa895bdfb62d18881fa6bed8d6f075b0204089cb9"
-	pinGenoa = "429a69c9422aa258ee4d8db5fcda9c6470ef15f8cd5a9cebd6cbc7d90b863831"
-	pinTurin = "4f125410563a2ab9a50356f9243f6fe0b6f73de98603f53f90339c70e9d7ad08"
-)
-
-// pinned says whether a key may be the root of a product line.
-func pinned(p product, digest [32]byte) bool {
-	hex := hex.EncodeToString(digest[:])
-	switch p {
-	case milan:
-		return hex == pinMilan
-	case genoa:
-		return hex == pinGenoa
-	case turin:
-		return hex == pinTurin
-	}
-	return false
-}
 
 // chain is a verified chain of certificates: who signs reports, and up to which root.
 type chain struct {
@@ -102,7 +79,7 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	}
 	for _, issuer := range issuers {
 		c := &chain{issuer: issuer, leaf: leaf, key: key}
-		if err = v.join(c, env.Part(evidence.EndorsementARK)); err == nil {
+		if err = v.join(c, issuerType, env.Part(evidence.EndorsementARK)); err == nil {
 			c.lists, c.revoked = lists, lists.newest(c.root)
 			v.cache.put(id, c)
 			return c, nil
@@ -111,15 +88,16 @@ func (v *Verifier) chainOf(env evidence.Envelope, signer signerKind) (*chain, er
 	return nil, err
 }
 
-// join completes a chain with a root that is pinned and that the signatures lead to.
-func (v *Verifier) join(c *chain, offered []byte) error {
+// join completes a chain with a root that is pinned, as its issuer is, and that the signatures
+// lead to.
+func (v *Verifier) join(c *chain, role evidence.PartType, offered []byte) error {
 	roots, err := v.authorities(c.issuer, offered, "ark")
 	if err != nil {
 		return err
 	}
 	for _, root := range roots {
 		c.root = root
-		if c.software, err = v.trusted(root, c.key.product); err != nil {
+		if c.software, err = v.trusted(c, role); err != nil {
 			continue
 		}
 		if err = signedByAuthority(root); err != nil {
@@ -221,17 +199,20 @@ func isAuthority(c *x509.Certificate) bool {
 	return ok && key.N.BitLen() == authorityBits && key.E == authorityExponent
 }
 
-// trusted says whether a root may vouch for a product, and whether it is the
-// software TEE's. It looks at the key's digest alone.
-func (v *Verifier) trusted(root *x509.Certificate, p product) (software bool, err error) {
-	digest := sha256.Sum256(root.RawSubjectPublicKeyInfo)
-	if pinned(p, digest) {
-		return false, nil
-	}
+// trusted says whether a chain's authorities may vouch for its product, and whether they are the
+// software TEE's. It looks at the digests of their keys alone.
+func (v *Verifier) trusted(c *chain, role evidence.PartType) (software bool, err error) {
+	p, digest := c.key.product, sha256.Sum256(c.root.RawSubjectPublicKeyInfo)
 	if v.software[digest] {
 		return true, nil
 	}
-	return false, refusal.New(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", root.Subject.CommonName, digest, p)
+	if !pinned(p, evidence.EndorsementARK, digest) {
+		return false, refusal.New(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", c.root.Subject.CommonName, digest, p)
+	}
+	if digest = sha256.Sum256(c.issuer.RawSubjectPublicKeyInfo); !pinned(p, role, digest) {
+		return false, refusal.New(ReasonAuthority, "%q with key sha256:%x is not the pinned %s of %s", c.issuer.Subject.CommonName, digest, role, p)
+	}
+	return false, nil
 }
 
 // validAt checks time and revocation, at every use of a chain.

@@ -32,6 +32,8 @@ const (
 	ReasonChain refusal.Reason = "certificate-chain"
 	// ReasonRoot: the chain ends at a key that is not pinned here.
 	ReasonRoot refusal.Reason = "root-not-trusted"
+	// ReasonAuthority: the key between the root and the chip's is not the pinned one of its line.
+	ReasonAuthority refusal.Reason = "authority-not-pinned"
 	// ReasonExpired: a certificate is not valid at this time.
 	ReasonExpired refusal.Reason = "certificate-expired"
 	// ReasonRevoked: a certificate of the chain is revoked.

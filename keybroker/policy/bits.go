@@ -2,18 +2,35 @@ package policy
 
 import (
 	"fmt"
+	"maps"
 	"math/bits"
 	"sort"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // platformBits names the bits of PLATFORM_INFO (SEV-SNP firmware ABI, table of
-// the attestation report).
+// the attestation report) that a policy may ask for, whatever the product.
 func platformBits() map[string]uint {
-	return map[string]uint{
+	names := platformBitsOf("")
+	for _, p := range []evidence.Product{"Milan", "Genoa", "Turin"} {
+		maps.Copy(names, platformBitsOf(p))
+	}
+	return names
+}
+
+// platformBitsOf names the bits that a product line has. Bit 6 is set on
+// current Turin platforms and reserved on the lines before it.
+func platformBitsOf(p evidence.Product) map[string]uint {
+	names := map[string]uint{
 		"smt-enabled": 0, "tsme-enabled": 1, "ecc-enabled": 2, "rapl-disabled": 3,
 		"ciphertext-hiding-enabled": 4, "alias-check-complete": 5, "tio-enabled": 7,
 	}
+	if p == "Turin" {
+		names["iommu-write-safe"] = 6
+	}
+	return names
 }
 
 // guestPolicyBits names the bits of the launch policy (SEV-SNP firmware ABI,
@@ -83,6 +100,17 @@ func (r *bitRule) check(value uint64) string {
 		}
 	}
 	return strings.Join(wrong, ", ")
+}
+
+// foreign describes the bits that the rule asks for and names does not have, or "".
+func (r *bitRule) foreign(names map[string]uint) string {
+	var list []string
+	for _, name := range sortedKeys(r.names) {
+		if _, has := names[name]; !has && r.set&(1<<r.names[name]) != 0 {
+			list = append(list, name)
+		}
+	}
+	return strings.Join(list, ", ")
 }
 
 // unknownBits describes the bits of value outside known, or "".

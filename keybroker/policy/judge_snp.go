@@ -105,6 +105,10 @@ func judgeChip(_ *Policy, r *requirements, in Input) *Failure {
 }
 
 func judgePlatformInfo(_ *Policy, r *requirements, in Input) *Failure {
+	// What a bit means is the product's; another's is not taken for it, even if it is set.
+	if foreign := r.snp.platform.foreign(platformBitsOf(in.Claims.Platform)); foreign != "" {
+		return failure(ReasonPlatformInfo, "%s does not exist on %s", foreign, in.Claims.Platform)
+	}
 	if wrong := r.snp.platform.check(uint64(in.Claims.SNP.PlatformInfo)); wrong != "" {
 		return failure(ReasonPlatformInfo, "%s", wrong)
 	}
@@ -112,8 +116,8 @@ func judgePlatformInfo(_ *Policy, r *requirements, in Input) *Failure {
 }
 
 func judgePlatformBits(_ *Policy, _ *requirements, in Input) *Failure {
-	if unknown := unknownBits(uint64(in.Claims.SNP.PlatformInfo), maskOf(platformBits())); unknown != "" {
-		return failure(ReasonPlatformBits, "%s of PLATFORM_INFO", unknown)
+	if unknown := unknownBits(uint64(in.Claims.SNP.PlatformInfo), maskOf(platformBitsOf(in.Claims.Platform))); unknown != "" {
+		return failure(ReasonPlatformBits, "%s of PLATFORM_INFO on %s", unknown, in.Claims.Platform)
 	}
 	return nil
 }
