@@ -81,8 +81,12 @@ const (
 	EndorsementVLEK PartType = "vlek"           // loaded endorsement key of a provider (DER)
 )
 
-// MaxGPUs is how many devices one guest may show.
-const MaxGPUs = 8
+// Limits of parts.
+const (
+	MaxGPUs             = 8         // devices that one guest may show
+	MaxEndorsementBytes = 8 << 10   // of a certificate
+	MaxLogBytes         = 256 << 10 // of an event log
+)
 
 // partForm is what a type of part may be.
 type partForm struct {
@@ -101,16 +105,16 @@ func forms() []partForm {
 		{PartTDXQuote, 16 << 10, 1, false, []Kind{KindTDX, KindAzureTDX}},
 		{PartTPMQuote, 8 << 10, 1, false, Kinds()},
 		{PartHCLReport, 16 << 10, 1, false, []Kind{KindAzureSNP, KindAzureTDX}},
-		{PartTCGLog, 256 << 10, 1, false, Kinds()},
-		{PartCCLog, 256 << 10, 1, false, []Kind{KindTDX}},
+		{PartTCGLog, MaxLogBytes, 1, false, Kinds()},
+		{PartCCLog, MaxLogBytes, 1, false, []Kind{KindTDX}},
 		{PartGPUReport, 16 << 10, MaxGPUs, false, Kinds()},
 		{PartGPUChain, 8 << 10, MaxGPUs, false, Kinds()},
-		{EndorsementAK, 8 << 10, 1, true, Kinds()},
-		{EndorsementARK, 8 << 10, 1, true, amd},
-		{EndorsementASK, 8 << 10, 1, true, amd},
-		{EndorsementASVK, 8 << 10, 1, true, amd},
-		{EndorsementVCEK, 8 << 10, 1, true, amd},
-		{EndorsementVLEK, 8 << 10, 1, true, amd},
+		{EndorsementAK, MaxEndorsementBytes, 1, true, Kinds()},
+		{EndorsementARK, MaxEndorsementBytes, 1, true, amd},
+		{EndorsementASK, MaxEndorsementBytes, 1, true, amd},
+		{EndorsementASVK, MaxEndorsementBytes, 1, true, amd},
+		{EndorsementVCEK, MaxEndorsementBytes, 1, true, amd},
+		{EndorsementVLEK, MaxEndorsementBytes, 1, true, amd},
 	}
 }
 
