@@ -217,7 +217,16 @@ func (v *Verifier) trusted(c *chain, role evidence.PartType) (software bool, err
 
 // validAt checks time and revocation, at every use of a chain.
 func (v *Verifier) validAt(c *chain, now time.Time) error {
-	for _, cert := range []*x509.Certificate{c.root, c.issuer, c.leaf} {
+	if err := inTime(now, c.root, c.issuer, c.leaf); err != nil {
+		return err
+	}
+	return c.lists.check(c, now)
+}
+
+// inTime checks that certificates are valid at a time, and that nothing in them is unknown and
+// critical.
+func inTime(now time.Time, certs ...*x509.Certificate) error {
+	for _, cert := range certs {
 		if now.Before(cert.NotBefore) || now.After(cert.NotAfter) {
 			return refusal.New(ReasonExpired, "%q is valid from %s to %s", cert.Subject.CommonName,
 				cert.NotBefore.Format(time.RFC3339), cert.NotAfter.Format(time.RFC3339))
@@ -226,5 +235,5 @@ func (v *Verifier) validAt(c *chain, now time.Time) error {
 			return refusal.New(ReasonCertificate, "%q has an unknown critical extension", cert.Subject.CommonName)
 		}
 	}
-	return c.lists.check(c, now)
+	return nil
 }
