@@ -219,4 +219,6 @@ func queueError(n int) error {
 }
 
 // String is for messages.
-func (p Pace) String() string { return fmt.Sprintf("%d at once, then one each %s", p.Burst, p.Interval) }
+func (p Pace) String() string {
+	return fmt.Sprintf("%d at once, then one each %s", p.Burst, p.Interval)
+}
