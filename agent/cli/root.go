@@ -33,7 +33,7 @@ func (p Program) Root() *cobra.Command {
 		Long: `anchorhold is the command line of Anchorhold. Its commands, by who uses them:
 
   publisher       keygen publisher, keygen model, seal, inspect
-  broker operator keygen broker, policy, secret, leases, epoch, audit, status
+  broker operator keygen broker, policy, secret, leases, epoch, audit, collateral, status
   client          chat, evidence, receipt, proof, status
   federation      fed, jobs, params
   admin           doctor, release, version

@@ -16,6 +16,9 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/collateral"
+	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
+	"github.com/anchorhold/anchorhold/keybroker/collateral/store"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -32,6 +35,7 @@ import (
 //	attestation.json  what an agent answers about its evidence, for the nonce 00112233...
 //	round.json        a round that is open; its id is all zeros but for a one at the end
 //	closed.json       the same, closed; result.json its result
+//	collateral        a directory with Milan's authorities and revocation list, under roots.pem
 //	answer.proof.json a proof with its receipt, of a guest in hardware; proof-keys its verifying keys
 func fixtures(t *testing.T) string {
 	t.Helper()
@@ -45,6 +49,7 @@ func fixtures(t *testing.T) string {
 		clitest.Write(t, path(name), string(raw))
 	}
 	clitest.Write(t, path("small.onnx"), string(onnxtest.Dense().Model()))
+	clitest.Write(t, path("roots.pem"), string(collateralFixture(t, path("collateral"))))
 	sealed, _ := clitest.SealedModel(t, make([]byte, chunkseal.KeySize))
 	raw, err := os.ReadFile(sealed)
 	if err != nil {
@@ -117,4 +122,33 @@ func provenAnswer(t *testing.T, w *federationtest.World, dir string) receipt.Bun
 	s := keys.Statement(model, id, salt, input, outputs)
 	return receipt.Bundle{Receipt: issued.Receipt, OutputSalt: issued.Salts.Output,
 		Proof: statement.Envelope{Statement: s, Key: set.Record.VerifyingKey, Proof: keys.Prove(t, s, n, salt, input)}}
+}
+
+// collateralFixture makes a directory of collateral and returns the roots that it is under.
+func collateralFixture(t *testing.T, dir string) []byte {
+	t.Helper()
+	now := time.Now().UTC().Truncate(time.Second)
+	kds := sourcetest.NewKDS(t, now.Add(-time.Hour))
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	s, err := store.Open(dir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	chain, err := collateral.Certificates(kds.Chain("Milan", false))
+	if err != nil {
+		t.Fatal(err)
+	}
+	list := kds.List("Milan", 3, now.Add(-time.Hour), now.AddDate(1, 0, 0))
+	for name, docs := range map[string][][]byte{"amd-chain/Milan/vcek": chain, "amd-crl/Milan": {list}} {
+		k, err := collateral.ParseKey(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := s.Put(collateral.Item{Key: k, Fetched: now, Documents: docs}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return kds.RootsPEM()
 }

@@ -9,7 +9,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
-	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
 // attemptsFile says when what was tried last. It is for people and for the schedule; without it,
@@ -72,13 +71,10 @@ func (s *Store) Attempted(k collateral.Key, a Attempt) error {
 	if err != nil {
 		return err
 	}
-	f, err := disk.Create(s.dir)
-	if err != nil {
-		return err
+	// It is not synced: after a crash everything may be tried anew.
+	unfinished := filepath.Join(s.dir, ".new-attempts")
+	if err := os.WriteFile(unfinished, data, fileMode); err != nil {
+		return errors.Join(err, os.Remove(unfinished))
 	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Chmod(fileMode)); err != nil {
-		return errors.Join(err, f.Discard())
-	}
-	return f.Keep(path)
+	return os.Rename(unfinished, path)
 }
