@@ -109,7 +109,10 @@ func (s *Store) Get(k collateral.Key) (collateral.Item, error) {
 	if err == nil && it.Key != k {
 		err = refusal.New(collateral.ReasonMalformed, "the file of %s holds %s", k, it.Key)
 	}
-	return it, err
+	if err != nil {
+		return collateral.Item{}, err
+	}
+	return it, nil
 }
 
 // Put keeps an item whose documents were verified. It returns whether that changed more than the
