@@ -81,8 +81,8 @@ const (
 	leasesEndRunning = "leases that are active and cannot be revoked: %d; the last certificate ends %s\n"
 )
 
-// NewLeases is the command "leases".
-func NewLeases(inv *cli.Invocation) *cobra.Command {
+// newLeases is the command "leases".
+func newLeases(inv *cli.Invocation) *cobra.Command {
 	c := cli.Subcommands("leases", leasesShort,
 		leasesLong,
 		newLeasesList(inv), newLeasesEnd(inv), newLeasesAllow(inv))

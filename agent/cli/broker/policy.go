@@ -1,5 +1,5 @@
 // Package broker has the commands with which a broker's operator decides who gets which keys:
-// policies, reference values, secrets and leases.
+// policies, reference values, secrets and leases. [New] adds the family that keeps collateral.
 package broker
 
 import (
@@ -91,8 +91,8 @@ Import the result, and sign an epoch that pins its digest if your epochs pin pol
 	policyMigrateChange  = "changed: %s\n"
 )
 
-// NewPolicy is the command "policy".
-func NewPolicy(inv *cli.Invocation) *cobra.Command {
+// newPolicy is the command "policy".
+func newPolicy(inv *cli.Invocation) *cobra.Command {
 	c := cli.Subcommands("policy", policyShort,
 		policyLong,
 		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyMigrate(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv))

@@ -43,8 +43,8 @@ const (
 	secretListMore    = "... and more: give a PREFIX"
 )
 
-// NewSecret is the command "secret".
-func NewSecret(inv *cli.Invocation) *cobra.Command {
+// newSecret is the command "secret".
+func newSecret(inv *cli.Invocation) *cobra.Command {
 	retire := changeSecret(inv, "retire", retireShort, retireExample, changeSecretOptions{retireResult, (*operator.Client).RetireSecret})
 	destroy := changeSecret(inv, "destroy", destroyShort, destroyExample, changeSecretOptions{destroyResult, (*operator.Client).DestroySecret})
 	c := cli.Subcommands("secret", secretShort,

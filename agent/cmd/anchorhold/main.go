@@ -13,7 +13,6 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/auditlog"
 	"github.com/anchorhold/anchorhold/agent/cli/broker"
-	"github.com/anchorhold/anchorhold/agent/cli/collateral"
 	"github.com/anchorhold/anchorhold/agent/cli/doctor"
 	"github.com/anchorhold/anchorhold/agent/cli/epoch"
 	"github.com/anchorhold/anchorhold/agent/cli/fed"
@@ -35,12 +34,10 @@ var command = cli.Program{Version: version, Commands: commands}
 
 // commands are the families of commands.
 func commands(inv *cli.Invocation) []*cobra.Command {
-	return []*cobra.Command{
+	return append(broker.New(inv), auditlog.New(inv), epoch.New(inv),
 		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
-		broker.NewPolicy(inv), broker.NewSecret(inv), broker.NewLeases(inv), auditlog.New(inv), epoch.New(inv), collateral.New(inv),
 		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), doctor.New(inv),
-		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv), release.New(inv),
-	}
+		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv), release.New(inv))
 }
 
 func main() {

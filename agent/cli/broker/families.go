@@ -1,0 +1,13 @@
+package broker
+
+import (
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/collateral"
+	"github.com/spf13/cobra"
+)
+
+// New makes the families of commands by which a broker judges and releases: policy, secret, leases
+// and collateral.
+func New(inv *cli.Invocation) []*cobra.Command {
+	return []*cobra.Command{newPolicy(inv), newSecret(inv), newLeases(inv), collateral.New(inv)}
+}
