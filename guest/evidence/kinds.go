@@ -97,10 +97,15 @@ type partForm struct {
 	kinds       []Kind // in whose evidence it may stand
 }
 
-// forms is the table of all types, in canonical order.
-func forms() []partForm {
+// numParts is the number of types.
+const numParts = 14
+
+// table holds all types, in canonical order. It never changes.
+var table = forms()
+
+func forms() [numParts]partForm {
 	amd := []Kind{KindSNP, KindAzureSNP}
-	return []partForm{
+	return [...]partForm{
 		{PartSNPReport, 4 << 10, 1, false, []Kind{KindSNP}},
 		{PartTDXQuote, 16 << 10, 1, false, []Kind{KindTDX, KindAzureTDX}},
 		{PartTPMQuote, 8 << 10, 1, false, Kinds()},
@@ -119,9 +124,8 @@ func forms() []partForm {
 }
 
 func formOf(t PartType) (partForm, bool) {
-	all := forms()
-	if i := t.rank(); i < len(all) {
-		return all[i], true
+	if i := t.rank(); i < numParts {
+		return table[i], true
 	}
 	return partForm{}, false
 }
@@ -134,11 +138,10 @@ func (t PartType) Certificate() bool {
 
 // rank is the place in the table; an unknown type stands behind all.
 func (t PartType) rank() int {
-	all := forms()
-	for i, f := range all {
-		if f.name == t {
+	for i := range table {
+		if table[i].name == t {
 			return i
 		}
 	}
-	return len(all)
+	return numParts
 }

@@ -202,17 +202,31 @@ func isAuthority(c *x509.Certificate) bool {
 // trusted says whether a chain's authorities may vouch for its product, and whether they are the
 // software TEE's. It looks at the digests of their keys alone.
 func (v *Verifier) trusted(c *chain, role evidence.PartType) (software bool, err error) {
-	p, digest := c.key.product, sha256.Sum256(c.root.RawSubjectPublicKeyInfo)
+	p := c.key.product
+	if software, err = v.trustedRoot(c.root, p); err != nil || software {
+		return software, err
+	}
+	return false, pinnedAuthority(c.issuer, p, role)
+}
+
+// trustedRoot says whether a root may vouch for a product, and whether it is the software TEE's.
+func (v *Verifier) trustedRoot(root *x509.Certificate, p product) (software bool, err error) {
+	digest := sha256.Sum256(root.RawSubjectPublicKeyInfo)
 	if v.software[digest] {
 		return true, nil
 	}
 	if !pinned(p, evidence.EndorsementARK, digest) {
-		return false, refusal.New(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", c.root.Subject.CommonName, digest, p)
-	}
-	if digest = sha256.Sum256(c.issuer.RawSubjectPublicKeyInfo); !pinned(p, role, digest) {
-		return false, refusal.New(ReasonAuthority, "%q with key sha256:%x is not the pinned %s of %s", c.issuer.Subject.CommonName, digest, role, p)
+		return false, refusal.New(ReasonRoot, "%q with key sha256:%x is not a pinned root for %s", root.Subject.CommonName, digest, p)
 	}
 	return false, nil
+}
+
+// pinnedAuthority refuses an issuer whose key is not the pinned one of its role.
+func pinnedAuthority(issuer *x509.Certificate, p product, role evidence.PartType) error {
+	if digest := sha256.Sum256(issuer.RawSubjectPublicKeyInfo); !pinned(p, role, digest) {
+		return refusal.New(ReasonAuthority, "%q with key sha256:%x is not the pinned %s of %s", issuer.Subject.CommonName, digest, role, p)
+	}
+	return nil
 }
 
 // validAt checks time and revocation, at every use of a chain.

@@ -18,7 +18,7 @@ type ChipCertificate struct {
 // VerifyVCEK checks a chip's certificate as evidence's is checked, up to a pinned root and at a
 // time, and returns what it states. Revocation is not asked: evidence is judged by it at every use.
 func (v *Verifier) VerifyVCEK(vcek, ask, ark []byte, now time.Time) (ChipCertificate, error) {
-	env := evidence.Envelope{Kind: evidence.KindSNP, Endorsements: []evidence.Endorsement{
+	env := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{
 		{Type: evidence.EndorsementARK, Data: ark}, {Type: evidence.EndorsementASK, Data: ask}, {Type: evidence.EndorsementVCEK, Data: vcek}}}
 	c, err := v.chainOf(env, signerVCEK)
 	if err != nil {
@@ -33,11 +33,11 @@ func (v *Verifier) VerifyVCEK(vcek, ask, ark []byte, now time.Time) (ChipCertifi
 // VerifyAuthorities checks a product line's intermediate certificate, ASVK if loaded is set and
 // else ASK, with its root, which must be pinned for the line.
 func (v *Verifier) VerifyAuthorities(p evidence.Product, loaded bool, issuerDER, rootDER []byte, now time.Time) error {
-	name := "SEV-" + string(p)
+	name, role := "SEV-"+string(p), evidence.EndorsementASK
 	if loaded {
-		name = "SEV-VLEK-" + string(p)
+		name, role = "SEV-VLEK-"+string(p), evidence.EndorsementASVK
 	}
-	root, err := v.root(p, rootDER, now)
+	root, software, err := v.root(p, rootDER, now)
 	if err != nil {
 		return err
 	}
@@ -51,6 +51,11 @@ func (v *Verifier) VerifyAuthorities(p evidence.Product, loaded bool, issuerDER,
 	case !isAuthority(issuer):
 		return refusal.New(ReasonCertificate, "the key of %s is not RSA with %d bits and exponent %d", name, authorityBits, authorityExponent)
 	}
+	if !software {
+		if err := pinnedAuthority(issuer, product(p), role); err != nil {
+			return err
+		}
+	}
 	if err := signedByAuthority(issuer); err != nil {
 		return err
 	}
@@ -63,7 +68,7 @@ func (v *Verifier) VerifyAuthorities(p evidence.Product, loaded bool, issuerDER,
 // VerifyRevocationList checks that a product line's pinned root signed a list, that it has a
 // number, and that it had begun at a time. Whether it has ended is the caller's to judge.
 func (v *Verifier) VerifyRevocationList(p evidence.Product, listDER, rootDER []byte, now time.Time) error {
-	root, err := v.root(p, rootDER, now)
+	root, _, err := v.root(p, rootDER, now)
 	if err != nil {
 		return err
 	}
@@ -81,23 +86,23 @@ func (v *Verifier) VerifyRevocationList(p evidence.Product, listDER, rootDER []b
 	return nil
 }
 
-// root is a root certificate that is pinned for a product line, signed by itself and in time.
-func (v *Verifier) root(p evidence.Product, der []byte, now time.Time) (*x509.Certificate, error) {
-	root, err := parseCertificate(der, "ark")
-	if err != nil {
-		return nil, err
+// root is a root certificate that is trusted for a product line, signed by itself and in time, and
+// whether it is the software TEE's.
+func (v *Verifier) root(p evidence.Product, der []byte, now time.Time) (root *x509.Certificate, software bool, err error) {
+	if root, err = parseCertificate(der, "ark"); err != nil {
+		return nil, false, err
 	}
 	if !isAuthority(root) {
-		return nil, refusal.New(ReasonCertificate, "the key of ark is not RSA with %d bits and exponent %d", authorityBits, authorityExponent)
+		return nil, false, refusal.New(ReasonCertificate, "the key of ark is not RSA with %d bits and exponent %d", authorityBits, authorityExponent)
 	}
-	if _, err := v.trusted(root, product(p)); err != nil {
-		return nil, err
+	if software, err = v.trustedRoot(root, product(p)); err != nil {
+		return nil, false, err
 	}
 	if err := signedByAuthority(root); err != nil {
-		return nil, err
+		return nil, false, err
 	}
 	if err := v.checkSignature(root, root); err != nil {
-		return nil, refusal.New(ReasonChain, "%q is not signed by itself: %w", root.Subject.CommonName, err)
+		return nil, false, refusal.New(ReasonChain, "%q is not signed by itself: %w", root.Subject.CommonName, err)
 	}
-	return root, inTime(now, root)
+	return root, software, inTime(now, root)
 }

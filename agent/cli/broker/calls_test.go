@@ -37,7 +37,7 @@ func TestAnImportedPolicySaysWhatItDoesNotAllow(t *testing.T) {
 		"checked":     {Run: runPolicyCheck, Args: []string{file}, Status: cli.StatusRefused, Says: file},
 		"shown":       {Run: runPolicyShow, Broker: clitest.Serve(t, map[string]any{"GET /v1/policy": operator.PolicyInfo{Explanation: "why\n\n"}}).Socket, Says: "why\n", Silent: "\n\n"},
 		"none shown":  {Run: runPolicyShow, Broker: clitest.Serve(t, nil).Socket, Status: cli.StatusRefused, Reason: "not-now"},
-		"checks":      {Run: (&checksOptions{}).run, Says: " may be waived in writing\n"},
+		"checks":      {Run: (&checksOptions{}).run, Says: " may be waived in writing  "},
 		"checks, all": {Run: (&checksOptions{}).run, Out: clitest.Full{}, Status: cli.StatusFailed, Says: io.ErrShortWrite.Error()},
 	})
 }
