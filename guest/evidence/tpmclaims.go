@@ -60,18 +60,3 @@ type BootEvent struct {
 	// Text is what was measured, where the digest covers it and it is printable; cut to 256 bytes.
 	Text string `json:"text,omitempty"`
 }
-
-// GPUClaims are what a verified measurement report of an NVIDIA GPU says (DMTF DSP0274, SPDM
-// measurements; NVIDIA's opaque data).
-type GPUClaims struct {
-	// Architecture is "hopper" or "blackwell".
-	Architecture string `json:"architecture"`
-	// Device is the serial number of the device's certificate.
-	Device string `json:"device"`
-	// Driver and VBIOS are the versions in the signed report.
-	Driver string `json:"driver"`
-	VBIOS  string `json:"vbios"`
-	// Measurements are the report's blocks by index, 48 bytes each. They are signed, but not
-	// compared with reference values.
-	Measurements map[int]Hex `json:"measurements"`
-}
