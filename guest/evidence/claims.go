@@ -158,18 +158,6 @@ type SNPClaims struct {
 	ChipMasked bool `json:"chip_masked"`
 }
 
-// AzureClaims are what the runtime data of Azure's paravisor says. The processor's report covers it.
-type AzureClaims struct {
-	// SecureBoot, TPMEnabled, TPMPersisted and ConsoleEnabled are the virtual machine's
-	// configuration; nil where it says nothing.
-	SecureBoot     *bool `json:"secure_boot,omitempty"`
-	TPMEnabled     *bool `json:"tpm_enabled,omitempty"`
-	TPMPersisted   *bool `json:"tpm_persisted,omitempty"`
-	ConsoleEnabled *bool `json:"console_enabled,omitempty"`
-	// VMUniqueID is the virtual machine's name at the provider.
-	VMUniqueID string `json:"vm_unique_id,omitempty"`
-}
-
 // Canonical returns the claims in the form that is hashed and kept: JSON as Go's encoder writes it,
 // with the fields of each object in the order of their declaration here, the keys of "pcrs" and
 // "measurements" sorted as text, absent optional fields left out, and no space between tokens.

@@ -23,7 +23,8 @@ func TestClaimsVector(t *testing.T) {
 		`"registers":[{"name":"mrtd","value":"ab","covers":"firmware"}],` +
 		`"tpm":{"ak_name":"000b","ak_trust":"report","bank":"sha256","pcrs":{"11":"0b","7":"07"},"firmware_version":0,"reset_count":3,"restart_count":0,"safe":false},` +
 		`"event_log":{"format":"ccel","digest":"","events":1,"registers":["rtmr1"],"secure_boot":true,"boot":[{"register":"rtmr1","type":"EV_IPL","digest":"09"}]},` +
-		`"gpus":[{"architecture":"hopper","device":"1","driver":"d","vbios":"v","measurements":{"1":"02"}}]}`
+		`"gpus":[{"architecture":"hopper","software":false,"model":"","device":"1","ueid":"","driver":"d","vbios":"v","fwid":"","fwid_reported":false,` +
+		`"flags_stated":false,"debug":false,"recovery":false,"not_secure":false,"not_configured":false,"mode":"","revocation_checked":false,"measurements":{"1":"02"}}]}`
 	got, err := c.Canonical()
 	if err != nil || string(got) != want {
 		t.Errorf("%s, %v", got, err)
@@ -141,7 +142,7 @@ func touch(v reflect.Value, at *int, path string) string {
 		return leaf(func() { v.SetString("x") })
 	case reflect.Bool:
 		return leaf(func() { v.SetBool(!v.Bool()) })
-	case reflect.Int:
+	case reflect.Int, reflect.Int64:
 		return leaf(func() { v.SetInt(v.Int() + 1) })
 	}
 	return leaf(func() { v.SetUint(v.Uint() + 1) })

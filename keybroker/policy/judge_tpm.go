@@ -21,8 +21,8 @@ type logRequirements struct {
 
 // gpuRequirements is a checked RequireGPU.
 type gpuRequirements struct {
-	minimum                       int
-	architectures, drivers, vbios map[string]bool
+	minimum                              int
+	architectures, drivers, vbios, modes map[string]bool
 }
 
 func judgeTPMKey(_ *Policy, r *requirements, in Input) *Failure {
@@ -46,7 +46,7 @@ func judgeAzure(_ *Policy, r *requirements, in Input) *Failure {
 	for _, f := range []struct {
 		name       string
 		have, want *bool
-	}{{"secure boot", c.SecureBoot, r.azure.SecureBoot}, {"persistence of the TPM", c.TPMPersisted, r.azure.TPMPersisted}, {"the console", c.ConsoleEnabled, r.azure.ConsoleEnabled}} {
+	}{{"secure boot", c.SecureBoot, r.azure.SecureBoot}, {"persistence of the TPM", c.TPMPersisted, r.azure.TPMPersisted}, {"the console", c.Console, r.azure.ConsoleEnabled}} {
 		if text := differs(f.have, f.want); text != "" {
 			return failure(ReasonAzure, "%s %s", f.name, text)
 		}
@@ -96,7 +96,7 @@ func judgeEventLog(_ *Policy, r *requirements, in Input) *Failure {
 
 // judgeGPU looks at devices only where a policy asks for them: an unwanted report is
 // no danger.
-func judgeGPU(_ *Policy, r *requirements, in Input) *Failure {
+func judgeGPU(p *Policy, r *requirements, in Input) *Failure {
 	if r.gpu == nil {
 		return nil
 	}
@@ -104,10 +104,16 @@ func judgeGPU(_ *Policy, r *requirements, in Input) *Failure {
 		return failure(ReasonGPU, "the evidence has %d devices, the minimum is %d", n, r.gpu.minimum)
 	}
 	for _, g := range in.Claims.GPUs {
+		if g.Software && !p.doc.AllowSoftwareTEE {
+			return failure(ReasonGPU, "device %s is an emulator's", g.Device)
+		}
+		if g.Debug || g.Recovery || g.NotSecure || g.NotConfigured {
+			return failure(ReasonGPU, "the firmware of device %s is in debug or recovery mode, or not secured", g.Device)
+		}
 		for _, f := range []struct {
 			name, value string
 			allowed     map[string]bool
-		}{{"architecture", g.Architecture, r.gpu.architectures}, {"driver", g.Driver, r.gpu.drivers}, {"VBIOS", g.VBIOS, r.gpu.vbios}} {
+		}{{"architecture", string(g.Architecture), r.gpu.architectures}, {"driver", g.Driver, r.gpu.drivers}, {"VBIOS", g.VBIOS, r.gpu.vbios}, {"mode", string(g.Mode), r.gpu.modes}} {
 			if f.allowed != nil && !f.allowed[f.value] {
 				return failure(ReasonGPU, "device %s: %s %q is not among %d allowed", g.Device, f.name, f.value, len(f.allowed))
 			}
@@ -187,7 +193,7 @@ func compileGPU(r *RequireGPU) (*gpuRequirements, error) {
 		return nil, invalid("gpu.minimum: got %d, want 0 to %d", r.Minimum, evidence.MaxGPUs)
 	}
 	out := &gpuRequirements{minimum: r.Minimum}
-	return out, sets([]listed{{&out.architectures, r.Architectures, 0, "gpu.architectures"}, {&out.drivers, r.Drivers, 0, "gpu.drivers"}, {&out.vbios, r.VBIOS, 0, "gpu.vbios"}})
+	return out, sets([]listed{{&out.architectures, r.Architectures, 0, "gpu.architectures"}, {&out.drivers, r.Drivers, 0, "gpu.drivers"}, {&out.vbios, r.VBIOS, 0, "gpu.vbios"}, {&out.modes, r.Modes, 0, "gpu.modes"}})
 }
 
 // describeTPM says what a check of a TPM, of Azure, of a log or of GPUs asks for.

@@ -196,7 +196,7 @@ require:
   sev_snp: {products: [Genoa], vmpl: 0}
   tpm: {ak_trust: [report], pcrs: [4, 7]}
   azure: {secure_boot: true, console_enabled: false}
-  gpu: {minimum: 1, architectures: [hopper], drivers: ["550.1"]}
+  gpu: {minimum: 1, architectures: [hopper], drivers: ["550.1"], modes: [spt]}
 rules: [{resources: [models/*]}]
 waive:
 `)
@@ -219,8 +219,8 @@ waive:
 		in.Claims.Kind = evidence.KindAzureSNP
 		in.Claims.Registers = append(in.Claims.Registers, evidence.Measured{Register: evidence.Register{Name: "pcr4", Value: pcr}, Covers: evidence.CoversImage})
 		in.Claims.TPM = &evidence.TPMClaims{AKTrust: evidence.AKReport, PCRs: map[int]evidence.Hex{4: pcr, 7: pcr}}
-		in.Claims.Azure = &evidence.AzureClaims{SecureBoot: yes(), ConsoleEnabled: &no}
-		in.Claims.GPUs = []evidence.GPUClaims{{Architecture: "hopper", Driver: "550.1"}}
+		in.Claims.Azure = &evidence.AzureClaims{SecureBoot: yes(), Console: &no}
+		in.Claims.GPUs = []evidence.GPUClaims{{Architecture: "hopper", Driver: "550.1", Mode: evidence.GPUModeSPT}}
 		return in
 	}
 	if d := Decide(p, fresh()); !d.Allowed {
@@ -234,9 +234,12 @@ waive:
 		"no trust":      {ReasonTPMKey, func(c *evidence.Claims) { c.TPM.AKTrust = "" }},
 		"pcr":           {ReasonTPMPCRs, func(c *evidence.Claims) { delete(c.TPM.PCRs, 7) }},
 		"secure boot":   {ReasonAzure, func(c *evidence.Claims) { c.Azure.SecureBoot = nil }},
-		"console":       {ReasonAzure, func(c *evidence.Claims) { c.Azure.ConsoleEnabled = yes() }},
+		"console":       {ReasonAzure, func(c *evidence.Claims) { c.Azure.Console = yes() }},
 		"no device":     {ReasonGPU, func(c *evidence.Claims) { c.GPUs = nil }},
 		"driver":        {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Driver = "551" }},
+		"debug device":  {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Debug = true }},
+		"emulator":      {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Software = true }},
+		"mode":          {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Mode = evidence.GPUModePPCIe }},
 		"no TPM claims": {ReasonClaimsMissing, func(c *evidence.Claims) { c.TPM = nil }},
 		"pcr's value":   {ReasonMeasurement, func(c *evidence.Claims) { c.Registers[1].Value = make([]byte, 32) }},
 	} {

@@ -72,7 +72,8 @@ type RequireEventLog struct {
 }
 
 // RequireGPU is about reports of NVIDIA GPUs. Their measurements are signed, but compared with
-// nothing here.
+// nothing here, and nobody asks whether their certificates were revoked. Emulators, and firmware in debug
+// or recovery mode, are refused.
 type RequireGPU struct {
 	// Minimum is how many devices the guest must show at least.
 	Minimum int `yaml:"minimum" json:"minimum,omitempty"`
@@ -80,4 +81,6 @@ type RequireGPU struct {
 	Architectures []string `yaml:"architectures" json:"architectures,omitempty"`
 	Drivers       []string `yaml:"drivers" json:"drivers,omitempty"`
 	VBIOS         []string `yaml:"vbios" json:"vbios,omitempty"`
+	// Modes are "spt", "mpt" and "ppcie". Devices that state none, as Hopper's, then are refused.
+	Modes []string `yaml:"modes" json:"modes,omitempty"`
 }
