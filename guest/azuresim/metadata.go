@@ -89,6 +89,13 @@ func (v *VM) quote(w http.ResponseWriter, r *http.Request) (map[string]string, i
 	if err != nil || decoding != nil || len(report) != tdReportSize {
 		return nil, http.StatusBadRequest
 	}
+	runtime, err := v.runtime()
+	if err != nil {
+		return nil, http.StatusInternalServerError
+	}
+	if own := digest(v.opt.Hash, runtime); !bytes.Equal(own[:], report[0x80:0xc0]) {
+		return nil, http.StatusBadRequest
+	}
 	quote, err := v.opt.TDX(r.Context(), [64]byte(report[0x80:0xc0]))
 	if err != nil {
 		return nil, http.StatusInternalServerError
