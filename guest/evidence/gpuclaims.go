@@ -63,6 +63,8 @@ type GPUClaims struct {
 	Recovery      bool `json:"recovery"`
 	NotSecure     bool `json:"not_secure"`
 	NotConfigured bool `json:"not_configured"`
+	// SVN is the firmware's security version by that certificate; nil if it does not state one.
+	SVN *int64 `json:"svn,omitempty"`
 	// Mode is as the report states it.
 	Mode GPUMode `json:"mode"`
 	// ProtectedPCIe and NVDEC0 are as the report states them; nil if it does not.
