@@ -8,6 +8,7 @@ import (
 	"crypto/rsa"
 	"crypto/sha256"
 	"crypto/x509"
+	"encoding/base64"
 	"encoding/binary"
 	"math/big"
 	"slices"
@@ -202,6 +203,8 @@ func TestRuntimeDataOfAnotherFormIsRefused(t *testing.T) {
 		"five keys":                  {change(`"keys":[`, `"keys":[{"kid":"a"},{"kid":"b"},{"kid":"c"},`), ReasonRuntimeData},
 		"key without a name":         {change(`"keys":[`, `"keys":[{},`), ReasonKey},
 		"key that is no object":      {change(`"keys":[`, `"keys":[1,`), ReasonKey},
+		"two keys of one name":       {change(`"keys":[`, `"keys":[{"kid":"a"},{"kid":"a"},`), ReasonKey},
+		"modulus with a zero before": {change(encodedModulus(nil), encodedModulus([]byte{0})), ReasonKey},
 		"attestation key twice":      {change("HCLEkPub", "HCLAkPub"), ReasonKey},
 		"no attestation key":         {change("HCLAkPub", "HCLAkPriv"), ReasonKey},
 		"key of another type":        {change(`"kty":"RSA"`, `"kty":"EC"`), ReasonKey},
@@ -234,6 +237,11 @@ func TestRuntimeDataOfAnotherFormIsRefused(t *testing.T) {
 			t.Errorf("a modulus of %d bits: %v", n.BitLen(), err)
 		}
 	}
+}
+
+// encodedModulus is the attestation key's, with bytes before it.
+func encodedModulus(before []byte) string {
+	return base64.RawURLEncoding.EncodeToString(append(before, publicKey(1).N.Bytes()...))
 }
 
 func manyNames(n int) string {

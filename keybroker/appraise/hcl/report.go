@@ -88,7 +88,7 @@ func Parse(raw []byte) (*Report, error) {
 }
 
 // readHeader checks the first 32 bytes and returns the size that they state for the whole.
-func (r *Report) readHeader(h []byte) (size int, err error) {
+func (r *Report) readHeader(h []byte) (size uint32, err error) {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(h[at:]) }
 	if string(h[:4]) != signature {
 		return 0, refusal.New(ReasonHeader, "the signature is %q, want %s", h[:4], signature)
@@ -102,15 +102,12 @@ func (r *Report) readHeader(h []byte) (size int, err error) {
 	if !allZero(h[16:]) { // status and reserved
 		return 0, refusal.New(ReasonReserved, "status or reserved bytes of the header are not zero")
 	}
-	if u32(8) > MaxBytes {
-		return 0, refusal.New(ReasonSize, "the header states a size of %d bytes", u32(8))
-	}
-	return int(u32(8)), nil
+	return u32(8), nil
 }
 
 // readRequest reads the description of the runtime data and returns the data. Sizes are stated
 // three times, and must agree; what follows the data, up to the end of the index, is zero.
-func (r *Report) readRequest(q []byte, size int) (hash uint32, runtime []byte, err error) {
+func (r *Report) readRequest(q []byte, size uint32) (hash uint32, runtime []byte, err error) {
 	u32 := func(at int) uint32 { return binary.LittleEndian.Uint32(q[at:]) }
 	if r.requestVersion = u32(4); r.requestVersion < 1 || r.requestVersion > maxRequest {
 		return 0, nil, refusal.New(ReasonHeader, "request version %d; 1 to %d are known", r.requestVersion, maxRequest)
@@ -132,7 +129,7 @@ func (r *Report) readRequest(q []byte, size int) (hash uint32, runtime []byte, e
 		return 0, nil, refusal.New(ReasonSize, "%d bytes of runtime data in a rest of %d", n, len(q))
 	}
 	end := head + int(n)
-	if int64(u32(0)) != int64(end) || size != headerSize+hardwareSize+end {
+	if u32(0) != uint32(end) || size != uint32(headerSize+hardwareSize+end) {
 		return 0, nil, refusal.New(ReasonSize, "the request states %d bytes and the header %d, but there are %d and %d", u32(0), size, end, headerSize+hardwareSize+end)
 	}
 	if !allZero(q[end:]) {
