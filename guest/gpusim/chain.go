@@ -44,6 +44,9 @@ func NewAuthority() (*Authority, error) {
 // a provisioner, a device, and the firmware that holds the report key.
 type Templates struct {
 	Identity, Provisioner, Device, Firmware *x509.Certificate
+	// Reissued, if set, is made for the provisioner's key once the device's certificate was
+	// signed, and stands in the chain in the provisioner's place.
+	Reissued *x509.Certificate
 }
 
 // template is a certificate with NVIDIA's validity, which ends in the year 9999.
@@ -108,6 +111,17 @@ func (g *GPU) certify() error {
 		g.chain = append([][]byte{parent.Raw}, g.chain...)
 	}
 	g.key = signer
+	if t.Reissued != nil {
+		identity, err := x509.ParseCertificate(g.chain[3])
+		if err != nil {
+			return err
+		}
+		again, err := issue(t.Reissued, identity, keys[1].Public(), keys[0])
+		if err != nil {
+			return err
+		}
+		g.chain[2] = again.Raw
+	}
 	return nil
 }
 

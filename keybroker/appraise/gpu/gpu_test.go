@@ -114,6 +114,12 @@ func TestOtherRootsAreRefused(t *testing.T) {
 	}
 }
 
+// putRecordSize states the size of the measurement record, three bytes.
+func putRecordSize(report []byte, n int) {
+	at := requestSize + 5
+	report[at], report[at+1], report[at+2] = byte(n), byte(n>>8), byte(n>>16)
+}
+
 // One change to the bytes before they are signed, which that change alone makes wrong.
 func TestReportsOfAnotherFormAreRefused(t *testing.T) {
 	set := func(at int, value byte) func([]byte) []byte {
@@ -134,12 +140,31 @@ func TestReportsOfAnotherFormAreRefused(t *testing.T) {
 		change func([]byte) []byte
 		want   refusal.Reason
 	}{
-		"SPDM 1.2 in the request":        {set(0, 0x12), ReasonFormat},
-		"another request":                {set(1, 0xe1), ReasonFormat},
-		"no signature asked for":         {set(2, 0), ReasonFormat},
-		"unknown attribute":              {set(2, 3), ReasonFormat},
-		"one measurement asked for":      {set(3, 1), ReasonFormat},
-		"slot 8":                         {set(36, 8), ReasonFormat},
+		"SPDM 1.2 in the request":   {set(0, 0x12), ReasonFormat},
+		"another request":           {set(1, 0xe1), ReasonFormat},
+		"no signature asked for":    {set(2, 0), ReasonFormat},
+		"unknown attribute":         {set(2, 3), ReasonFormat},
+		"one measurement asked for": {set(3, 1), ReasonFormat},
+		"slot 8":                    {set(36, 8), ReasonFormat},
+		"slot 8 in both": {func(b []byte) []byte {
+			b[36], b[response+3] = 8, 8
+			return b
+		}, ReasonFormat},
+		"digests of 47 bytes": {func(b []byte) []byte {
+			b[blocks+2], b[blocks+5] = 50, 47
+			b = slices.Delete(b, blocks+7, blocks+8)
+			putRecordSize(b, maxBlocks*blockSize-1)
+			return b
+		}, ReasonMeasurement},
+		"opaque data over SPDM's limit": {func(b []byte) []byte {
+			b = slices.Delete(b, blocks+blockSize, blocks+maxBlocks*blockSize)
+			b[response+4] = 1
+			putRecordSize(b, blockSize)
+			at := blocks + blockSize + nonceSize
+			b = append(append(b, 1, 0, 0xbc, 2), make([]byte, 700)...)
+			binary.LittleEndian.PutUint16(b[at:], uint16(len(b)-at-2))
+			return b
+		}, ReasonSize},
 		"slot of the request alone":      {set(36, 1), ReasonFormat},
 		"SPDM 1.2 in the response":       {set(response, 0x12), ReasonFormat},
 		"an error":                       {set(response+1, 0x7f), ReasonFormat},
@@ -260,11 +285,20 @@ func TestChainsOfAnotherFormAreRefused(t *testing.T) {
 		change func(*gpusim.Templates)
 		want   refusal.Reason
 	}{
-		"a switch":                   {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA LS10 Identity" }, ReasonDevice},
-		"a chip of later days":       {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA GR100 Identity" }, ReasonDevice},
-		"a chip of another name":     {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA GH1000 Identity" }, ReasonDevice},
-		"an identity of no vendor":   {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "GH100 Identity" }, ReasonDevice},
-		"device of another chip":     {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GB100 A01 GSP BROM" }, ReasonDevice},
+		"a switch":                  {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA LS10 Identity" }, ReasonDevice},
+		"a chip of later days":      {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA GR100 Identity" }, ReasonDevice},
+		"a chip of another name":    {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "NVIDIA GH1000 Identity" }, ReasonDevice},
+		"an identity of no vendor":  {"", func(c *gpusim.Templates) { c.Identity.Subject.CommonName = "GH100 Identity" }, ReasonDevice},
+		"device of another chip":    {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GB100 A01 GSP BROM" }, ReasonDevice},
+		"a whole chain of a switch": {"LS10A", nil, ReasonDevice},
+		"device and firmware of another generation": {"", func(c *gpusim.Templates) {
+			c.Device.Subject.CommonName, c.Firmware.Subject.CommonName = "GB100 A01 GSP BROM", "GB100 A01 GSP FMC LF"
+		}, ReasonDevice},
+		"provisioner of another name, with the same key": {"", func(c *gpusim.Templates) {
+			other := *c.Provisioner
+			other.Subject.CommonName = "NVIDIA GH100 Provisioner ICA 2"
+			c.Reissued = &other
+		}, ReasonChain},
 		"device that is no boot ROM": {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GH100 A01 GSP" }, ReasonDevice},
 		"device without a stepping":  {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GH100 GSP BROM" }, ReasonDevice},
 		"another processor's ROM":    {"GB100", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GB100 A01 FSP BROM" }, ReasonDevice},
