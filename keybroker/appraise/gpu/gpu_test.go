@@ -299,7 +299,7 @@ func TestChainsOfAnotherFormAreRefused(t *testing.T) {
 			other.Subject.CommonName = "NVIDIA GH100 Provisioner ICA 2"
 			c.Reissued = &other
 		}, ReasonChain},
-		"device that is no boot ROM": {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GH100 A01 GSP" }, ReasonDevice},
+		"device that is no boot ROM": {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GH100 A01" }, ReasonDevice},
 		"device without a stepping":  {"", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GH100 GSP BROM" }, ReasonDevice},
 		"another processor's ROM":    {"GB100", func(c *gpusim.Templates) { c.Device.Subject.CommonName = "GB100 A01 FSP BROM" }, ReasonDevice},
 		"another processor's key":    {"GB100", func(c *gpusim.Templates) { c.Firmware.Subject.CommonName = "GB100 A01 FSP FMC LF" }, ReasonDevice},
