@@ -180,6 +180,9 @@ func (t *TDX) list(by *x509.Certificate, key *ecdsa.PrivateKey, revoked []string
 	for _, name := range revoked {
 		l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: SerialOf(name), RevocationTime: l.ThisUpdate})
 	}
+	if change := t.opt.Hooks.List; change != nil {
+		change(by.Subject.CommonName, l)
+	}
 	return x509.CreateRevocationList(rand.Reader, l, by, key)
 }
 

@@ -45,6 +45,9 @@ func SerialOf(name string) *big.Int {
 // CertificateTemplate is a certificate before it is issued.
 type CertificateTemplate = x509.Certificate
 
+// RevocationListTemplate is a list before it is signed.
+type RevocationListTemplate = x509.RevocationList
+
 // keys are what lasts: certificates are issued from them anew.
 type keys struct {
 	root, platformCA, processorCA, tcbSigner, pck *ecdsa.PrivateKey

@@ -92,9 +92,11 @@ type Hooks struct {
 	Quote func(quote []byte) []byte
 	// Chain changes the PEM text of the PCK chain.
 	Chain func(pem []byte) []byte
-	// Certificate changes a certificate before it is issued. Names are those of the files'
-	// constants: Root, PlatformCA, ProcessorCA, TCBSigner, PCK.
+	// Certificate changes a certificate before it is issued. Names are this
+	// package's constants: Root, PlatformCA, ProcessorCA, TCBSigner, PCK.
 	Certificate func(name string, c *CertificateTemplate)
+	// List changes a revocation list before it is signed by the certificate of that name.
+	List func(by string, l *RevocationListTemplate)
 	// Document changes the text of "tcbInfo" or "enclaveIdentity" before it is signed.
 	Document func(member string, text []byte) []byte
 	// Response changes the text around it, with the signature.

@@ -22,7 +22,7 @@ var owners = map[string][]string{
 	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
 	"github.com/goccy/go-yaml":          {}, // tests alone: a second reading of what systemd/config/yaml reads
 	"github.com/google/go-sev-guest":    {"keybroker/appraise"},
-	"github.com/google/go-tdx-guest":    {"keybroker/appraise"},
+	"github.com/google/go-tdx-guest":    {"keybroker/appraise/tdx"},
 	"github.com/google/go-tpm":          {"guest/vtpm"},
 	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/epoch", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold"},
 	"github.com/spf13/pflag":            {"agent/cli"},

@@ -13,11 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// Limits of a chain of certificates.
-const (
-	maxCertificates     = 3
-	maxCertificateBytes = 4 << 10 // twice what they have
-)
+// maxCertificateBytes bounds one certificate; Intel's have half of it at most.
+const maxCertificateBytes = 4 << 10
 
 // Common names of Intel's certificates (PCK Certificate and CRL Profile Specification). They
 // tell apart what one root signs, and are read after the signature was verified.
@@ -29,15 +26,15 @@ const (
 	nameTCBSigner = "Intel SGX TCB Signing"
 )
 
-// parseChain reads PEM certificates, the leaf first. Line ends may stand between and behind
-// them, and zeros behind: some quoting libraries count the end of their C string.
+// parseChain reads as many PEM certificates as wanted, the leaf first. Line ends may stand between
+// and behind them, and zeros behind: some quoting libraries count the end of their C string.
 func parseChain(text []byte, want int) ([]*x509.Certificate, error) {
 	text = bytes.TrimRight(text, "\r\n\x00")
 	var chain []*x509.Certificate
 	for len(text) > 0 {
 		text = bytes.TrimLeft(text, "\r\n")
-		if !bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")) || len(chain) == maxCertificates {
-			return nil, refusal.New(ReasonCertificate, "after %d certificates in PEM, which may be %d, something else follows", len(chain), maxCertificates)
+		if !bytes.HasPrefix(text, []byte("-----BEGIN CERTIFICATE-----")) || len(chain) == want {
+			return nil, refusal.New(ReasonCertificate, "something follows certificate %d of %d in PEM", len(chain), want)
 		}
 		block, rest := pem.Decode(text)
 		if block == nil || len(block.Headers) > 0 || len(block.Bytes) > maxCertificateBytes {
@@ -52,7 +49,7 @@ func parseChain(text []byte, want int) ([]*x509.Certificate, error) {
 		}
 		chain, text = append(chain, cert), rest
 	}
-	if len(chain) != want {
+	if len(chain) < want {
 		return nil, refusal.New(ReasonCertificate, "a chain of %d certificates, want %d", len(chain), want)
 	}
 	return chain, nil

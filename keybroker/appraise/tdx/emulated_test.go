@@ -6,7 +6,6 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
-	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
@@ -49,167 +48,25 @@ func TestEveryKindOfQuoteIsAccepted(t *testing.T) {
 
 // Each row breaks one thing, which one check must find.
 func TestSpoiltEvidenceIsRefused(t *testing.T) {
-	stranger, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
-	if err != nil {
-		t.Fatal(err)
-	}
-	certificate := func(name string, change func(*tdxsim.CertificateTemplate)) tdxsim.Hooks {
-		return tdxsim.Hooks{Certificate: func(n string, c *tdxsim.CertificateTemplate) {
-			if n == name {
-				change(c)
-			}
-		}}
-	}
-	replace := func(member, old, with string) tdxsim.Hooks {
-		return tdxsim.Hooks{Document: func(m string, text []byte) []byte {
-			if m == member && !bytes.Contains(text, []byte(old)) {
-				t.Fatalf("%s has no %s", member, old)
-			}
-			if m == member {
-				return bytes.Replace(text, []byte(old), []byte(with), 1)
-			}
-			return text
-		}}
-	}
-	body := func(at int, v byte) tdxsim.Hooks { return tdxsim.Hooks{Body: func(b []byte) { b[at] = v }} }
-	report := func(at int, v byte) tdxsim.Hooks { return tdxsim.Hooks{QEReport: func(b []byte) { b[at] ^= v }} }
-	quote := func(change func(q []byte)) tdxsim.Hooks {
-		return tdxsim.Hooks{Quote: func(q []byte) []byte { change(q); return q }}
-	}
-	const signature, key = 636, 636 + 64
-	const qeReport = key + 64 + 6
-	for name, tc := range map[string]struct {
-		hooks tdxsim.Hooks
-		opt   tdxsim.Options
-		after func(*scene)
-		want  refusal.Reason
-	}{
-		"header: version":                  {hooks: body(0, 6), want: ReasonQuoteVersion},
-		"header: key type":                 {hooks: body(2, 3), want: ReasonKeyType},
-		"header: SGX":                      {hooks: body(4, 0), want: ReasonTEEType},
-		"header: another TEE":              {hooks: body(4, 0x82), want: ReasonTEEType},
-		"header: another vendor":           {hooks: body(12, 0), want: ReasonQEVendor},
-		"report data":                      {hooks: body(48+520+63, 65), want: ReasonReportData},
-		"report data, first byte":          {hooks: body(48+520, 0), want: ReasonReportData},
-		"module's signer":                  {hooks: body(48+64, 1), want: ReasonModule},
-		"module's attributes":              {hooks: body(48+112, 1), want: ReasonModule},
-		"quote's signature, r":             {hooks: quote(func(q []byte) { q[signature+31] ^= 1 }), want: ReasonSignature},
-		"quote's signature, s":             {hooks: quote(func(q []byte) { q[signature+63] ^= 1 }), want: ReasonSignature},
-		"quote's signature of zeros":       {hooks: quote(func(q []byte) { clear(q[signature:key]) }), want: ReasonSignature},
-		"quote's signature of r+n":         {hooks: quote(func(q []byte) { copy(q[signature:], bytes.Repeat([]byte{0xff}, 32)) }), want: ReasonSignature},
-		"signed body changed after":        {hooks: quote(func(q []byte) { q[48+136] ^= 1 }), want: ReasonSignature},
-		"another attestation key":          {hooks: quote(func(q []byte) { copy(q[key:], rawKey(t, stranger)) }), want: ReasonAttestationKey},
-		"attestation key off the curve":    {hooks: quote(func(q []byte) { q[key] ^= 1 }), want: ReasonAttestationKey},
-		"QE authentication data":           {hooks: quote(func(q []byte) { q[qeReport+384+64+2] ^= 1 }), want: ReasonAttestationKey},
-		"QE report data behind the digest": {hooks: report(320+63, 1), want: ReasonAttestationKey},
-		"QE report changed after":          {hooks: quote(func(q []byte) { q[qeReport+64] ^= 1 }), want: ReasonQEReportSignature},
-		"QE report's signature":            {hooks: quote(func(q []byte) { q[qeReport+384+40] ^= 1 }), want: ReasonQEReportSignature},
-		"QE: reserved bytes":               {hooks: report(100, 1), want: ReasonReserved},
-		"QE: MISCSELECT":                   {hooks: report(16, 1), want: ReasonQEIdentity},
-		"QE: debug":                        {hooks: report(48, 2), want: ReasonQEIdentity},
-		"QE: signer":                       {hooks: report(128, 1), want: ReasonQEIdentity},
-		"QE: product":                      {hooks: report(256, 1), want: ReasonQEIdentity},
-		"QE: attribute outside the mask":   {hooks: report(48+8, 0xff)},
-		"trailing byte":                    {hooks: tdxsim.Hooks{Quote: func(q []byte) []byte { return append(q, 0, 1) }}, want: ReasonTrailing},
-		"too large":                        {opt: tdxsim.Options{Guest: tdxsim.Guest{Padding: MaxQuoteBytes}}, want: ReasonQuoteSize},
-		"QE authentication data too long":  {opt: tdxsim.Options{Platform: tdxsim.Platform{QEAuthBytes: maxQEAuthBytes + 1}}, want: ReasonQuoteMalformed},
-
-		"chain: without root":      {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return joinPEM(p, 0, 1) }}, want: ReasonCertificate},
-		"chain: four certificates": {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return joinPEM(p, 0, 1, 2, 2) }}, want: ReasonCertificate},
-		"chain: other order":       {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return joinPEM(p, 1, 0, 2) }}, want: ReasonChain},
-		"chain: authority as PCK":  {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return joinPEM(p, 1, 2, 2) }}, want: ReasonChain},
-		"chain: text between":      {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return append([]byte("x\n"), p...) }}, want: ReasonCertificate},
-		"chain: newline and zeros": {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return append(p, '\n', 0, 0) }}},
-		"chain: CRLF":              {hooks: tdxsim.Hooks{Chain: func(p []byte) []byte { return bytes.ReplaceAll(p, []byte("\n"), []byte("\r\n")) }}},
-		"chain: not PEM":           {hooks: tdxsim.Hooks{Chain: func([]byte) []byte { return []byte("-----BEGIN CERTIFICATE-----\nAA") }}, want: ReasonCertificate},
-
-		"PCK: another name":               {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = "Intel SGX TCB Signing" }), want: ReasonChain},
-		"PCK: expired":                    {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
-		"PCK: from the future":            {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.NotBefore = simNow.Add(time.Hour) }), want: ReasonExpired},
-		"PCK: without SGX extension":      {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.ExtraExtensions = nil }), want: ReasonCertificate},
-		"PCK: fewer extensions":           {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.CRLDistributionPoints, c.SubjectKeyId = nil, nil })},
-		"PCK: more extensions":            {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.OCSPServer = []string{"http://localhost.invalid"} })},
-		"PCK: unknown critical one":       {hooks: certificate(tdxsim.PCK, func(c *tdxsim.CertificateTemplate) { c.ExtraExtensions[0].Critical = true }), want: ReasonCertificate},
-		"CA: no authority":                {hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.IsCA = false }), want: ReasonCollateralSignature},
-		"CA: another name":                {hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = "Intel SGX" }), want: ReasonChain},
-		"CA: expired":                     {hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
-		"root: expired":                   {hooks: certificate(tdxsim.Root, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
-		"root: another name":              {hooks: certificate(tdxsim.Root, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = "Some Root CA" }), want: ReasonChain},
-		"TCB signer: another name":        {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = namePCK }), want: ReasonChain},
-		"TCB signer: expired":             {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
-		"PCK revoked":                     {opt: tdxsim.Options{Lists: tdxsim.Lists{RevokedByCA: []string{tdxsim.PCK}}}, want: ReasonRevoked},
-		"PCK revoked by the Processor CA": {opt: tdxsim.Options{Platform: tdxsim.Platform{ProcessorCA: true}, Lists: tdxsim.Lists{RevokedByCA: []string{tdxsim.PCK}}}, want: ReasonRevoked},
-		"CA revoked":                      {opt: tdxsim.Options{Lists: tdxsim.Lists{RevokedByRoot: []string{tdxsim.PlatformCA}}}, want: ReasonRevoked},
-		"TCB signer revoked":              {opt: tdxsim.Options{Lists: tdxsim.Lists{RevokedByRoot: []string{tdxsim.TCBSigner}}}, want: ReasonRevoked},
-		"another authority revoked":       {opt: tdxsim.Options{Lists: tdxsim.Lists{RevokedByRoot: []string{tdxsim.ProcessorCA}}}},
-		"serials count for their issuer":  {opt: tdxsim.Options{Lists: tdxsim.Lists{RevokedByRoot: []string{tdxsim.PCK}, RevokedByCA: []string{tdxsim.PlatformCA}}}},
-		"lists ended":                     {opt: tdxsim.Options{Lists: tdxsim.Lists{NextUpdate: simNow.Add(-time.Second)}}, want: ReasonCollateralExpired},
-		"lists from the future":           {opt: tdxsim.Options{Lists: tdxsim.Lists{ThisUpdate: simNow.Add(time.Second)}}, want: ReasonCollateralEarly},
-		"lists exchanged": {after: func(s *scene) { s.documents.PCKCRL, s.documents.RootCRL = s.documents.RootCRL, s.documents.PCKCRL },
-			want: ReasonCollateralSignature},
-		"list malformed": {after: func(s *scene) { s.documents.RootCRL = []byte{0x30, 0} }, want: ReasonCollateralMalformed},
-
-		"TCB info ended":               {opt: tdxsim.Options{TCBInfo: tdxsim.TCBInfo{Document: tdxsim.Document{NextUpdate: simNow.Add(-time.Second)}}}, want: ReasonCollateralExpired},
-		"TCB info from the future":     {opt: tdxsim.Options{TCBInfo: tdxsim.TCBInfo{Document: tdxsim.Document{Issued: simNow.Add(time.Second)}}}, want: ReasonCollateralEarly},
-		"QE identity ended":            {opt: tdxsim.Options{QE: tdxsim.QEIdentity{Document: tdxsim.Document{NextUpdate: simNow.Add(-time.Second)}}}, want: ReasonCollateralExpired},
-		"QE identity from the future":  {opt: tdxsim.Options{QE: tdxsim.QEIdentity{Document: tdxsim.Document{Issued: simNow.Add(time.Second)}}}, want: ReasonCollateralEarly},
-		"TCB info of a low number":     {opt: tdxsim.Options{TCBInfo: tdxsim.TCBInfo{Document: tdxsim.Document{EvaluationNumber: 17}}}, after: func(s *scene) { s.minimum = 18 }, want: ReasonEvaluationNumber},
-		"QE identity of a low number":  {opt: tdxsim.Options{QE: tdxsim.QEIdentity{Document: tdxsim.Document{EvaluationNumber: 17}}}, after: func(s *scene) { s.minimum = 18 }, want: ReasonEvaluationNumber},
-		"both of the number required":  {after: func(s *scene) { s.minimum = 18 }},
-		"TCB info of SGX":              {hooks: replace("tcbInfo", `"TDX"`, `"SGX"`), want: ReasonCollateralMismatch},
-		"TCB info of another version":  {hooks: replace("tcbInfo", `"version":3`, `"version":4`), want: ReasonCollateralMismatch},
-		"TCB info of another type":     {hooks: replace("tcbInfo", `"tcbType":0`, `"tcbType":1`), want: ReasonCollateralMalformed},
-		"TCB info of another PCE":      {hooks: replace("tcbInfo", `"pceId":"0000"`, `"pceId":"0001"`), want: ReasonCollateralMismatch},
-		"TCB info of another platform": {hooks: replace("tcbInfo", `50806f000000`, `50806f000001`), want: ReasonCollateralMissing},
-		"QE identity of SGX":           {hooks: replace("enclaveIdentity", `"TD_QE"`, `"QE"`), want: ReasonCollateralMismatch},
-		"QE identity, version":         {hooks: replace("enclaveIdentity", `"version":2`, `"version":1`), want: ReasonCollateralMismatch},
-		"TCB info twice a member":      {hooks: replace("tcbInfo", `"tcbType":0`, `"tcbType":0,"tcbType":0`), want: ReasonCollateralMalformed},
-		"TCB info in another case":     {hooks: replace("tcbInfo", `"fmspc"`, `"FMSPC"`), want: ReasonCollateralMalformed},
-		"TCB info with a new member":   {hooks: replace("tcbInfo", `"tcbType":0`, `"tcbType":0,"new":{"a":[1,null]}`)},
-		"TCB info without levels":      {opt: tdxsim.Options{TCBInfo: tdxsim.TCBInfo{Levels: []tdxsim.Level{}}}, want: ReasonCollateralMalformed},
-		"TCB info with a short number": {hooks: replace("tcbInfo", `{"svn":5}`, `{"svn":256}`), want: ReasonCollateralMalformed},
-		"TCB info with 15 components":  {hooks: replace("tcbInfo", `{"svn":5},`, ``), want: ReasonCollateralMalformed},
-		"TCB info with 17 components":  {hooks: replace("tcbInfo", `{"svn":5},`, `{"svn":5},{"svn":5},`), want: ReasonCollateralMalformed},
-		"QE identity with null":        {hooks: replace("enclaveIdentity", `"isvprodid":2`, `"isvprodid":null`), want: ReasonCollateralMalformed},
-		"QE identity with a bad time":  {hooks: replace("enclaveIdentity", `"issueDate":"2026`, `"issueDate":"26`), want: ReasonCollateralMalformed},
-		"QE identity with odd bytes":   {hooks: replace("enclaveIdentity", `"mrsigner":"00`, `"mrsigner":"zz`), want: ReasonCollateralMalformed},
-		"TCB info changed after": {after: func(s *scene) {
-			s.documents.TCBInfo = bytes.Replace(s.documents.TCBInfo, []byte("UpToDate"), []byte("UpToDat3"), 1)
-		}, want: ReasonCollateralSignature},
-		"QE identity with a space more": {after: func(s *scene) {
-			s.documents.QEIdentity = bytes.Replace(s.documents.QEIdentity, []byte(`"id":`), []byte(`"id": `), 1)
-		}, want: ReasonCollateralSignature},
-		"space outside what is signed": {after: func(s *scene) {
-			s.documents.TCBInfo = bytes.Replace(s.documents.TCBInfo, []byte(`:{`), []byte(`: {`), 1)
-		}},
-		"documents exchanged":             {after: func(s *scene) { s.documents.QEIdentity = s.documents.TCBInfo }, want: ReasonCollateralMalformed},
-		"signature of another length":     {hooks: tdxsim.Hooks{Response: func(m string, text []byte) []byte { return append(text[:len(text)-4], '"', '}') }}, want: ReasonCollateralMalformed},
-		"signature in no hexadecimal":     {hooks: tdxsim.Hooks{Response: func(m string, text []byte) []byte { return append(text[:len(text)-4], `zz"}`...) }}, want: ReasonCollateralMalformed},
-		"something behind a response":     {after: func(s *scene) { s.documents.TCBInfo = append(s.documents.TCBInfo, '{') }, want: ReasonCollateralMalformed},
-		"response too large":              {after: func(s *scene) { s.documents.TCBInfo = append(s.documents.TCBInfo, make([]byte, maxDocumentBytes)...) }, want: ReasonCollateralMalformed},
-		"chain of a document missing":     {after: func(s *scene) { s.documents.TCBInfoChain = nil }, want: ReasonCertificate},
-		"chain of a document too long":    {after: func(s *scene) { s.documents.TCBInfoChain = make([]byte, maxIssuerChainBytes+1) }, want: ReasonCertificate},
-		"chain of a document escaped ill": {after: func(s *scene) { s.documents.TCBInfoChain = []byte("%zz") }, want: ReasonCertificate},
-		"PCK authority signs documents":   {after: func(s *scene) { s.documents.TCBInfoChain = s.documents.PCKCRLChain }, want: ReasonChain},
-		"roots not trusted":               {after: func(s *scene) { s.roots = Roots{} }, want: ReasonRoot},
-		"no minimum":                      {after: func(s *scene) { s.minimum = 0 }, want: "none"},
-	} {
-		t.Run(name, func(t *testing.T) {
-			o := tc.opt
-			o.Hooks = tc.hooks
-			s := emulate(t, o)
-			if tc.after != nil {
-				tc.after(&s)
-			}
-			_, err := s.verify()
-			if tc.want == "none" {
-				if _, ok := refusal.ReasonOf(err); err == nil || ok {
-					t.Errorf("got %v, want an error of the configuration", err)
+	for _, table := range []map[string]spoilt{spoiltQuotes(t), spoiltChains(), spoiltCertificates(), spoiltLists(), spoiltWindows(), spoiltDocuments(t), spoiltResponses()} {
+		for name, tc := range table {
+			t.Run(name, func(t *testing.T) {
+				o := tc.opt
+				o.Hooks = tc.hooks
+				s := emulate(t, o)
+				if tc.after != nil {
+					tc.after(&s)
 				}
-				return
-			}
-			wantReason(t, err, tc.want)
-		})
+				_, err := s.verify()
+				wantReason(t, err, tc.want)
+			})
+		}
+	}
+}
+
+func TestMinimumEvaluationNumberIsRequired(t *testing.T) {
+	if v, err := New(Options{}); err == nil || v != nil {
+		t.Error("a verifier without a minimum was made")
 	}
 }
 
@@ -254,6 +111,28 @@ func TestSpoiltChainsAreRefused(t *testing.T) {
 	wantReason(t, err, ReasonChain)
 	_, err = verifyPCKChain(a, other.roots)
 	wantReason(t, err, ReasonRoot)
+	// An authority of the right key and another name.
+	dir := t.TempDir()
+	good = emulate(t, tdxsim.Options{Dir: dir})
+	other = emulate(t, tdxsim.Options{Dir: dir, Hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.Subject.Organization = nil })})
+	a, b = chainText(t, good.quote), chainText(t, other.quote)
+	mixed = append(joinPEM(a, 0), joinPEM(b, 1, 2)...)
+	_, err = verifyPCKChain(mixed, good.roots)
+	wantReason(t, err, ReasonChain)
+	// A root of a trusted key that signs with another.
+	mixed = append(joinPEM(a, 0, 1), tampered(t, joinPEM(a, 2))...)
+	_, err = verifyPCKChain(mixed, good.roots)
+	wantReason(t, err, ReasonChain)
+}
+
+// tampered is a certificate whose last byte, of its signature, is another.
+func tampered(tb testing.TB, text []byte) []byte {
+	block, _ := pem.Decode(text)
+	if block == nil {
+		tb.Fatal("no PEM")
+	}
+	block.Bytes[len(block.Bytes)-1] ^= 1
+	return pem.EncodeToMemory(block)
 }
 
 func chainText(tb testing.TB, quote []byte) []byte {
@@ -324,6 +203,27 @@ func TestRevocationListIsOfThePlatformsAuthority(t *testing.T) {
 	wantReason(t, err, ReasonCollateralMissing)
 	_, err = v.Verify(q, anything{c}, bound, simNow) // a provider that answers for another authority
 	wantReason(t, err, ReasonCollateralMismatch)
+	other := emulate(t, tdxsim.Options{Dir: dir, Platform: tdxsim.Platform{FMSPC: [6]byte{1}}})
+	_, err = v.Verify(q, anything{mustCollateral(t, other.documents, other.roots)}, bound, simNow) // for another platform
+	wantReason(t, err, ReasonCollateralMismatch)
+}
+
+// Intel may issue its authority's certificate anew: the root's list counts for the one in the quote
+// as well as for the one that came with the documents.
+func TestEachCertificateOfTheAuthorityMayBeRevoked(t *testing.T) {
+	dir := t.TempDir()
+	first := emulate(t, tdxsim.Options{Dir: dir})
+	revoking := tdxsim.Lists{RevokedByRoot: []string{tdxsim.PlatformCA}}
+	anew := tdxsim.Options{Dir: dir, Hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.SerialNumber = big.NewInt(0x2002) })}
+	first.documents = emulate(t, anew).documents
+	first.claims(t)
+	anew.Lists = revoking
+	first.documents = emulate(t, anew).documents
+	mustCollateral(t, first.documents, first.roots)
+	_, err := first.verify()
+	wantReason(t, err, ReasonRevoked)
+	_, err = ParseCollateral(emulate(t, tdxsim.Options{Dir: dir, Lists: revoking}).documents, first.roots)
+	wantReason(t, err, ReasonRevoked)
 }
 
 // anything is a provider that gives one answer to every question.
@@ -425,6 +325,13 @@ func TestCachedChainsAreCheckedAtEveryUse(t *testing.T) {
 		_, err = v.Verify(q, anything{good}, bound, simNow)
 	}
 	wantReason(t, err, ReasonAttestationKey)
+	// Nor does it help another report on the same key.
+	forged = bytes.Clone(s.quote)
+	forged[qeReportAt+64] ^= 1
+	if q, err = Parse(forged); err == nil {
+		_, err = v.Verify(q, anything{good}, bound, simNow)
+	}
+	wantReason(t, err, ReasonQEReportSignature)
 }
 
 func TestCachesAreBounded(t *testing.T) {

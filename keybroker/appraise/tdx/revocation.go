@@ -20,7 +20,8 @@ type revocationList struct {
 	serials map[string]struct{} // big-endian, without leading zeros
 }
 
-// parseRevocationList reads a list and verifies that the authority signed it.
+// parseRevocationList reads a list and verifies that the authority signed it. A list without an end
+// has ended.
 func parseRevocationList(der []byte, by *x509.Certificate, name string) (*revocationList, error) {
 	malformed := func(what string) error { return refusal.New(ReasonCollateralMalformed, "%s %s", name, what) }
 	if len(der) > maxListBytes {
@@ -35,8 +36,6 @@ func parseRevocationList(der []byte, by *x509.Certificate, name string) (*revoca
 		return nil, malformed("is not signed with ECDSA and SHA-256")
 	case !bytes.Equal(list.RawIssuer, by.RawSubject) || list.CheckSignatureFrom(by) != nil:
 		return nil, refusal.New(ReasonCollateralSignature, "%q did not sign %s", by.Subject.CommonName, name)
-	case list.Number == nil || list.NextUpdate.IsZero():
-		return nil, malformed("has no number or no end")
 	case len(list.RevokedCertificateEntries) > maxListEntries:
 		return nil, malformed("has too many entries")
 	}

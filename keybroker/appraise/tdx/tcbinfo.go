@@ -63,8 +63,6 @@ func readDocument(o object, id string, version uint64) (d document, err error) {
 		return d, refusal.New(ReasonCollateralMalformed, "%w", *o.err)
 	case gotID != id || gotVersion != version:
 		return d, refusal.New(ReasonCollateralMismatch, "%s has id %q and version %d, want %q and %d", o.name, gotID, gotVersion, id, version)
-	case !d.from.Before(d.until):
-		return d, refusal.New(ReasonCollateralMalformed, "%s ends before it begins", o.name)
 	}
 	return d, nil
 }
