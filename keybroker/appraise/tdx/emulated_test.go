@@ -6,11 +6,14 @@ import (
 	"bytes"
 	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/pem"
 	"errors"
 	"math/big"
+	"os"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -206,6 +209,41 @@ func TestRevocationListIsOfThePlatformsAuthority(t *testing.T) {
 	other := emulate(t, tdxsim.Options{Dir: dir, Platform: tdxsim.Platform{FMSPC: [6]byte{1}}})
 	_, err = v.Verify(q, anything{mustCollateral(t, other.documents, other.roots)}, bound, simNow) // for another platform
 	wantReason(t, err, ReasonCollateralMismatch)
+}
+
+// A list of the right name that another key signed: of an authority that the root certified, too.
+func TestRevocationListIsOfThePlatformsAuthoritysKey(t *testing.T) {
+	const keyFile = "tdx-keys.pem" // root's first
+	dir, other := t.TempDir(), t.TempDir()
+	platform := emulate(t, tdxsim.Options{Dir: dir})
+	emulate(t, tdxsim.Options{Dir: other})
+	keys := append(joinPEM(readFile(t, dir, keyFile), 0), joinPEM(readFile(t, other, keyFile), 1, 2, 3, 4)...)
+	if err := os.WriteFile(filepath.Join(other, keyFile), keys, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	platform.documents = emulate(t, tdxsim.Options{Dir: other}).documents
+	_, err := platform.verify()
+	wantReason(t, err, ReasonCollateralMismatch)
+}
+
+// A list that the right key signed under another name.
+func TestRevocationListNamesItsIssuer(t *testing.T) {
+	dir := t.TempDir()
+	s := emulate(t, tdxsim.Options{Dir: dir})
+	s.documents.RootCRL = emulate(t, tdxsim.Options{Dir: dir, Hooks: certificate(tdxsim.Root, func(c *tdxsim.CertificateTemplate) { c.Subject.Organization = nil })}).documents.RootCRL
+	_, err := s.verify()
+	wantReason(t, err, ReasonCollateralSignature)
+}
+
+func TestKeysOfOtherCurvesAreRefused(t *testing.T) {
+	for curve, want := range map[elliptic.Curve]refusal.Reason{elliptic.P256(): "", elliptic.P384(): ReasonCertificate} {
+		key, err := ecdsa.GenerateKey(curve, rand.Reader)
+		if err != nil {
+			t.Fatal(err)
+		}
+		wantReason(t, checkForm(&x509.Certificate{PublicKey: &key.PublicKey, SignatureAlgorithm: x509.ECDSAWithSHA256}), want)
+	}
+	wantReason(t, checkForm(&x509.Certificate{SignatureAlgorithm: x509.ECDSAWithSHA256}), ReasonCertificate)
 }
 
 // Intel may issue its authority's certificate anew: the root's list counts for the one in the quote

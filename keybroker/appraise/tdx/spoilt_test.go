@@ -144,7 +144,10 @@ func spoiltCertificates() map[string]spoilt {
 		"root: expired":              {hooks: certificate(tdxsim.Root, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
 		"root: another name":         {hooks: certificate(tdxsim.Root, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = "Some Root CA" }), want: ReasonChain},
 		"TCB signer: another name":   {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) { c.Subject.CommonName = namePCK }), want: ReasonChain},
-		"TCB signer: expired":        {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
+		"TCB signer: too large": {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) {
+			c.ExtraExtensions = []pkix.Extension{{Id: []int{1, 2, 3}, Value: make([]byte, maxCertificateBytes)}}
+		}), want: ReasonCertificate},
+		"TCB signer: expired": {hooks: certificate(tdxsim.TCBSigner, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) }), want: ReasonExpired},
 	}
 }
 
