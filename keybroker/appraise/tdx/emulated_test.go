@@ -235,6 +235,16 @@ func TestRevocationListNamesItsIssuer(t *testing.T) {
 	wantReason(t, err, ReasonCollateralSignature)
 }
 
+// The size of a list is looked at before anything of it is read.
+func TestLargeListsAreNotRead(t *testing.T) {
+	s := emulate(t, tdxsim.Options{})
+	s.documents.PCKCRL = append(s.documents.PCKCRL, make([]byte, maxListBytes)...)
+	_, err := s.verify()
+	if wantReason(t, err, ReasonCollateralMalformed); err == nil || !strings.Contains(err.Error(), "too large") {
+		t.Error(err)
+	}
+}
+
 func TestKeysOfOtherCurvesAreRefused(t *testing.T) {
 	for curve, want := range map[elliptic.Curve]refusal.Reason{elliptic.P256(): "", elliptic.P384(): ReasonCertificate} {
 		key, err := ecdsa.GenerateKey(curve, rand.Reader)
@@ -262,6 +272,11 @@ func TestEachCertificateOfTheAuthorityMayBeRevoked(t *testing.T) {
 	wantReason(t, err, ReasonRevoked)
 	_, err = ParseCollateral(emulate(t, tdxsim.Options{Dir: dir, Lists: revoking}).documents, first.roots)
 	wantReason(t, err, ReasonRevoked)
+	// The same of its time.
+	ended := emulate(t, tdxsim.Options{Dir: dir, Hooks: certificate(tdxsim.PlatformCA, func(c *tdxsim.CertificateTemplate) { c.NotAfter = simNow.Add(-time.Hour) })})
+	ended.documents = emulate(t, tdxsim.Options{Dir: dir}).documents
+	_, err = ended.verify()
+	wantReason(t, err, ReasonExpired)
 }
 
 // anything is a provider that gives one answer to every question.

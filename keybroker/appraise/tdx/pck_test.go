@@ -72,6 +72,14 @@ func TestPlatformExtensionIsReadStrictly(t *testing.T) {
 			o[0].ID = asn1.ObjectIdentifier{1, 2, 3, 4, 5, 6, 7, 8, 9, 10}
 			return o, i
 		}, false},
+		"identifier of a sibling": {func(o, i []entry) ([]entry, []entry) {
+			o[0].ID = asn1.ObjectIdentifier{1, 2, 840, 113741, 1, 14, 1, 1}
+			return o, i
+		}, false},
+		"identifier with a longer arc": {func(o, i []entry) ([]entry, []entry) {
+			o[0].ID = asn1.ObjectIdentifier{1, 2, 840, 113741, 1, 13, 11}
+			return o, i
+		}, false},
 		"identifier of the extension": {func(o, i []entry) ([]entry, []entry) { o[0].ID = sgxOID(); return o, i }, false},
 		"more entries than there are": {func(o, i []entry) ([]entry, []entry) {
 			for n := range maxSGXEntries {

@@ -5,9 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"strings"
 	"testing"
 	"time"
 
@@ -31,17 +29,6 @@ func sharedDir(tb testing.TB) string {
 		}
 	}
 	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
-
-// tdxGuestDir is where go-tdx-guest lies, with its own samples.
-func tdxGuestDir(tb testing.TB) string {
-	tb.Helper()
-	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/go-tdx-guest").Output()
-	if dir := strings.TrimSpace(string(out)); err == nil && dir != "" {
-		return dir
-	}
-	tb.Skip("go-tdx-guest is not in the module cache; `go mod download github.com/google/go-tdx-guest` gets it")
 	return ""
 }
 

@@ -138,6 +138,11 @@ func TestBothModulesOfAnUpdatedGuestAreJudged(t *testing.T) {
 			if c.Status != tc.status || c.Current != tc.now {
 				t.Errorf("%v at launch, %v now: %+v", tc.launch, tc.current, c)
 			}
+			// Dates and advisories are of both: only version 4.1 has these.
+			old := tc.launch[0] == 4 || tc.current[0] == 4
+			if slices.Contains(c.Advisories, "INTEL-SA-00001") != old || (c.Date.Year() == 2021) != old {
+				t.Errorf("%v at launch, %v now: %v, %v", tc.launch, tc.current, c.Date, c.Advisories)
+			}
 		}
 	}
 }
