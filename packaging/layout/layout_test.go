@@ -46,7 +46,7 @@ var agentNever = []string{
 	"github.com/google/go-sev-guest",
 	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod", "filippo.io/nistec",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
-	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
+	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tdxsim", module + "/guest/tpmsim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
 }
 
 // brokerNever may not be linked into a broker built for release.
