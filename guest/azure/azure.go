@@ -78,7 +78,7 @@ type Collector struct {
 
 // Evidence is a paravisor's report with what goes with it.
 type Evidence struct {
-	// Kind is the kind of the CPU's report in it.
+	// Kind is the kind of evidence that it is a part of.
 	Kind evidence.Kind
 	// HCL is the content of the TPM's index.
 	HCL []byte
@@ -86,7 +86,7 @@ type Evidence struct {
 	Quote []byte
 	// Endorsements are the certificates of the chip (SEV-SNP), in canonical order. A broker that
 	// has them elsewhere can do without.
-	Endorsements []evidence.Endorsement
+	Endorsements []evidence.Part
 	// Missing says why there are no endorsements though the kind has them; nil if there are.
 	Missing error
 }
@@ -111,7 +111,7 @@ func (c *Collector) Collect(ctx context.Context) (Evidence, error) {
 		return Evidence{}, err
 	}
 	e := Evidence{Kind: kind, HCL: blob}
-	if kind == evidence.KindTDX {
+	if kind == evidence.KindAzureTDX {
 		e.Quote, err = c.metadata.Quote(ctx, blob[hardwareAt:hardwareAt+tdReportSize])
 		return e, err
 	}
@@ -132,9 +132,9 @@ func (c *Collector) read(ctx context.Context) ([]byte, evidence.Kind, error) {
 	}
 	switch hardware := binary.LittleEndian.Uint32(blob[hardwareTypeAt:]); hardware {
 	case hardwareSNP:
-		return blob, evidence.KindSNP, nil
+		return blob, evidence.KindAzureSNP, nil
 	case hardwareTDX:
-		return blob, evidence.KindTDX, nil
+		return blob, evidence.KindAzureTDX, nil
 	default:
 		return nil, "", refusal.New(ReasonReport, "a CPU's report of kind %d", hardware)
 	}

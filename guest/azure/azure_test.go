@@ -5,7 +5,12 @@ package azure
 import (
 	"bytes"
 	"context"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
 	"encoding/base64"
 	"encoding/json"
 	"encoding/pem"
@@ -17,7 +22,6 @@ import (
 	"net"
 	"net/http"
 	"net/http/httptest"
-	"os"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -27,17 +31,39 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/azuresim"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/guest/teesim"
 )
 
-// sharedTEE is one SEV-SNP emulator for the test binary: its keys take seconds to make.
-var sharedTEE = sync.OnceValues(func() (*teesim.TEE, error) {
-	dir, err := os.MkdirTemp("", "azure-test-")
+// chip makes SEV-SNP reports that nobody signed, with certificates of the right relations: AMD's
+// RSA keys take seconds to make.
+type chip struct{ certificates []evidence.Part }
+
+func (c chip) Collect(_ context.Context, reportData [64]byte) (evidence.Envelope, error) {
+	report := make([]byte, 0x4a0)
+	copy(report[0x50:], reportData[:])
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: append([]evidence.Part{{Type: evidence.PartSNPReport, Data: report}}, c.certificates...)}, nil
+}
+
+var sharedChip = sync.OnceValues(func() (c chip, err error) {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
-		return nil, err
+		return c, err
 	}
-	tee, err := teesim.New(teesim.Options{Dir: dir})
-	return tee, errors.Join(err, os.RemoveAll(dir))
+	parent := &x509.Certificate{}
+	for i, t := range []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK} {
+		template := &x509.Certificate{SerialNumber: big.NewInt(int64(i + 1)), Subject: pkix.Name{CommonName: string(t)}}
+		if i == 0 {
+			parent = template
+		}
+		der, err := x509.CreateCertificate(rand.Reader, template, parent, key.Public(), key)
+		if err != nil {
+			return c, err
+		}
+		if parent, err = x509.ParseCertificate(der); err != nil {
+			return c, err
+		}
+		c.certificates = append(c.certificates, evidence.Part{Type: t, Data: der})
+	}
+	return c, nil
 })
 
 func quoter(_ context.Context, reportData [64]byte) ([]byte, error) {
@@ -54,7 +80,7 @@ func newVM(tb testing.TB, tdx bool) *azuresim.VM {
 	if tdx {
 		o.TDX = quoter
 	} else {
-		tee, err := sharedTEE()
+		tee, err := sharedChip()
 		if err != nil {
 			tb.Fatal(err)
 		}
@@ -91,10 +117,10 @@ func TestASNPVMsEvidenceIsCollected(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := c.Collect(t.Context())
-	if err != nil || e.Missing != nil || e.Kind != evidence.KindSNP || e.Quote != nil || len(e.Endorsements) != 3 {
+	if err != nil || e.Missing != nil || e.Kind != evidence.KindAzureSNP || e.Quote != nil || len(e.Endorsements) != 3 {
 		t.Fatalf("%+v, %v", e, err)
 	}
-	env := evidence.Envelope{Kind: e.Kind, Report: e.HCL[0x20:0x4c0], Endorsements: e.Endorsements}
+	env := evidence.Envelope{Kind: evidence.KindSNP, Parts: append([]evidence.Part{{Type: evidence.PartSNPReport, Data: e.HCL[0x20:0x4c0]}}, e.Endorsements...)}
 	if _, err := env.Marshal(); err != nil {
 		t.Errorf("the certificates are in no canonical order: %v", err)
 	}
@@ -107,7 +133,7 @@ func TestATDXVMsEvidenceIsCollected(t *testing.T) {
 		t.Fatal(err)
 	}
 	e, err := c.Collect(t.Context())
-	if err != nil || e.Kind != evidence.KindTDX || e.Endorsements != nil || !bytes.Equal(e.Quote[48+520:], e.HCL[0x20+0x80:0x20+0xc0]) {
+	if err != nil || e.Kind != evidence.KindAzureTDX || e.Endorsements != nil || !bytes.Equal(e.Quote[48+520:], e.HCL[0x20+0x80:0x20+0xc0]) {
 		t.Fatalf("%+v, %v", e, err)
 	}
 }
@@ -156,7 +182,7 @@ func answer(status int, body string) http.Handler {
 }
 
 func certificates(tb testing.TB) (vcek, ask, ark string) {
-	tee, err := sharedTEE()
+	tee, err := sharedChip()
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -164,8 +190,8 @@ func certificates(tb testing.TB) (vcek, ask, ark string) {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	text := func(t evidence.EndorsementType) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: env.Endorsement(t)}))
+	text := func(t evidence.PartType) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: env.Part(t)}))
 	}
 	return text(evidence.EndorsementVCEK), text(evidence.EndorsementASK), text(evidence.EndorsementARK)
 }
@@ -344,7 +370,7 @@ func FuzzMetadata(f *testing.F) {
 	f.Add([]byte(vcek), []byte(ask+ark), []byte{4, 0})
 	f.Add([]byte("-----BEGIN CERTIFICATE-----"), []byte{}, make([]byte, 700))
 	f.Fuzz(func(t *testing.T, leaf, chain, quote []byte) {
-		found := map[evidence.EndorsementType][]byte{}
+		found := map[evidence.PartType][]byte{}
 		err := sortCertificates(found, leaf, true)
 		if err == nil {
 			err = sortCertificates(found, chain, false)

@@ -64,7 +64,7 @@ func NewMetadata(o Options) *Metadata {
 
 // Certificates returns the chip's VCEK certificate and AMD's above it, in DER and in the
 // canonical order of an envelope. They are a cache: whoever uses them verifies them.
-func (m *Metadata) Certificates(ctx context.Context) ([]evidence.Endorsement, error) {
+func (m *Metadata) Certificates(ctx context.Context) ([]evidence.Part, error) {
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, certificatesURL, nil)
 	if err != nil {
 		return nil, refusal.New(ReasonMetadata, "%w", err)
@@ -76,7 +76,7 @@ func (m *Metadata) Certificates(ctx context.Context) ([]evidence.Endorsement, er
 	if err := m.ask(request, &answer); err != nil {
 		return nil, err
 	}
-	found := map[evidence.EndorsementType][]byte{}
+	found := map[evidence.PartType][]byte{}
 	for _, part := range []struct {
 		text string
 		leaf bool
@@ -88,16 +88,16 @@ func (m *Metadata) Certificates(ctx context.Context) ([]evidence.Endorsement, er
 	if len(found) != 3 {
 		return nil, refusal.New(ReasonMetadata, "the certificates are not a VCEK, an ASK and an ARK")
 	}
-	var list []evidence.Endorsement
-	for _, t := range []evidence.EndorsementType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK} {
-		list = append(list, evidence.Endorsement{Type: t, Data: found[t]})
+	var list []evidence.Part
+	for _, t := range []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK} {
+		list = append(list, evidence.Part{Type: t, Data: found[t]})
 	}
 	return list, nil
 }
 
 // sortCertificates files PEM certificates by what they are: the leaf stands alone, a root is its
 // own issuer.
-func sortCertificates(found map[evidence.EndorsementType][]byte, text []byte, leaf bool) error {
+func sortCertificates(found map[evidence.PartType][]byte, text []byte, leaf bool) error {
 	for len(bytes.TrimSpace(text)) > 0 {
 		var block *pem.Block
 		if block, text = pem.Decode(text); block == nil || block.Type != "CERTIFICATE" || len(block.Bytes) > evidence.MaxEndorsementBytes {

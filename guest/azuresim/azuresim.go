@@ -147,7 +147,7 @@ func (v *VM) HCL(ctx context.Context) ([]byte, error) {
 func (v *VM) report(ctx context.Context, reportData [64]byte) ([]byte, uint32, error) {
 	if v.opt.TDX == nil {
 		env, err := v.opt.SNP.Collect(ctx, reportData)
-		return env.Report, hardwareSNP, err
+		return env.Primary(), hardwareSNP, err
 	}
 	quote, err := v.opt.TDX(ctx, reportData)
 	if err != nil {

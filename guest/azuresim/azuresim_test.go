@@ -24,7 +24,7 @@ type reporter struct{ err error }
 func (r reporter) Collect(_ context.Context, reportData [64]byte) (evidence.Envelope, error) {
 	report := make([]byte, 0x4a0)
 	copy(report[0x50:], reportData[:])
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: report}, r.err
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, r.err
 }
 
 func quoter(_ context.Context, reportData [64]byte) ([]byte, error) {

@@ -70,8 +70,8 @@ func (v *VM) certificates(r *http.Request) (map[string]string, int) {
 	if err != nil {
 		return nil, http.StatusInternalServerError
 	}
-	text := func(t evidence.EndorsementType) string {
-		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: env.Endorsement(t)}))
+	text := func(t evidence.PartType) string {
+		return string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: env.Part(t)}))
 	}
 	return map[string]string{
 		"vcekCert": text(evidence.EndorsementVCEK), "certificateChain": text(evidence.EndorsementASK) + text(evidence.EndorsementARK),

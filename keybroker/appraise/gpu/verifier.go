@@ -14,7 +14,7 @@ import (
 )
 
 // MaxDevices bounds the reports that are appraised together.
-const MaxDevices = 16
+const MaxDevices = evidence.MaxGPUs
 
 // Evidence is one device's report with its chain of certificates in DER, the report key's first
 // and the root last.

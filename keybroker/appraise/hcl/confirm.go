@@ -38,9 +38,9 @@ const snpReportIDAt, snpReportIDSize = 0x140, 32
 // ConfirmSNP returns the runtime data, given the claims of the SEV-SNP report in the container
 // ([Report.SNPReport]) as they came out of its appraisal. Claims of another report, one over
 // other data, and one from below VMPL 0 are refused.
-func (r *Report) ConfirmSNP(c evidence.Claims) (Runtime, error) {
-	if r.kind != evidence.KindSNP || c.Kind != evidence.KindSNP {
-		return Runtime{}, refusal.New(ReasonUnconfirmed, "the container has a report of kind %q, the claims are of kind %q", r.kind, c.Kind)
+func (r *Report) ConfirmSNP(c evidence.SNPClaims) (Runtime, error) {
+	if r.kind != evidence.KindSNP {
+		return Runtime{}, refusal.New(ReasonUnconfirmed, "the container has a report of kind %q, the claims are of SEV-SNP", r.kind)
 	}
 	if subtle.ConstantTimeCompare(c.ReportData, r.reportData[:]) != 1 {
 		return Runtime{}, refusal.New(ReasonUnconfirmed, "the verified report is over other data")

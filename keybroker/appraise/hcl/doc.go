@@ -8,7 +8,7 @@
 //
 //	report, err := hcl.Parse(blob)                            // believes nothing yet
 //	claims, err := verifier.Appraise(ctx, env, report.ReportData(), now) // of report.SNPReport()
-//	runtime, err := report.ConfirmSNP(claims)                 // now there are a key and claims
+//	runtime, err := report.ConfirmSNP(*claims.SNP)            // now there are a key and claims
 //	// ... and verify the TPM's quote over the nonce with runtime.AK
 //
 // Nothing of the runtime data can be had before [Report.ConfirmSNP] or [Report.ConfirmTDX] was

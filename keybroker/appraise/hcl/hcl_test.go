@@ -28,7 +28,7 @@ func (chip) Collect(_ context.Context, reportData [64]byte) (evidence.Envelope, 
 	report[0] = 3
 	copy(report[0x50:], reportData[:])
 	copy(report[0x140:], bytes.Repeat([]byte{7}, 32))
-	return evidence.Envelope{Kind: evidence.KindSNP, Report: report}, nil
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, nil
 }
 
 func quoter(_ context.Context, reportData [64]byte) ([]byte, error) {
@@ -68,8 +68,8 @@ func blobOf(tb testing.TB, o azuresim.Options) []byte {
 }
 
 // snpClaims are those of a report as the appraisal would give them.
-func snpClaims(r *Report) evidence.Claims {
-	return evidence.Claims{Kind: evidence.KindSNP, ReportData: r.hardware[0x50:0x90], ReportID: r.hardware[0x140:0x160]}
+func snpClaims(r *Report) evidence.SNPClaims {
+	return evidence.SNPClaims{ReportData: r.hardware[0x50:0x90], ReportID: r.hardware[0x140:0x160]}
 }
 
 func TestEveryVersionAndHashIsRead(t *testing.T) {
@@ -312,14 +312,13 @@ func TestRuntimeDataNeedsTheClaimsOfItsOwnReport(t *testing.T) {
 			t.Errorf("%s: %v", name, err)
 		}
 	}
-	for name, change := range map[string]func(*evidence.Claims){
-		"no claims":        func(c *evidence.Claims) { *c = evidence.Claims{} },
-		"another kind":     func(c *evidence.Claims) { c.Kind = evidence.KindTDX },
-		"other data":       func(c *evidence.Claims) { c.ReportData = bytes.Repeat([]byte{1}, 64) },
-		"no data":          func(c *evidence.Claims) { c.ReportData = nil },
-		"half of the data": func(c *evidence.Claims) { c.ReportData = c.ReportData[:32] },
-		"another guest":    func(c *evidence.Claims) { c.ReportID = make([]byte, 32) },
-		"no guest":         func(c *evidence.Claims) { c.ReportID = nil },
+	for name, change := range map[string]func(*evidence.SNPClaims){
+		"no claims":        func(c *evidence.SNPClaims) { *c = evidence.SNPClaims{} },
+		"other data":       func(c *evidence.SNPClaims) { c.ReportData = bytes.Repeat([]byte{1}, 64) },
+		"no data":          func(c *evidence.SNPClaims) { c.ReportData = nil },
+		"half of the data": func(c *evidence.SNPClaims) { c.ReportData = c.ReportData[:32] },
+		"another guest":    func(c *evidence.SNPClaims) { c.ReportID = make([]byte, 32) },
+		"no guest":         func(c *evidence.SNPClaims) { c.ReportID = nil },
 	} {
 		c := snpClaims(snp)
 		change(&c)

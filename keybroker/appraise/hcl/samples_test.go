@@ -71,7 +71,7 @@ func TestARealVMIsVerifiedFromTheChipToItsPCRs(t *testing.T) {
 		t.Fatal(err)
 	}
 	ask, ark := milanChain(t)
-	env := evidence.Envelope{Kind: report.Kind(), Report: report.SNPReport(), Endorsements: []evidence.Endorsement{
+	env := evidence.Envelope{Kind: report.Kind(), Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report.SNPReport()},
 		{Type: evidence.EndorsementARK, Data: ark}, {Type: evidence.EndorsementASK, Data: ask}, {Type: evidence.EndorsementVCEK, Data: e.vcek}}}
 	v, err := appraise.New(appraise.Options{WithoutRevocation: true})
 	if err != nil {
@@ -82,7 +82,7 @@ func TestARealVMIsVerifiedFromTheChipToItsPCRs(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	runtime, err := report.ConfirmSNP(claims)
+	runtime, err := report.ConfirmSNP(*claims.SNP)
 	if err != nil {
 		t.Fatal(err)
 	}
