@@ -18,9 +18,11 @@ import (
 // report names (Azure/azure-cvm-tooling, az-snp-vtpm).
 const AzureKey = 0x81000003
 
-// GoogleKey and GoogleKeyECC are the attestation keys of Google Compute Engine, which have
-// certificates (google/go-tpm-tools v0.4.5, client/handles.go).
-func GoogleKey() Key    { return Key{CertificateIndex: 0x01c10000, TemplateIndex: 0x01c10001} }
+// GoogleKey is the attestation key of Google Compute Engine, RSA, which has a certificate
+// (google/go-tpm-tools v0.4.5, client/handles.go).
+func GoogleKey() Key { return Key{CertificateIndex: 0x01c10000, TemplateIndex: 0x01c10001} }
+
+// GoogleKeyECC is the same, ECDSA over P-256.
 func GoogleKeyECC() Key { return Key{CertificateIndex: 0x01c10002, TemplateIndex: 0x01c10003} }
 
 // Key says where the attestation key comes from. The zero value is a restricted signing key,

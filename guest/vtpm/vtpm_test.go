@@ -6,6 +6,7 @@ import (
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/sha256"
+	"encoding/binary"
 	"errors"
 	"math/big"
 	"os"
@@ -47,9 +48,12 @@ func check(t *testing.T, e Evidence, bank string, pcrs int) evidence.TPMQuote {
 	if err != nil {
 		t.Fatal(err)
 	}
-	key := ecdsa.PublicKey{Curve: elliptic.P256(), X: new(big.Int).SetBytes(point.X.Buffer), Y: new(big.Int).SetBytes(point.Y.Buffer)}
+	key, err := ecdsa.ParseUncompressedPublicKey(elliptic.P256(), slices.Concat([]byte{4}, point.X.Buffer, point.Y.Buffer))
+	if err != nil {
+		t.Fatal(err)
+	}
 	d := sha256.Sum256(q.Attest)
-	if !ecdsa.Verify(&key, d[:], new(big.Int).SetBytes(ec.SignatureR.Buffer), new(big.Int).SetBytes(ec.SignatureS.Buffer)) {
+	if !ecdsa.Verify(key, d[:], new(big.Int).SetBytes(ec.SignatureR.Buffer), new(big.Int).SetBytes(ec.SignatureS.Buffer)) {
 		t.Error("the signature does not verify")
 	}
 	if !bytes.Contains(q.Attest, nonce) || q.Bank != bank || len(q.PCRs) != pcrs {
@@ -196,6 +200,34 @@ func TestRegistersThatChangeAreReadAgain(t *testing.T) {
 		}
 		check(t, e, evidence.BankSHA256, 12)
 	}
+}
+
+// replaying is a device that answers every request for a quote with the first quote.
+type replaying struct {
+	Device
+	first *[]byte
+}
+
+func (r replaying) Send(command []byte) ([]byte, error) {
+	response, err := r.Device.Send(command)
+	if err == nil && binary.BigEndian.Uint32(command[6:]) == uint32(tpm2.TPMCCQuote) {
+		if *r.first == nil {
+			*r.first = response
+		}
+		return *r.first, nil
+	}
+	return response, err
+}
+
+func TestQuoteOverAnotherNonceIsRefused(t *testing.T) {
+	socket := startTPM(t)
+	var first []byte
+	c := newCollector(t, Options{Device: socket, Open: func() (Device, error) { return replaying{openSocket(t, socket), &first}, nil }})
+	if _, err := c.Collect(t.Context(), nonce); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.Collect(t.Context(), append([]byte{'x'}, nonce[1:]...))
+	wantReason(t, err, ReasonDevice, "another nonce")
 }
 
 func TestManyCallersQueue(t *testing.T) {

@@ -21,6 +21,7 @@ var owners = map[string][]string{
 	"github.com/cloudflare/circl":       {"crypto/identity", "crypto/keyseal"},
 	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
 	"github.com/goccy/go-yaml":          {}, // tests alone: a second reading of what systemd/config/yaml reads
+	"github.com/google/go-eventlog":     {}, // tests alone: a second reading of event logs
 	"github.com/google/go-sev-guest":    {"keybroker/appraise"},
 	"github.com/google/go-tdx-guest":    {"keybroker/appraise/tdx"},
 	"github.com/google/go-tpm":          {"guest/vtpm"},
@@ -43,7 +44,7 @@ var owners = map[string][]string{
 var agentNever = []string{
 	"github.com/tuneinsight/lattigo", "github.com/consensys/", "github.com/bits-and-blooms/", "github.com/goccy/go-yaml",
 	module + "/crypto/zk/groth16verify", module + "/crypto/zk/plonkverify", module + "/crypto/zk/circuits",
-	"github.com/google/go-sev-guest",
+	"github.com/google/go-sev-guest", "github.com/google/go-eventlog",
 	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod", "filippo.io/nistec",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
 	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tdxsim", module + "/guest/tpmsim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
@@ -52,7 +53,7 @@ var agentNever = []string{
 // brokerNever may not be linked into a broker built for release.
 var brokerNever = []string{
 	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tpmsim", module + "/guest/tdxsim", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/guest/azure", module + "/guest/vtpm", module + "/runtime/", module + "/agent",
-	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/spf13/cobra",
+	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/google/go-eventlog", "github.com/google/go-tpm", "github.com/spf13/cobra",
 }
 
 // verifyNever may not be linked into the stand-alone verifier: no compiler of circuits, no

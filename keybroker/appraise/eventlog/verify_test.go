@@ -61,7 +61,7 @@ func TestBootOfAConfidentialGuestIsClaimed(t *testing.T) {
 
 // Each log differs from an accepted one in one event, and its registers match: only the rule
 // that it breaks refuses it.
-func TestForgedLogsAreRefused(t *testing.T) {
+func TestPitfall28ForgedLogsAreRefused(t *testing.T) {
 	boot, cc := tpmBoot(), ccBoot()
 	last, ccLast := len(boot), len(cc)
 	for name, c := range map[string]struct {

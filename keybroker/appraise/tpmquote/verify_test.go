@@ -59,7 +59,7 @@ func TestAcceptedAlgorithms(t *testing.T) {
 }
 
 // Each quote differs from an accepted one in one respect, and is signed all the same.
-func TestOtherQuotesAreRefused(t *testing.T) {
+func TestPitfall28OtherQuotesAreRefused(t *testing.T) {
 	two := [][]byte{{0, algSHA256, 3, 0x91, 0, 0}, {0, algSHA384, 3, 0x91, 0, 0}}
 	for name, c := range map[string]struct {
 		change func(*maker)
