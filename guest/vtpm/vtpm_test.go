@@ -130,7 +130,9 @@ func TestKeysThatTheCloudProvides(t *testing.T) {
 	}
 	key := GoogleKeyECC()
 	certificate := bytes.Repeat([]byte("certificate "), 100)
-	for index, data := range map[uint32][]byte{key.TemplateIndex: tpm2.Marshal(keyTemplate()), key.CertificateIndex: certificate} {
+	template := keyTemplate()
+	template.ObjectAttributes.NoDA = false // another key than the one that is made without it
+	for index, data := range map[uint32][]byte{key.TemplateIndex: tpm2.Marshal(template), key.CertificateIndex: certificate} {
 		if err := c.WriteNV(t.Context(), index, data); err != nil {
 			t.Fatal(err)
 		}
@@ -138,7 +140,34 @@ func TestKeysThatTheCloudProvides(t *testing.T) {
 	if e, err = newCollector(t, Options{Device: socket, Key: key}).Collect(t.Context(), nonce); err != nil || !bytes.Equal(e.Certificate, certificate) {
 		t.Errorf("%x, %v", e.Certificate, err)
 	}
-	check(t, e, evidence.BankSHA256, 12)
+	q := check(t, e, evidence.BankSHA256, 12)
+	if public, err := tpm2.Unmarshal[tpm2.TPMTPublic](q.Public); err != nil || public.ObjectAttributes.NoDA {
+		t.Errorf("not the template's key: %+v, %v", public, err)
+	}
+}
+
+// miserly is a device that answers readings of NV indices with nothing.
+type miserly struct{ Device }
+
+func (m miserly) Send(command []byte) ([]byte, error) {
+	response, err := m.Device.Send(command)
+	if err != nil || binary.BigEndian.Uint32(command[6:]) != uint32(tpm2.TPMCCNVRead) {
+		return response, err
+	}
+	parameters := int(binary.BigEndian.Uint32(response[10:]))
+	short := slices.Concat(response[:10], []byte{0, 0, 0, 2, 0, 0}, response[14+parameters:])
+	binary.BigEndian.PutUint32(short[2:], uint32(len(short)))
+	return short, nil
+}
+
+func TestReadingThatBringsNothingEnds(t *testing.T) {
+	socket := startTPM(t)
+	c := newCollector(t, Options{Device: socket, Open: func() (Device, error) { return miserly{openSocket(t, socket)}, nil }})
+	if err := c.WriteNV(t.Context(), AzureReportData, make([]byte, 64)); err != nil {
+		t.Fatal(err)
+	}
+	_, err := c.ReadNV(t.Context(), AzureReportData, 64)
+	wantReason(t, err, ReasonDevice, "got 0")
 }
 
 func TestSmallMemoryIsReadAndWrittenWithinLimits(t *testing.T) {

@@ -12,7 +12,9 @@ import (
 // Verify checks that the log leads to the verified values of registers, by PCR or RTMR number,
 // and returns what its events then prove. The values must be of one size, which tells the bank:
 // 32 bytes for SHA-256, 48 for SHA-384; RTMRs have 48. Registers that are not wanted stay
-// unjudged, and nothing is claimed of them. A refusal is an *refusal.Error.
+// unjudged, and nothing is claimed of them: leave out those that the running system extends
+// without an entry in the firmware's log, such as PCR 10 (IMA) and PCRs 11 to 13 and 15
+// (systemd). A refusal is an *refusal.Error.
 func Verify(log []byte, format Format, want Registers) (evidence.EventLogClaims, error) {
 	none := evidence.EventLogClaims{}
 	bank, err := bankOf(format, want)
