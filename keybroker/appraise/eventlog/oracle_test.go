@@ -66,6 +66,25 @@ func refusedLogs() map[string]refusal.Reason {
 	}
 }
 
+// unread are the logs of which go-eventlog reads no state of Secure Boot, or no programs, and part
+// of what it says; we read them.
+func unread() (states, programs map[string]string) {
+	// RTMR0 and RTMR1 take the events of several PCRs, with a separator for each: all of them
+	// stand behind the variables, so a second one hides nothing. Firmware measures more types
+	// there. A variable of no content does not exist, which is off.
+	states = map[string]string{
+		"eventlogs/ccel/CCEL_unpadded.data.bin":                        "duplicate separator",
+		"eventlogs/ccel/cos-113-intel-tdx-dupe-separator-unpadded.bin": "duplicate separator",
+		"eventlogs/ccel/cos-113-intel-tdx-dupe-separator.bin":          "duplicate separator",
+		"eventlogs/ccel/event_log.bin":                                 "unexpected event type in MR1",
+		"eventlogs/ccel/gdc-tdx.bin":                                   "data len is 0",
+		"eventlogs/tpm/arch-linux-workstation.bin":                     "data len is 0",
+		"legacydata/crypto_agile_eventlog":                             "data len is 0",
+		"eventlogs/tpm/glinux-alex.bin":                                "negative serial number", // of a certificate that we do not read
+	}
+	return states, map[string]string{"eventlogs/ccel/event_log.bin": "duplicate Separator"}
+}
+
 // claimsOf verifies a real log against the registers that it leads to.
 func claimsOf(t *testing.T, l realLog) (evidence.EventLogClaims, Registers, Bank, bool) {
 	t.Helper()
@@ -82,6 +101,7 @@ func claimsOf(t *testing.T, l realLog) (evidence.EventLogClaims, Registers, Bank
 // out of a log, it reads the same.
 func TestGoEventlogAgreesOnClaims(t *testing.T) {
 	compared, programs := 0, 0
+	states, unreadPrograms := unread()
 	for _, l := range moduleLogs(t) {
 		c, values, bank, ok := claimsOf(t, l)
 		if !ok {
@@ -99,7 +119,9 @@ func TestGoEventlogAgreesOnClaims(t *testing.T) {
 			hash = crypto.SHA256
 		}
 		if sb, err := extract.SecureBootState(events, config, extract.Opts{}); err != nil {
-			t.Logf("%s: go-eventlog finds no state of Secure Boot: %v", l.name, err)
+			if want := states[l.name]; want == "" || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: go-eventlog finds no state of Secure Boot: %v", l.name, err)
+			}
 		} else if c.SecureBoot == nil || *c.SecureBoot != sb.GetEnabled() {
 			t.Errorf("%s: Secure Boot: %s, go-eventlog: %t", l.name, show(c), sb.GetEnabled())
 		} else {
@@ -107,7 +129,9 @@ func TestGoEventlogAgreesOnClaims(t *testing.T) {
 		}
 		state, err := extract.EfiState(hash, events, config, extract.Opts{AllowEFIAppBeforeCallingEvent: true})
 		if err != nil {
-			t.Logf("%s: go-eventlog finds no programs: %v", l.name, err)
+			if want := unreadPrograms[l.name]; want == "" || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: go-eventlog finds no programs: %v", l.name, err)
+			}
 			continue
 		}
 		if got := state.GetApps(); len(got) > 0 {
@@ -137,8 +161,6 @@ func samePrograms(t *testing.T, l realLog, c evidence.EventLogClaims, apps []*pb
 	}
 }
 
-// In a log with more separators in RTMR0 than go-eventlog allows for, the variables of Secure
-// Boot stand before the first of them; those of another one are found by both.
 func TestRealLogsOfGuests(t *testing.T) {
 	for _, l := range sharedLogs(t) {
 		c, _, _, ok := claimsOf(t, l)
