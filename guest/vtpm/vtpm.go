@@ -10,8 +10,6 @@ import (
 	"io/fs"
 	"os"
 	"slices"
-	"sync/atomic"
-	"time"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -19,6 +17,7 @@ import (
 	"github.com/google/go-tpm/tpm2/transport/linuxudstpm"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/device"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
@@ -35,9 +34,7 @@ const (
 	// MaxLogBytes bounds the event log.
 	MaxLogBytes = 512 << 10
 
-	attempts = 5                     // of a quote whose registers changed meanwhile
-	patience = 30 * time.Second      // for one call, whatever the caller's deadline
-	lastWord = 50 * time.Millisecond // for the TPM's own error to arrive once the time is over
+	attempts = 5 // of a quote whose registers changed meanwhile
 )
 
 // Device is an open TPM: Send carries one command and returns its response. The kernel's device
@@ -76,9 +73,8 @@ type Evidence struct {
 
 // Collector collects quotes. It is safe for concurrent use.
 type Collector struct {
-	opt  Options
-	turn chan struct{} // holds one token: whoever has it may talk to the TPM
-	hung atomic.Bool   // the one who has it was given up by its caller
+	opt   Options
+	queue *device.Queue
 }
 
 // New checks the options; it does not touch the TPM.
@@ -108,9 +104,7 @@ func New(o Options) (*Collector, error) {
 		path := o.Device
 		o.Open = func() (Device, error) { return open(path) }
 	}
-	c := &Collector{opt: o, turn: make(chan struct{}, 1)}
-	c.turn <- struct{}{}
-	return c, nil
+	return &Collector{opt: o, queue: device.NewQueue()}, nil
 }
 
 // open opens the kernel's device, or connects to an emulator.
@@ -136,53 +130,15 @@ func explain(path string, err error) error {
 	return refusal.New(ReasonDevice, "open %s: %w", path, err)
 }
 
-// during runs f with an open TPM once it is the caller's turn. A read from a device cannot be
-// interrupted: at the deadline the goroutine is abandoned, and keeps the turn until the TPM
-// answers. A TPM that hangs therefore blocks one goroutine, however often it is asked.
+// during runs f with an open TPM once it is the caller's turn.
 func during[T any](ctx context.Context, c *Collector, f func(context.Context, transport.TPM) (T, error)) (T, error) {
-	var none T
-	if ctx.Err() != nil {
-		return none, refusal.New(ReasonDevice, "before the request started: %w", context.Cause(ctx))
-	}
-	select {
-	case <-c.turn:
-	case <-ctx.Done():
-		if c.hung.Load() {
-			return none, refusal.New(ReasonUnresponsive, "an earlier request has not returned: %w", context.Cause(ctx))
-		}
-		return none, refusal.New(ReasonDevice, "waiting for earlier requests: %w", context.Cause(ctx))
-	}
-	ctx, cancel := context.WithTimeout(ctx, patience)
-	defer cancel()
-	type result struct {
-		value T
-		err   error
-	}
-	done := make(chan result, 1) // room for an answer that nobody waits for any more
-	go func() {
-		value, err := opened(ctx, c, f)
-		c.hung.Store(false)
-		done <- result{value, err}
-		c.turn <- struct{}{}
-	}()
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-ctx.Done():
-	}
-	select {
-	case r := <-done:
-		return r.value, r.err
-	case <-time.After(lastWord):
-	}
-	c.hung.Store(true)
-	return none, refusal.New(ReasonUnresponsive, "the TPM has not answered: %w", context.Cause(ctx))
+	return device.Call(ctx, c.queue, func(ctx context.Context) (T, error) { return opened(ctx, c, f) })
 }
 
 // opened runs f between opening and closing the TPM. Each error of f's becomes a refusal, and so
 // does a panic of the library's: who emulates the TPM may answer as he likes.
 func opened[T any](ctx context.Context, c *Collector, f func(context.Context, transport.TPM) (T, error)) (value T, err error) {
-	device, err := c.opt.Open()
+	tpm, err := c.opt.Open()
 	if err != nil {
 		return value, explain(c.opt.Device, err)
 	}
@@ -190,7 +146,7 @@ func opened[T any](ctx context.Context, c *Collector, f func(context.Context, tr
 		if p := recover(); p != nil {
 			err = refusal.New(ReasonDevice, "the TPM's answer could not be read: %v", p)
 		}
-		if err = errors.Join(err, device.Close()); err == nil {
+		if err = errors.Join(err, tpm.Close()); err == nil {
 			return
 		}
 		var none T
@@ -199,7 +155,7 @@ func opened[T any](ctx context.Context, c *Collector, f func(context.Context, tr
 			err = refusal.New(ReasonDevice, "%w", err)
 		}
 	}()
-	return f(ctx, unhurried(ctx, device))
+	return f(ctx, unhurried(ctx, tpm))
 }
 
 // sender is a TPM in the form of the library.
@@ -211,12 +167,12 @@ func (s sender) Send(command []byte) ([]byte, error) { return s(command) }
 const maxResponse = 4096
 
 // unhurried sends nothing more once the caller's time is over, and bounds what it reads.
-func unhurried(ctx context.Context, device Device) sender {
+func unhurried(ctx context.Context, tpm Device) sender {
 	return func(command []byte) ([]byte, error) {
 		if ctx.Err() != nil {
 			return nil, context.Cause(ctx)
 		}
-		response, err := device.Send(command)
+		response, err := tpm.Send(command)
 		if err == nil && len(response) > maxResponse {
 			return nil, fmt.Errorf("a response of %d bytes", len(response))
 		}

@@ -315,6 +315,14 @@ func TestDigestCoversTheLogAndNotItsPadding(t *testing.T) {
 	}
 }
 
+// shortHeader is a header of the signature and some bytes.
+func shortHeader(n int) []byte {
+	spec := append([]byte(specSignature), make([]byte, n)...)
+	b := binary.LittleEndian.AppendUint32(make([]byte, 4), uint32(evNoAction))
+	b = binary.LittleEndian.AppendUint32(append(b, make([]byte, legacyDigestBytes)...), uint32(len(spec)))
+	return append(b, spec...)
+}
+
 func TestMalformedLogsAreRefused(t *testing.T) {
 	good := build(TCG, tpmBoot()...)
 	head := len(header(0, algSHA256, algSHA384))
@@ -346,6 +354,9 @@ func TestMalformedLogsAreRefused(t *testing.T) {
 		"event past the limit":         {with(head+12+2+32+2+48, MaxEventBytes+1), ReasonLimit},
 		"event past the end":           {with(head+12+2+32+2+48, MaxEventBytes), ReasonMalformed},
 		"no action with a digest":      {with(head+4, uint32(evNoAction)), ReasonMalformed},
+		"header without its parts":     {shortHeader(0), ReasonMalformed},
+		"header with half its parts":   {shortHeader(11), ReasonMalformed},
+		"vendor's part missing":        {append(slices.Clone(good[:head-1]), 1), ReasonMalformed},
 		"too many events":              {build(TCG, slices.Repeat([]entry{{index: 1, typ: evIPL}}, MaxEvents+1)...), ReasonLimit},
 	} {
 		_, err := Replay(c.log, TCG, SHA256)
@@ -353,9 +364,13 @@ func TestMalformedLogsAreRefused(t *testing.T) {
 			t.Errorf("%s: got %v, want %q", name, err, c.reason)
 		}
 	}
-	_, err := Replay(build(CCEL, entry{index: 0, typ: evEFIAction, data: "x"}), CCEL, SHA384)
+	for cut := len(build(TCG, tpmBoot()[:len(tpmBoot())-1]...)) + 1; cut < len(good); cut++ {
+		_, err := Replay(good[:cut], TCG, SHA256)
+		wantReason(t, err, ReasonMalformed)
+	}
+	_, err := Replay(good[:head], "tcg2", SHA256)
 	wantReason(t, err, ReasonMalformed)
-	_, err = Replay(good, "tcg2", SHA256)
+	_, err = Replay(build(CCEL, entry{index: 0, typ: evEFIAction, data: "x"}), CCEL, SHA384)
 	wantReason(t, err, ReasonMalformed)
 	want, err := Replay(good, TCG, SHA384)
 	if err != nil {
