@@ -106,3 +106,18 @@ func (v *Verifier) root(p evidence.Product, der []byte, now time.Time) (root *x5
 	}
 	return root, software, inTime(now, root)
 }
+
+// ReportedChip is what an unverified report says of the chip and the version that its VCEK was made
+// for: which certificate to look for, and nothing to believe. It is false for reports that a VLEK
+// signs, that mask the chip, or that do not state the product line (version 2).
+func ReportedChip(raw []byte) (ChipCertificate, bool) {
+	r, err := parseReport(raw)
+	if err != nil || r.signer != signerVCEK || r.chipMasked || r.version < 3 {
+		return ChipCertificate{}, false
+	}
+	p, ok := productOf(r.family, r.model)
+	if !ok || r.reported&p.tcbReserved() != 0 || !allZero(r.chipID[p.hwidSize():]) {
+		return ChipCertificate{}, false
+	}
+	return ChipCertificate{evidence.Product(p), p.tcb(r.reported), r.chipID[:p.hwidSize()]}, true
+}

@@ -24,7 +24,7 @@ func (v *Verifier) Ends() []End {
 	r := v.revocation.Load()
 	for i, list := range r.lists {
 		if !slices.ContainsFunc(r.lists[i+1:], func(o *x509.RevocationList) bool { return bytes.Equal(o.RawIssuer, list.RawIssuer) }) {
-			out = append(out, End{"revocation_list", list.Issuer.CommonName, list.NextUpdate.Add(r.grace)})
+			out = append(out, End{"revocation_list", list.Issuer.CommonName, r.end(list)})
 		}
 	}
 	for _, c := range v.certificates {
@@ -63,6 +63,7 @@ func (v *Verifier) SetRevocationLists(raw [][]byte) error {
 	if err != nil {
 		return err
 	}
+	next.until = held.until
 	for _, old := range held.lists {
 		if !slices.ContainsFunc(next.lists, func(l *x509.RevocationList) bool { return bytes.Equal(l.Raw, old.Raw) }) {
 			next.lists = append(next.lists, old)

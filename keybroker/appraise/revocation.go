@@ -16,6 +16,7 @@ type revocation struct {
 	lists    []*x509.RevocationList // oldest first
 	required bool
 	grace    time.Duration
+	until    time.Time // ended lists are accepted before it
 }
 
 func newRevocation(raw [][]byte, required bool, grace time.Duration) (revocation, error) {
@@ -66,7 +67,7 @@ func (r revocation) check(c *chain, now time.Time) error {
 		}
 		return nil
 	}
-	if now.Before(list.ThisUpdate) || now.After(list.NextUpdate.Add(r.grace)) {
+	if now.Before(list.ThisUpdate) || now.After(r.end(list)) {
 		return refusal.New(ReasonRevocationUnknown, "the revocation list for %q is valid from %s to %s", c.root.Subject.CommonName,
 			list.ThisUpdate.Format(time.RFC3339), list.NextUpdate.Format(time.RFC3339))
 	}
@@ -78,4 +79,12 @@ func (r revocation) check(c *chain, now time.Time) error {
 		}
 	}
 	return nil
+}
+
+// end is when a list is accepted no more.
+func (r revocation) end(list *x509.RevocationList) time.Time {
+	if end := list.NextUpdate.Add(r.grace); end.After(r.until) {
+		return end
+	}
+	return r.until
 }

@@ -30,6 +30,8 @@ type Options struct {
 	WithoutRevocation bool
 	// RevocationGrace accepts a list so long after its end.
 	RevocationGrace time.Duration
+	// RevocationGraceUntil accepts ended lists until a date; the zero value, none.
+	RevocationGraceUntil time.Time
 }
 
 // Verifier appraises evidence. It may be used by several goroutines.
@@ -54,6 +56,7 @@ func New(o Options) (*Verifier, error) {
 		v.certificates = append(v.certificates, cert)
 	}
 	r, err := newRevocation(o.RevocationLists, !o.WithoutRevocation, o.RevocationGrace)
+	r.until = o.RevocationGraceUntil
 	v.revocation.Store(&r)
 	return v, err
 }

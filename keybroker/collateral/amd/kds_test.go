@@ -101,6 +101,23 @@ func TestEveryProductIsFetchedAndMatched(t *testing.T) {
 			_, err = s.VCEK(t.Context(), k, chain, func() time.Time { return time.Now().AddDate(30, 0, 0) })
 			wantReason(t, "a certificate after its end", err, collateral.ReasonSignature)
 		}
+		// Of a chain that is valid, the chip's certificate alone ended; of one that is signed, the
+		// root's own signature alone is wrong.
+		kds.ChipEnd = time.Now().Add(-time.Hour)
+		ended := collateral.Chip{Product: "Milan", HWID: bytes.Repeat([]byte{8}, 64)}
+		k, err := ended.Key()
+		if err != nil {
+			t.Fatal(err)
+		}
+		chain, err := s.Chain(t.Context(), key(t, "amd-chain/Milan/vcek"), time.Now)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = s.VCEK(t.Context(), k, chain, time.Now)
+		wantReason(t, "an ended certificate", err, collateral.ReasonSignature)
+		root := chain.Documents[1]
+		root[len(root)-1] ^= 1
+		wantReason(t, "a root that did not sign itself", Verify(v, chain, collateral.Item{}, time.Now()), collateral.ReasonSignature)
 		kds.Hook = func(*http.Request) (int, http.Header) { return http.StatusNotFound, nil }
 		_, err = s.Chain(t.Context(), key(t, "amd-chain/Milan/vcek"), time.Now)
 		wantReason(t, "no chain", err, collateral.ReasonUnknown)

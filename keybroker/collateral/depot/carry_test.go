@@ -114,6 +114,19 @@ func TestAnOlderBundleBringsNothingBack(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
+		// Where nothing newer is kept, what ended is refused, too.
+		d := open(t, Options{Dir: t.TempDir(), Offline: true, AMD: w.opts.AMD, TDX: w.opts.TDX})
+		defer d.Close()
+		time.Sleep(w.kds.ListLife)
+		_, late, err := d.Import(bytes.NewReader(old), []identity.Public{by.Public()})
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, o := range late {
+			if reason := map[collateral.Kind]refusal.Reason{collateral.KindAMDCRL: collateral.ReasonStale, collateral.KindTDX: collateral.ReasonSignature}[o.Key.Kind()]; o.Reason != reason {
+				t.Errorf("%+v, want %q", o, reason)
+			}
+		}
 		want := map[string]refusal.Reason{"amd-crl/Milan": collateral.ReasonRollback, "intel-tdx/90c06f000000/platform/standard": collateral.ReasonRollback}
 		for _, o := range outcomes {
 			if o.Stored || o.Reason != want[o.Key.String()] {

@@ -12,6 +12,7 @@ import (
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha512"
 	"crypto/x509"
 	"crypto/x509/pkix"
 	_ "embed"
@@ -22,6 +23,7 @@ import (
 	"math/big"
 	"net/http"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -43,6 +45,10 @@ type KDS struct {
 	// year by default, from Begin on.
 	Begin               time.Time
 	ListLife, ListEvery time.Duration
+	// ChipEnd, if set, is when chips' certificates end.
+	ChipEnd time.Time
+	// RevokeASK has lists that are issued from now on revoke every ASK.
+	RevokeASK bool
 	// Spoil changes a document before it is served.
 	Spoil func(path string, body []byte) []byte
 
@@ -75,7 +81,7 @@ func NewKDS(tb testing.TB, begin time.Time) *KDS {
 	for _, p := range collateral.Products() {
 		root := k.issue("ARK-"+string(p), 1, nil, k.keys[0], &k.keys[0].PublicKey, nil)
 		k.certs["ark/"+string(p)] = root
-		k.certs["vcek/"+string(p)] = k.issue("SEV-"+string(p), 2, root, k.keys[0], &k.keys[1].PublicKey, nil)
+		k.certs["vcek/"+string(p)] = k.issue("SEV-"+string(p), serialASK, root, k.keys[0], &k.keys[1].PublicKey, nil)
 		k.certs["vlek/"+string(p)] = k.issue("SEV-VLEK-"+string(p), 3, root, k.keys[0], &k.keys[2].PublicKey, nil)
 	}
 	return k
@@ -84,6 +90,9 @@ func NewKDS(tb testing.TB, begin time.Time) *KDS {
 func (k *KDS) issue(name string, serial int64, parent *x509.Certificate, signer *rsa.PrivateKey, public crypto.PublicKey, extra []pkix.Extension) *x509.Certificate {
 	t := &x509.Certificate{Subject: pkix.Name{CommonName: name}, SerialNumber: big.NewInt(serial), NotBefore: k.Begin.AddDate(-1, 0, 0), NotAfter: k.Begin.AddDate(25, 0, 0),
 		SignatureAlgorithm: x509.SHA384WithRSAPSS, ExtraExtensions: extra}
+	if extra != nil && !k.ChipEnd.IsZero() {
+		t.NotAfter = k.ChipEnd
+	}
 	if extra == nil {
 		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 	}
@@ -153,11 +162,40 @@ func (k *KDS) VCEK(c collateral.Chip) []byte {
 // List issues a product line's list.
 func (k *KDS) List(p evidence.Product, number int64, from, to time.Time) []byte {
 	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: from, NextUpdate: to, SignatureAlgorithm: x509.SHA384WithRSAPSS}
+	if k.RevokeASK {
+		t.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(serialASK), RevocationTime: from}}
+	}
 	der, err := x509.CreateRevocationList(rand.Reader, t, k.certs["ark/"+string(p)], k.keys[0])
 	if err != nil {
 		panic(err) // of a fixed template
 	}
 	return der
+}
+
+// serialASK is the serial number of every ASK.
+const serialASK = 2
+
+// Report is a report of version 3 of a Genoa chip, over REPORT_DATA, signed by the key of the
+// service's certificates.
+func (k *KDS) Report(c collateral.Chip, data [64]byte) []byte {
+	r := make([]byte, 1184)
+	r[0], r[0x34], r[0x188], r[0x189] = 3, 1, 0x19, 0x11
+	copy(r[0x50:], data[:])
+	for _, at := range []int{0x38, 0x180, 0x1e0, 0x1f0} {
+		r[at], r[at+1], r[at+6], r[at+7] = c.TCB.BootLoader, c.TCB.TEE, c.TCB.SNP, c.TCB.Microcode
+	}
+	copy(r[0x1a0:], c.HWID)
+	digest := sha512.Sum384(r[:0x2a0])
+	x, y, err := ecdsa.Sign(rand.Reader, k.chip, digest[:])
+	if err != nil {
+		panic(err) // of a good key
+	}
+	for i, n := range []*big.Int{x, y} {
+		le := n.FillBytes(make([]byte, 72))
+		slices.Reverse(le)
+		copy(r[0x2a0+72*i:], le)
+	}
+	return r
 }
 
 // Chain is a product line's ASK or ASVK, and ARK, in PEM.
