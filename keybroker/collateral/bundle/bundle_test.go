@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
@@ -228,8 +229,17 @@ func TestWhatCannotBeExportedIsNot(t *testing.T) {
 }
 
 func FuzzRead(f *testing.F) {
-	by := signer(f)
+	seed, err := keybuf.Take(make([]byte, identity.SeedSize)) // all workers have the same
+	if err != nil {
+		f.Fatal(err)
+	}
+	by, err := identity.FromSeed(identity.LevelEpoch, seed)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(by.Wipe)
 	f.Add(write(f, items(f), by))
+	f.Add(write(f, nil, by))
 	f.Add(head(by.Public(), nil, nil, nil))
 	f.Fuzz(func(t *testing.T, raw []byte) {
 		_, _, _ = read(raw, by.Public()) // must not panic

@@ -27,6 +27,7 @@ import (
 	"strconv"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -47,17 +48,16 @@ type KDS struct {
 	ListLife, ListEvery time.Duration
 	// ChipEnd, if set, is when chips' certificates end.
 	ChipEnd time.Time
-	// RevokeASK has lists that are issued from now on revoke every ASK.
-	RevokeASK bool
 	// Spoil changes a document before it is served.
 	Spoil func(path string, body []byte) []byte
 
-	tb    testing.TB
-	keys  [3]*rsa.PrivateKey // ARK, ASK, ASVK
-	chip  *ecdsa.PrivateKey
-	mu    sync.Mutex
-	asked map[string]int // by URL, answered with a document
-	certs map[string]*x509.Certificate
+	tb     testing.TB
+	keys   [3]*rsa.PrivateKey // ARK, ASK, ASVK
+	chip   *ecdsa.PrivateKey
+	mu     sync.Mutex
+	asked  map[string]int // by URL, answered with a document
+	revoke atomic.Bool
+	certs  map[string]*x509.Certificate
 }
 
 // NewKDS returns a service whose authorities are valid from a year before a time on.
@@ -159,10 +159,13 @@ func (k *KDS) VCEK(c collateral.Chip) []byte {
 	return k.issue("SEV-VCEK", 0, k.certs["vcek/"+string(c.Product)], k.keys[1], k.chip.Public(), list).Raw
 }
 
+// RevokeASK has lists that are issued from now on revoke every ASK.
+func (k *KDS) RevokeASK() { k.revoke.Store(true) }
+
 // List issues a product line's list.
 func (k *KDS) List(p evidence.Product, number int64, from, to time.Time) []byte {
 	t := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: from, NextUpdate: to, SignatureAlgorithm: x509.SHA384WithRSAPSS}
-	if k.RevokeASK {
+	if k.revoke.Load() {
 		t.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: big.NewInt(serialASK), RevocationTime: from}}
 	}
 	der, err := x509.CreateRevocationList(rand.Reader, t, k.certs["ark/"+string(p)], k.keys[0])

@@ -149,7 +149,7 @@ func TestRevocationListsReachTheVerifier(t *testing.T) {
 		if _, err := w.Appraise(t.Context(), env, bound, time.Now()); err != nil {
 			t.Error(err)
 		}
-		w.kds.RevokeASK = true
+		w.kds.RevokeASK()
 		time.Sleep(13 * time.Hour)
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
 		wantReason(t, "revoked", err, appraise.ReasonRevoked)
