@@ -57,13 +57,14 @@ type KDS struct {
 	mu     sync.Mutex
 	asked  map[string]int // by URL, answered with a document
 	revoke atomic.Bool
-	certs  map[string]*x509.Certificate
+	certs  map[string]*x509.Certificate // made by NewKDS
+	lists  map[string][]byte
 }
 
 // NewKDS returns a service whose authorities are valid from a year before a time on.
 func NewKDS(tb testing.TB, begin time.Time) *KDS {
 	tb.Helper()
-	k := &KDS{Begin: begin, ListLife: 365 * 24 * time.Hour, ListEvery: 180 * 24 * time.Hour, tb: tb, asked: map[string]int{}, certs: map[string]*x509.Certificate{}}
+	k := &KDS{Begin: begin, ListLife: 365 * 24 * time.Hour, ListEvery: 180 * 24 * time.Hour, tb: tb, asked: map[string]int{}, certs: map[string]*x509.Certificate{}, lists: map[string][]byte{}}
 	rest := authorityKeys
 	for i := range k.keys {
 		var block *pem.Block
@@ -286,13 +287,11 @@ func (k *KDS) document(u *url.URL) []byte {
 func (k *KDS) list(p evidence.Product, number int64, from time.Time) []byte {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	name := "crl/" + string(p) + "/" + strconv.FormatInt(number, 10)
-	if c := k.certs[name]; c != nil {
-		return c.Raw
+	name := string(p) + "/" + strconv.FormatInt(number, 10)
+	if k.lists[name] == nil {
+		k.lists[name] = k.List(p, number, from, from.Add(k.ListLife))
 	}
-	der := k.List(p, number, from, from.Add(k.ListLife))
-	k.certs[name] = &x509.Certificate{Raw: der}
-	return der
+	return k.lists[name]
 }
 
 // answer is an http.ResponseWriter for a RoundTripper.
