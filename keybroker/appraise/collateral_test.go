@@ -18,7 +18,7 @@ import (
 func TestWhatIsKeptIsVerifiedAsEvidenceIs(t *testing.T) {
 	for _, p := range []*platform{genoaPlatform(), turinPlatform()} {
 		env := p.evidence(t, bound)
-		ark, ask, vcek := env.Endorsement(evidence.EndorsementARK), env.Endorsement(evidence.EndorsementASK), env.Endorsement(evidence.EndorsementVCEK)
+		ark, ask, vcek := env.Part(evidence.EndorsementARK), env.Part(evidence.EndorsementASK), env.Part(evidence.EndorsementVCEK)
 		v := p.trusting(t, Options{})
 		product := evidence.Product(p.product)
 		c, err := v.VerifyVCEK(vcek, ask, ark, pkiNow)
@@ -84,7 +84,7 @@ func TestADatedGraceEnds(t *testing.T) {
 // TestReportsThatNameAChipSayWhichCertificateToLookFor, and no others do.
 func TestReportsThatNameAChipSayWhichCertificateToLookFor(t *testing.T) {
 	for _, p := range []*platform{genoaPlatform(), turinPlatform()} {
-		c, ok := ReportedChip(p.evidence(t, bound).Report)
+		c, ok := ReportedChip(p.evidence(t, bound).Primary())
 		if !ok || c.Product != evidence.Product(p.product) || c.TCB != p.product.tcb(p.tcb) || !bytes.Equal(c.HWID, p.hwid) {
 			t.Errorf("%t, %+v", ok, c)
 		}
@@ -93,11 +93,11 @@ func TestReportsThatNameAChipSayWhichCertificateToLookFor(t *testing.T) {
 		"a VLEK": func(r []byte) []byte { r[0x48] |= 4; return r }, "a masked chip": func(r []byte) []byte { r[0x48] |= 2; return r }, "an unknown product": func(r []byte) []byte { r[0x188] = 0x17; return r },
 		"a reserved version": func(r []byte) []byte { r[0x183] = 1; return r }, "half": func(r []byte) []byte { return r[:600] }, "version 2": func(r []byte) []byte { r[0], r[0x188], r[0x189] = 2, 0, 0; return r },
 	} {
-		if _, ok := ReportedChip(change(genoaPlatform().evidence(t, bound).Report)); ok {
+		if _, ok := ReportedChip(change(genoaPlatform().evidence(t, bound).Primary())); ok {
 			t.Errorf("%s names a chip", what)
 		}
 	}
-	if turin := turinPlatform().evidence(t, bound).Report; func() bool { turin[0x1a8] = 1; _, ok := ReportedChip(turin); return ok }() {
+	if turin := turinPlatform().evidence(t, bound).Primary(); func() bool { turin[0x1a8] = 1; _, ok := ReportedChip(turin); return ok }() {
 		t.Error("a Turin chip with more than eight bytes")
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"crypto/subtle"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -50,12 +51,12 @@ func New(v *appraise.Verifier, d *depot.Depot, log *slog.Logger) (*Appraiser, er
 
 // Appraise is [appraise.Verifier.Appraise]; a VCEK that evidence lacks comes from the depot. Its
 // refusals are the verifier's, and package collateral's where there is no certificate.
-func (a *Appraiser) Appraise(ctx context.Context, env evidence.Envelope, want [64]byte, now time.Time) (evidence.Claims, error) {
-	env, err := a.complete(ctx, env, want)
+func (a *Appraiser) Appraise(ctx context.Context, env evidence.Envelope, challenge [64]byte, now time.Time) (evidence.Claims, error) {
+	env, err := a.complete(ctx, env, challenge)
 	if err != nil {
 		return evidence.Claims{}, err
 	}
-	return a.verifier.Appraise(ctx, env, want, now)
+	return a.verifier.Appraise(ctx, env, challenge, now)
 }
 
 // Offsets of REPORT_DATA in a report (56860, table "ATTESTATION_REPORT").
@@ -63,12 +64,14 @@ const reportDataBegin, reportDataEnd = 0x50, 0x90
 
 // complete adds the certificates of a chip whose host handed out none. What the verifier would
 // refuse in any case is worth no request.
-func (a *Appraiser) complete(ctx context.Context, env evidence.Envelope, want [64]byte) (evidence.Envelope, error) {
-	if env.Kind != evidence.KindSNP || env.Endorsement(evidence.EndorsementVCEK) != nil {
+func (a *Appraiser) complete(ctx context.Context, env evidence.Envelope, challenge [64]byte) (evidence.Envelope, error) {
+	report := env.Part(evidence.PartSNPReport)
+	if env.Kind != evidence.KindSNP || env.Part(evidence.EndorsementVCEK) != nil {
 		return env, nil
 	}
-	c, ok := appraise.ReportedChip(env.Report)
-	if !ok || subtle.ConstantTimeCompare(env.Report[reportDataBegin:reportDataEnd], want[:]) != 1 {
+	c, ok := appraise.ReportedChip(report)
+	want := env.ReportData(challenge)
+	if !ok || subtle.ConstantTimeCompare(report[reportDataBegin:reportDataEnd], want[:]) != 1 {
 		return env, nil
 	}
 	waiting, cancel := context.WithTimeout(ctx, Wait)
@@ -80,8 +83,11 @@ func (a *Appraiser) complete(ctx context.Context, env evidence.Envelope, want [6
 	if err != nil {
 		return env, err
 	}
-	env.Endorsements = []evidence.Endorsement{{Type: evidence.EndorsementARK, Data: certs.ARK}, {Type: evidence.EndorsementASK, Data: certs.ASK}, {Type: evidence.EndorsementVCEK, Data: certs.VCEK}}
-	return env, nil
+	parts := slices.DeleteFunc(slices.Clone(env.Parts), func(p evidence.Part) bool {
+		return p.Type == evidence.EndorsementARK || p.Type == evidence.EndorsementASK
+	})
+	return evidence.NewEnvelope(env.Kind, append(parts, evidence.Part{Type: evidence.EndorsementARK, Data: certs.ARK},
+		evidence.Part{Type: evidence.EndorsementASK, Data: certs.ASK}, evidence.Part{Type: evidence.EndorsementVCEK, Data: certs.VCEK})...)
 }
 
 // takeLists hands the depot's lists to the verifier, if they are others than before.

@@ -31,6 +31,11 @@ var (
 	chip  = collateral.Chip{Product: "Genoa", HWID: append([]byte{7}, make([]byte, 63)...), TCB: evidence.TCB{BootLoader: 9, SNP: 23, Microcode: 72}}
 )
 
+// snp is an envelope with a report.
+func snp(report []byte, more ...evidence.Part) evidence.Envelope {
+	return evidence.Envelope{Kind: evidence.KindSNP, Parts: append([]evidence.Part{{Type: evidence.PartSNPReport, Data: report}}, more...)}
+}
+
 // world is an appraiser with AMD's service in miniature.
 type world struct {
 	*Appraiser
@@ -68,17 +73,17 @@ func newWorld(t *testing.T) *world {
 func TestAHostWithoutCertificatesCanAttest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
-		env := evidence.Envelope{Kind: evidence.KindSNP, Report: w.kds.Report(chip, bound)}
+		env := snp(w.kds.Report(chip, bound))
 		for range 3 {
 			c, err := w.Appraise(t.Context(), env, bound, time.Now())
-			if err != nil || c.Product != "Genoa" || !c.SoftwareTEE {
+			if err != nil || !c.SoftwareTEE {
 				t.Fatalf("%+v, %v", c, err)
 			}
 		}
-		if w.asked != 2 || len(env.Endorsements) != 0 {
-			t.Errorf("asked %d times, want chain and certificate once; the caller's envelope has %d endorsements", w.asked, len(env.Endorsements))
+		if w.asked != 2 || len(env.Parts) != 1 {
+			t.Errorf("asked %d times, want chain and certificate once; the caller's envelope has %d parts", w.asked, len(env.Parts))
 		}
-		env.Report[0x2a0] ^= 1
+		env.Parts[0].Data[0x2a0] ^= 1
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
 		wantReason(t, "a changed signature", err, appraise.ReasonSignature)
 	})
@@ -95,15 +100,15 @@ func TestNothingIsFetchedForWhatIsRefusedAnyway(t *testing.T) {
 			env    evidence.Envelope
 			reason refusal.Reason
 		}{
-			"another nonce":       {evidence.Envelope{Kind: evidence.KindSNP, Report: w.kds.Report(chip, [64]byte{9})}, appraise.ReasonReportData},
-			"another kind":        {evidence.Envelope{Kind: evidence.KindTDX, Report: good()}, appraise.ReasonKind},
-			"a VLEK":              {evidence.Envelope{Kind: evidence.KindSNP, Report: change(func(r []byte) { r[0x48] |= 1 << 2 })}, appraise.ReasonCertificateMissing},
-			"a masked chip":       {evidence.Envelope{Kind: evidence.KindSNP, Report: change(func(r []byte) { r[0x48] |= 2 })}, appraise.ReasonCertificateMissing},
-			"version 2":           {evidence.Envelope{Kind: evidence.KindSNP, Report: change(func(r []byte) { r[0], r[0x188], r[0x189] = 2, 0, 0 })}, appraise.ReasonCertificateMissing},
-			"an unknown product":  {evidence.Envelope{Kind: evidence.KindSNP, Report: change(func(r []byte) { r[0x188] = 0x17 })}, appraise.ReasonCertificateMissing},
-			"a reserved version":  {evidence.Envelope{Kind: evidence.KindSNP, Report: change(func(r []byte) { r[0x183] = 1 })}, appraise.ReasonCertificateMissing},
-			"cut short":           {evidence.Envelope{Kind: evidence.KindSNP, Report: good()[:100]}, appraise.ReasonReportSize},
-			"a certificate of it": {evidence.Envelope{Kind: evidence.KindSNP, Report: good(), Endorsements: []evidence.Endorsement{{Type: evidence.EndorsementVCEK, Data: []byte{1}}}}, appraise.ReasonCertificate},
+			"another nonce":       {snp(w.kds.Report(chip, [64]byte{9})), appraise.ReasonReportData},
+			"another kind":        {evidence.Envelope{Kind: evidence.KindTDX, Parts: snp(good()).Parts}, appraise.ReasonKind},
+			"a VLEK":              {snp(change(func(r []byte) { r[0x48] |= 1 << 2 })), appraise.ReasonCertificateMissing},
+			"a masked chip":       {snp(change(func(r []byte) { r[0x48] |= 2 })), appraise.ReasonCertificateMissing},
+			"version 2":           {snp(change(func(r []byte) { r[0], r[0x188], r[0x189] = 2, 0, 0 })), appraise.ReasonCertificateMissing},
+			"an unknown product":  {snp(change(func(r []byte) { r[0x188] = 0x17 })), appraise.ReasonCertificateMissing},
+			"a reserved version":  {snp(change(func(r []byte) { r[0x183] = 1 })), appraise.ReasonCertificateMissing},
+			"cut short":           {snp(good()[:100]), appraise.ReasonReportSize},
+			"a certificate of it": {snp(good(), evidence.Part{Type: evidence.EndorsementVCEK, Data: []byte{1}}), appraise.ReasonCertificate},
 		} {
 			_, err := w.Appraise(t.Context(), c.env, bound, time.Now())
 			wantReason(t, what, err, c.reason)
@@ -119,7 +124,7 @@ func TestASlowSourceDoesNotHoldTheGuest(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.kds.Hook = func(*http.Request) (int, http.Header) { time.Sleep(15 * time.Second); return 0, nil }
-		env := evidence.Envelope{Kind: evidence.KindSNP, Report: w.kds.Report(chip, bound)}
+		env := snp(w.kds.Report(chip, bound))
 		start := time.Now()
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
 		if wantReason(t, "at first", err, collateral.ReasonUnavailable); time.Since(start) > Wait+time.Second {
@@ -138,7 +143,7 @@ func TestRevocationListsReachTheVerifier(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		w := newWorld(t)
 		w.kds.ListEvery, w.kds.ListLife = 6*time.Hour, 12*time.Hour
-		env := evidence.Envelope{Kind: evidence.KindSNP, Report: w.kds.Report(chip, bound)}
+		env := snp(w.kds.Report(chip, bound))
 		ctx, cancel := context.WithCancel(t.Context())
 		ended := make(chan error, 1)
 		go func() { ended <- w.Run(ctx) }()
