@@ -107,7 +107,7 @@ func judgeGPU(p *Policy, r *requirements, in Input) *Failure {
 		if g.Software && !p.doc.AllowSoftwareTEE {
 			return failure(ReasonGPU, "device %s is an emulator's", g.Device)
 		}
-		if g.Debug || g.Recovery || g.NotSecure || g.NotConfigured {
+		if g.Debug || g.Recovery || g.NotSecure {
 			return failure(ReasonGPU, "the firmware of device %s is in debug or recovery mode, or not secured", g.Device)
 		}
 		for _, f := range []struct {

@@ -1,0 +1,66 @@
+package kinds
+
+import (
+	"context"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/eventlog"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
+)
+
+// log replays the event log, which must lead to registers that a quote stated.
+func (a *appraisal) log() error {
+	tcg, cc := a.env.Part(evidence.PartTCGLog), a.env.Part(evidence.PartCCLog)
+	var want eventlog.Registers
+	raw, format := cc, eventlog.CCEL
+	switch {
+	case tcg == nil && cc == nil:
+		return nil
+	case tcg != nil && cc != nil:
+		return refusal.New(ReasonTwoLogs, "one of a TPM and one of a trust domain")
+	case tcg != nil:
+		if a.claims.TPM == nil {
+			return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
+		}
+		raw, format, want = tcg, eventlog.TCG, eventlog.Registers(a.claims.TPM.PCRs)
+	default:
+		if a.claims.TDX == nil {
+			return refusal.New(ReasonLogWithoutQuote, "a log of RTMRs comes without a quote of TDX")
+		}
+		want = eventlog.Registers{}
+		for i, value := range a.claims.TDX.RTMR {
+			want[i] = value
+		}
+	}
+	c, err := eventlog.Verify(raw, format, want)
+	if err != nil {
+		return err
+	}
+	a.claims.EventLog = &c
+	return nil
+}
+
+// gpus verifies the reports of devices, each with its chain, and that they are different ones.
+func (a *appraisal) gpus(ctx context.Context) error {
+	reports, chains := a.env.All(evidence.PartGPUReport), a.env.All(evidence.PartGPUChain)
+	switch {
+	case len(reports) == 0 && len(chains) == 0:
+		return nil
+	case len(reports) != len(chains):
+		return refusal.New(ReasonGPUParts, "%d reports come with %d chains", len(reports), len(chains))
+	case a.v.o.GPU == nil:
+		return refusal.New(ReasonKind, "the evidence has reports of GPUs")
+	}
+	list := make([]gpu.Evidence, len(reports))
+	for i := range reports {
+		chain, err := gpu.ParseChain(chains[i])
+		if err != nil {
+			return err
+		}
+		list[i] = gpu.Evidence{Report: reports[i], Chain: chain}
+	}
+	c, err := a.v.o.GPU.AppraiseAll(ctx, list, evidence.Nonce(evidence.PartGPUReport, a.challenge), a.now)
+	a.claims.GPUs = c
+	return err
+}
