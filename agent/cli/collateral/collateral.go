@@ -15,8 +15,10 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/depot"
+	"github.com/anchorhold/anchorhold/keybroker/collateral/intel"
 	"github.com/spf13/cobra"
 )
 
@@ -62,13 +64,9 @@ func (d *directory) open(o depot.Options) (*depot.Depot, error) {
 	if err := d.software.allow(v); err != nil {
 		return nil, err
 	}
-	o.Dir, o.AMD, o.TDX = d.dir, v, tdxCheck()
+	o.Dir, o.AMD, o.TDX = d.dir, v, intel.Check(tdx.Roots{})
 	return depot.Open(o)
 }
-
-// tdxCheck verifies Intel's documents. This version has none yet: what is Intel's is refused with
-// collateral-unverifiable.
-func tdxCheck() collateral.TDXCheck { return nil }
 
 // result is what became of one item.
 type result struct {

@@ -4,8 +4,9 @@
 // the chains that sign them.
 //
 // The documents stay as they were served, because their signatures are over their bytes; revocation
-// lists become DER, and chains lose the URL escapes of the header in which they came. This package
-// verifies nothing: a [collateral.TDXCheck] does, and without one nothing is accepted.
+// lists become DER, and chains lose the URL escapes of the header in which they came. A
+// [collateral.TDXCheck] verifies them, and without one nothing is accepted; [Check] is the one by
+// Intel's pinned root.
 //
 // Format of requests: Intel SGX and Intel TDX Provisioning Certification Service API, version 4;
 // SGX/TDX PCCS design guide.
