@@ -23,13 +23,18 @@ func (a *appraisal) log() error {
 		if a.claims.TPM == nil {
 			return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
 		}
-		raw, format, want = tcg, eventlog.TCG, eventlog.Registers(a.claims.TPM.PCRs)
+		raw, format, want = tcg, eventlog.TCG, eventlog.Registers{}
+		for n, value := range a.claims.TPM.PCRs {
+			if !extendedLater(n) {
+				want[n] = value
+			}
+		}
 	default:
 		if a.claims.TDX == nil {
 			return refusal.New(ReasonLogWithoutQuote, "a log of RTMRs comes without a quote of TDX")
 		}
 		want = eventlog.Registers{}
-		for i, value := range a.claims.TDX.RTMR {
+		for i, value := range a.claims.TDX.RTMR[:lastRTMR] {
 			want[i] = value
 		}
 	}
@@ -40,6 +45,13 @@ func (a *appraisal) log() error {
 	a.claims.EventLog = &c
 	return nil
 }
+
+// lastRTMR is the register that systems extend outside the firmware's log: runtime events.
+const lastRTMR = 3
+
+// extendedLater reports whether systems extend a PCR outside the firmware's log: 10 by IMA, 11 to 13
+// and 15 by systemd (UAPI group, Linux TPM PCR Registry).
+func extendedLater(pcr int) bool { return pcr >= 10 && pcr <= 13 || pcr == 15 }
 
 // gpus verifies the reports of devices, each with its chain, and that they are different ones.
 func (a *appraisal) gpus(ctx context.Context) error {

@@ -1,0 +1,375 @@
+//go:build !release
+
+package kinds
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"crypto/rsa"
+	"encoding/pem"
+	"slices"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/azuresim"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/gpusim"
+	"github.com/anchorhold/anchorhold/guest/tdxsim"
+	"github.com/anchorhold/anchorhold/guest/teesim"
+	"github.com/anchorhold/anchorhold/guest/tpmsim"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+)
+
+// Challenge of every test.
+var asked = [64]byte{0: 7, 63: 9}
+
+// world is one guest of each kind, and a verifier that knows their roots.
+type world struct {
+	snp *teesim.TEE
+	log *tpmsim.Log
+	td  *tdxsim.TDX
+	gpu *gpusim.GPU
+	now time.Time
+	o   Options
+}
+
+func newWorld(t *testing.T) *world {
+	t.Helper()
+	w := &world{snp: brokertest.TEE(t), now: time.Now(), log: tpmsim.NewLog(tpmsim.CCLog)}
+	must := func(err error) {
+		t.Helper()
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	must(boot().Write(w.log))
+	guest := tdxsim.Guest{MRTD: [48]byte{1, 2}}
+	for i := range guest.RTMR {
+		guest.RTMR[i] = w.log.RTMR(i)
+	}
+	guest.RTMR[3] = [48]byte{3: 3} // a running system extended it
+	var err error
+	w.td, err = tdxsim.New(tdxsim.Options{Now: w.now, Guest: guest})
+	must(err)
+	snp, err := appraise.New(appraise.Options{WithoutRevocation: true})
+	must(err)
+	must(snp.AllowSoftwareTEE(w.snp.RootsPEM()))
+	roots, err := tdx.SoftwareRoots(w.td.RootsPEM())
+	must(err)
+	verifier, err := tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
+	must(err)
+	docs, err := w.td.Collateral()
+	must(err)
+	collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
+	must(err)
+	w.gpu, err = gpusim.New(gpusim.Options{})
+	must(err)
+	devices := &gpu.Verifier{}
+	must(devices.AllowSoftware(w.gpu.RootPEM()))
+	w.o = Options{SNP: snp, TDX: verifier, TDXCollateral: tdx.NewSet(collateral), GPU: devices}
+	return w
+}
+
+func boot() tpmsim.Boot {
+	return tpmsim.Boot{SecureBoot: true, Loader: []byte("loader"), Kernel: []byte("kernel"), Initrd: []byte("initrd"), CommandLine: "console=hvc0"}
+}
+
+// assemble makes the primary part over what covers the bound ones.
+func assemble(t *testing.T, kind evidence.Kind, primary evidence.PartType, sign func([64]byte) []byte, bound ...evidence.Part) evidence.Envelope {
+	t.Helper()
+	draft, err := evidence.NewEnvelope(kind, append(bound, evidence.Part{Type: primary, Data: []byte{1}})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := evidence.NewEnvelope(kind, append(bound, evidence.Part{Type: primary, Data: sign(draft.ReportData(asked))})...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+func (w *world) gpuParts(t *testing.T, challenge [64]byte) []evidence.Part {
+	t.Helper()
+	report, chain, err := w.gpu.Collect(evidence.Nonce(evidence.PartGPUReport, challenge))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var text bytes.Buffer
+	for _, der := range chain {
+		if err := pem.Encode(&text, &pem.Block{Type: "CERTIFICATE", Bytes: der}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	return []evidence.Part{{Type: evidence.PartGPUReport, Data: report}, {Type: evidence.PartGPUChain, Data: text.Bytes()}}
+}
+
+// snpEnvelope is a report with bound parts.
+func (w *world) snpEnvelope(t *testing.T, bound ...evidence.Part) evidence.Envelope {
+	t.Helper()
+	var endorsements []evidence.Part
+	env := assemble(t, evidence.KindSNP, evidence.PartSNPReport, func(data [64]byte) []byte {
+		made, err := w.snp.Collect(t.Context(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		endorsements = made.Parts[1:]
+		return made.Primary()
+	}, bound...)
+	env, err := evidence.NewEnvelope(evidence.KindSNP, append(env.Parts, endorsements...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+func (w *world) tdEnvelope(t *testing.T, bound ...evidence.Part) evidence.Envelope {
+	t.Helper()
+	return assemble(t, evidence.KindTDX, evidence.PartTDXQuote, func(data [64]byte) []byte {
+		quote, err := w.td.Collect(t.Context(), data)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return quote
+	}, bound...)
+}
+
+func (w *world) ccLog() evidence.Part {
+	return evidence.Part{Type: evidence.PartCCLog, Data: w.log.Bytes()}
+}
+
+func newTPM(t *testing.T, o tpmsim.Options) *tpmsim.TPM {
+	t.Helper()
+	o.Boot = boot()
+	tpm, err := tpmsim.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return tpm
+}
+
+// tpmPart is a quote over a nonce, with its log.
+func tpmPart(t *testing.T, tpm *tpmsim.TPM, nonce [32]byte) (quote, log evidence.Part) {
+	t.Helper()
+	e, err := tpm.Collect(t.Context(), nonce[:])
+	if err != nil {
+		t.Fatal(err)
+	}
+	return evidence.Part{Type: evidence.PartTPMQuote, Data: e.Quote}, evidence.Part{Type: evidence.PartTCGLog, Data: e.Log}
+}
+
+// azure is a guest under the emulated paravisor, of SEV-SNP or of TDX.
+type azure struct {
+	vm  *azuresim.VM
+	tpm *tpmsim.TPM
+}
+
+func newAzure(t *testing.T, o azuresim.Options) azure {
+	t.Helper()
+	key, err := rsa.GenerateKey(rand.Reader, 2048)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o.AK, o.SecureBoot = &key.PublicKey, true
+	vm, err := azuresim.New(o)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return azure{vm, newTPM(t, tpmsim.Options{Key: key})}
+}
+
+func (z azure) envelope(t *testing.T, kind evidence.Kind, more ...evidence.Part) evidence.Envelope {
+	t.Helper()
+	hcl, err := z.vm.HCL(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, log := tpmPart(t, z.tpm, [32]byte{})
+	return assemble(t, kind, evidence.PartTPMQuote, func(data [64]byte) []byte {
+		quote, _ := tpmPart(t, z.tpm, evidence.Nonce(evidence.PartTPMQuote, data))
+		return quote.Data
+	}, append(more, evidence.Part{Type: evidence.PartHCLReport, Data: hcl}, log)...)
+}
+
+// azureSNP is whole evidence of SEV-SNP under Azure's paravisor.
+func (w *world) azureSNP(t *testing.T) evidence.Envelope {
+	t.Helper()
+	env := newAzure(t, azuresim.Options{SNP: w.snp}).envelope(t, evidence.KindAzureSNP)
+	made, err := w.snp.Collect(t.Context(), [64]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err = evidence.NewEnvelope(env.Kind, append(env.Parts, made.Parts[1:]...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return env
+}
+
+// azureTDX is the same of TDX: the quote is over what the paravisor's report says.
+func (w *world) azureTDX(t *testing.T) evidence.Envelope {
+	t.Helper()
+	var quote []byte
+	z := newAzure(t, azuresim.Options{TDX: func(ctx context.Context, data [64]byte) (_ []byte, err error) {
+		quote, err = w.td.Collect(ctx, data)
+		return quote, err
+	}})
+	if _, err := z.vm.HCL(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	return z.envelope(t, evidence.KindAzureTDX, evidence.Part{Type: evidence.PartTDXQuote, Data: quote})
+}
+
+// TestEveryKindIsAppraised: a whole guest of each kind, with all that it can show.
+func TestEveryKindIsAppraised(t *testing.T) {
+	w := newWorld(t)
+	tpm := newTPM(t, tpmsim.Options{})
+	w.o.Enrolled = [][]byte{tpm.Name()}
+	v := New(w.o)
+	if !slices.Equal(v.Kinds(), evidence.Kinds()) {
+		t.Errorf("%v", v.Kinds())
+	}
+	bound, log := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, asked))
+	alone := assemble(t, evidence.KindVTPM, evidence.PartTPMQuote, func(data [64]byte) []byte {
+		q, _ := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, data))
+		return q.Data
+	}, log)
+	for name, c := range map[string]struct {
+		env  evidence.Envelope
+		has  func(evidence.Claims) bool
+		last string // a register
+	}{
+		"report":             {w.snpEnvelope(t), func(c evidence.Claims) bool { return c.SNP != nil && c.TPM == nil && c.EventLog == nil }, "launch"},
+		"report and devices": {w.snpEnvelope(t, w.gpuParts(t, asked)...), func(c evidence.Claims) bool { return c.SNP != nil && len(c.GPUs) == 1 && c.GPUs[0].Software }, "launch"},
+		"report and TPM": {w.snpEnvelope(t, bound, log), func(c evidence.Claims) bool {
+			return c.TPM.AKTrust == evidence.AKEnrolled && c.EventLog.Format == "tcg"
+		}, "pcr9"},
+		"quote":               {w.tdEnvelope(t), func(c evidence.Claims) bool { return c.TDX.TCB.Status == evidence.TCBUpToDate && c.EventLog == nil }, "rtmr3"},
+		"quote, log, devices": {w.tdEnvelope(t, append(w.gpuParts(t, asked), w.ccLog())...), func(c evidence.Claims) bool { return *c.EventLog.SecureBoot && len(c.GPUs) == 1 }, "rtmr3"},
+		"TPM alone":           {alone, func(c evidence.Claims) bool { return c.TPM.AKTrust == evidence.AKEnrolled && c.EventLog != nil }, "pcr9"},
+		"Azure, SEV-SNP": {w.azureSNP(t), func(c evidence.Claims) bool {
+			return c.TPM.AKTrust == evidence.AKReport && *c.Azure.SecureBoot && c.SNP != nil
+		}, "pcr9"},
+		"Azure, TDX": {w.azureTDX(t), func(c evidence.Claims) bool {
+			return c.TPM.AKTrust == evidence.AKReport && c.TDX != nil && c.Azure != nil
+		}, "rtmr3"},
+	} {
+		encoded, err := c.env.Marshal()
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		env, err := evidence.ParseEnvelope(encoded)
+		if err != nil {
+			t.Fatal(name, err)
+		}
+		claims, err := v.Appraise(t.Context(), env, asked, w.now)
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		soft := claims.SoftwareTEE == (env.Kind != evidence.KindVTPM)
+		if !c.has(claims) || claims.Kind != env.Kind || claims.Format != evidence.ClaimsFormat || !bytes.Equal(claims.Challenge, asked[:]) || !soft {
+			t.Errorf("%s: %+v", name, claims)
+		}
+		if !slices.IsSortedFunc(claims.Registers, func(a, b evidence.Measured) int { return compare(a.Name, b.Name) }) || claims.Registers[len(claims.Registers)-1].Name != c.last {
+			t.Errorf("%s: %v", name, claims.Registers)
+		}
+		if _, err := evidence.ImageOf(claims.Kind, claims.Image()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		other := asked
+		other[5] ^= 1
+		if _, err := v.Appraise(t.Context(), env, other, w.now); err == nil {
+			t.Errorf("%s: accepted for another challenge", name)
+		}
+	}
+}
+
+// TestEveryPartIsBound: whatever is added to evidence, taken from it or changed in it is noticed.
+func TestEveryPartIsBound(t *testing.T) {
+	w := newWorld(t)
+	tpm := newTPM(t, tpmsim.Options{})
+	w.o.Enrolled = [][]byte{tpm.Name()}
+	v := New(w.o)
+	bound, log := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, asked))
+	for name, env := range map[string]evidence.Envelope{
+		"report": w.snpEnvelope(t, append(w.gpuParts(t, asked), bound, log)...),
+		"quote":  w.tdEnvelope(t, append(w.gpuParts(t, asked), w.ccLog())...),
+		"azure":  w.azureSNP(t),
+	} {
+		for i, p := range env.Parts {
+			if p.Type.Certificate() {
+				continue
+			}
+			less := env
+			less.Parts = slices.Delete(slices.Clone(env.Parts), i, i+1)
+			if _, err := v.Appraise(t.Context(), less, asked, w.now); err == nil {
+				t.Errorf("%s: accepted without %s", name, p.Type)
+			}
+			for _, at := range []int{0, len(p.Data) / 2, len(p.Data) - 1} {
+				changed := env
+				changed.Parts = slices.Clone(env.Parts)
+				changed.Parts[i].Data = slices.Clone(p.Data)
+				changed.Parts[i].Data[at] ^= 1
+				if _, err := v.Appraise(t.Context(), changed, asked, w.now); err == nil {
+					t.Errorf("%s: accepted with byte %d of %s changed", name, at, p.Type)
+				}
+			}
+		}
+		more, err := evidence.NewEnvelope(env.Kind, append(w.gpuParts(t, asked), env.Parts...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if _, err := v.Appraise(t.Context(), more, asked, w.now); err == nil {
+			t.Errorf("%s: accepted with one more device", name)
+		}
+	}
+}
+
+// TestPartsThatProveNothingAreRefused, each for its own reason.
+func TestPartsThatProveNothingAreRefused(t *testing.T) {
+	w := newWorld(t)
+	tpm := newTPM(t, tpmsim.Options{})
+	enrolled, none := w.o, Options{}
+	enrolled.Enrolled = [][]byte{tpm.Name()}
+	withoutGPU := w.o
+	withoutGPU.GPU = nil
+	bound, log := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, asked))
+	stale, _ := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, [64]byte{}))
+	few := newTPM(t, tpmsim.Options{PCRs: []int{0, 4}})
+	short, _ := tpmPart(t, few, evidence.Nonce(evidence.PartTPMQuote, asked))
+	few2 := enrolled
+	few2.Enrolled = append(slices.Clone(enrolled.Enrolled), few.Name())
+	devices := w.gpuParts(t, asked)
+	for name, c := range map[string]struct {
+		o    Options
+		env  evidence.Envelope
+		want refusal.Reason
+	}{
+		"no verifier":            {none, w.snpEnvelope(t), ReasonKind},
+		"a key without trust":    {w.o, w.snpEnvelope(t, bound), ReasonKind},
+		"a stale quote":          {enrolled, w.snpEnvelope(t, stale), "tpm-nonce-mismatch"},
+		"a quote without PCR 7":  {few2, w.snpEnvelope(t, short), "tpm-pcr-selection"},
+		"a log without a quote":  {w.o, w.snpEnvelope(t, log), ReasonLogWithoutQuote},
+		"two logs":               {enrolled, w.tdEnvelope(t, bound, log, w.ccLog()), ReasonTwoLogs},
+		"a log of another boot":  {w.o, w.tdEnvelope(t, evidence.Part{Type: evidence.PartCCLog, Data: tpmsim.NewLog(tpmsim.CCLog).Bytes()}), "event-log-register-mismatch"},
+		"devices unasked for":    {withoutGPU, w.snpEnvelope(t, devices...), ReasonKind},
+		"a report and no chain":  {w.o, w.snpEnvelope(t, devices[0]), ReasonGPUParts},
+		"one device twice":       {w.o, w.snpEnvelope(t, slices.Concat(devices, devices)...), "gpu-same-device"},
+		"another guest's device": {w.o, w.snpEnvelope(t, w.gpuParts(t, [64]byte{1})...), "gpu-nonce-mismatch"},
+	} {
+		_, err := New(c.o).Appraise(t.Context(), c.env, asked, w.now)
+		if reason, _ := refusal.ReasonOf(err); reason != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := New(w.o).Appraise(ctx, w.snpEnvelope(t), asked, w.now); err == nil {
+		t.Error("an ended request was appraised")
+	}
+}
