@@ -268,6 +268,10 @@ func TestFirmwareAloneIsWarnedAbout(t *testing.T) {
 	unsaid := ReferenceValue{ID: "b", Measurement: hexOf(1, 48)}
 	whole := unsaid
 	whole.Covers = "image"
+	tpm, err := Parse([]byte(strings.NewReplacer("kinds: [tdx]", "kinds: [tdx, vtpm]", "  event_log:", "  tpm: {ak_trust: [certificate], pcrs: [4]}\n  event_log:").Replace(tdxFull())))
+	if err != nil || !strings.Contains(strings.Join(tpm.Warnings(), "\n"), "TPM alone") {
+		t.Errorf("a TPM alone: %v", err)
+	}
 	if !warned(firmware) || warned(image) || !warned(unsaid) || warned(whole) {
 		t.Error(warned(firmware), warned(image), warned(unsaid), warned(whole))
 	}

@@ -21,6 +21,9 @@ func (p *Policy) Warnings() []string {
 	if p.doc.AllowMilan {
 		out = append(out, "it accepts Milan, whose report keys have been extracted in software")
 	}
+	if p.require.kinds[string(evidence.KindVTPM)] {
+		out = append(out, "it accepts the quote of a virtual TPM alone, which says nothing about whether the host can read the guest's memory")
+	}
 	var any, unsaid []string
 	for _, v := range p.values {
 		if v.Software || imageByRegisters(v) {
