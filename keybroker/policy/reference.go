@@ -125,6 +125,9 @@ func (v ReferenceValue) check() error {
 		return invalid("reference value %s: got no measurement and %d registers", v.ID, len(v.Registers))
 	case v.Measurement != "":
 		return v.checkRegister("measurement", v.Measurement, measurementBytes)
+	case !v.anchored():
+		return invalid("reference value %s: evidence of kind %s proves nothing without %s: software that the values do not name can extend the other registers as it likes",
+			v.ID, v.kind(), strings.Join(anchors(v.kind()), " or "))
 	}
 	for _, name := range sortedKeys(v.Registers) {
 		bytes := registerBytes(v.kind(), name)
@@ -136,6 +139,24 @@ func (v ReferenceValue) check() error {
 		}
 	}
 	return nil
+}
+
+// anchors are the registers of a kind one of which a value must name. Under a processor's report that is
+// what the processor measured at launch: other firmware than the expected extends RTMRs, and other software in
+// the paravisor's place states whatever PCRs it likes. Of a TPM alone it is a register that the firmware extends
+// before it starts anything: what it started can extend the others, and resets PCR 16 and 23.
+func anchors(kind evidence.Kind) []string {
+	switch {
+	case ofSNP.covers(kind):
+		return []string{evidence.RegisterLaunch}
+	case ofTDX.covers(kind):
+		return []string{"mrtd"}
+	}
+	return []string{"pcr0", "pcr4", "pcr7"}
+}
+
+func (v ReferenceValue) anchored() bool {
+	return slices.ContainsFunc(anchors(v.kind()), func(name string) bool { return v.Registers[name] != "" })
 }
 
 // registerBytes are the sizes that a register of this name may have; nil if there is none.
