@@ -242,7 +242,7 @@ func (p *Policy) compileRules() error {
 			p.rules[pattern] = open
 		}
 	}
-	dropSharedTenants(rules)
+	dropSharedTenants(&p.require, rules)
 	return nil
 }
 
@@ -263,24 +263,50 @@ func tenantOf(policy, rule *requirements) string {
 	if rule.tenants == nil {
 		from = policy
 	}
-	measured := from.measurements != nil || from.snp.hostData != nil || from.snp.idKeys != nil || from.snp.authorKeys != nil
+	measured := from.measurements != nil
+	if snpAlone(policy, rule) {
+		measured = measured || from.snp.hostData != nil || from.snp.idKeys != nil || from.snp.authorKeys != nil
+	}
 	if len(from.tenants) != 1 || !measured {
 		return ""
 	}
 	return sortedKeys(from.tenants)[0]
 }
 
+// snpAlone reports whether all evidence that passes a rule has a report of SEV-SNP. Others are not asked
+// for what such reports say, so it tells no tenant apart.
+func snpAlone(policy, rule *requirements) bool {
+	kinds := rule.kinds
+	if kinds == nil {
+		kinds = policy.kinds
+	}
+	for kind := range kinds {
+		if !ofSNP.covers(evidence.Kind(kind)) {
+			return false
+		}
+	}
+	return true
+}
+
 // dropSharedTenants takes the tenant from rules that are not told apart from another
 // tenant's by what they measure: a guest that passes both would choose its tenant by what
 // it calls itself. Told apart means that for one kind of measured value every rule that
 // gives another tenant names values too, and none of this rule's.
-func dropSharedTenants(rules []*openRule) {
+func dropSharedTenants(policy *requirements, rules []*openRule) {
 	apart := map[*openRule]bool{}
+	reported := func(of func(*snpRequirements) map[string]bool) func(*requirements) map[string]bool {
+		return func(q *requirements) map[string]bool {
+			if !snpAlone(policy, q) {
+				return nil
+			}
+			return of(&q.snp)
+		}
+	}
 	for _, values := range []func(*requirements) map[string]bool{
 		measuredOf(rules),
-		func(q *requirements) map[string]bool { return q.snp.hostData },
-		func(q *requirements) map[string]bool { return q.snp.idKeys },
-		func(q *requirements) map[string]bool { return q.snp.authorKeys },
+		reported(func(s *snpRequirements) map[string]bool { return s.hostData }),
+		reported(func(s *snpRequirements) map[string]bool { return s.idKeys }),
+		reported(func(s *snpRequirements) map[string]bool { return s.authorKeys }),
 	} {
 		silent := map[string]int{} // rules of a tenant that name no value of this kind
 		owner := map[string]string{}

@@ -3,6 +3,8 @@ package policy
 import (
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // TestTenantOfALeaseIsTiedToSomethingMeasured: where the images of two tenants pass a rule,
@@ -50,6 +52,36 @@ func TestTenantsThatShareAnImageHaveNone(t *testing.T) {
 		d := Decide(p, good())
 		if !d.Allowed || (d.Tenant == "tenant-1") != tc.apart {
 			t.Errorf("%s: tenant %q: %v", name, d.Tenant, d.Reasons)
+		}
+	}
+}
+
+// TestTenantIsNotTiedToWhatOtherKindsEscape: the host's data is asked of reports of SEV-SNP alone, so a
+// trust domain that passes the rules of two tenants would choose between them by what it calls itself.
+func TestTenantIsNotTiedToWhatOtherKindsEscape(t *testing.T) {
+	for name, tc := range map[string]struct{ narrow, want string }{
+		"rules of SEV-SNP alone":               {"kinds: [sev-snp], ", "tenant-1"},
+		"rules of SEV-SNP alone with an image": {"kinds: [sev-snp], reference_values: [images/one], ", "tenant-1"},
+		"rules of both kinds":                  {"", ""},
+		"rules of both kinds with an image":    {"reference_values: [images/one], ", ""},
+	} {
+		source := strings.Replace(full(), "tenants: [tenant-1]", "tenants: [tenant-1, tenant-2]", 1)
+		source = strings.Replace(source, "kinds: [sev-snp]", "kinds: [sev-snp, tdx]", 1)
+		source = strings.Replace(source, "host_data: ["+hexOf(4, 32)+"]", "host_data: ["+hexOf(4, 32)+", "+hexOf(9, 32)+"]", 1)
+		source = strings.Replace(source, "require:\n", "require:\n  tdx: {tcb_statuses: [UpToDate]}\n", 1)
+		rule := func(pattern, tenant string, data byte) string {
+			return "  - {resources: [" + pattern + "], require: {" + tc.narrow + "tenants: [" + tenant + "], sev_snp: {host_data: [" + hexOf(data, 32) + "]}}}\n"
+		}
+		source = strings.Replace(source, "  - resources: [models/*]\n", rule("models/*", "tenant-1", 4)+rule("a/*", "tenant-2", 9), 1)
+		var waive strings.Builder
+		for _, c := range ChecksOf(evidence.KindTDX) {
+			if c.Waivable && (strings.HasPrefix(c.Name, "tdx-") || c.Name == "event-log") {
+				waive.WriteString("  - {check: " + c.Name + ", reason: not what is tested}\n")
+			}
+		}
+		p := mustParse(t, source+"waive:\n"+waive.String())
+		if d := Decide(p, good()); !d.Allowed || d.Tenant != tc.want {
+			t.Errorf("%s: tenant %q, want %q (%v)", name, d.Tenant, tc.want, d.Reasons)
 		}
 	}
 }
