@@ -16,7 +16,6 @@ import (
 type requirements struct {
 	kinds        map[string]bool
 	measurements *references
-	values       []ReferenceValue // those of measurements
 	agentBuilds  map[string]bool
 	images       map[string]bool
 	tenants      map[string]bool
@@ -69,7 +68,8 @@ func compile(doc Document, values []ReferenceValue) (*Policy, error) {
 		return nil, err
 	}
 	p.values = used
-	own, err := compileRequire(doc.Require, used)
+	catalogue := catalogue{values: used}
+	own, err := compileRequire(doc.Require, &catalogue)
 	if err != nil {
 		return nil, err
 	}
@@ -83,7 +83,7 @@ func compile(doc Document, values []ReferenceValue) (*Policy, error) {
 	if err := p.checkComplete(); err != nil {
 		return nil, err
 	}
-	if err := p.compileRules(); err != nil {
+	if err := p.compileRules(&catalogue); err != nil {
 		return nil, err
 	}
 	return p, p.seal()
@@ -208,13 +208,13 @@ func (p *Policy) checkMinimums() error {
 	return nil
 }
 
-func (p *Policy) compileRules() error {
+func (p *Policy) compileRules(values *catalogue) error {
 	if len(p.doc.Rules) > maxRules {
 		return invalid("rules: got %d, want at most %d", len(p.doc.Rules), maxRules)
 	}
 	var rules []*openRule
 	for i, rule := range p.doc.Rules {
-		narrow, err := compileRequire(rule.Require, p.values)
+		narrow, err := compileRequire(rule.Require, values)
 		if err != nil {
 			return invalid("rule %d: %s", i+1, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 		}
@@ -254,129 +254,6 @@ func rolesOf(rule Rule) (protocol.Role, error) {
 	return protocol.ParseRoles(rule.Roles)
 }
 
-// tenantOf is the one tenant whose guests pass a rule. What a guest calls itself counts only
-// beside something measured: where two tenants' images pass, each could state the
-// other's name. So it is the rule's tenant, if the rule also says which images, hosts or
-// ID keys; or the whole policy's.
-func tenantOf(policy, rule *requirements) string {
-	from := rule
-	if rule.tenants == nil {
-		from = policy
-	}
-	measured := from.measurements != nil
-	if snpAlone(policy, rule) {
-		measured = measured || from.snp.hostData != nil || from.snp.idKeys != nil || from.snp.authorKeys != nil
-	}
-	if len(from.tenants) != 1 || !measured {
-		return ""
-	}
-	return sortedKeys(from.tenants)[0]
-}
-
-// snpAlone reports whether all evidence that passes a rule has a report of SEV-SNP. Others are not asked
-// for what such reports say, so it tells no tenant apart.
-func snpAlone(policy, rule *requirements) bool {
-	kinds := rule.kinds
-	if kinds == nil {
-		kinds = policy.kinds
-	}
-	for kind := range kinds {
-		if !ofSNP.covers(evidence.Kind(kind)) {
-			return false
-		}
-	}
-	return true
-}
-
-// dropSharedTenants takes the tenant from rules that are not told apart from another
-// tenant's by what they measure: a guest that passes both would choose its tenant by what
-// it calls itself. Told apart means that for one kind of measured value every rule that
-// gives another tenant names values too, and none of this rule's.
-func dropSharedTenants(policy *requirements, rules []*openRule) {
-	apart := map[*openRule]bool{}
-	reported := func(of func(*snpRequirements) map[string]bool) func(*requirements) map[string]bool {
-		return func(q *requirements) map[string]bool {
-			if !snpAlone(policy, q) {
-				return nil
-			}
-			return of(&q.snp)
-		}
-	}
-	for _, values := range []func(*requirements) map[string]bool{
-		measuredOf(rules),
-		reported(func(s *snpRequirements) map[string]bool { return s.hostData }),
-		reported(func(s *snpRequirements) map[string]bool { return s.idKeys }),
-		reported(func(s *snpRequirements) map[string]bool { return s.authorKeys }),
-	} {
-		silent := map[string]int{} // rules of a tenant that name no value of this kind
-		owner := map[string]string{}
-		all := 0
-		for _, r := range rules {
-			if r.tenant == "" {
-				continue
-			}
-			named := values(r.require)
-			if named == nil {
-				silent[r.tenant]++
-				all++
-			}
-			for v := range named {
-				tenant, taken := owner[v]
-				switch {
-				case !taken:
-					owner[v] = r.tenant
-				case tenant != r.tenant:
-					owner[v] = "" // of several
-				}
-			}
-		}
-		for _, r := range rules {
-			named := values(r.require)
-			ok := r.tenant != "" && named != nil && silent[r.tenant] == all
-			for v := range named {
-				ok = ok && owner[v] == r.tenant
-			}
-			apart[r] = apart[r] || ok
-		}
-	}
-	for _, r := range rules {
-		if r.require.tenants != nil && !apart[r] {
-			r.tenant = ""
-		}
-	}
-}
-
-// measuredOf are the measurements that rules name, nil where a rule asks for none. If two values of
-// these rules have different registers, both may be those of one guest, and so
-// measurements tell no rule apart from another.
-func measuredOf(rules []*openRule) func(*requirements) map[string]bool {
-	shapes := map[string]bool{}
-	for _, r := range rules {
-		for _, v := range r.require.values {
-			shapes[v.shape()] = true
-		}
-	}
-	kinds := map[string]int{}
-	for shape := range shapes {
-		kinds[shape[:strings.LastIndexByte(shape, '/')]]++
-	}
-	for _, n := range kinds {
-		if n > 1 {
-			return func(*requirements) map[string]bool { return nil }
-		}
-	}
-	return func(q *requirements) map[string]bool {
-		if q.measurements == nil {
-			return nil
-		}
-		keys := make(map[string]bool, len(q.values))
-		for _, v := range q.values {
-			keys[v.identity()] = true
-		}
-		return keys
-	}
-}
-
 // ruleFor finds the most specific rule: the exact name, then ever shorter
 // subtrees. The number of steps is the depth of the name.
 func (p *Policy) ruleFor(resource string) *openRule {
@@ -398,18 +275,13 @@ func (p *Policy) ruleFor(resource string) *openRule {
 	}
 }
 
-func compileRequire(r Require, values []ReferenceValue) (*requirements, error) {
+func compileRequire(r Require, values *catalogue) (*requirements, error) {
 	out := &requirements{memory: r.MemoryLimit}
 	if r.MemoryLimit != nil && (r.MemoryLimit.MaxMiB == 0 || r.MemoryLimit.MinMiB > r.MemoryLimit.MaxMiB || r.MemoryLimit.MaxMiB > 1<<40) {
 		return nil, invalid("memory_limit: no limit lies between %d and %d MiB", r.MemoryLimit.MinMiB, r.MemoryLimit.MaxMiB)
 	}
 	if r.ReferenceValues != nil {
-		for _, v := range values {
-			if matchesAny(r.ReferenceValues, v.ID) {
-				out.values = append(out.values, v)
-			}
-		}
-		out.measurements = newReferences(out.values)
+		out.measurements = values.of(r.ReferenceValues)
 	}
 	err := sets([]listed{
 		{&out.kinds, r.Kinds, 0, "kinds"},
