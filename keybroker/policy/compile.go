@@ -184,6 +184,9 @@ func (p *Policy) checkComplete() error {
 			}
 		}
 	}
+	if err := checkLog(p.require.log, p.require.kinds); err != nil {
+		return err
+	}
 	return p.checkMinimums()
 }
 
@@ -216,7 +219,7 @@ func (p *Policy) compileRules(values *catalogue) error {
 	for i, rule := range p.doc.Rules {
 		narrow, err := compileRequire(rule.Require, values)
 		if err != nil {
-			return invalid("rule %d: %s", i+1, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
+			return inRule(i, err)
 		}
 		roles, err := rolesOf(rule)
 		if err != nil {
@@ -226,6 +229,9 @@ func (p *Policy) compileRules(values *catalogue) error {
 			if !p.require.kinds[kind] {
 				return invalid("rule %d: kinds: the policy does not accept %q", i+1, kind)
 			}
+		}
+		if err := checkLog(narrow.log, kindsOf(&p.require, narrow)); err != nil {
+			return inRule(i, err)
 		}
 		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
 		rules = append(rules, open)
@@ -244,6 +250,11 @@ func (p *Policy) compileRules(values *catalogue) error {
 	}
 	dropSharedTenants(&p.require, rules)
 	return nil
+}
+
+// inRule says in which rule something is invalid.
+func inRule(i int, err error) error {
+	return invalid("rule %d: %s", i+1, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 }
 
 // rolesOf are a rule's roles; silence is the least of them.

@@ -72,7 +72,11 @@ func judgeEventLog(_ *Policy, r *requirements, in Input) *Failure {
 	if log == nil {
 		return failure(ReasonEventLog, "the evidence has no event log")
 	}
-	for _, name := range r.log.registers {
+	wanted := logged(in.Claims.Kind, r.log.registers)
+	if len(wanted) == 0 {
+		return failure(ReasonEventLog, "none of %s is a register that the log of %s leads to", strings.Join(r.log.registers, ", "), in.Claims.Kind)
+	}
+	for _, name := range wanted {
 		if !slices.Contains(log.Registers, name) {
 			return failure(ReasonEventLog, "the log does not lead to the value of %s", name)
 		}
@@ -89,6 +93,59 @@ func judgeEventLog(_ *Policy, r *requirements, in Input) *Failure {
 	for _, e := range log.Boot {
 		if !r.log.boot[string(e.Digest)] {
 			return failure(ReasonEventLog, "%s with digest %s is not among %d allowed", e.Type, e.Digest, len(r.log.boot))
+		}
+	}
+	return nil
+}
+
+// logged are those of some registers that the log of a kind of evidence leads to. Beside a trust domain's quote
+// there may be a quote of a TPM, but nothing ties that to the domain, so a log of its PCRs proves nothing here.
+func logged(kind evidence.Kind, registers []string) []string {
+	prefix := "rtmr"
+	if ofTPM.covers(kind) {
+		prefix = "pcr"
+	}
+	return slices.DeleteFunc(slices.Clone(registers), func(name string) bool {
+		return !ofLog.covers(kind) || !strings.HasPrefix(name, prefix) || registerBytes(kind, name) == nil
+	})
+}
+
+// bootRegisters are those into which boot loaders and kernels measure what they start and the words that they
+// give it. A guest chooses the PCRs that are quoted, and of those alone the log's events are judged: without
+// PCR 9, GRUB may have started any kernel (UAPI group, Linux TPM PCR Registry).
+func bootRegisters(kind evidence.Kind) []string {
+	switch {
+	case ofTPM.covers(kind):
+		return []string{"pcr4", "pcr8", "pcr9", "pcr12"}
+	case ofLog.covers(kind):
+		return []string{"rtmr1", "rtmr2"}
+	}
+	return nil
+}
+
+// checkLog wants of each kind of evidence with a log at least one register, and no register that none has.
+func checkLog(log *logRequirements, kinds map[string]bool) error {
+	if log == nil {
+		return nil
+	}
+	known := map[string]bool{}
+	for _, kind := range sortedKeys(kinds) {
+		names := logged(evidence.Kind(kind), log.registers)
+		if len(names) == 0 && ofLog.covers(evidence.Kind(kind)) {
+			return invalid("event_log.registers: the log of %s leads to none of %s", kind, strings.Join(log.registers, ", "))
+		}
+		for _, name := range bootRegisters(evidence.Kind(kind)) {
+			if log.boot != nil && !slices.Contains(names, name) {
+				return invalid("event_log.boot: name %s under registers, or what is measured there into a guest of %s is not seen", name, kind)
+			}
+		}
+		for _, name := range names {
+			known[name] = true
+		}
+	}
+	for _, name := range log.registers {
+		if !known[name] {
+			return invalid("event_log.registers: no log of the accepted kinds leads to %q", name)
 		}
 	}
 	return nil

@@ -62,12 +62,14 @@ type RequireAzure struct {
 
 // RequireEventLog is about the log behind the registers.
 type RequireEventLog struct {
-	// Registers are those whose replay must have ended at the verified value: "pcr4", "rtmr1".
+	// Registers are those whose replay must have ended at the verified value: "rtmr1" of trust domains,
+	// "pcr4" of kinds with a TPM. Each kind with a log needs one, and is asked for its own.
 	Registers []string `yaml:"registers" json:"registers,omitempty"`
 	// SecureBoot must be as given, if it is.
 	SecureBoot *bool `yaml:"secure_boot" json:"secure_boot,omitempty"`
 	// Boot are digests (hexadecimal) of which each started program's, configuration's and command
-	// line's must be one, if any are given.
+	// line's must be one, if any are given. Registers then has "rtmr1" and "rtmr2", or "pcr4", "pcr8",
+	// "pcr9" and "pcr12".
 	Boot []string `yaml:"boot" json:"boot,omitempty"`
 }
 

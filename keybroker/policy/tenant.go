@@ -24,16 +24,20 @@ func tenantOf(policy, rule *requirements) string {
 // snpAlone reports whether all evidence that passes a rule has a report of SEV-SNP. Others are not asked
 // for what such reports say, so it tells no tenant apart.
 func snpAlone(policy, rule *requirements) bool {
-	kinds := rule.kinds
-	if kinds == nil {
-		kinds = policy.kinds
-	}
-	for kind := range kinds {
+	for kind := range kindsOf(policy, rule) {
 		if !ofSNP.covers(evidence.Kind(kind)) {
 			return false
 		}
 	}
 	return true
+}
+
+// kindsOf are the kinds of evidence that may pass a rule.
+func kindsOf(policy, rule *requirements) map[string]bool {
+	if rule.kinds == nil {
+		return policy.kinds
+	}
+	return rule.kinds
 }
 
 // measured is a set of measured values that a rule names; nil if it names none. Rules may share one.
