@@ -264,7 +264,7 @@ func TestFirmwareAloneIsWarnedAbout(t *testing.T) {
 	}
 	firmware := ReferenceValue{ID: "a", Kind: "tdx", Registers: map[string]string{"mrtd": hexOf(1, 48)}, Covers: "firmware"}
 	image := firmware
-	image.Registers = map[string]string{"mrtd": hexOf(1, 48), "rtmr2": hexOf(2, 48)}
+	image.Registers = map[string]string{"mrtd": hexOf(1, 48), "rtmr1": hexOf(2, 48), "rtmr2": hexOf(2, 48)}
 	unsaid := ReferenceValue{ID: "b", Measurement: hexOf(1, 48)}
 	whole := unsaid
 	whole.Covers = "image"
@@ -274,6 +274,39 @@ func TestFirmwareAloneIsWarnedAbout(t *testing.T) {
 	}
 	if !warned(firmware) || warned(image) || !warned(unsaid) || warned(whole) {
 		t.Error(warned(firmware), warned(image), warned(unsaid), warned(whole))
+	}
+}
+
+// TestHalfOfAnImageIsWarnedAbout: what a guest's owner may choose freely identifies nothing.
+func TestHalfOfAnImageIsWarnedAbout(t *testing.T) {
+	p, err := Parse([]byte(tdxFull()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	logs := p.require.log
+	for name, tc := range map[string]struct {
+		log    *logRequirements
+		kind   string
+		names  []string
+		warned bool
+	}{
+		"any kernel":                       {nil, "tdx", []string{"mrtd", "rtmr1"}, true},
+		"any boot loader":                  {nil, "tdx", []string{"mrtd", "rtmr2"}, true},
+		"both":                             {nil, "tdx", []string{"mrtd", "rtmr1", "rtmr2"}, false},
+		"any first program of a TPM's":     {nil, "vtpm", []string{"pcr0", "pcr11"}, true},
+		"any second program of a TPM's":    {nil, "vtpm", []string{"pcr4"}, true},
+		"both of a TPM's":                  {nil, "vtpm", []string{"pcr4", "pcr9"}, false},
+		"any kernel, its log":              {logs, "tdx", []string{"mrtd", "rtmr1"}, false},
+		"a log that SEV-SNP does not have": {logs, "sev-snp", []string{"launch"}, true},
+	} {
+		v := ReferenceValue{ID: "a", Kind: tc.kind, Registers: map[string]string{}}
+		for _, register := range tc.names {
+			v.Registers[register] = hexOf(1, 48)
+		}
+		p.require.log, p.values = tc.log, []ReferenceValue{v}
+		if got := len(p.Warnings()) > 0; got != tc.warned {
+			t.Errorf("%s: %v", name, p.Warnings())
+		}
 	}
 }
 

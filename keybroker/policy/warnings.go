@@ -26,7 +26,7 @@ func (p *Policy) Warnings() []string {
 	}
 	var any, unsaid []string
 	for _, v := range p.values {
-		if v.Software || imageByRegisters(v) {
+		if v.Software || imageByRegisters(v) || p.logsPrograms(v.kind()) {
 			continue
 		}
 		switch v.Covers {
@@ -36,27 +36,32 @@ func (p *Policy) Warnings() []string {
 			unsaid = append(unsaid, v.ID)
 		}
 	}
-	logged := p.require.log != nil && p.require.log.boot != nil
-	if len(any) > 0 && !logged {
+	if len(any) > 0 {
 		out = append(out, fmt.Sprintf("%s: the firmware alone is measured, so any image that starts under it is given the keys; "+
 			"use values of the image's own registers, or require its event log with event_log.boot", short(any)))
 	}
-	if len(unsaid) > 0 && !logged {
+	if len(unsaid) > 0 {
 		out = append(out, fmt.Sprintf("%s: the reference value does not say whether it covers the image or the firmware alone; "+
 			"write covers: image where kernel, initrd and command line are measured at launch", short(unsaid)))
 	}
 	return out
 }
 
-// imageByRegisters reports whether a value names registers that what the firmware starts is measured into:
-// RTMR1 or RTMR2 of TDX, or PCR 4, 8, 9, 11 or 12 of a TPM.
+// logsPrograms reports whether guests of a kind must show a log of which each program is listed.
+func (p *Policy) logsPrograms(kind evidence.Kind) bool {
+	return ofLog.covers(kind) && p.require.log != nil && p.require.log.boot != nil
+}
+
+// imageByRegisters reports whether a value names registers that identify an image: those into which the
+// firmware measures the first program, and those into which that measures what it starts. Without the former,
+// another first program extends the latter as it likes; without the latter, a boot loader starts any kernel.
 func imageByRegisters(v ReferenceValue) bool {
-	for name := range v.registers() {
-		if slices.Contains([]string{"rtmr1", "rtmr2", "pcr4", "pcr8", "pcr9", "pcr11", "pcr12"}, name) {
-			return true
-		}
+	registers := v.registers()
+	has := func(name string) bool { return registers[name] != "" }
+	if has("rtmr1") && has("rtmr2") {
+		return true
 	}
-	return false
+	return has("pcr4") && slices.ContainsFunc([]string{"pcr8", "pcr9", "pcr11", "pcr12"}, has)
 }
 
 // short lists the first of many names.
