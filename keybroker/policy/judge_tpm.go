@@ -164,8 +164,8 @@ func judgeGPU(p *Policy, r *requirements, in Input) *Failure {
 		if g.Software && !p.doc.AllowSoftwareTEE {
 			return failure(ReasonGPU, "device %s is an emulator's", g.Device)
 		}
-		if g.Debug || g.Recovery || g.NotSecure {
-			return failure(ReasonGPU, "the firmware of device %s is in debug or recovery mode, or not secured", g.Device)
+		if g.Debug || g.Recovery || g.NotSecure || g.NotConfigured {
+			return failure(ReasonGPU, "the firmware of device %s is in debug or recovery mode, not secured, or not configured", g.Device)
 		}
 		for _, f := range []struct {
 			name, value string
@@ -246,8 +246,8 @@ func compileGPU(r *RequireGPU) (*gpuRequirements, error) {
 	if r == nil {
 		return nil, nil
 	}
-	if r.Minimum < 0 || r.Minimum > evidence.MaxGPUs {
-		return nil, invalid("gpu.minimum: got %d, want 0 to %d", r.Minimum, evidence.MaxGPUs)
+	if r.Minimum < 1 || r.Minimum > evidence.MaxGPUs { // a guest that shows none would pass all the rest
+		return nil, invalid("gpu.minimum: got %d, want 1 to %d", r.Minimum, evidence.MaxGPUs)
 	}
 	out := &gpuRequirements{minimum: r.Minimum}
 	return out, sets([]listed{{&out.architectures, r.Architectures, 0, "gpu.architectures"}, {&out.drivers, r.Drivers, 0, "gpu.drivers"}, {&out.vbios, r.VBIOS, 0, "gpu.vbios"}, {&out.modes, r.Modes, 0, "gpu.modes"}})

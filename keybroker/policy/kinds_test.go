@@ -238,6 +238,9 @@ waive:
 		"no device":     {ReasonGPU, func(c *evidence.Claims) { c.GPUs = nil }},
 		"driver":        {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Driver = "551" }},
 		"debug device":  {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Debug = true }},
+		"recovery":      {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Recovery = true }},
+		"not secure":    {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].NotSecure = true }},
+		"unconfigured":  {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].NotConfigured = true }},
 		"emulator":      {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Software = true }},
 		"mode":          {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Mode = evidence.GPUModePPCIe }},
 		"no TPM claims": {ReasonClaimsMissing, func(c *evidence.Claims) { c.TPM = nil }},
@@ -247,6 +250,16 @@ waive:
 		c.change(&in.Claims)
 		if d := Decide(p, in); d.Allowed || !has(d, c.reason) {
 			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+// TestGPUsAreAskedForByNumber: whatever else is asked of devices, a guest that shows none would pass.
+func TestGPUsAreAskedForByNumber(t *testing.T) {
+	for gpu, ok := range map[string]bool{"{}": false, "{drivers: [\"550.1\"]}": false, "{minimum: 9}": false, "{minimum: 1}": true} {
+		source := strings.Replace(tdxFull(), "  event_log:", "  gpu: "+gpu+"\n  event_log:", 1)
+		if _, err := Parse([]byte(source)); (err == nil) != ok {
+			t.Errorf("%s: %v", gpu, err)
 		}
 	}
 }

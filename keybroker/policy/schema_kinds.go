@@ -77,8 +77,8 @@ type RequireEventLog struct {
 // nothing here, and nobody asks whether their certificates were revoked. Emulators, and firmware in debug
 // or recovery mode, are refused.
 type RequireGPU struct {
-	// Minimum is how many devices the guest must show at least.
-	Minimum int `yaml:"minimum" json:"minimum,omitempty"`
+	// Minimum is how many devices the guest must show at least, 1 to 8.
+	Minimum int `yaml:"minimum" json:"minimum"`
 	// Architectures are "hopper" and "blackwell"; Drivers and VBIOS are accepted versions.
 	Architectures []string `yaml:"architectures" json:"architectures,omitempty"`
 	Drivers       []string `yaml:"drivers" json:"drivers,omitempty"`
