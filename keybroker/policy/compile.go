@@ -233,6 +233,9 @@ func (p *Policy) compileRules(values *catalogue) error {
 		if err := checkLog(narrow.log, kindsOf(&p.require, narrow)); err != nil {
 			return inRule(i, err)
 		}
+		if narrow.tdx.grace != nil && narrow.tdx.statuses == nil { // it would be no part of any check
+			return invalid("rule %d: tdx.tcb_grace: name tcb_statuses beside it", i+1)
+		}
 		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
 		rules = append(rules, open)
 		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -57,14 +58,13 @@ func Decide(p *Policy, in Input) Decision {
 		return Decision{Reasons: []Failure{{ReasonNoPolicy, "there is no policy"}}}
 	}
 	d := Decision{Waived: p.waivedFor(in.Claims.Kind)}
-	if g := p.require.tdx.grace; g != nil && g.used(p.require.tdx.statuses, in) {
-		d.Waived = append(d.Waived, g.String())
-	}
+	d.useGrace(&p.require, in)
 	d.Reasons = append(d.Reasons, p.checkValidity(in.Now)...)
 	rule := p.ruleFor(in.Resource)
 	var narrow *requirements
 	if rule != nil {
 		narrow = rule.require
+		d.useGrace(narrow, in)
 	} else {
 		d.Reasons = append(d.Reasons, Failure{ReasonResource, fmt.Sprintf("no rule names %q", in.Resource)})
 	}
@@ -85,6 +85,13 @@ func Decide(p *Policy, in Input) Decision {
 		d.LeaseTTL = min(p.LeaseTTL(), p.notAfter.Sub(in.Now))
 	}
 	return d
+}
+
+// useGrace says that a status is accepted by a grace alone.
+func (d *Decision) useGrace(r *requirements, in Input) {
+	if g := r.tdx.grace; g != nil && g.used(r.tdx.statuses, in) && !slices.Contains(d.Waived, g.String()) {
+		d.Waived = append(d.Waived, g.String())
+	}
 }
 
 // add keeps a failure unless the same one is there already.

@@ -161,6 +161,23 @@ func TestGraceIsDatedAndSaid(t *testing.T) {
 	}
 }
 
+// TestGraceOfARuleIsSaid as the policy's own is, and is none without a list of statuses, which it adds to.
+func TestGraceOfARuleIsSaid(t *testing.T) {
+	rule := func(statuses string) string {
+		source := strings.Replace(tdxFull(), "[UpToDate, SWHardeningNeeded]", "[UpToDate, OutOfDate]", 1)
+		return strings.Replace(source, "rules: [{resources: [models/*]}]", "rules: [{resources: [models/*], require: {tdx: {"+statuses+
+			"tcb_grace: {status: OutOfDate, until: \"2026-09-01T00:00:00Z\", reason: the rule's}}}}]", 1)
+	}
+	in := tdxGood()
+	in.Claims.TDX.TCB.Status = evidence.TCBOutOfDate
+	if d := Decide(tdxParse(t, rule("tcb_statuses: [UpToDate], ")), in); !d.Allowed || len(d.Waived) != 1 || !strings.Contains(d.Waived[0], "the rule's") {
+		t.Errorf("%+v", d)
+	}
+	if _, err := Parse([]byte(rule(""))); err == nil {
+		t.Error("loaded a grace that adds to no list")
+	}
+}
+
 // TestTDXPolicyNeedsNoWordAboutSNP, and asks for each of its own checks.
 func TestTDXPolicyNeedsNoWordAboutSNP(t *testing.T) {
 	for line, name := range map[string]string{
