@@ -173,17 +173,24 @@ func (c Claims) Digest() [32]byte {
 }
 
 // Instance names the guest instance by the hardware's word, 32 bytes that stay for as long as the
-// guest runs; where the hardware has none, processor and image stand for it.
+// guest runs: SEV-SNP's REPORT_ID, TDX's TD_UUID in bodies of type 4. Where the hardware has none, processor,
+// TPM and image stand for it, and guests of one image on one platform share a name.
 func (c Claims) Instance() [32]byte {
 	if c.SNP != nil && len(c.SNP.ReportID) == 32 && [32]byte(c.SNP.ReportID) != [32]byte{} {
 		return [32]byte(c.SNP.ReportID)
 	}
+	if c.TDX != nil && c.TDX.Extended != nil && len(c.TDX.Extended.TDID) == 32 && [32]byte(c.TDX.Extended.TDID) != [32]byte{} {
+		return [32]byte(c.TDX.Extended.TDID)
+	}
 	h := sha256.New()
 	h.Write(c.Processor())
+	if c.TDX != nil {
+		h.Write(c.TDX.PlatformInstance)
+	}
 	if c.TPM != nil {
 		h.Write(c.TPM.AKName)
 	}
-	for _, r := range c.Registers {
+	for _, r := range c.Image() { // others a guest can reset and extend, to go by many names
 		h.Write(r.Value)
 	}
 	return [32]byte(h.Sum(nil))

@@ -162,3 +162,30 @@ func TestGuestsAreNamedByTheirHardware(t *testing.T) {
 		t.Error("two chips without report ids are one guest")
 	}
 }
+
+// TestTrustDomainsAreNamedByTheirHardware: domains with one image on two platforms are two guests, and one that
+// the hardware names is one guest, whatever it extends.
+func TestTrustDomainsAreNamedByTheirHardware(t *testing.T) {
+	domain := func(platform, id byte, registers ...Measured) Claims {
+		c := Claims{Kind: KindTDX, TDX: &TDXClaims{PlatformInstance: fill(16, platform)}, Registers: registers}
+		if id != 0 {
+			c.TDX.Extended = &TDXExtended{TDID: fill(32, id)}
+		}
+		return c
+	}
+	register := func(covers Coverage, value byte) Measured {
+		return Measured{Register{"pcr16", fill(48, value)}, covers}
+	}
+	if domain(1, 0).Instance() == domain(2, 0).Instance() {
+		t.Error("domains on two platforms are one guest")
+	}
+	if domain(1, 3).Instance() == domain(1, 4).Instance() || domain(1, 3).Instance() != domain(1, 3, register(CoversImage, 5)).Instance() {
+		t.Error("the domain's own id does not name it")
+	}
+	if domain(1, 0, register(CoversData, 5)).Instance() != domain(1, 0, register(CoversData, 6)).Instance() {
+		t.Error("a register that anybody may extend renames a guest")
+	}
+	if domain(1, 0, register(CoversImage, 5)).Instance() == domain(1, 0, register(CoversImage, 6)).Instance() {
+		t.Error("two images on one platform are one guest")
+	}
+}
