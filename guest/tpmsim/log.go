@@ -161,7 +161,7 @@ func (b Boot) Write(l *Log) error {
 		{1, EventBootVariable, globalVariable("BootOrder", []byte{0, 0}), []byte{0, 0}},
 		{4, EventAction, []byte("Calling EFI Application from Boot Option"), nil},
 		separator(0), separator(1), separator(2), separator(3), separator(4), separator(5), separator(6),
-		{5, EventGPT, []byte("partition table"), nil},
+		{5, EventGPT, []byte("EFI PART of a disk"), nil},
 		{4, EventApplication, []byte("device path of the loader"), b.Loader},
 		{9, EventIPL, []byte("/vmlinuz\x00"), b.Kernel},
 		{8, EventIPL, []byte("grub_cmd: linux " + line + "\x00"), []byte("linux " + line)},

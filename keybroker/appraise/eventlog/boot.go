@@ -15,15 +15,15 @@ const maxText = 256
 // files that a boot loader read, and command lines. Neither an event's type nor a label in its
 // data is measured, so which events these are depends on the register and on what the digest
 // covers alone: in the registers of boot loaders and systems, each event that its data does not
-// explain counts. A renamed or retyped event therefore hides nothing. A loader's commands that
-// load nothing are left out. More events than the claims can hold are a refusal, because a policy
+// explain as harmless counts. A renamed or retyped event therefore hides nothing, not even where the
+// measured bytes stand beside it as the data of another type. More events than the claims can hold are a refusal, because a policy
 // over a part of them could be evaded.
 func (j *judge) addBoot(e *event, register, at int) error {
 	if !j.boots(register) && e.typ != evApplication {
 		return nil
 	}
 	text := j.coveredText(e)
-	if text != nil && !loads(text) {
+	if text != nil && j.harmless(e, register, text) {
 		return nil
 	}
 	if len(j.boot) == evidence.MaxBootEvents {
@@ -31,6 +31,27 @@ func (j *judge) addBoot(e *event, register, at int) error {
 	}
 	j.boot = append(j.boot, evidence.BootEvent{Register: j.format.name(register), Type: e.typ.name(), Digest: slices.Clone(e.digest), Text: printable(text)})
 	return nil
+}
+
+// partitionTable begins the data of an event over one (UEFI Specification, 5.3.2).
+const partitionTable = "EFI PART"
+
+// harmless says whether the text that a digest covers starts nothing: an action of the firmware or a loader's
+// command, in one line of printable ASCII, that loads nothing, or a partition table in the register of those. Programs,
+// drivers, kernels and initial RAM disks are no such text, nor is a command line in UTF-16.
+func (j *judge) harmless(e *event, register int, text []byte) bool {
+	if e.typ == evGPT || e.typ == evGPT2 {
+		return register == j.partitions() && bytes.HasPrefix(text, []byte(partitionTable))
+	}
+	return isPrintable(text) && !loads(text)
+}
+
+// partitions is the register that partition tables are measured into.
+func (j *judge) partitions() int {
+	if j.format == CCEL {
+		return 1
+	}
+	return 5
 }
 
 // boots says whether a register measures what is started, from the firmware's boot manager on.
@@ -78,10 +99,12 @@ func loads(text []byte) bool {
 
 // printable is the text if all of it is printable ASCII, cut to maxText bytes.
 func printable(text []byte) string {
-	for _, c := range text {
-		if c < ' ' || c > '~' {
-			return ""
-		}
+	if !isPrintable(text) {
+		return ""
 	}
 	return string(text[:min(len(text), maxText)])
+}
+
+func isPrintable(text []byte) bool {
+	return !slices.ContainsFunc(text, func(c byte) bool { return c < ' ' || c > '~' })
 }

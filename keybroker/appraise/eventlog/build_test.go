@@ -103,7 +103,7 @@ func tpmBoot() []entry {
 	}
 	return append(entries,
 		entry{index: 7, typ: evVariableAuthority, data: variableData(globalVariable, "db", "certificate")},
-		entry{index: 5, typ: evGPT, data: "partition table"},
+		entry{index: 5, typ: evGPT, data: "EFI PART of a disk"},
 		app(4, "shim"), app(4, "grub"),
 		entry{index: 8, typ: evIPL, data: "grub_cmd: set timeout=0\x00", digest: "set timeout=0"},
 		entry{index: 8, typ: evIPL, data: "grub_cmd: linux /vmlinuz root=/dev/vda1\x00", digest: "linux /vmlinuz root=/dev/vda1"},
@@ -125,7 +125,7 @@ func ccBoot() []entry {
 		{index: 1, typ: evPlatformConfigFlags, data: "ACPI DATA", digest: "tables"},
 		{index: 2, typ: evEFIAction, data: "Calling EFI Application from Boot Option"},
 		separator(2),
-		{index: 2, typ: evGPT, data: "partition table"},
+		{index: 2, typ: evGPT, data: "EFI PART of a disk"},
 		app(2, "shim"),
 		{index: 1, typ: evVariableAuthority, data: variableData(globalVariable, "SbatLevel", "x")},
 		separator(1),

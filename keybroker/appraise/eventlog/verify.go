@@ -152,11 +152,15 @@ func (j *judge) event(e *event, register, at int) error {
 	}
 	switch e.typ {
 	case evSeparator:
-		return j.separator(e, register, at)
+		if err := j.separator(e, register, at); err != nil || j.isSeparator(e) {
+			return err
+		}
 	case evEFIAction:
 		j.left[register] = string(e.data) == exitedBootServices && maxSeparators(j.format, register) < MaxEvents
 	case evVariableDriverConfig:
-		return j.variable(e, register, at)
+		if err := j.variable(e, register, at); err != nil {
+			return err
+		}
 	}
 	return j.addBoot(e, register, at)
 }

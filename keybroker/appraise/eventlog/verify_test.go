@@ -382,3 +382,38 @@ func TestMalformedLogsAreRefused(t *testing.T) {
 		}
 	}
 }
+
+// TestMeasuredBytesUnderAnotherTypeAreStillClaimed: whoever writes the log knows what he started, and may put all
+// the bytes that were hashed beside the digest, under a type of which the digest covers the data.
+func TestMeasuredBytesUnderAnotherTypeAreStillClaimed(t *testing.T) {
+	const program = "MZ\x90\x00 any program"
+	asVariable := variableData("MZ\x90\x00 any program", "", "the rest of it") // its fields are where a program's may be anything
+	tcg := func(e entry) []entry { return append(tpmBoot(), e) }
+	cc := func(e entry) []entry { boot := ccBoot(); return inserted(boot, len(boot)-1, e) }
+	for name, c := range map[string]struct {
+		format  Format
+		entries []entry
+	}{
+		"a program as an action of the firmware":   {TCG, tcg(entry{index: 4, typ: evEFIAction, data: program})},
+		"a program as an action, in RTMR1":         {CCEL, cc(entry{index: 2, typ: evEFIAction, data: program})},
+		"a program as a partition table, in RTMR1": {CCEL, cc(entry{index: 2, typ: evGPT, data: program})},
+		"a file as a partition table":              {TCG, tcg(entry{index: 9, typ: evGPT, data: "EFI PART, says a file"})},
+		"a file as a separator":                    {TCG, tcg(entry{index: 9, typ: evSeparator, data: program})},
+		"a file as a separator, in RTMR2":          {CCEL, cc(entry{index: 3, typ: evSeparator, data: program})},
+		"a file as a variable":                     {TCG, tcg(entry{index: 9, typ: evVariableDriverConfig, data: asVariable})},
+		"a file as a loader's command":             {TCG, tcg(entry{index: 9, typ: evIPL, data: "grub_cmd: set x\ny\x00", digest: "set x\ny"})},
+		"a command line of systemd-stub":           {TCG, tcg(entry{index: 12, typ: evIPL, data: string(utf16le("init=/bin/sh"))})},
+	} {
+		before, err := judged(t, c.format, map[Format][]entry{TCG: tpmBoot(), CCEL: ccBoot()}[c.format]...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		after, err := judged(t, c.format, c.entries...)
+		if err == nil && len(after.Boot) != len(before.Boot)+1 {
+			t.Errorf("%s: %s", name, show(after))
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
