@@ -164,7 +164,8 @@ func judgeGPU(p *Policy, r *requirements, in Input) *Failure {
 		if g.Software && !p.doc.AllowSoftwareTEE {
 			return failure(ReasonGPU, "device %s is an emulator's", g.Device)
 		}
-		if g.Debug || g.Recovery || g.NotSecure || g.NotConfigured {
+		// NotConfigured is set in certificates of real Blackwell devices in use.
+		if g.Debug || g.Recovery || g.NotSecure {
 			return failure(ReasonGPU, "the firmware of device %s is in debug or recovery mode, not secured, or not configured", g.Device)
 		}
 		for _, f := range []struct {

@@ -257,7 +257,6 @@ waive:
 		"debug device":  {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Debug = true }},
 		"recovery":      {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Recovery = true }},
 		"not secure":    {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].NotSecure = true }},
-		"unconfigured":  {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].NotConfigured = true }},
 		"emulator":      {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Software = true }},
 		"mode":          {ReasonGPU, func(c *evidence.Claims) { c.GPUs[0].Mode = evidence.GPUModePPCIe }},
 		"no TPM claims": {ReasonClaimsMissing, func(c *evidence.Claims) { c.TPM = nil }},
