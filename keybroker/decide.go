@@ -28,6 +28,7 @@ func (x *exchange) appraise(ctx context.Context) (err error) {
 	if x.evidence, err = evidence.ParseEnvelope(x.attest.Evidence); err != nil {
 		return err
 	}
+	x.attest.Evidence = nil // its parts are copies: the budget counts the frame, and not three times its size
 	if x.evidence.Kind != x.choice.Kind {
 		return refusal.New(protocol.ReasonKindUnsupported, "evidence is %s, chosen was %s", x.evidence.Kind, x.choice.Kind)
 	}
