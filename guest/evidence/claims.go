@@ -189,6 +189,7 @@ func (c Claims) Instance() [32]byte {
 	}
 	if c.TPM != nil {
 		h.Write(c.TPM.AKName)
+		h.Write([]byte(c.TPM.AKSubject))
 	}
 	for _, r := range c.Image() { // others a guest can reset and extend, to go by many names
 		h.Write(r.Value)

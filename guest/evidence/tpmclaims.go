@@ -15,7 +15,8 @@ const (
 
 // TPMClaims are what a verified TPM 2.0 quote says (TPM 2.0 Library, part 2, TPMS_ATTEST).
 type TPMClaims struct {
-	// AKName is the key's name: the algorithm's number and the digest of its public area.
+	// AKName is the key's name: the algorithm's number and the digest of its public area. It is there if the
+	// operator or the CPU's report listed it, or if the TPM signed that the key is a primary one of this name.
 	AKName Hex `json:"ak_name"`
 	// AKTrust says why the key is believed, and AKSubject names its certificate's subject.
 	AKTrust   AKTrust `json:"ak_trust"`

@@ -1,6 +1,7 @@
 package tpmquote
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -105,6 +106,22 @@ func Name(nameAlg uint16, public []byte) []byte {
 		return append(out, d[:]...)
 	}
 	return nil
+}
+
+// isPrimary says whether a qualified name, which the TPM signs, is that of a primary key with a name. A
+// certificate or a CPU's report tells the key and nothing else of its public area, so whoever sends the quote could
+// give the key as many names as there are attributes and policies (part 1, 16 and 23.5).
+func isPrimary(qualified, name []byte) bool {
+	if len(name) < 2 {
+		return false
+	}
+	for _, hierarchy := range [...]uint32{0x40000001, 0x40000007, 0x4000000b, 0x4000000c} { // owner, null, endorsement, platform
+		want := Name(binary.BigEndian.Uint16(name), append(binary.BigEndian.AppendUint32(nil, hierarchy), name...))
+		if bytes.Equal(qualified, want) {
+			return true
+		}
+	}
+	return false
 }
 
 // hashOf is a signature's hash; 0 for one that is not accepted.

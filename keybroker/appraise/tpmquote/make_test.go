@@ -105,7 +105,7 @@ func (m *maker) attest() []byte {
 	var b cryptobyte.Builder
 	b.AddUint32(m.magic)
 	b.AddUint16(m.typ)
-	add2B(&b, []byte("qualified name"))
+	add2B(&b, Name(m.nameAlg, append([]byte{0x40, 0, 0, 0x0b}, m.keyName()...))) // primary, under the endorsement hierarchy
 	add2B(&b, m.nonce)
 	b.AddUint64(1000)
 	b.AddUint32(3)

@@ -44,6 +44,9 @@ func TrustEnrolled(names ...[]byte) Trust {
 	return Trust{reason: evidence.AKEnrolled, names: names}
 }
 
+// listed says whether a believed key has a name that the caller listed.
+func (t Trust) listed() bool { return t.key == nil && t.reason != evidence.AKCertificate }
+
 // believe finds the key that the signature must be of, and its certificate's subject if one is
 // the reason. The public area is the quote's; nil if it has none.
 func (t Trust) believe(p *publicArea, now time.Time) (key crypto.PublicKey, subject string, err error) {

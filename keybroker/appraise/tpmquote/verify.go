@@ -50,6 +50,9 @@ func Verify(quote []byte, want Expected) (evidence.TPMClaims, error) {
 	if err := a.checkPCRs(q, p.hash, want.PCRs); err != nil {
 		return none, err
 	}
+	if !want.Trust.listed() && !isPrimary(a.signer, p.name) {
+		p.name = nil
+	}
 	return evidence.TPMClaims{
 		AKName: p.name, AKTrust: want.Trust.reason, AKSubject: p.subject, Bank: q.Bank, PCRs: clonePCRs(q.PCRs),
 		FirmwareVersion: a.firmware, ResetCount: a.resetCount, RestartCount: a.restartCount, Safe: a.safe,

@@ -204,6 +204,29 @@ func TestWhatIsExpectedMustBeSaid(t *testing.T) {
 	}
 }
 
+// TestNameThatTheTPMDidNotSignIsNotClaimed: a report tells the key alone, so another public area with it is the same
+// key under another name.
+func TestNameThatTheTPMDidNotSignIsNotClaimed(t *testing.T) {
+	m := newMaker(t)
+	want := m.expected()
+	want.Trust = TrustReportedKey(m.key.Public())
+	q, err := evidence.ParseTPMQuote(m.quote(t))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for attributes, named := range map[uint32]bool{m.attributes: true, m.attributes ^ attrNoDA: false} {
+		m.attributes = attributes
+		q.Public = m.public()
+		raw, err := q.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if c, err := Verify(raw, want); err != nil || (len(c.AKName) > 0) != named {
+			t.Errorf("attributes %#x: name %s, %v", attributes, c.AKName, err)
+		}
+	}
+}
+
 func TestReportedKeyIsBelieved(t *testing.T) {
 	for _, noPublic := range []bool{false, true} {
 		m := newMaker(t)
