@@ -32,6 +32,12 @@ type Appraiser interface {
 	Appraise(ctx context.Context, env evidence.Envelope, challenge [64]byte, now time.Time) (evidence.Claims, error)
 }
 
+// KindAppraiser is an appraiser that names the kinds of evidence it judges, at least one.
+type KindAppraiser interface {
+	Appraiser
+	Kinds() []evidence.Kind
+}
+
 // Secrets holds the keys to release. Stat describes a version without opening
 // it; version 0 is the newest that may be released. ForFile describes the version that
 // opens a sealed file, or says keystore.ErrNotFound. All may be called from several

@@ -62,7 +62,7 @@ func New(o Options) (*Verifier, error) {
 }
 
 // Kinds are the kinds of evidence that a Verifier judges; it refuses all others.
-func Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
+func (v *Verifier) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
 
 // Appraise verifies evidence that must be for the given challenge, at the
 // broker's time, and returns what it proves. A refusal is an *refusal.Error.
@@ -70,7 +70,7 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, challeng
 	if err := ctx.Err(); err != nil {
 		return evidence.Claims{}, err
 	}
-	if !slices.Contains(Kinds(), env.Kind) {
+	if !slices.Contains(v.Kinds(), env.Kind) {
 		return evidence.Claims{}, refusal.New(ReasonKind, "%q", env.Kind)
 	}
 	r, err := parseReport(env.Part(evidence.PartSNPReport))

@@ -1,61 +1,15 @@
 package daemon
 
 import (
-	"encoding/pem"
-	"errors"
-	"fmt"
-	"io"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 )
 
 // pollEvery is how often the files of revocation lists are looked at.
 const pollEvery = time.Minute
-
-// maxCollateralBytes bounds one file of certificates or revocation lists.
-const maxCollateralBytes = 4 << 20
-
-// ReadDER reads files that hold one DER object or any number of PEM blocks.
-func ReadDER(paths []string) (list [][]byte, err error) {
-	for _, path := range paths {
-		data, err := readBounded(path)
-		if err != nil {
-			return nil, err
-		}
-		block, rest := pem.Decode(data)
-		if block == nil {
-			list = append(list, data)
-			continue
-		}
-		for ; block != nil; block, rest = pem.Decode(rest) {
-			list = append(list, block.Bytes)
-		}
-	}
-	return list, nil
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxCollateralBytes+1))
-	if len(data) > maxCollateralBytes {
-		err = errors.Join(err, fmt.Errorf("%s has more than %d bytes", path, maxCollateralBytes))
-	}
-	return data, err
-}
-
-// Revocable is an appraiser whose revocation lists can be replaced while it works, and
-// which says when what it holds ends. An appraiser need not be one.
-type Revocable interface {
-	SetRevocationLists(raw [][]byte) error
-	Ends() []appraise.End
-}
 
 // lists are the files of revocation lists, and what they were when they were read last.
 type lists struct {
@@ -85,12 +39,12 @@ func (l *lists) versions() []version {
 // loadLists has the appraiser take over what the files hold now. What cannot be read
 // changes nothing.
 func (d *daemon) loadLists() error {
-	r, ok := d.verifier.(Revocable)
+	r, ok := d.verifier.(appraisal.Revocable)
 	if !ok || len(d.lists.paths) == 0 {
 		return nil
 	}
 	seen := d.lists.versions() // before they are read: a change meanwhile is seen next time
-	raw, err := ReadDER(d.lists.paths)
+	raw, err := appraisal.ReadDER(d.lists.paths)
 	if err == nil {
 		err = r.SetRevocationLists(raw)
 	}

@@ -26,7 +26,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker"
-	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/epochs"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/leases"
@@ -42,8 +42,9 @@ import (
 // and this build cannot accept one.
 var ErrSoftwareTEE = errors.New("software_tee_root is set, but this build of the broker accepts hardware evidence only; remove the setting, or use a development build (go build -tags softtee) for tests")
 
-// Appraiser judges evidence; main makes it, for only main knows the build.
-type Appraiser = keybroker.Appraiser
+// Appraiser judges evidence of the kinds that it names; main makes it, for only main knows the
+// build. It may be an [appraisal.Revocable] and an [appraisal.Supplied].
+type Appraiser = keybroker.KindAppraiser
 
 // Options are what the daemon needs beside its configuration.
 type Options struct {
@@ -304,7 +305,7 @@ func (d *daemon) openRegistry() (err error) {
 	return err
 }
 
-func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
+func (d *daemon) assemble(appraiser Appraiser) error {
 	c := d.opts.Config
 	tlsConfig, err := d.certificate.serverConfig(c.Profile)
 	if err != nil {
@@ -312,7 +313,7 @@ func (d *daemon) assemble(appraiser keybroker.Appraiser) error {
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
 		Gate: d.rounds.Gate, Ended: d.ended.Check,
-		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: appraise.Kinds(),
+		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: appraiser.Kinds(),
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets.Store, Audit: d.log.Log,
 		Now: d.opts.Now, NotEarlier: d.log.NotEarlier(), Logger: d.opts.Logger,
 		Limits: keybroker.Limits{Listen: c.Limits.Limits, Kept: c.Limits.Connections(), Verifications: c.Limits.Verifications,
@@ -359,5 +360,8 @@ func (d *daemon) close() error {
 		d.epochs.Wipe()
 	}
 	d.keys.Wipe()
+	if s, ok := d.verifier.(appraisal.Supplied); ok {
+		s.Close()
+	}
 	return errors.Join(errs...)
 }

@@ -24,7 +24,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
@@ -46,6 +45,8 @@ func (echo) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ 
 		Registers: []evidence.Measured{evidence.LaunchRegister(bytes.Repeat([]byte{0xcd}, 48))}, SNP: &evidence.SNPClaims{}}, nil
 }
 
+func (echo) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
+
 func (echo) Collect(_ context.Context, data [64]byte) (evidence.Envelope, error) {
 	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: data[:]}}}, nil
 }
@@ -59,7 +60,7 @@ func (m *memoryEpochs) Raise(root [32]byte, n uint64) error {
 	return nil
 }
 
-func newEchoAppraiser() (keybroker.Appraiser, error) { return echo{}, nil }
+func newEchoAppraiser() (Appraiser, error) { return echo{}, nil }
 
 // lines is a log that can be read while it is written.
 type lines struct {
@@ -288,7 +289,7 @@ func TestPitfall10SoftwareTEEIsRefusedByOrdinaryBuilds(t *testing.T) {
 		t.Fatal(err)
 	}
 	var given []byte
-	s.options.NewSoftwareAppraiser = func(pem []byte) (keybroker.Appraiser, error) { given = pem; return echo{}, nil }
+	s.options.NewSoftwareAppraiser = func(pem []byte) (Appraiser, error) { given = pem; return echo{}, nil }
 	if err := Check(s.options); err == nil {
 		t.Fatal("a root that cannot be read was accepted")
 	}

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"maps"
 
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 )
 
@@ -18,7 +19,7 @@ func (d *daemon) dates() []deadline.Date {
 		_, at := p.Validity()
 		out = append(out, deadline.Date{Kind: "policy", Name: fmt.Sprintf("%s version %d", p.ID(), p.Version()), At: at})
 	}
-	if r, ok := d.verifier.(Revocable); ok {
+	if r, ok := d.verifier.(appraisal.Revocable); ok {
 		for _, e := range r.Ends() {
 			out = append(out, deadline.Date{Kind: e.Kind, Name: e.Name, At: e.At})
 		}
@@ -39,5 +40,8 @@ func (d *daemon) metrics() map[string]int64 {
 		out["anchorhold_broker_connections_"+name] = n
 	}
 	maps.Copy(out, d.registry.Metrics())
+	if s, ok := d.verifier.(appraisal.Supplied); ok {
+		maps.Copy(out, s.Metrics())
+	}
 	return out
 }

@@ -13,7 +13,6 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
@@ -68,7 +67,7 @@ func TestRevocationListsAreReloadedWithoutARestart(t *testing.T) {
 	verifier := &revocable{}
 	o := s.options
 	o.Config.Appraisal.RevocationLists = []string{file}
-	o.NewAppraiser = func() (keybroker.Appraiser, error) { return verifier, nil }
+	o.NewAppraiser = func() (Appraiser, error) { return verifier, nil }
 	synctest.Test(t, func(t *testing.T) {
 		d, err := open(o)
 		if err != nil {
@@ -122,7 +121,7 @@ func TestReloadReadsRevocationLists(t *testing.T) {
 	verifier, reload := &revocable{}, make(chan os.Signal, 1)
 	s.options.Reload = reload
 	s.options.Config.Appraisal.RevocationLists = []string{file}
-	s.options.NewAppraiser = func() (keybroker.Appraiser, error) { return verifier, nil }
+	s.options.NewAppraiser = func() (Appraiser, error) { return verifier, nil }
 	s.run(t)
 	reload <- os.Interrupt
 	waitFor(t, nil, func() bool { return slices.Equal(verifier.held(), []string{"first"}) })
@@ -133,7 +132,7 @@ func TestReloadReadsRevocationLists(t *testing.T) {
 func TestEveryDateOnWhichServiceWouldStopIsShown(t *testing.T) {
 	s := newState(t, false)
 	soon := time.Now().Add(5 * 24 * time.Hour).UTC().Truncate(time.Second)
-	s.options.NewAppraiser = func() (keybroker.Appraiser, error) { return &revocable{end: soon}, nil }
+	s.options.NewAppraiser = func() (Appraiser, error) { return &revocable{end: soon}, nil }
 	op, _, stop := s.run(t)
 	if _, err := op.ImportPolicy(t.Context(), policyText(1)); err != nil {
 		t.Fatal(err)

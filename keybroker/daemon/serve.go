@@ -11,6 +11,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -51,6 +52,9 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
 	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
+	if s, ok := d.verifier.(appraisal.Supplied); ok {
+		start(s.Run)
+	}
 	if d.rounds != nil {
 		start(d.rounds.Keep)
 	}

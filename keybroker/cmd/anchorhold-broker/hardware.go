@@ -2,9 +2,16 @@
 
 package main
 
-import "github.com/anchorhold/anchorhold/keybroker/daemon"
+import (
+	"log/slog"
+
+	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
+)
 
 const build = "hardware evidence only"
 
 // softwareAppraiser is absent: this build cannot accept a software TEE.
-var softwareAppraiser func(rootPEM []byte) (daemon.Appraiser, error)
+func softwareAppraiser(settings.Appraisal, *slog.Logger) func(rootPEM []byte) (daemon.Appraiser, error) {
+	return nil
+}

@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
 	"github.com/anchorhold/anchorhold/systemd/journal"
@@ -59,8 +61,8 @@ func run(out *journal.Output, args []string) error {
 		return err
 	}
 	o := daemon.Options{Config: cfg, ConfigPath: path, Logger: log, Version: version, Build: build, Credential: service.Credential,
-		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, log) },
-		NewSoftwareAppraiser: softwareAppraiser}
+		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, appraisal.Roots{}, log) },
+		NewSoftwareAppraiser: softwareAppraiser(cfg.Appraisal, log)}
 	switch command {
 	case "check":
 		if err := daemon.Check(o); err != nil {
@@ -77,4 +79,13 @@ func run(out *journal.Output, args []string) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	o.Reload = reload
 	return daemon.Run(ctx, o)
+}
+
+// newAppraiser makes the verifier of evidence.
+func newAppraiser(c settings.Appraisal, roots appraisal.Roots, log *slog.Logger) (daemon.Appraiser, error) {
+	a, err := appraisal.Open(c, roots, log)
+	if err != nil {
+		return nil, err // not a nil *Appraiser in an interface
+	}
+	return a, nil
 }

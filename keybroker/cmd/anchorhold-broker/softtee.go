@@ -3,18 +3,23 @@
 package main
 
 import (
-	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"log/slog"
+
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 )
 
 const build = "DEVELOPMENT: accepts a software TEE"
 
-// softwareAppraiser accepts a software TEE. AllowSoftwareTEE does not exist in
+// softwareAppraiser accepts software TEEs. SoftwareRoots does not exist in
 // release builds, so the tags release and softtee together do not compile.
-func softwareAppraiser(rootPEM []byte) (daemon.Appraiser, error) {
-	v, err := appraise.New(appraise.Options{})
-	if err != nil {
-		return nil, err
+func softwareAppraiser(c settings.Appraisal, log *slog.Logger) func(rootPEM []byte) (daemon.Appraiser, error) {
+	return func(rootPEM []byte) (daemon.Appraiser, error) {
+		roots, err := appraisal.SoftwareRoots(rootPEM)
+		if err != nil {
+			return nil, err
+		}
+		return newAppraiser(c, roots, log)
 	}
-	return v, v.AllowSoftwareTEE(rootPEM)
 }

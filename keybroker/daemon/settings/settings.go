@@ -47,10 +47,10 @@ type Config struct {
 	Operator Operator `yaml:"operator"`
 	// Classes are the classes of resources to serve; empty means all.
 	Classes []string `yaml:"classes"`
-	// SoftwareTEERoot is a PEM file with the root of a software TEE. Only a
-	// development build accepts it.
+	// SoftwareTEERoot is a PEM file with the root certificates of software TEEs, of SEV-SNP (RSA)
+	// and of TDX (ECDSA). Only a development build accepts it.
 	SoftwareTEERoot string `yaml:"software_tee_root"`
-	// Appraisal names AMD's certificates and revocation lists.
+	// Appraisal says which kinds of evidence are judged, and with what.
 	Appraisal Appraisal `yaml:"appraisal"`
 	// Limits bound what guests can make the broker do.
 	Limits Limits `yaml:"limits"`
@@ -109,21 +109,6 @@ type Operator struct {
 	ViewerUIDs   []uint32 `yaml:"viewer_uids"`
 	// Limits of their connections and memory.
 	Limits listen.Limits `yaml:"limits"`
-}
-
-// Appraisal names what hardware evidence is judged with besides the root keys
-// that are pinned in the binary. Files are DER or PEM.
-type Appraisal struct {
-	// Certificates are ARK, ASK and ASVK certificates for guests whose host
-	// hands out none.
-	Certificates []string `yaml:"certificates"`
-	// RevocationLists are AMD's, one for each product line in use.
-	RevocationLists []string `yaml:"revocation_lists"`
-	// RevocationGraceHours accepts a list so long after its end.
-	RevocationGraceHours int `yaml:"revocation_grace_hours"`
-	// WithoutRevocation is the reason, in writing, for judging chains for which
-	// no list is held. Without a reason they are refused.
-	WithoutRevocation string `yaml:"without_revocation"`
 }
 
 // Limits bound what guests can make the broker do; 0 means the default.
@@ -247,6 +232,9 @@ func (c Config) Check() error {
 	}
 	if _, err := c.Clock.Instant(); err != nil {
 		bad("clock.set_back: %w", err)
+	}
+	if err := c.Appraisal.Check(); err != nil {
+		bad("%w", err)
 	}
 	if err := c.Limits.Limits.Check(); err != nil {
 		bad("limits: %w", err)

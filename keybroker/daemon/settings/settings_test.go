@@ -93,3 +93,48 @@ func TestChangesNeedARestart(t *testing.T) {
 		t.Error("a file that is none was passed over")
 	}
 }
+
+// TestAppraisalSettingsAreChecked: each mistake is refused with the setting's name.
+func TestAppraisalSettingsAreChecked(t *testing.T) {
+	whole := `appraisal:
+  collateral: {directory: /c, kds: "https://mirror.example/kds", pccs: "https://mirror.example/pccs"}
+  tdx: {minimum_evaluation_number: 18}
+  tpm: {roots: [google, ` + strings.Repeat("5a", 32) + `], certificates: [/x], enrolled: [000b` + strings.Repeat("5a", 32) + `], without_revocation: no lists are published}
+  gpu: true
+`
+	c, err := Parse([]byte(good + whole))
+	if err != nil || c.Appraisal.TDX.MinimumEvaluationNumber != 18 || !c.Appraisal.GPU || c.Appraisal.Collateral.Directory != "/c" {
+		t.Fatalf("%+v, %v", c.Appraisal, err)
+	}
+	if keys, err := c.Appraisal.TPM.RootKeys([][32]byte{{1}, {2}}); err != nil || len(keys) != 3 || keys[2][31] != 0x5a {
+		t.Error(keys, err)
+	}
+	if names, err := c.Appraisal.TPM.EnrolledNames(); err != nil || len(names) != 1 || len(names[0]) != 34 {
+		t.Error(names, err)
+	}
+	for text, want := range map[string]string{
+		"{revocation_grace_hours: -1}":                                       "revocation_grace_hours",
+		"{collateral: {offline: true}}":                                      "a directory is required",
+		"{collateral: {directory: c}}":                                       "absolute path",
+		"{collateral: {directory: /c}, revocation_lists: [/l]}":              "revocation_lists",
+		"{collateral: {directory: /c, pcs: 'https://a', pccs: 'https://b'}}": "pccs stands for",
+		"{collateral: {directory: /c, offline: true, kds: 'https://a'}}":     "offline",
+		"{collateral: {directory: /c, kds: 'http://mirror.example'}}":        "collateral.kds",
+		"{collateral: {directory: /c, pcs_root: 'ftp://mirror.example'}}":    "collateral.pcs_root",
+		"{tdx: {minimum_evaluation_number: 18}}":                             "appraisal.collateral.directory",
+		"{tdx: {minimum_evaluation_number: -1}}":                             "out of range",
+		"{tdx: {minimum: 1}}":                                                "minimum",
+		"{tpm: {roots: [google]}}":                                           "without_revocation",
+		"{tpm: {roots: [amazon], without_revocation: x}}":                    "roots: entry 1",
+		"{tpm: {roots: [5a5a], without_revocation: x}}":                      "roots: entry 1",
+		"{tpm: {certificates: [/x]}}":                                        "certificates: without roots",
+		"{tpm: {without_revocation: x}}":                                     "there are none",
+		"{tpm: {enrolled: [5a]}}":                                            "enrolled: entry 1",
+		"{tpm: {enrolled: [000c" + strings.Repeat("5a", 32) + "]}}":          "enrolled: entry 1",
+		"{gpu: 2}": "want true or false",
+	} {
+		if _, err := Parse([]byte(good + "appraisal: " + text + "\n")); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
