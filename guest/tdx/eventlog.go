@@ -22,9 +22,9 @@ const (
 // MaxEventLogBytes is the largest event log that is read. Firmware reserves 64 or 256 KiB for it.
 const MaxEventLogBytes = 512 << 10
 
-// EventLog returns the log of what was extended into the registers before the kernel ran, as the
-// kernel shows it: with the rest of the memory that the firmware had reserved. The host can write
-// it; it means nothing before it was replayed against a verified quote's registers.
+// EventLog returns the log of what was extended into the registers before the kernel ran, without
+// the rest of the memory that the firmware had reserved. The host can write it; it means nothing
+// before it was replayed against a verified quote's registers.
 func (c *Collector) EventLog() ([]byte, error) {
 	table, err := c.files.Read(c.acpi+tableName, maxTableBytes)
 	if errors.Is(err, fs.ErrNotExist) {
@@ -46,5 +46,5 @@ func (c *Collector) EventLog() ([]byte, error) {
 	if len(log) == 0 || len(log) > MaxEventLogBytes {
 		return nil, refusal.New(ReasonDevice, "the event log is empty or has more than %d bytes", MaxEventLogBytes)
 	}
-	return log, nil
+	return written(log), nil
 }

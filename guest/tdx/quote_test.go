@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // sharedDir finds the directory of real evidence that lies beside a checkout, or "".
@@ -67,7 +68,7 @@ func TestEventLogOfARealGuest(t *testing.T) {
 	d := newDomain(false)
 	d.Plain[DefaultACPI+"/CCEL"] = shared(t, "03-v4-gcp-cos113", "ccel-table.bin")
 	d.Plain[DefaultACPI+"/data/CCEL"] = shared(t, "03-v4-gcp-cos113", "ccel.bin")
-	if log, err := collector(t, d).EventLog(); err != nil || len(log) != 256<<10 {
+	if log, err := collector(t, d).EventLog(); err != nil || len(log) == 0 || len(log) > evidence.MaxLogBytes/2 {
 		t.Errorf("%d bytes, %v", len(log), err)
 	}
 }

@@ -187,11 +187,32 @@ func compare(quoted, before, after Registers) error {
 	return nil
 }
 
-// Collect returns a quote over reportData as evidence.
-func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error) {
-	quote, err := c.Quote(ctx, reportData)
+// Kinds are the kinds of evidence that Collect makes.
+func (c *Collector) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindTDX} }
+
+// Collect returns evidence for a challenge: a quote and, if the firmware keeps one, the event log,
+// which the quote covers. A log that is there and cannot be read, or is larger than an envelope
+// takes, is a refusal: a policy may need it, and the guest's operator can mend it.
+func (c *Collector) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
+	bound, err := c.bound(ctx)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
-	return evidence.NewEnvelope(evidence.KindTDX, evidence.Part{Type: evidence.PartTDXQuote, Data: quote})
+	return evidence.Assemble(evidence.KindTDX, challenge, bound, func(reportData [64]byte) (evidence.Signed, error) {
+		quote, err := c.Quote(ctx, reportData)
+		return evidence.Signed{Primary: quote}, err
+	})
+}
+
+// bound are the parts beside the quote.
+func (c *Collector) bound(ctx context.Context) (parts []evidence.Part, err error) {
+	var log []byte
+	err = device.Patiently(ctx, func() (err error) { log, err = c.EventLog(); return err })
+	if reason, _ := refusal.ReasonOf(err); reason == ReasonNoEventLog {
+		return nil, nil
+	}
+	if err == nil && len(log) > evidence.MaxLogBytes {
+		err = refusal.New(ReasonDevice, "the event log has %d bytes; evidence takes %d", len(log), evidence.MaxLogBytes)
+	}
+	return []evidence.Part{{Type: evidence.PartCCLog, Data: log}}, err
 }

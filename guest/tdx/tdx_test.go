@@ -121,12 +121,32 @@ func TestQuoteIsOfThisDomainAndOverWhatWasAsked(t *testing.T) {
 			t.Errorf("registers shown: %v", c.ShowsRegisters())
 		}
 		env, err := c.Collect(t.Context(), asked)
-		if err != nil || env.Kind != evidence.KindTDX || [64]byte(env.Part(evidence.PartTDXQuote)[568:632]) != asked || d.Entries() != 0 {
+		if err != nil || env.Kind != evidence.KindTDX || [64]byte(env.Primary()[568:632]) != env.ReportData(asked) || env.ReportData(asked) == asked || d.Entries() != 0 {
 			t.Fatalf("%v, %d entries left behind", err, d.Entries())
+		}
+		if string(env.Part(evidence.PartCCLog)) != "event log" {
+			t.Errorf("the log is %q", env.Part(evidence.PartCCLog))
 		}
 		if _, err := env.Marshal(); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestWithoutALogTheQuoteIsOverTheChallenge, and a log that is there is not left out silently.
+func TestWithoutALogTheQuoteIsOverTheChallenge(t *testing.T) {
+	d := newDomain(true)
+	c := collector(t, d)
+	d.Plain[DefaultACPI+"/data/CCEL"] = bytes.Repeat([]byte("x"), evidence.MaxLogBytes+1)
+	_, err := c.Collect(t.Context(), asked)
+	wantReason(t, err, ReasonDevice)
+	d.Plain[DefaultACPI+"/CCEL"][0] = 'X'
+	_, err = c.Collect(t.Context(), asked)
+	wantReason(t, err, ReasonDevice)
+	delete(d.Plain, DefaultACPI+"/CCEL")
+	env, err := c.Collect(t.Context(), asked)
+	if err != nil || [64]byte(env.Primary()[568:632]) != asked || len(env.Parts) != 1 {
+		t.Errorf("%d parts, %v", len(env.Parts), err)
 	}
 }
 
@@ -321,7 +341,7 @@ func TestEventLogIsReadWithinItsLimit(t *testing.T) {
 	if log, err := c.EventLog(); err != nil || string(log) != "event log" {
 		t.Errorf("%q, %v", log, err)
 	}
-	d.Plain[DefaultACPI+"/data/CCEL"] = make([]byte, MaxEventLogBytes)
+	d.Plain[DefaultACPI+"/data/CCEL"] = bytes.Repeat([]byte("x"), MaxEventLogBytes)
 	if log, err := c.EventLog(); err != nil || len(log) != MaxEventLogBytes {
 		t.Errorf("%d bytes, %v", len(log), err)
 	}

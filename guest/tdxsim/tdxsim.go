@@ -15,6 +15,8 @@ import (
 	"errors"
 	"fmt"
 	"time"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Bodies of a quote.
@@ -195,4 +197,26 @@ func (t *TDX) Collect(ctx context.Context, reportData [64]byte) ([]byte, error) 
 		quote = change(quote)
 	}
 	return quote, nil
+}
+
+// Collector is a running guest: it makes evidence as package guest/tdx does on hardware.
+type Collector struct {
+	TDX *TDX
+	// Log is the firmware's event log, which must lead to Guest.RTMR; empty is none.
+	Log []byte
+}
+
+// Kinds are the kinds of evidence that Collect makes.
+func (c Collector) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindTDX} }
+
+// Collect returns evidence for a challenge: a quote, and the log that it covers.
+func (c Collector) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
+	var bound []evidence.Part
+	if len(c.Log) > 0 {
+		bound = []evidence.Part{{Type: evidence.PartCCLog, Data: c.Log}}
+	}
+	return evidence.Assemble(evidence.KindTDX, challenge, bound, func(reportData [64]byte) (evidence.Signed, error) {
+		quote, err := c.TDX.Collect(ctx, reportData)
+		return evidence.Signed{Primary: quote}, err
+	})
 }

@@ -52,8 +52,9 @@ type Fixture struct {
 	// Root is RK, EpochKey BK of epoch 1, Epoch its signed statement.
 	Root, EpochKey *identity.Private
 	Epoch          []byte
-	// TEE is the guest's hardware.
-	TEE *teesim.TEE
+	// TEE is the guest's hardware; Domain is, with WithTrustDomain.
+	TEE    *teesim.TEE
+	Domain *TrustDomain
 	// Broker is the broker itself.
 	Broker *keybroker.Broker
 	// Policy is the policy in force; SetPolicy changes it.
@@ -82,6 +83,7 @@ type options struct {
 	tee    *teesim.TEE
 	policy string
 	audit  audit.Options
+	domain *TrustDomain
 }
 
 // WithConfig changes the broker's configuration last of all.
@@ -118,7 +120,7 @@ func New(tb testing.TB, opts ...Option) *Fixture {
 	if _, measured := tb.(*testing.B); measured {
 		service.CollectSeldom() // as the daemon does
 	}
-	f := &Fixture{tb: tb, TEE: o.tee, Clock: &Clock{}, Logs: &Logs{}}
+	f := &Fixture{tb: tb, TEE: o.tee, Domain: o.domain, Clock: &Clock{}, Logs: &Logs{}}
 	if f.TEE == nil {
 		f.TEE = TEE(tb)
 	}
@@ -218,7 +220,11 @@ func (f *Fixture) SetPolicy(yaml string) {
 	f.tb.Helper()
 	p, err := policy.Parse([]byte(yaml))
 	check(f.tb, p, err)
-	p, err = p.WithReferenceValues([]policy.ReferenceValue{{ID: "test", Measurement: fmt.Sprintf("%x", Measurement()), Software: true}})
+	values := []policy.ReferenceValue{{ID: "test", Measurement: fmt.Sprintf("%x", Measurement()), Software: true}}
+	if f.Domain != nil {
+		values = append(values, f.Domain.Value())
+	}
+	p, err = p.WithReferenceValues(values)
 	check(f.tb, p, err)
 	f.mu.Lock()
 	defer f.mu.Unlock()
@@ -236,19 +242,25 @@ func (f *Fixture) config() keybroker.Config {
 	f.tb.Helper()
 	tlsConfig, err := hybridtls.ServerConfig(f.Certificate, hybridtls.ProfileDefault)
 	check(f.tb, tlsConfig, err)
+	verifier := f.verifier()
 	return keybroker.Config{
 		TLS: tlsConfig, Root: f.Root.Public(), Epochs: []keybroker.Epoch{{Statement: f.Epoch, Key: f.EpochKey}},
-		Kinds: []evidence.Kind{evidence.KindSNP}, Appraiser: f.verifier(), Policy: f.Policy,
+		Kinds: verifier.Kinds(), Appraiser: verifier, Policy: f.Policy,
 		Secrets: f.Store, Audit: f.Audit, Now: f.Clock.Now, Logger: f.Logs.Logger(),
 		Limits: keybroker.Limits{PerGuest: 1 << 20}, // tests are one guest, and ask a lot
 	}
 }
 
-func (f *Fixture) verifier() *appraise.Verifier {
+// verifier judges the software TEE, and trust domains beside it if there is one.
+func (f *Fixture) verifier() keybroker.KindAppraiser {
 	f.tb.Helper()
 	v, err := appraise.New(appraise.Options{})
 	check(f.tb, v, err)
-	return check(f.tb, v, v.AllowSoftwareTEE(f.TEE.RootsPEM()))
+	check(f.tb, v, v.AllowSoftwareTEE(f.TEE.RootsPEM()))
+	if f.Domain == nil {
+		return v
+	}
+	return f.Domain.verifier(f.tb, v)
 }
 
 func (f *Fixture) start(cfg keybroker.Config) {
@@ -277,9 +289,13 @@ func (f *Fixture) Stop() { f.stop() }
 // own and an empty epoch store.
 func (f *Fixture) ClientConfig() client.Config {
 	f.tb.Helper()
-	return client.Config{Address: f.Address, ServerName: ServerName, TLSRoots: f.TLSRoots,
+	c := client.Config{Address: f.Address, ServerName: ServerName, TLSRoots: f.TLSRoots,
 		Roots: []identity.Public{f.Root.Public()}, Epochs: &Epochs{}, Collector: f.TEE,
 		AgentKey: f.NewKey(identity.LevelEpoch), Claims: Claims()}
+	if f.Domain != nil {
+		c.Collector, c.Kinds = f.Domain.Guest, f.Domain.Guest.Kinds()
+	}
+	return c
 }
 
 // Client returns a client of the broker; change may be nil.

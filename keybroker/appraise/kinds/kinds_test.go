@@ -1,6 +1,6 @@
 //go:build !release
 
-package kinds
+package kinds_test
 
 import (
 	"bytes"
@@ -9,6 +9,7 @@ import (
 	"crypto/rsa"
 	"encoding/pem"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -21,6 +22,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/tpmsim"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 )
@@ -35,7 +37,7 @@ type world struct {
 	td  *tdxsim.TDX
 	gpu *gpusim.GPU
 	now time.Time
-	o   Options
+	o   kinds.Options
 }
 
 func newWorld(t *testing.T) *world {
@@ -71,7 +73,7 @@ func newWorld(t *testing.T) *world {
 	must(err)
 	devices := &gpu.Verifier{}
 	must(devices.AllowSoftware(w.gpu.RootPEM()))
-	w.o = Options{SNP: snp, TDX: verifier, TDXCollateral: tdx.NewSet(collateral), GPU: devices}
+	w.o = kinds.Options{SNP: snp, TDX: verifier, TDXCollateral: tdx.NewSet(collateral), GPU: devices}
 	return w
 }
 
@@ -229,7 +231,7 @@ func TestEveryKindIsAppraised(t *testing.T) {
 	w := newWorld(t)
 	tpm := newTPM(t, tpmsim.Options{})
 	w.o.Enrolled = [][]byte{tpm.Name()}
-	v := New(w.o)
+	v := kinds.New(w.o)
 	if !slices.Equal(v.Kinds(), evidence.Kinds()) {
 		t.Errorf("%v", v.Kinds())
 	}
@@ -275,7 +277,7 @@ func TestEveryKindIsAppraised(t *testing.T) {
 		if !c.has(claims) || claims.Kind != env.Kind || claims.Format != evidence.ClaimsFormat || !bytes.Equal(claims.Challenge, asked[:]) || !soft {
 			t.Errorf("%s: %+v", name, claims)
 		}
-		if !slices.IsSortedFunc(claims.Registers, func(a, b evidence.Measured) int { return compare(a.Name, b.Name) }) || claims.Registers[len(claims.Registers)-1].Name != c.last {
+		if !slices.IsSortedFunc(claims.Registers, func(a, b evidence.Measured) int { return strings.Compare(a.Name, b.Name) }) || claims.Registers[len(claims.Registers)-1].Name != c.last {
 			t.Errorf("%s: %v", name, claims.Registers)
 		}
 		if _, err := evidence.ImageOf(claims.Kind, claims.Image()); err != nil {
@@ -294,7 +296,7 @@ func TestEveryPartIsBound(t *testing.T) {
 	w := newWorld(t)
 	tpm := newTPM(t, tpmsim.Options{})
 	w.o.Enrolled = [][]byte{tpm.Name()}
-	v := New(w.o)
+	v := kinds.New(w.o)
 	bound, log := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, asked))
 	for name, env := range map[string]evidence.Envelope{
 		"report": w.snpEnvelope(t, append(w.gpuParts(t, asked), bound, log)...),
@@ -334,7 +336,7 @@ func TestEveryPartIsBound(t *testing.T) {
 func TestPartsThatProveNothingAreRefused(t *testing.T) {
 	w := newWorld(t)
 	tpm := newTPM(t, tpmsim.Options{})
-	enrolled, none := w.o, Options{}
+	enrolled, none := w.o, kinds.Options{}
 	enrolled.Enrolled = [][]byte{tpm.Name()}
 	withoutGPU := w.o
 	withoutGPU.GPU = nil
@@ -346,30 +348,30 @@ func TestPartsThatProveNothingAreRefused(t *testing.T) {
 	few2.Enrolled = append(slices.Clone(enrolled.Enrolled), few.Name())
 	devices := w.gpuParts(t, asked)
 	for name, c := range map[string]struct {
-		o    Options
+		o    kinds.Options
 		env  evidence.Envelope
 		want refusal.Reason
 	}{
-		"no verifier":            {none, w.snpEnvelope(t), ReasonKind},
-		"a key without trust":    {w.o, w.snpEnvelope(t, bound), ReasonKind},
+		"no verifier":            {none, w.snpEnvelope(t), kinds.ReasonKind},
+		"a key without trust":    {w.o, w.snpEnvelope(t, bound), kinds.ReasonKind},
 		"a stale quote":          {enrolled, w.snpEnvelope(t, stale), "tpm-nonce-mismatch"},
 		"a quote without PCR 7":  {few2, w.snpEnvelope(t, short), "tpm-pcr-selection"},
-		"a log without a quote":  {w.o, w.snpEnvelope(t, log), ReasonLogWithoutQuote},
-		"two logs":               {enrolled, w.tdEnvelope(t, bound, log, w.ccLog()), ReasonTwoLogs},
+		"a log without a quote":  {w.o, w.snpEnvelope(t, log), kinds.ReasonLogWithoutQuote},
+		"two logs":               {enrolled, w.tdEnvelope(t, bound, log, w.ccLog()), kinds.ReasonTwoLogs},
 		"a log of another boot":  {w.o, w.tdEnvelope(t, evidence.Part{Type: evidence.PartCCLog, Data: tpmsim.NewLog(tpmsim.CCLog).Bytes()}), "event-log-register-mismatch"},
-		"devices unasked for":    {withoutGPU, w.snpEnvelope(t, devices...), ReasonKind},
-		"a report and no chain":  {w.o, w.snpEnvelope(t, devices[0]), ReasonGPUParts},
+		"devices unasked for":    {withoutGPU, w.snpEnvelope(t, devices...), kinds.ReasonKind},
+		"a report and no chain":  {w.o, w.snpEnvelope(t, devices[0]), kinds.ReasonGPUParts},
 		"one device twice":       {w.o, w.snpEnvelope(t, slices.Concat(devices, devices)...), "gpu-same-device"},
 		"another guest's device": {w.o, w.snpEnvelope(t, w.gpuParts(t, [64]byte{1})...), "gpu-nonce-mismatch"},
 	} {
-		_, err := New(c.o).Appraise(t.Context(), c.env, asked, w.now)
+		_, err := kinds.New(c.o).Appraise(t.Context(), c.env, asked, w.now)
 		if reason, _ := refusal.ReasonOf(err); reason != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
 		}
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	cancel()
-	if _, err := New(w.o).Appraise(ctx, w.snpEnvelope(t), asked, w.now); err == nil {
+	if _, err := kinds.New(w.o).Appraise(ctx, w.snpEnvelope(t), asked, w.now); err == nil {
 		t.Error("an ended request was appraised")
 	}
 }

@@ -1,0 +1,96 @@
+//go:build !release
+
+package keybroker_test
+
+import (
+	"context"
+	"errors"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+)
+
+// TestATrustDomainGetsItsKey: a whole release over TDX, with quotes of both versions and the event log
+// bound to them; the guest knows that the certificate is for its own evidence.
+func TestATrustDomainGetsItsKey(t *testing.T) {
+	for _, version := range []uint16{4, 5} {
+		f := brokertest.New(t, brokertest.WithTrustDomain(brokertest.NewTrustDomain(t, version)), brokertest.WithPolicy(brokertest.DomainPolicy()))
+		lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+		if err != nil {
+			t.Fatalf("version %d: %v\n%s", version, err, f.Logs)
+		}
+		defer lease.Wipe()
+		if lease.EvidenceKind != evidence.KindTDX || !lease.SoftwareTEE {
+			t.Errorf("version %d: %+v", version, lease)
+		}
+	}
+}
+
+// TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing: the emulator proves nothing, and is
+// refused wherever nobody allowed it.
+func TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing(t *testing.T) {
+	d := brokertest.NewTrustDomain(t, 4)
+	for name, c := range map[string]struct {
+		policy string
+		want   refusal.Reason
+	}{
+		"software":          {strings.Replace(brokertest.DomainPolicy(), "allow_software_tee: true", "allow_software_tee: false", 1), "software-tee-not-allowed"},
+		"another kind":      {brokertest.DefaultPolicy(), "evidence-kind-not-allowed"},
+		"evaluation number": {strings.Replace(brokertest.DomainPolicy(), "number: 18", "number: 19", 1), "tdx-evaluation-number-below-minimum"},
+	} {
+		f := brokertest.New(t, brokertest.WithTrustDomain(d), brokertest.WithPolicy(c.policy))
+		_, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+		if got := reasonOf(err); got != c.want {
+			t.Errorf("%s: %v, want %s", name, err, c.want)
+		}
+	}
+}
+
+// reasonOf is what the client was refused for.
+func reasonOf(err error) refusal.Reason {
+	var refused *client.Error
+	if errors.As(err, &refused) {
+		return refused.Reason
+	}
+	return ""
+}
+
+// lied shows another log than the one that the quote covers.
+type lied struct{ brokertest.TrustDomain }
+
+func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
+	env, err := l.Guest.Collect(ctx, challenge)
+	if err != nil {
+		return env, err
+	}
+	return evidence.NewEnvelope(env.Kind, evidence.Part{Type: evidence.PartTDXQuote, Data: env.Primary()}) // without it
+}
+
+// TestALogIsNeitherAddedNorTakenAway: the quote covers it.
+func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
+	d := brokertest.NewTrustDomain(t, 4)
+	f := brokertest.New(t, brokertest.WithTrustDomain(d), brokertest.WithPolicy(brokertest.DomainPolicy()))
+	_, err := f.Client(func(c *client.Config) { c.Collector = lied{*d} }).Acquire(t.Context(), []string{brokertest.Resource})
+	if got := reasonOf(err); got != "tdx-report-data" {
+		t.Error(err)
+	}
+}
+
+// TestAnSNPBrokerRefusesATrustDomainAtBothEnds: the broker does not choose a kind that it cannot
+// judge, and the guest is told that and nothing else.
+func TestAnSNPBrokerRefusesATrustDomainAtBothEnds(t *testing.T) {
+	f := brokertest.New(t)
+	d := brokertest.NewTrustDomain(t, 4)
+	_, err := f.Client(func(c *client.Config) { c.Collector, c.Kinds = d.Guest, d.Guest.Kinds() }).Acquire(t.Context(), []string{brokertest.Resource})
+	if got := reasonOf(err); got != protocol.ReasonKindUnsupported {
+		t.Errorf("the guest: %v", err)
+	}
+	if !strings.Contains(f.Logs.String(), string(protocol.ReasonKindUnsupported)) {
+		t.Errorf("the broker: %s", f.Logs)
+	}
+}
