@@ -69,6 +69,9 @@ func measurement(image byte) []byte { return bytes.Repeat([]byte{image}, 48) }
 // appraiser believes hardware.
 type appraiser struct{}
 
+// Kinds are those of hardware.
+func (appraiser) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindSNP} }
+
 // Appraise finds out image and processor.
 func (appraiser) Appraise(_ context.Context, env evidence.Envelope, want [64]byte, _ time.Time) (evidence.Claims, error) {
 	if len(env.Primary()) != 0x1e0 || subtle.ConstantTimeCompare(env.Primary()[:64], want[:]) != 1 {
