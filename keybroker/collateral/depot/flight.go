@@ -141,7 +141,14 @@ func (d *Depot) fly(ctx context.Context, key collateral.Key) (it collateral.Item
 	if err != nil {
 		return collateral.Item{}, err
 	}
-	return it, d.put(it)
+	err = d.put(it)
+	if reason, _ := refusal.ReasonOf(err); reason == collateral.ReasonFull {
+		// Guests name chips and versions, so one of them can fill the directory in time. It is no
+		// reason to serve no other.
+		d.opts.Logger.Error("certificate not kept; it is fetched again for each guest", "key", key.String(), "err", err)
+		return it, nil
+	}
+	return it, err
 }
 
 // flyAMD fetches the chain first, if that is not kept.

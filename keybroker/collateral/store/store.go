@@ -18,7 +18,8 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/disk"
 )
 
-// MaxItems bounds the files of a directory. A certificate takes 4 KiB of disk: less than 1 GiB.
+// MaxItems bounds the files of a directory: beyond it no new certificate of a chip is kept, for
+// guests name those. Each takes 4 KiB of disk: less than 1 GiB.
 const MaxItems = 200_000
 
 // suffix ends the names of items' files.
@@ -49,6 +50,9 @@ func Open(dir string) (*Store, error) {
 	s.items.Store(int64(len(keys)))
 	return s, err
 }
+
+// Bound sets another bound than MaxItems, before the store is used.
+func (s *Store) Bound(items int64) { s.limit = items }
 
 // lock takes the directory for a process and a goroutine.
 func (s *Store) lock() (unlock func(), err error) {
@@ -134,7 +138,7 @@ func (s *Store) Put(it collateral.Item) (changed bool, err error) {
 	switch first := reason == collateral.ReasonMissing; {
 	case err != nil && !refused:
 		return false, err
-	case first && s.items.Load() >= s.limit:
+	case first && it.Key.Kind() == collateral.KindVCEK && s.items.Load() >= s.limit:
 		return false, refusal.New(collateral.ReasonFull, "%d items are kept already", s.items.Load())
 	case err == nil && it.Key.Kind() == collateral.KindVCEK:
 		return false, nil
