@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
 // tdxFull configures every check of trust domains, and says no word about SEV-SNP.
@@ -335,6 +336,27 @@ func TestHalfOfAnImageIsWarnedAbout(t *testing.T) {
 		p.require.log, p.values = tc.log, []ReferenceValue{v}
 		if got := len(p.Warnings()) > 0; got != tc.warned {
 			t.Errorf("%s: %v", name, p.Warnings())
+		}
+	}
+}
+
+// TestRulesThatAKindEscapesAreWarnedAbout: enrolled chips say nothing of trust domains.
+func TestRulesThatAKindEscapesAreWarnedAbout(t *testing.T) {
+	for rule, warned := range map[string]bool{
+		"sev_snp: {vmpl: 0}":                                     true,
+		"sev_snp: {vmpl: 0}, kinds: [sev-snp]":                   false,
+		"sev_snp: {vmpl: 0}, tdx: {tcb_statuses: [UpToDate]}":    false,
+		"tdx: {tcb_statuses: [UpToDate]}, kinds: [azure-tdx]":    false,
+		"event_log: {registers: [rtmr1]}, kinds: [sev-snp, tdx]": true,
+		"image_ids: [a]": false,
+	} {
+		var doc Document
+		if err := config.Decode([]byte("rules: [{resources: [a], require: {"+rule+"}}]\nrequire: {kinds: [sev-snp, tdx]}"), &doc); err != nil {
+			t.Fatal(err)
+		}
+		p := &Policy{doc: doc, compiled: true}
+		if got := p.Warnings(); len(got) > 0 != warned {
+			t.Errorf("%s: %v", rule, got)
 		}
 	}
 }

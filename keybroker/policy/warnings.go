@@ -9,7 +9,8 @@ import (
 )
 
 // Warnings says what the policy accepts that its operator may not have meant: the software TEE, Milan,
-// and reference values that identify firmware alone, under which every image is given the keys.
+// reference values that identify firmware alone, under which every image is given the keys, and rules that one
+// kind of evidence escapes.
 func (p *Policy) Warnings() []string {
 	if p == nil || !p.compiled {
 		return nil
@@ -43,6 +44,33 @@ func (p *Policy) Warnings() []string {
 	if len(unsaid) > 0 {
 		out = append(out, fmt.Sprintf("%s: the reference value does not say whether it covers the image or the firmware alone; "+
 			"write covers: image where kernel, initrd and command line are measured at launch", short(unsaid)))
+	}
+	return append(out, p.oneSided()...)
+}
+
+// oneSided finds rules that narrow some kinds of evidence and accept others as the policy does.
+func (p *Policy) oneSided() (out []string) {
+	for i, rule := range p.doc.Rules {
+		r := rule.Require
+		kinds := r.Kinds
+		if kinds == nil {
+			kinds = p.doc.Require.Kinds
+		}
+		var narrowed []group
+		for of, asked := range map[group]bool{ofSNP: r.SNP != nil, ofTDX: r.TDX != nil, ofTPM: r.TPM != nil, ofAzure: r.Azure != nil, ofLog: r.EventLog != nil} {
+			if asked {
+				narrowed = append(narrowed, of)
+			}
+		}
+		var others []string
+		for _, kind := range kinds {
+			if !slices.ContainsFunc(narrowed, func(of group) bool { return of.covers(evidence.Kind(kind)) }) {
+				others = append(others, kind)
+			}
+		}
+		if len(narrowed) > 0 && len(others) > 0 {
+			out = append(out, fmt.Sprintf("rule %d: what it asks of reports is not asked of %s; narrow its kinds if they are not meant", i+1, short(others)))
+		}
 	}
 	return out
 }
