@@ -139,10 +139,20 @@ func judgeTDXModuleSigner(_ *Policy, r *requirements, in Input) *Failure {
 	return zeroOr(ReasonTDXModuleOwner, r.tdx.signers, c.MRSignerSEAM)
 }
 
-// judgeTDXServiceTD refuses guests to which a service domain is bound, but listed ones. TDX 1.0
-// has none.
+// judgeTDXServiceTD refuses guests to which a service domain is bound, or was at first, but listed ones: it may
+// have given the guest's memory to whom it liked. TDX 1.0 has none.
 func judgeTDXServiceTD(_ *Policy, r *requirements, in Input) *Failure {
-	return zeroOr(ReasonTDXServiceTD, r.tdx.services, in.Claims.TDX.MRServiceTD)
+	c := in.Claims.TDX
+	bound := []evidence.Hex{c.MRServiceTD}
+	if c.Extended != nil {
+		bound = append(bound, c.Extended.InitialServiceTD, c.Extended.CurrentServiceTD)
+	}
+	for _, value := range bound {
+		if f := zeroOr(ReasonTDXServiceTD, r.tdx.services, value); f != nil {
+			return f
+		}
+	}
+	return nil
 }
 
 // zeroOr accepts zeros, and nothing else unless it is listed.

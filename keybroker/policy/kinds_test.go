@@ -121,6 +121,8 @@ func TestEachCheckOfTDXAloneRefuses(t *testing.T) {
 		"module's signer":          {ReasonTDXModuleOwner, func(c *evidence.Claims) { c.TDX.MRSignerSEAM = six }},
 		"module's attributes":      {ReasonTDXModuleOwner, func(c *evidence.Claims) { c.TDX.SEAMAttributes = 1 }},
 		"service domain":           {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.MRServiceTD = six }},
+		"first service domain":     {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.Extended = &evidence.TDXExtended{InitialServiceTD: six} }},
+		"service domain now":       {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.Extended = &evidence.TDXExtended{CurrentServiceTD: six} }},
 		"config id":                {ReasonTDXConfigID, func(c *evidence.Claims) { c.TDX.MRConfigID = six }},
 		"owner":                    {ReasonTDXOwner, func(c *evidence.Claims) { c.TDX.MROwner = nil }},
 		"owner's config":           {ReasonTDXOwnerConfig, func(c *evidence.Claims) { c.TDX.MROwnerConfig = make([]byte, 48) }},
