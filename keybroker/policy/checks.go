@@ -55,6 +55,7 @@ const (
 	checkTDXModule
 	checkTDXModuleSigner
 	checkTDXServiceTD
+	checkTDXPartition
 	checkTDXConfigID
 	checkTDXOwner
 	checkTDXOwnerConfig
@@ -192,6 +193,7 @@ func checks() [numChecks]check {
 		{"tdx-module", ofTDX, true, asks(func(r *requirements) bool { return r.tdx.modules != nil }), false, judgeTDXModule},
 		{"tdx-module-signer", ofTDX, false, asks(func(r *requirements) bool { return r.tdx.signers != nil }), true, judgeTDXModuleSigner},
 		{"tdx-service-td", ofTDX, false, asks(func(r *requirements) bool { return r.tdx.services != nil }), true, judgeTDXServiceTD},
+		{"tdx-partition", ofTDX, false, nil, true, judgeTDXPartition},
 		{"tdx-config-id", ofTDX, true, asks(func(r *requirements) bool { return r.tdx.configIDs != nil }), false, judgeTDXConfigID},
 		{"tdx-owner", ofTDX, true, asks(func(r *requirements) bool { return r.tdx.owners != nil }), false, judgeTDXOwner},
 		{"tdx-owner-config", ofTDX, true, asks(func(r *requirements) bool { return r.tdx.ownerConfigs != nil }), false, judgeTDXOwnerConfig},

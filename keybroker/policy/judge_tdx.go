@@ -155,6 +155,15 @@ func judgeTDXServiceTD(_ *Policy, r *requirements, in Input) *Failure {
 	return nil
 }
 
+// judgeTDXPartition refuses what a partition asked for. The measurements are those of the whole domain, of which the
+// first partition, 0, governs the others, as VMPL 0 does.
+func judgeTDXPartition(_ *Policy, _ *requirements, in Input) *Failure {
+	if e := in.Claims.TDX.Extended; e != nil && e.VMID != 0 {
+		return failure(ReasonTDXPartition, "the quote is of partition %d, want 0", e.VMID)
+	}
+	return nil
+}
+
 // zeroOr accepts zeros, and nothing else unless it is listed.
 func zeroOr(reason refusal.Reason, allowed map[string]bool, value []byte) *Failure {
 	if allZero(value) {
@@ -288,6 +297,8 @@ func describeTDX(id int, r *requirements) string {
 		return "at most " + strings.Join(names, ", ")
 	case checkTDXModuleSigner:
 		return describeZeroOr(r.tdx.signers, "Intel's TDX module")
+	case checkTDXPartition:
+		return "the domain itself, no partition of it"
 	case checkTDXServiceTD:
 		return describeZeroOr(r.tdx.services, "no service domain")
 	}

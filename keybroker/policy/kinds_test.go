@@ -123,6 +123,7 @@ func TestEachCheckOfTDXAloneRefuses(t *testing.T) {
 		"service domain":           {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.MRServiceTD = six }},
 		"first service domain":     {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.Extended = &evidence.TDXExtended{InitialServiceTD: six} }},
 		"service domain now":       {ReasonTDXServiceTD, func(c *evidence.Claims) { c.TDX.Extended = &evidence.TDXExtended{CurrentServiceTD: six} }},
+		"partition":                {ReasonTDXPartition, func(c *evidence.Claims) { c.TDX.Extended = &evidence.TDXExtended{VMID: 1} }},
 		"config id":                {ReasonTDXConfigID, func(c *evidence.Claims) { c.TDX.MRConfigID = six }},
 		"owner":                    {ReasonTDXOwner, func(c *evidence.Claims) { c.TDX.MROwner = nil }},
 		"owner's config":           {ReasonTDXOwnerConfig, func(c *evidence.Claims) { c.TDX.MROwnerConfig = make([]byte, 48) }},

@@ -58,6 +58,7 @@ const (
 	ReasonTDXModule      refusal.Reason = "tdx-module-not-allowed"
 	ReasonTDXModuleOwner refusal.Reason = "tdx-module-signer-not-allowed"
 	ReasonTDXServiceTD   refusal.Reason = "tdx-service-td-not-allowed"
+	ReasonTDXPartition   refusal.Reason = "tdx-partition-not-allowed"
 	ReasonTDXConfigID    refusal.Reason = "tdx-config-id-not-allowed"
 	ReasonTDXOwner       refusal.Reason = "tdx-owner-not-allowed"
 	ReasonTDXOwnerConfig refusal.Reason = "tdx-owner-config-not-allowed"
