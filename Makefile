@@ -33,8 +33,8 @@ demo-build:
 	@go build $(GOFLAGS_) -tags softtee -o $(DEMOBIN)/ $(BINARIES)
 	@go build -trimpath -buildvcs=false -o $(DEMOBIN)/ ./packaging/demo
 
-demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1)
-	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KEEP),-keep)
+demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1, KIND=tdx or tdx-v5 for an emulated trust domain)
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KIND),-kind "$(KIND)") $(if $(KEEP),-keep)
 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals (installs Python packages once, 600 MB)
 	@.ci/peers-fed "$(PEERS)"

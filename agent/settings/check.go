@@ -110,14 +110,11 @@ func (t Transport) check(f *Findings) {
 }
 
 func (c Compute) check(f *Findings) {
-	switch c.TEE.Provider {
-	case "amd_sev_snp", "software":
-	case "":
+	switch p := c.TEE.Provider; {
+	case p == "":
 		f.Missing = append(f.Missing, "compute.tee.provider")
-	case "intel_tdx":
-		f.errorf("compute.tee.provider: intel_tdx evidence is not collected by this version; use amd_sev_snp")
-	default:
-		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp", c.TEE.Provider)
+	case !slices.Contains(Providers(), p):
+		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp, intel_tdx or auto", p)
 	}
 	if ttl := c.TEE.AttestationTTLSeconds; ttl == 0 {
 		f.Missing = append(f.Missing, "compute.tee.attestation_ttl_seconds")
@@ -225,8 +222,8 @@ func (c Config) checkBroker(f *Findings) {
 	if !slices.Contains([]string{"", "default", "fips"}, c.Broker.Profile) {
 		f.errorf("broker.profile: %q is unknown; use default or fips", c.Broker.Profile)
 	}
-	if c.Guest.SoftwareMeasurement != "" && c.Compute.TEE.Provider != "software" {
-		f.errorf("guest.software_measurement: applies only with compute.tee.provider: software; hardware measures the guest itself")
+	if c.Guest.SoftwareMeasurement != "" && !c.Compute.Software() {
+		f.errorf("guest.software_measurement: applies only with a software TEE as compute.tee.provider; hardware measures the guest itself")
 	}
 }
 

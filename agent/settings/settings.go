@@ -81,19 +81,42 @@ type Transport struct {
 // Compute is the template's section of that name.
 type Compute struct {
 	TEE struct {
-		// Provider is "amd_sev_snp", or "software" in development builds.
+		// Provider is whose evidence proves this guest: "amd_sev_snp", "intel_tdx", or "auto" for the
+		// one of them that the kernel has. Development builds have "software", which stands in
+		// for SEV-SNP, and "software_tdx" and "software_tdx_v5" for TDX with quotes of version 4 and 5.
 		Provider string `yaml:"provider"`
 		// AttestationTTLSeconds is the longest lease that the agent uses,
 		// 300 to 900; the broker may grant less.
 		AttestationTTLSeconds int `yaml:"attestation_ttl_seconds"`
 		// MemoryLimitMB bounds the whole process, in MiB.
 		MemoryLimitMB int `yaml:"memory_limit_mb"`
-		// MeasurementWhitelist lists the launch measurements under which this
+		// MeasurementWhitelist lists the launch measurements, of TDX the MRTD, under which this
 		// configuration may run: "sha384:" and 96 hexadecimal digits (the
 		// measurement) or "sha256:" and 64 (the SHA-256 of its 48 bytes).
 		// Empty means that only the broker judges the measurement.
 		MeasurementWhitelist []string `yaml:"measurement_whitelist"`
 	} `yaml:"tee"`
+}
+
+// Values of compute.tee.provider.
+const (
+	ProviderSNP           = "amd_sev_snp"
+	ProviderTDX           = "intel_tdx"
+	ProviderAuto          = "auto"
+	ProviderSoftware      = "software"
+	ProviderSoftwareTDX   = "software_tdx"
+	ProviderSoftwareTDXv5 = "software_tdx_v5"
+)
+
+// Providers are all of them.
+func Providers() []string {
+	return []string{ProviderSNP, ProviderTDX, ProviderAuto, ProviderSoftware, ProviderSoftwareTDX, ProviderSoftwareTDXv5}
+}
+
+// Software reports whether the provider is one of development builds, whose evidence proves nothing.
+func (c Compute) Software() bool {
+	p := c.TEE.Provider
+	return p == ProviderSoftware || p == ProviderSoftwareTDX || p == ProviderSoftwareTDXv5
 }
 
 // Aggregation is the template's section of that name.

@@ -77,7 +77,7 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 		"transport.tls.fallback_policy":            {`fallback_policy: reject`, `fallback_policy: allow`},
 		"transport.tls.enforce_pqc_first":          {`enforce_pqc_first: true`, `enforce_pqc_first: false`},
 		"compute.tee.provider":                     {`amd_sev_snp`, `arm_cca`},
-		"compute.tee.provider: intel_tdx":          {`amd_sev_snp`, `intel_tdx`},
+		"compute.tee.provider: \"intel_sgx\"":      {`amd_sev_snp`, `intel_sgx`},
 		"compute.tee.attestation_ttl_seconds":      {`attestation_ttl_seconds: 600`, `attestation_ttl_seconds: 299`},
 		"compute.tee.attestation_ttl_seconds: 901": {`attestation_ttl_seconds: 600`, `attestation_ttl_seconds: 901`},
 		"compute.tee.memory_limit_mb":              {`memory_limit_mb: 128`, `memory_limit_mb: 31`},

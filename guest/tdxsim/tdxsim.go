@@ -184,6 +184,9 @@ func (p *Platform) fill() {
 // RootsPEM is the root certificate, for a broker's development configuration.
 func (t *TDX) RootsPEM() []byte { return pemOf(t.pki.root) }
 
+// FMSPC is the platform's, by which its documents are found.
+func (t *TDX) FMSPC() [6]byte { return t.opt.Platform.FMSPC }
+
 // Collect signs a quote over reportData.
 func (t *TDX) Collect(ctx context.Context, reportData [64]byte) ([]byte, error) {
 	if err := ctx.Err(); err != nil {

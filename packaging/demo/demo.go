@@ -12,6 +12,7 @@ import (
 
 type options struct {
 	bin, cache, model, question string
+	kind                        string // of guest; empty is SEV-SNP
 	keep                        bool
 }
 

@@ -71,7 +71,8 @@ func (d *demo) startBroker(ctx context.Context) (string, error) {
 	if err := os.MkdirAll(d.path("tee"), 0o700); err != nil {
 		return "", err
 	}
-	if _, err := command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), "software-tee", "--state", d.path("tee"), "--roots", d.path("software-tee.pem")); err != nil {
+	extra, err := d.makeTEE(ctx)
+	if err != nil {
 		return "", err
 	}
 	config := fmt.Sprintf(`state_dir: %s
@@ -80,7 +81,7 @@ unlock: {credential: broker.kek}
 operator: {socket: %s}
 software_tee_root: %s
 %slog: {level: info, format: text}
-`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"), d.brokerExtra)
+`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"), extra+d.brokerExtra)
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
@@ -120,11 +121,15 @@ func (d *demo) storeKey(ctx context.Context) (string, error) {
 }
 
 func (d *demo) importPolicy(ctx context.Context) (string, error) {
-	values := fmt.Sprintf("format: 1\nreference_values:\n  - {id: demo/image, measurement: %q, software: true, description: the demo's image}\n", goodMeasurement)
+	kind, err := kindOf(d.opt.kind)
+	if err != nil {
+		return "", err
+	}
+	values := fmt.Sprintf(kind.values, goodMeasurement)
 	if err := os.WriteFile(d.path("values.yaml"), []byte(values), 0o600); err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(d.path("policy.yaml"), []byte(cmp.Or(d.policy, demoPolicy)), 0o600); err != nil {
+	if err := os.WriteFile(d.path("policy.yaml"), []byte(cmp.Or(d.policy, kind.policy)), 0o600); err != nil {
 		return "", err
 	}
 	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.yaml"), "--broker", d.path("operator.sock")); err != nil {
@@ -145,44 +150,6 @@ func (d *demo) importPolicy(ctx context.Context) (string, error) {
 	return fmt.Sprintf("policy %q version %d; %d checks waived in writing, all others required", info.ID, info.Version, len(info.Waived)), nil
 }
 
-// demoPolicy requires what the software TEE can show and waives the rest in
-// writing, as a policy must.
-const demoPolicy = `format: 2
-id: demo
-version: 1
-not_before: "2020-01-01T00:00:00Z"
-not_after: "2099-01-01T00:00:00Z"
-attestation_ttl_seconds: 300
-allow_software_tee: true
-require:
-  kinds: [sev-snp]
-  reference_values: [demo/*]
-  sev_snp:
-    products: [Genoa]
-    vmpl: 0
-    minimum_tcb:
-      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
-  image_ids: [demo-image]
-  memory_limit: {min_mib: 32, max_mib: 128}
-rules:
-  - resources: [models/*]
-waive:
-  - {check: chip-ids, reason: the software TEE has a new chip for each run}
-  - {check: platform-info, reason: the software TEE has no platform}
-  - {check: guest-policy, reason: the software TEE launches nothing}
-  - {check: id-key, reason: the demo signs no ID block}
-  - {check: author-key, reason: the demo signs no ID block}
-  - {check: firmware-version, reason: the software TEE has no firmware}
-  - {check: report-version, reason: the software TEE chooses its version}
-  - {check: mitigations, reason: the software TEE has no processor}
-  - {check: guest-svn, reason: the demo signs no ID block}
-  - {check: family-id, reason: the demo signs no ID block}
-  - {check: id-block-image, reason: the demo signs no ID block}
-  - {check: host-data, reason: the demo's host puts nothing in}
-  - {check: agent-build, reason: the demo runs whatever was just built}
-  - {check: tenant, reason: the demo has no tenants}
-`
-
 // guestState returns the state directory of the agent of a name, with the processor that all
 // guests of the demo run on. A directory is one agent's at a time.
 func (d *demo) guestState(name string) (string, error) {
@@ -199,11 +166,15 @@ func (d *demo) agentConfig(name, model, measurement string, limitMB int) (string
 	if err != nil {
 		return "", err
 	}
+	kind, err := kindOf(d.opt.kind)
+	if err != nil {
+		return "", err
+	}
 	config := fmt.Sprintf(`transport:
   tls: {version: "1.3", key_exchange: hybrid, classical: X25519, post_quantum: ML_KEM_768, enforce_pqc_first: true, fallback_policy: reject}
 compute:
   tee:
-    provider: software
+    provider: %s
     attestation_ttl_seconds: 300
     memory_limit_mb: %d
 broker:
@@ -219,7 +190,7 @@ models:
   - {name: demo, path: %s, resource: models/demo, publisher: %s, minimum_version: 1}
 socket: {path: %s}
 log: {level: info, format: text}
-`, limitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), state, measurement,
+`, kind.provider, limitMB, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), state, measurement,
 		model, d.path("publisher.key.pub"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)

@@ -1,12 +1,17 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/device"
 	"github.com/anchorhold/anchorhold/guest/snp"
+	"github.com/anchorhold/anchorhold/guest/tdx"
 )
 
 // check prints what is wrong with a file or missing on this machine, and what an admin
@@ -18,7 +23,7 @@ func check(path string, out io.Writer) int {
 		return 2
 	}
 	findings.Add(cfg.CheckMachine())
-	if p := cfg.Compute.TEE.Provider; p == "amd_sev_snp" || p == "software" {
+	if slices.Contains(settings.Providers(), cfg.Compute.TEE.Provider) {
 		if err := checkCollector(cfg); err != nil {
 			findings.Errors = append(findings.Errors, err.Error())
 		}
@@ -29,11 +34,36 @@ func check(path string, out io.Writer) int {
 	return findings.Print(out, path)
 }
 
-// hardware is the collector of this machine's TEE.
-func hardware() (attested.Collector, error) {
-	col, err := snp.New(snp.Options{})
+// hardware is the collector of this machine's TEE: the configured one, or the one that the kernel has.
+func hardware(provider string) (attested.Collector, error) {
+	if provider == settings.ProviderAuto {
+		return whichever()
+	}
+	var col attested.Collector
+	var err error
+	if provider == settings.ProviderTDX {
+		col, err = tdx.New(tdx.Options{})
+	} else {
+		col, err = snp.New(snp.Options{})
+	}
 	if err != nil {
-		return nil, fmt.Errorf("compute.tee.provider: amd_sev_snp: %w", err)
+		return nil, fmt.Errorf("compute.tee.provider: %s: %w", provider, err)
 	}
 	return col, nil
+}
+
+// whichever asks the kernel for each TEE. A machine has one of them at most.
+func whichever() (attested.Collector, error) {
+	var absent []error
+	for _, provider := range []string{settings.ProviderSNP, settings.ProviderTDX} {
+		col, err := hardware(provider)
+		if err == nil {
+			return col, nil
+		}
+		if reason, _ := refusal.ReasonOf(err); reason != device.ReasonAbsent {
+			return nil, err // it is there and does not work
+		}
+		absent = append(absent, err)
+	}
+	return nil, errors.Join(absent...)
 }

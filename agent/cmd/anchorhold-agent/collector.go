@@ -3,7 +3,7 @@
 package main
 
 import (
-	"errors"
+	"fmt"
 	"io"
 	"log/slog"
 
@@ -16,10 +16,10 @@ const buildKind = "production build: evidence comes from hardware"
 // newCollector returns the collector of the configured hardware. This build has
 // no other.
 func newCollector(cfg settings.Config, _ *slog.Logger) (attested.Collector, bool, error) {
-	if cfg.Compute.TEE.Provider == "software" {
-		return nil, false, errors.New("compute.tee.provider: software is refused: this build cannot use the software TEE (only builds with the tag softtee can, and they prove nothing)")
+	if cfg.Compute.Software() {
+		return nil, false, fmt.Errorf("compute.tee.provider: %s is refused: this build cannot use a software TEE (only builds with the tag softtee can, and they prove nothing)", cfg.Compute.TEE.Provider)
 	}
-	col, err := hardware()
+	col, err := hardware(cfg.Compute.TEE.Provider)
 	return col, false, err
 }
 

@@ -30,10 +30,19 @@ import (
 // rolls this file back; then broker.minimum_epoch of the measured image is the floor.
 const fileEpochs = "broker-epoch"
 
-// Collector makes evidence for a REPORT_DATA; guest/snp and the software TEE
+// Collector makes evidence for a challenge; guest/snp, guest/tdx and the software TEEs
 // implement it. It is called for one report at a time or queues by itself.
 type Collector interface {
-	Collect(ctx context.Context, reportData [64]byte) (evidence.Envelope, error)
+	Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error)
+}
+
+// kinds are the kinds of evidence that a collector makes, best first. One that does not say makes
+// SEV-SNP's.
+func kinds(c Collector) []evidence.Kind {
+	if k, ok := c.(interface{ Kinds() []evidence.Kind }); ok {
+		return k.Kinds()
+	}
+	return []evidence.Kind{evidence.KindSNP}
 }
 
 // Guest is this guest. It may be used by several goroutines.
@@ -91,6 +100,7 @@ func (g *Guest) Client(cfg settings.Config) (*client.Client, error) {
 		Address: cfg.Broker.Address, ServerName: server.Name, TLSRoots: server.Roots, Profile: server.Profile,
 		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: g.epochs,
 		Collector: whitelisted{g.Collector, cfg.Compute.TEE.MeasurementWhitelist},
+		Kinds:     kinds(g.Collector),
 		AgentKey:  g.key,
 		Clock:     func() evidence.ClockSource { return clock.Source("/") },
 		Claims: evidence.GuestClaims{

@@ -24,9 +24,34 @@ type whitelisted struct {
 	list []string
 }
 
-// snpMeasurement is where an SEV-SNP report holds MEASUREMENT (SEV-SNP ABI
-// specification, table "ATTESTATION_REPORT structure").
-const snpMeasurement, snpMeasurementEnd = 0x90, 0xC0
+// Where a report or quote holds the measurement of the launch: MEASUREMENT (SEV-SNP ABI
+// specification, table "ATTESTATION_REPORT structure"); MRTD in the body, behind the header of
+// 48 bytes and, in version 5, the body's type and size (Intel TDX DCAP Quoting Library API).
+const (
+	snpMeasurement   = 0x90
+	tdxMRTD          = 48 + 136
+	tdxMRTDv5        = tdxMRTD + 6
+	measurementBytes = 48
+)
+
+// measurement is that of evidence which this guest made; nil if its kind has none.
+func measurement(env evidence.Envelope) []byte {
+	report, at := env.Primary(), 0
+	switch {
+	case env.Kind == evidence.KindSNP:
+		at = snpMeasurement
+	case env.Kind == evidence.KindTDX && len(report) > 1 && report[0] == 4 && report[1] == 0:
+		at = tdxMRTD
+	case env.Kind == evidence.KindTDX && len(report) > 1 && report[0] == 5 && report[1] == 0:
+		at = tdxMRTDv5
+	default:
+		return nil
+	}
+	if len(report) < at+measurementBytes {
+		return nil
+	}
+	return report[at : at+measurementBytes]
+}
 
 // Collect collects evidence and compares its measurement.
 func (w whitelisted) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
@@ -34,11 +59,10 @@ func (w whitelisted) Collect(ctx context.Context, challenge [64]byte) (evidence.
 	if err != nil || len(w.list) == 0 {
 		return env, err
 	}
-	report := env.Part(evidence.PartSNPReport)
-	if env.Kind != evidence.KindSNP || len(report) < snpMeasurementEnd {
+	measured := measurement(env)
+	if measured == nil {
 		return evidence.Envelope{}, refusal.New(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
 	}
-	measured := report[snpMeasurement:snpMeasurementEnd]
 	compact := sha256.Sum256(measured)
 	for _, entry := range w.list {
 		algorithm, digest, err := settings.ParseMeasurement(entry)

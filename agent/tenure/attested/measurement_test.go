@@ -18,7 +18,7 @@ type quote struct {
 
 func (q quote) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
 	report := make([]byte, 0x4a0)
-	for i := snpMeasurement; i < snpMeasurementEnd; i++ {
+	for i := snpMeasurement; i < snpMeasurement+48; i++ {
 		report[i] = q.measurement
 	}
 	return evidence.Envelope{Kind: q.kind, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, nil
@@ -37,7 +37,8 @@ func TestEvidenceOfAnotherImageDoesNotLeave(t *testing.T) {
 		"measurement":    {[]string{"sha384:" + strings.Repeat("00", 48), full}, evidence.KindSNP, true},
 		"its SHA-256":    {[]string{"sha256:" + hex.EncodeToString(compact[:])}, evidence.KindSNP, true},
 		"others only":    {[]string{"sha384:" + strings.Repeat("00", 48)}, evidence.KindSNP, false},
-		"unknown kind":   {[]string{full}, evidence.KindTDX, false},
+		"unknown kind":   {[]string{full}, evidence.KindVTPM, false},
+		"no quote":       {[]string{full}, evidence.KindTDX, false},
 		"damaged entry":  {[]string{"sha384:00"}, evidence.KindSNP, false},
 		"wrong in SHA-2": {[]string{"sha256:" + strings.Repeat("05", 32)}, evidence.KindSNP, false},
 	} {
@@ -47,3 +48,53 @@ func TestEvidenceOfAnotherImageDoesNotLeave(t *testing.T) {
 		}
 	}
 }
+
+// domain makes a quote of a version with an MRTD at an offset.
+type domain struct {
+	version byte
+	at      int
+	short   bool
+}
+
+func (d domain) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
+	quote := make([]byte, d.at, 1000)
+	quote[0] = d.version
+	quote = append(quote, strings.Repeat("\x05", 48)...)
+	if d.short {
+		quote = quote[:len(quote)-1]
+	}
+	return evidence.Envelope{Kind: evidence.KindTDX, Parts: []evidence.Part{{Type: evidence.PartTDXQuote, Data: quote}}}, nil
+}
+
+// TestATrustDomainOfAnotherImageShowsNoEvidence: MRTD counts, wherever the quote's version has it.
+func TestATrustDomainOfAnotherImageShowsNoEvidence(t *testing.T) {
+	full, other := "sha384:"+strings.Repeat("05", 48), "sha384:"+strings.Repeat("06", 48)
+	for name, tc := range map[string]struct {
+		domain  domain
+		list    string
+		allowed bool
+	}{
+		"version 4": {domain{4, 184, false}, full, true}, "version 5": {domain{5, 190, false}, full, true},
+		"another": {domain{4, 184, false}, other, false}, "another, version 5": {domain{5, 190, false}, other, false},
+		"elsewhere": {domain{5, 184, false}, full, false}, "cut short": {domain{4, 184, true}, full, false}, "version 6": {domain{6, 184, false}, full, false},
+	} {
+		if _, err := (whitelisted{tc.domain, []string{tc.list}}).Collect(t.Context(), [64]byte{}); (err == nil) != tc.allowed {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestAGuestOffersWhatItsCollectorMakes: a broker that cannot judge it says so before any evidence
+// is made.
+func TestAGuestOffersWhatItsCollectorMakes(t *testing.T) {
+	if got := kinds(quote{}); len(got) != 1 || got[0] != evidence.KindSNP {
+		t.Error(got)
+	}
+	if got := kinds(offering{}); len(got) != 1 || got[0] != evidence.KindTDX {
+		t.Error(got)
+	}
+}
+
+type offering struct{ quote }
+
+func (offering) Kinds() []evidence.Kind { return []evidence.Kind{evidence.KindTDX} }
