@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -19,7 +20,7 @@ import (
 // bound to them; the guest knows that the certificate is for its own evidence.
 func TestATrustDomainGetsItsKey(t *testing.T) {
 	for _, version := range []uint16{4, 5} {
-		f := brokertest.New(t, brokertest.WithTrustDomain(brokertest.NewTrustDomain(t, version)), brokertest.WithPolicy(brokertest.DomainPolicy()))
+		f := brokertest.New(t, brokertest.WithGuest(domaintest.New(t, version)), brokertest.WithPolicy(domaintest.Policy()))
 		lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
 		if err != nil {
 			t.Fatalf("version %d: %v\n%s", version, err, f.Logs)
@@ -34,16 +35,16 @@ func TestATrustDomainGetsItsKey(t *testing.T) {
 // TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing: the emulator proves nothing, and is
 // refused wherever nobody allowed it.
 func TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing(t *testing.T) {
-	d := brokertest.NewTrustDomain(t, 4)
+	d := domaintest.New(t, 4)
 	for name, c := range map[string]struct {
 		policy string
 		want   refusal.Reason
 	}{
-		"software":          {strings.Replace(brokertest.DomainPolicy(), "allow_software_tee: true", "allow_software_tee: false", 1), "software-tee-not-allowed"},
+		"software":          {strings.Replace(domaintest.Policy(), "allow_software_tee: true", "allow_software_tee: false", 1), "software-tee-not-allowed"},
 		"another kind":      {brokertest.DefaultPolicy(), "evidence-kind-not-allowed"},
-		"evaluation number": {strings.Replace(brokertest.DomainPolicy(), "number: 18", "number: 19", 1), "tdx-evaluation-number-below-minimum"},
+		"evaluation number": {strings.Replace(domaintest.Policy(), "number: 18", "number: 19", 1), "tdx-evaluation-number-below-minimum"},
 	} {
-		f := brokertest.New(t, brokertest.WithTrustDomain(d), brokertest.WithPolicy(c.policy))
+		f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(c.policy))
 		_, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
 		if got := reasonOf(err); got != c.want {
 			t.Errorf("%s: %v, want %s", name, err, c.want)
@@ -61,10 +62,10 @@ func reasonOf(err error) refusal.Reason {
 }
 
 // lied shows another log than the one that the quote covers.
-type lied struct{ brokertest.TrustDomain }
+type lied struct{ *domaintest.TrustDomain }
 
 func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
-	env, err := l.Guest.Collect(ctx, challenge)
+	env, err := l.TrustDomain.Collect(ctx, challenge)
 	if err != nil {
 		return env, err
 	}
@@ -73,9 +74,9 @@ func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelop
 
 // TestALogIsNeitherAddedNorTakenAway: the quote covers it.
 func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
-	d := brokertest.NewTrustDomain(t, 4)
-	f := brokertest.New(t, brokertest.WithTrustDomain(d), brokertest.WithPolicy(brokertest.DomainPolicy()))
-	_, err := f.Client(func(c *client.Config) { c.Collector = lied{*d} }).Acquire(t.Context(), []string{brokertest.Resource})
+	d := domaintest.New(t, 4)
+	f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(domaintest.Policy()))
+	_, err := f.Client(func(c *client.Config) { c.Collector = lied{d} }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != "tdx-report-data" {
 		t.Error(err)
 	}
@@ -85,8 +86,8 @@ func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
 // judge, and the guest is told that and nothing else.
 func TestAnSNPBrokerRefusesATrustDomainAtBothEnds(t *testing.T) {
 	f := brokertest.New(t)
-	d := brokertest.NewTrustDomain(t, 4)
-	_, err := f.Client(func(c *client.Config) { c.Collector, c.Kinds = d.Guest, d.Guest.Kinds() }).Acquire(t.Context(), []string{brokertest.Resource})
+	d := domaintest.New(t, 4)
+	_, err := f.Client(func(c *client.Config) { c.Collector, c.Kinds = d, d.Kinds() }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != protocol.ReasonKindUnsupported {
 		t.Errorf("the guest: %v", err)
 	}

@@ -52,9 +52,8 @@ type Fixture struct {
 	// Root is RK, EpochKey BK of epoch 1, Epoch its signed statement.
 	Root, EpochKey *identity.Private
 	Epoch          []byte
-	// TEE is the guest's hardware; Domain is, with WithTrustDomain.
-	TEE    *teesim.TEE
-	Domain *TrustDomain
+	// TEE is the guest's hardware, unless there is another guest.
+	TEE *teesim.TEE
 	// Broker is the broker itself.
 	Broker *keybroker.Broker
 	// Policy is the policy in force; SetPolicy changes it.
@@ -70,9 +69,10 @@ type Fixture struct {
 	// Logs is everything that broker and client logged.
 	Logs *Logs
 
-	tb   testing.TB
-	mu   sync.Mutex // guards policy
-	stop func()
+	tb    testing.TB
+	guest Guest
+	mu    sync.Mutex // guards policy
+	stop  func()
 }
 
 // Option changes a fixture before it starts.
@@ -83,7 +83,7 @@ type options struct {
 	tee    *teesim.TEE
 	policy string
 	audit  audit.Options
-	domain *TrustDomain
+	guest  Guest
 }
 
 // WithConfig changes the broker's configuration last of all.
@@ -96,6 +96,21 @@ func WithAuditBudget(b audit.Budget) Option { return func(o *options) { o.audit.
 
 // WithTEE uses a software TEE of the caller's.
 func WithTEE(tee *teesim.TEE) Option { return func(o *options) { o.tee = tee } }
+
+// Guest is an emulated guest of another kind than the software TEE's. Packages below this one have
+// them.
+type Guest interface {
+	client.Collector
+	// Kinds are the kinds of evidence that it makes.
+	Kinds() []evidence.Kind
+	// Value is its reference value.
+	Value() policy.ReferenceValue
+	// Verifier judges its evidence, and that of SEV-SNP as snp does.
+	Verifier(tb testing.TB, snp *appraise.Verifier) keybroker.KindAppraiser
+}
+
+// WithGuest has the fixture's guest be another one, which the broker judges beside the software TEE.
+func WithGuest(g Guest) Option { return func(o *options) { o.guest = g } }
 
 // WithPolicy uses another policy file. Its reference values are still the
 // measurement of the default TEE, under the id "test".
@@ -120,7 +135,7 @@ func New(tb testing.TB, opts ...Option) *Fixture {
 	if _, measured := tb.(*testing.B); measured {
 		service.CollectSeldom() // as the daemon does
 	}
-	f := &Fixture{tb: tb, TEE: o.tee, Domain: o.domain, Clock: &Clock{}, Logs: &Logs{}}
+	f := &Fixture{tb: tb, TEE: o.tee, guest: o.guest, Clock: &Clock{}, Logs: &Logs{}}
 	if f.TEE == nil {
 		f.TEE = TEE(tb)
 	}
@@ -221,8 +236,8 @@ func (f *Fixture) SetPolicy(yaml string) {
 	p, err := policy.Parse([]byte(yaml))
 	check(f.tb, p, err)
 	values := []policy.ReferenceValue{{ID: "test", Measurement: fmt.Sprintf("%x", Measurement()), Software: true}}
-	if f.Domain != nil {
-		values = append(values, f.Domain.Value())
+	if f.guest != nil {
+		values = append(values, f.guest.Value())
 	}
 	p, err = p.WithReferenceValues(values)
 	check(f.tb, p, err)
@@ -251,16 +266,16 @@ func (f *Fixture) config() keybroker.Config {
 	}
 }
 
-// verifier judges the software TEE, and trust domains beside it if there is one.
+// verifier judges the software TEE, and another guest beside it if there is one.
 func (f *Fixture) verifier() keybroker.KindAppraiser {
 	f.tb.Helper()
 	v, err := appraise.New(appraise.Options{})
 	check(f.tb, v, err)
 	check(f.tb, v, v.AllowSoftwareTEE(f.TEE.RootsPEM()))
-	if f.Domain == nil {
+	if f.guest == nil {
 		return v
 	}
-	return f.Domain.verifier(f.tb, v)
+	return f.guest.Verifier(f.tb, v)
 }
 
 func (f *Fixture) start(cfg keybroker.Config) {
@@ -292,8 +307,8 @@ func (f *Fixture) ClientConfig() client.Config {
 	c := client.Config{Address: f.Address, ServerName: ServerName, TLSRoots: f.TLSRoots,
 		Roots: []identity.Public{f.Root.Public()}, Epochs: &Epochs{}, Collector: f.TEE,
 		AgentKey: f.NewKey(identity.LevelEpoch), Claims: Claims()}
-	if f.Domain != nil {
-		c.Collector, c.Kinds = f.Domain.Guest, f.Domain.Guest.Kinds()
+	if f.guest != nil {
+		c.Collector, c.Kinds = f.guest, f.guest.Kinds()
 	}
 	return c
 }

@@ -1,15 +1,32 @@
 package daemon
 
 import (
+	"context"
 	"os"
 	"slices"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 )
 
 // pollEvery is how often the files of revocation lists are looked at.
 const pollEvery = time.Minute
+
+// Revocable is an appraiser whose revocation lists can be replaced while it works, and
+// which says when what it holds ends. An appraiser need not be one.
+type Revocable interface {
+	SetRevocationLists(raw [][]byte) error
+	Ends() []appraise.End
+}
+
+// Supplied is an appraiser that renews what it judges with until the context ends, and that has
+// something to close. An appraiser need not be one.
+type Supplied interface {
+	Run(ctx context.Context) error
+	Close()
+	Metrics() map[string]int64
+}
 
 // lists are the files of revocation lists, and what they were when they were read last.
 type lists struct {
@@ -39,12 +56,12 @@ func (l *lists) versions() []version {
 // loadLists has the appraiser take over what the files hold now. What cannot be read
 // changes nothing.
 func (d *daemon) loadLists() error {
-	r, ok := d.verifier.(appraisal.Revocable)
+	r, ok := d.verifier.(Revocable)
 	if !ok || len(d.lists.paths) == 0 {
 		return nil
 	}
 	seen := d.lists.versions() // before they are read: a change meanwhile is seen next time
-	raw, err := appraisal.ReadDER(d.lists.paths)
+	raw, err := settings.ReadDER(d.lists.paths)
 	if err == nil {
 		err = r.SetRevocationLists(raw)
 	}

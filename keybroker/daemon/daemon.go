@@ -26,7 +26,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/auditlog"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/epochs"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/leases"
@@ -43,7 +42,7 @@ import (
 var ErrSoftwareTEE = errors.New("software_tee_root is set, but this build of the broker accepts hardware evidence only; remove the setting, or use a development build (go build -tags softtee) for tests")
 
 // Appraiser judges evidence of the kinds that it names; main makes it, for only main knows the
-// build. It may be an [appraisal.Revocable] and an [appraisal.Supplied].
+// build. It may be an [Revocable] and an [Supplied].
 type Appraiser = keybroker.KindAppraiser
 
 // Options are what the daemon needs beside its configuration.
@@ -360,7 +359,7 @@ func (d *daemon) close() error {
 		d.epochs.Wipe()
 	}
 	d.keys.Wipe()
-	if s, ok := d.verifier.(appraisal.Supplied); ok {
+	if s, ok := d.verifier.(Supplied); ok {
 		s.Close()
 	}
 	return errors.Join(errs...)

@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"maps"
 
-	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
 )
 
@@ -19,7 +18,7 @@ func (d *daemon) dates() []deadline.Date {
 		_, at := p.Validity()
 		out = append(out, deadline.Date{Kind: "policy", Name: fmt.Sprintf("%s version %d", p.ID(), p.Version()), At: at})
 	}
-	if r, ok := d.verifier.(appraisal.Revocable); ok {
+	if r, ok := d.verifier.(Revocable); ok {
 		for _, e := range r.Ends() {
 			out = append(out, deadline.Date{Kind: e.Kind, Name: e.Name, At: e.At})
 		}
@@ -40,7 +39,7 @@ func (d *daemon) metrics() map[string]int64 {
 		out["anchorhold_broker_connections_"+name] = n
 	}
 	maps.Copy(out, d.registry.Metrics())
-	if s, ok := d.verifier.(appraisal.Supplied); ok {
+	if s, ok := d.verifier.(Supplied); ok {
 		maps.Copy(out, s.Metrics())
 	}
 	return out

@@ -11,7 +11,6 @@ import (
 	"syscall"
 	"time"
 
-	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 	"github.com/anchorhold/anchorhold/systemd/deadline"
@@ -52,7 +51,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	start(func(ctx context.Context) error { return d.operators.Serve(ctx, operators) })
 	start(d.maintain)
 	start(func(ctx context.Context) error { deadline.New(d.opts.Logger).Run(ctx, d.opts.Now, d.dates); return nil })
-	if s, ok := d.verifier.(appraisal.Supplied); ok {
+	if s, ok := d.verifier.(Supplied); ok {
 		start(s.Run)
 	}
 	if d.rounds != nil {

@@ -202,15 +202,19 @@ func (b *both) Write(p []byte) (int, error) {
 }
 
 func (d *demo) verifyReceipt(ctx context.Context) (string, error) {
+	kind, err := kindOf(d.opt.kind)
+	if err != nil {
+		return "", err
+	}
 	output := d.path("answer.txt")
 	if err := os.WriteFile(output, []byte(d.answer), 0o600); err != nil {
 		return "", err
 	}
-	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output, "--model-id", d.modelID, "--measurement", goodMeasurement)
+	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output, "--model-id", d.modelID, "--measurement", kind.register+"="+goodMeasurement)
 	if err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--measurement", otherMeasurement); err == nil {
+	if _, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--measurement", kind.register+"="+otherMeasurement); err == nil {
 		return "", errors.New("the receipt verified for a different measurement")
 	}
 	if err := os.WriteFile(output, []byte(d.answer+" "), 0o600); err != nil {

@@ -10,6 +10,7 @@ import (
 // kind is a kind of guest that the demo's programs emulate.
 type kind struct {
 	provider string // compute.tee.provider of the agents
+	register string // that a receipt's measurement is of
 	values   string // reference values, of the good measurement
 	policy   string
 }
@@ -17,11 +18,11 @@ type kind struct {
 func kindOf(name string) (kind, error) {
 	switch name {
 	case "", "sev-snp":
-		return kind{"software", snpValues, demoPolicy}, nil
+		return kind{"software", "launch", snpValues, demoPolicy}, nil
 	case "tdx":
-		return kind{"software_tdx", tdxValues, tdxPolicy}, nil
+		return kind{"software_tdx", "mrtd", tdxValues, tdxPolicy}, nil
 	case "tdx-v5":
-		return kind{"software_tdx_v5", tdxValues, tdxPolicy}, nil
+		return kind{"software_tdx_v5", "mrtd", tdxValues, tdxPolicy}, nil
 	}
 	return kind{}, fmt.Errorf("-kind: %q is unknown; use sev-snp, tdx or tdx-v5", name)
 }
@@ -47,7 +48,7 @@ reference_values:
   - {id: demo/image, measurement: %q, software: true, description: the demo's image}
 `
 
-const tdxValues = `format: 1
+const tdxValues = `format: 2
 reference_values:
   - {id: demo/image, kind: tdx, registers: {mrtd: %q}, covers: firmware, software: true, description: the demo's firmware}
 `

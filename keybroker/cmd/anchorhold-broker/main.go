@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"log/slog"
 	"os"
 	"os/signal"
 	"syscall"
@@ -79,13 +78,4 @@ func run(out *journal.Output, args []string) error {
 	signal.Notify(reload, syscall.SIGHUP)
 	o.Reload = reload
 	return daemon.Run(ctx, o)
-}
-
-// newAppraiser makes the verifier of evidence.
-func newAppraiser(c settings.Appraisal, roots appraisal.Roots, log *slog.Logger) (daemon.Appraiser, error) {
-	a, err := appraisal.Open(c, roots, log)
-	if err != nil {
-		return nil, err // not a nil *Appraiser in an interface
-	}
-	return a, nil
 }

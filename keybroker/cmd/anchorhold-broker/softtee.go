@@ -12,11 +12,11 @@ import (
 
 const build = "DEVELOPMENT: accepts a software TEE"
 
-// softwareAppraiser accepts software TEEs. SoftwareRoots does not exist in
+// softwareAppraiser accepts software TEEs. appraisal.SoftwareTEE does not exist in
 // release builds, so the tags release and softtee together do not compile.
 func softwareAppraiser(c settings.Appraisal, log *slog.Logger) func(rootPEM []byte) (daemon.Appraiser, error) {
 	return func(rootPEM []byte) (daemon.Appraiser, error) {
-		roots, err := appraisal.SoftwareRoots(rootPEM)
+		roots, err := appraisal.SoftwareTEE(rootPEM)
 		if err != nil {
 			return nil, err
 		}

@@ -11,12 +11,9 @@ package appraisal
 
 import (
 	"context"
-	"encoding/pem"
 	"errors"
 	"fmt"
-	"io"
 	"log/slog"
-	"os"
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -31,24 +28,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/collateral/supply"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 )
-
-// End is when something ends that evidence is judged with.
-type End = appraise.End
-
-// Revocable is an appraiser whose revocation lists can be replaced while it works, and
-// which says when what it holds ends. An appraiser need not be one.
-type Revocable interface {
-	SetRevocationLists(raw [][]byte) error
-	Ends() []End
-}
-
-// Supplied is an appraiser that renews what it judges with until the context ends, and that has
-// something to close. An appraiser need not be one.
-type Supplied interface {
-	Run(ctx context.Context) error
-	Close()
-	Metrics() map[string]int64
-}
 
 // Roots are software TEEs' that a development build believes besides the vendors'. The zero value
 // is none.
@@ -120,10 +99,10 @@ func snpVerifier(c settings.Appraisal, roots Roots, log *slog.Logger) (*appraise
 		log.Warn("revoked vendor keys may go unnoticed: appraisal.without_revocation is set", "reason", c.WithoutRevocation)
 	}
 	var err error
-	if o.Certificates, err = ReadDER(c.Certificates); err != nil {
+	if o.Certificates, err = settings.ReadDER(c.Certificates); err != nil {
 		return nil, err
 	}
-	if o.RevocationLists, err = ReadDER(c.RevocationLists); err != nil {
+	if o.RevocationLists, err = settings.ReadDER(c.RevocationLists); err != nil {
 		return nil, err
 	}
 	v, err := appraise.New(o)
@@ -185,7 +164,7 @@ func attestationKeys(c settings.TPM, log *slog.Logger) (*tpmquote.Authorities, [
 	if o.Roots, err = c.RootKeys(tpmquote.GoogleRoots()); err != nil {
 		return nil, nil, err
 	}
-	if o.Certificates, err = ReadDER(c.Certificates); err != nil {
+	if o.Certificates, err = settings.ReadDER(c.Certificates); err != nil {
 		return nil, nil, err
 	}
 	authorities, err := tpmquote.NewAuthorities(o)
@@ -201,11 +180,11 @@ func (a *Appraiser) Appraise(ctx context.Context, env evidence.Envelope, challen
 func (a *Appraiser) SetRevocationLists(raw [][]byte) error { return a.snp.SetRevocationLists(raw) }
 
 // Ends are [appraise.Verifier.Ends] and those of Intel's documents that are kept.
-func (a *Appraiser) Ends() []End {
+func (a *Appraiser) Ends() []appraise.End {
 	ends := a.snp.Ends()
 	for _, item := range a.items() {
 		if item.Key.Kind() == collateral.KindTDX && item.Ends != nil {
-			ends = append(ends, End{Kind: "tdx_collateral", Name: item.Key.String(), At: *item.Ends})
+			ends = append(ends, appraise.End{Kind: "tdx_collateral", Name: item.Key.String(), At: *item.Ends})
 		}
 	}
 	return ends
@@ -261,39 +240,4 @@ func (a *Appraiser) Close() {
 	if a.depot != nil {
 		a.depot.Close()
 	}
-}
-
-// maxFileBytes bounds one file of certificates or revocation lists.
-const maxFileBytes = 4 << 20
-
-// ReadDER reads files that hold one DER object or any number of PEM blocks.
-func ReadDER(paths []string) (list [][]byte, err error) {
-	for _, path := range paths {
-		data, err := readBounded(path)
-		if err != nil {
-			return nil, err
-		}
-		block, rest := pem.Decode(data)
-		if block == nil {
-			list = append(list, data)
-			continue
-		}
-		for ; block != nil; block, rest = pem.Decode(rest) {
-			list = append(list, block.Bytes)
-		}
-	}
-	return list, nil
-}
-
-func readBounded(path string) ([]byte, error) {
-	f, err := os.Open(path)
-	if err != nil {
-		return nil, err
-	}
-	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, maxFileBytes+1))
-	if len(data) > maxFileBytes {
-		err = errors.Join(err, fmt.Errorf("%s has more than %d bytes", path, maxFileBytes))
-	}
-	return data, err
 }

@@ -3,12 +3,8 @@
 package appraisal
 
 import (
-	"bytes"
 	"context"
-	"encoding/hex"
-	"encoding/pem"
 	"log/slog"
-	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -18,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
@@ -68,7 +65,7 @@ func tdxSettings(dir string) settings.Appraisal {
 
 func opened(t *testing.T, c settings.Appraisal, rootsPEM []byte) *Appraiser {
 	t.Helper()
-	roots, err := SoftwareRoots(rootsPEM)
+	roots, err := SoftwareTEE(rootsPEM)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +131,7 @@ func TestATrustDomainIsJudgedByTheDirectory(t *testing.T) {
 		if c, err := a.Appraise(t.Context(), env, asked, time.Now()); err != nil || !c.SoftwareTEE || c.TDX.TCB.Status != evidence.TCBUpToDate {
 			t.Errorf("version %d: %+v, %v", version, c, err)
 		}
-		if ends := a.Ends(); !slices.ContainsFunc(ends, func(e End) bool { return e.Kind == "tdx_collateral" && e.At.After(time.Now()) }) {
+		if ends := a.Ends(); !slices.ContainsFunc(ends, func(e appraise.End) bool { return e.Kind == "tdx_collateral" && e.At.After(time.Now()) }) {
 			t.Error(ends)
 		}
 		if m := a.Metrics(); m["anchorhold_broker_collateral_items"] != 7 || m["anchorhold_broker_collateral_missing"] != 6 || m["anchorhold_broker_collateral_ended"] != 0 {
@@ -194,29 +191,8 @@ func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
 // TestSoftwareRootsAreOfKnownKinds: a file of something else is a mistake.
 func TestSoftwareRootsAreOfKnownKinds(t *testing.T) {
 	for name, text := range map[string]string{"empty": "", "no certificate": "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n"} {
-		if _, err := SoftwareRoots([]byte(text)); err == nil {
+		if _, err := SoftwareTEE([]byte(text)); err == nil {
 			t.Errorf("%s: accepted", name)
 		}
-	}
-}
-
-func TestReadDERTakesDERAndPEM(t *testing.T) {
-	dir := t.TempDir()
-	one, two := filepath.Join(dir, "1"), filepath.Join(dir, "2")
-	block := pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: []byte("two")})
-	for path, data := range map[string][]byte{one: []byte("one"), two: bytes.Repeat(block, 2)} {
-		if err := os.WriteFile(path, data, 0o600); err != nil {
-			t.Fatal(err)
-		}
-	}
-	list, err := ReadDER([]string{one, two})
-	if err != nil || len(list) != 3 || string(list[2]) != "two" {
-		t.Errorf("%s, %v", hex.EncodeToString(bytes.Join(list, nil)), err)
-	}
-	if err := os.WriteFile(one, make([]byte, maxFileBytes+1), 0o600); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := ReadDER([]string{one}); err == nil {
-		t.Error("a file over the limit was read")
 	}
 }

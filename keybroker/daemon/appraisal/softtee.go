@@ -12,10 +12,10 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 )
 
-// SoftwareRoots are the roots of software TEEs in a PEM file: those with RSA keys are of SEV-SNP,
+// SoftwareTEE reads the roots of software TEEs in a PEM file: those with RSA keys are of SEV-SNP,
 // those with ECDSA keys of TDX, as the vendors' are. It exists for development alone and is not
 // compiled into a release.
-func SoftwareRoots(rootsPEM []byte) (r Roots, err error) {
+func SoftwareTEE(rootsPEM []byte) (r Roots, err error) {
 	var trustDomains []byte
 	for rest := rootsPEM; ; {
 		var block *pem.Block

@@ -1,6 +1,9 @@
 //go:build !release
 
-package brokertest
+// Package domaintest is an emulated guest of TDX for the test broker of package brokertest: with its
+// event log, its platform's documents, a reference value and a policy. Nothing it proves is
+// believed outside of tests. Tests of keybroker call it.
+package domaintest
 
 import (
 	"fmt"
@@ -10,38 +13,43 @@ import (
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
 	"github.com/anchorhold/anchorhold/guest/tpmsim"
 	"github.com/anchorhold/anchorhold/keybroker"
+	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
-// TrustDomain is an emulated guest of TDX.
+// TrustDomain is an emulated guest of TDX, a [brokertest.Guest]. Its evidence has the log of its boot.
 type TrustDomain struct {
-	// Guest makes its evidence, with the log of its boot.
-	Guest tdxsim.Collector
+	tdxsim.Collector
 
 	mrtd  [48]byte
 	rtmrs [4][48]byte
 }
 
-// NewTrustDomain boots one, with quotes of version 4 or 5.
-func NewTrustDomain(tb testing.TB, version uint16) *TrustDomain {
+// New boots one, with quotes of version 4 or 5.
+func New(tb testing.TB, version uint16) *TrustDomain {
 	tb.Helper()
 	log := tpmsim.NewLog(tpmsim.CCLog)
 	boot := tpmsim.Boot{SecureBoot: true, Loader: []byte("loader"), Kernel: []byte("kernel"), Initrd: []byte("initrd"), CommandLine: "quiet"}
-	check(tb, boot, boot.Write(log))
-	d := &TrustDomain{mrtd: Measurement()}
+	must(tb, boot.Write(log))
+	d := &TrustDomain{mrtd: brokertest.Measurement()}
 	for i := range d.rtmrs {
 		d.rtmrs[i] = log.RTMR(i)
 	}
 	td, err := tdxsim.New(tdxsim.Options{Now: time.Now(), Guest: tdxsim.Guest{Version: version, MRTD: d.mrtd, RTMR: d.rtmrs}})
-	d.Guest = tdxsim.Collector{TDX: check(tb, td, err), Log: log.Bytes()}
+	must(tb, err)
+	d.Collector = tdxsim.Collector{TDX: td, Log: log.Bytes()}
 	return d
 }
 
-// WithTrustDomain has the fixture's guest be a trust domain, which the broker judges beside the
-// software TEE.
-func WithTrustDomain(d *TrustDomain) Option { return func(o *options) { o.domain = d } }
+func must(tb testing.TB, err error) {
+	tb.Helper()
+	if err != nil {
+		tb.Fatalf("emulated trust domain: %v", err)
+	}
+}
 
 // Value is its reference value, "test-domain".
 func (d *TrustDomain) Value() policy.ReferenceValue {
@@ -52,22 +60,22 @@ func (d *TrustDomain) Value() policy.ReferenceValue {
 	return policy.ReferenceValue{ID: "test-domain", Kind: "tdx", Registers: registers, Covers: "image", Software: true}
 }
 
-// verifier judges it by its root and its documents, and SEV-SNP as snp does.
-func (d *TrustDomain) verifier(tb testing.TB, snp kinds.SNPVerifier) keybroker.KindAppraiser {
+// Verifier judges it by its root and its documents, and SEV-SNP as snp does.
+func (d *TrustDomain) Verifier(tb testing.TB, snp *appraise.Verifier) keybroker.KindAppraiser {
 	tb.Helper()
-	roots, err := tdx.SoftwareRoots(d.Guest.TDX.RootsPEM())
-	check(tb, roots, err)
+	roots, err := tdx.SoftwareRoots(d.TDX.RootsPEM())
+	must(tb, err)
 	v, err := tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
-	check(tb, v, err)
-	docs, err := d.Guest.TDX.Collateral()
-	check(tb, docs, err)
+	must(tb, err)
+	docs, err := d.TDX.Collateral()
+	must(tb, err)
 	collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-	check(tb, collateral, err)
+	must(tb, err)
 	return kinds.New(kinds.Options{SNP: snp, TDX: v, TDXCollateral: tdx.NewSet(collateral)})
 }
 
-// DomainPolicy is a policy file that opens models/* to the emulated trust domain.
-func DomainPolicy() string {
+// Policy is a policy file that opens models/* to the emulated trust domain.
+func Policy() string {
 	return `format: 2
 id: test
 version: 1
