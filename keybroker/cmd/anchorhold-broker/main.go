@@ -12,7 +12,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/daemon"
-	"github.com/anchorhold/anchorhold/keybroker/daemon/appraisal"
 	"github.com/anchorhold/anchorhold/keybroker/daemon/settings"
 	"github.com/anchorhold/anchorhold/systemd/commandline"
 	"github.com/anchorhold/anchorhold/systemd/journal"
@@ -60,8 +59,7 @@ func run(out *journal.Output, args []string) error {
 		return err
 	}
 	o := daemon.Options{Config: cfg, ConfigPath: path, Logger: log, Version: version, Build: build, Credential: service.Credential,
-		NewAppraiser:         func() (daemon.Appraiser, error) { return newAppraiser(cfg.Appraisal, appraisal.Roots{}, log) },
-		NewSoftwareAppraiser: softwareAppraiser(cfg.Appraisal, log)}
+		NewAppraiser: hardwareAppraiser(cfg.Appraisal, log), NewSoftwareAppraiser: softwareAppraiser(cfg.Appraisal, log)}
 	switch command {
 	case "check":
 		if err := daemon.Check(o); err != nil {
