@@ -58,11 +58,12 @@ func (v *Verifier) Verify(q *Quote, from Provider, want [64]byte, now time.Time)
 	if err := chain.validAt(now); err != nil {
 		return none, err
 	}
-	c, err := v.collateral(from, chain, now)
-	if err != nil {
+	// Before collateral is looked up: only a real platform may have its documents fetched.
+	if err := v.checkSignatures(q, chain, id); err != nil {
 		return none, err
 	}
-	if err := v.checkSignatures(q, chain, id); err != nil {
+	c, err := v.collateral(from, chain, now)
+	if err != nil {
 		return none, err
 	}
 	if err := c.qe.check(&q.auth.report); err != nil {
