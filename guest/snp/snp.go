@@ -121,24 +121,10 @@ func envelope(r tsm.Report, reportData [64]byte) (evidence.Envelope, error) {
 	if level, set := r.Privilege.Chosen(); set && vmpl != uint32(level) {
 		return evidence.Envelope{}, refusal.New(ReasonDevice, "the report is for VMPL %d, want %d", vmpl, level)
 	}
-	vlek := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1
-	issuer := evidence.EndorsementASK
-	if vlek {
-		issuer = evidence.EndorsementASVK
-	}
-	certificates, err := parseTable(r.Aux, issuer)
+	certificates, err := Certificates(report, r.Aux)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
-	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}
-	wanted := []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
-	if vlek {
-		wanted = []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
-	}
-	for _, t := range wanted {
-		if der := certificates[t]; der != nil {
-			parts = append(parts, evidence.Part{Type: t, Data: der})
-		}
-	}
+	parts := append([]evidence.Part{{Type: evidence.PartSNPReport, Data: report}}, certificates...)
 	return evidence.NewEnvelope(evidence.KindSNP, parts...)
 }

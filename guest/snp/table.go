@@ -104,6 +104,29 @@ func parseTable(aux []byte, issuer evidence.PartType) (map[evidence.PartType][]b
 	return found, nil
 }
 
+// Certificates are those of a report's chain that the host's certificate table has: the auxblob of
+// configfs-tsm. A table or a report that is malformed is refused with [ReasonDevice].
+func Certificates(report, table []byte) ([]evidence.Part, error) {
+	if len(report) != reportSize {
+		return nil, refusal.New(ReasonDevice, "got a report of %d bytes, want %d", len(report), reportSize)
+	}
+	wanted := []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASK, evidence.EndorsementVCEK}
+	if loaded := binary.LittleEndian.Uint32(report[0x48:])>>2&7 == 1; loaded {
+		wanted = []evidence.PartType{evidence.EndorsementARK, evidence.EndorsementASVK, evidence.EndorsementVLEK}
+	}
+	found, err := parseTable(table, wanted[1])
+	if err != nil {
+		return nil, err
+	}
+	var parts []evidence.Part
+	for _, t := range wanted {
+		if der := found[t]; der != nil {
+			parts = append(parts, evidence.Part{Type: t, Data: der})
+		}
+	}
+	return parts, nil
+}
+
 // readEntries reads the table's lines, except those of no length, and checks that their
 // certificates lie behind the table, inside the blob, and apart from each other.
 func readEntries(aux []byte) (entries []entry, err error) {

@@ -72,7 +72,7 @@ func (a *appraisal) gpus(ctx context.Context) error {
 		}
 		list[i] = gpu.Evidence{Report: reports[i], Chain: chain}
 	}
-	c, err := a.v.o.GPU.AppraiseAll(ctx, list, evidence.Nonce(evidence.PartGPUReport, a.challenge), a.now)
+	c, err := a.v.o.GPU.AppraiseAll(ctx, list, a.nonces.GPU, a.now)
 	a.claims.GPUs = c
 	return err
 }

@@ -64,6 +64,7 @@ func (v *Verifier) Appraise(ctx context.Context, env evidence.Envelope, challeng
 		return evidence.Claims{}, refusal.New(ReasonKind, "%q", env.Kind)
 	}
 	a := &appraisal{v: v, env: env, challenge: challenge, now: now}
+	a.nonces = boundNonces(env, challenge)
 	if err := a.run(ctx); err != nil {
 		return evidence.Claims{}, err
 	}
@@ -75,6 +76,8 @@ type appraisal struct {
 	v         *Verifier
 	env       evidence.Envelope
 	challenge [64]byte
+	nonces    Nonces
+	apart     bool // the parts need not be bound to each other: see AppraiseApart
 	now       time.Time
 	claims    evidence.Claims
 }
@@ -82,9 +85,9 @@ type appraisal struct {
 func (a *appraisal) run(ctx context.Context) (err error) {
 	switch a.env.Kind {
 	case evidence.KindSNP:
-		a.claims, err = a.v.o.SNP.Appraise(ctx, a.env, a.challenge, a.now)
+		err = a.snp(ctx)
 	case evidence.KindTDX:
-		err = a.tdx(a.env.ReportData(a.challenge))
+		err = a.tdx(a.nonces.Report)
 	case evidence.KindVTPM:
 		a.claims.Platform, a.claims.Firmware = "TPM", "not attested"
 	case evidence.KindAzureSNP:
@@ -117,6 +120,31 @@ func compare(a, b string) int {
 		return 1
 	}
 	return 0
+}
+
+// snp verifies the report, which must be over the value that covers all bound parts.
+func (a *appraisal) snp(ctx context.Context) (err error) {
+	if !a.apart {
+		a.claims, err = a.v.o.SNP.Appraise(ctx, a.env, a.challenge, a.now)
+		return err
+	}
+	return a.snpAlone(ctx, a.env.Part(evidence.PartSNPReport), a.nonces.Report)
+}
+
+// snpAlone verifies a report with the envelope's certificates, over reportData.
+func (a *appraisal) snpAlone(ctx context.Context, report []byte, reportData [64]byte) error {
+	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}
+	for _, p := range a.env.Parts {
+		if p.Type.Certificate() && p.Type != evidence.EndorsementAK {
+			parts = append(parts, p)
+		}
+	}
+	inner, err := evidence.NewEnvelope(evidence.KindSNP, parts...)
+	if err != nil {
+		return err
+	}
+	a.claims, err = a.v.o.SNP.Appraise(ctx, inner, reportData, a.now)
+	return err
 }
 
 // tdx verifies the quote, which must be over reportData.
@@ -155,17 +183,7 @@ func (a *appraisal) azureSNP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report.SNPReport()}}
-	for _, p := range a.env.Parts {
-		if p.Type.Certificate() && p.Type != evidence.EndorsementAK {
-			parts = append(parts, p)
-		}
-	}
-	inner, err := evidence.NewEnvelope(evidence.KindSNP, parts...)
-	if err != nil {
-		return err
-	}
-	if a.claims, err = a.v.o.SNP.Appraise(ctx, inner, report.ReportData(), a.now); err != nil {
+	if err := a.snpAlone(ctx, report.SNPReport(), report.ReportData()); err != nil {
 		return err
 	}
 	runtime, err := report.ConfirmSNP(*a.claims.SNP)
@@ -194,7 +212,7 @@ func (a *appraisal) azureTDX() error {
 // azure verifies the quote, which alone is fresh, by the key that the processor vouches for.
 func (a *appraisal) azure(runtime hcl.Runtime) error {
 	a.claims.Azure = &runtime.Claims
-	return a.quote(tpmquote.TrustReportedKey(runtime.AK), evidence.Nonce(evidence.PartTPMQuote, a.env.ReportData(a.challenge)))
+	return a.quote(tpmquote.TrustReportedKey(runtime.AK))
 }
 
 // tpm verifies the quote of a TPM that no processor vouches for.
@@ -202,21 +220,17 @@ func (a *appraisal) tpm() error {
 	if a.env.Part(evidence.PartTPMQuote) == nil || a.claims.TPM != nil {
 		return nil
 	}
-	nonce := evidence.Nonce(evidence.PartTPMQuote, a.challenge)
-	if a.env.Kind == evidence.KindVTPM {
-		nonce = evidence.Nonce(evidence.PartTPMQuote, a.env.ReportData(a.challenge))
-	}
 	if certificate := a.env.Part(evidence.EndorsementAK); certificate != nil && a.v.o.Authorities != nil {
-		return a.quote(tpmquote.TrustCertificate(a.v.o.Authorities, certificate), nonce)
+		return a.quote(tpmquote.TrustCertificate(a.v.o.Authorities, certificate))
 	}
 	if len(a.v.o.Enrolled) == 0 {
 		return refusal.New(ReasonKind, "the evidence has a TPM's quote, and neither a certificate nor enrolment can make its key believed")
 	}
-	return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...), nonce)
+	return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...))
 }
 
-func (a *appraisal) quote(trust tpmquote.Trust, nonce [32]byte) error {
-	c, err := tpmquote.Verify(a.env.Part(evidence.PartTPMQuote), tpmquote.Expected{Nonce: nonce[:], PCRs: RequiredPCRs(), Trust: trust, Now: a.now})
+func (a *appraisal) quote(trust tpmquote.Trust) error {
+	c, err := tpmquote.Verify(a.env.Part(evidence.PartTPMQuote), tpmquote.Expected{Nonce: a.nonces.TPM, PCRs: RequiredPCRs(), Trust: trust, Now: a.now})
 	if err != nil {
 		return err
 	}
