@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/agent/cli/evidencelook"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/spf13/cobra"
 )
@@ -21,7 +22,7 @@ const (
 	evidenceLong  = `Asks the agent for hardware evidence over a nonce of yours, or a random one. The nonce
 is hashed together with a label of the local API, so that the evidence can never answer
 a broker's challenge. Shows the launch measurement in both forms that
-compute.tee.measurement_whitelist accepts.`
+compute.tee.measurement_whitelist accepts. The commands below look at evidence in files.`
 	evidenceExample     = "  anchorhold evidence\n  anchorhold evidence --nonce 00112233445566778899aabbccddeeff --out evidence.bin"
 	evidenceFlagNonce   = "nonce of 16 to 64 bytes, in hexadecimal or base64url (random if omitted)"
 	evidenceFlagOut     = "write the evidence to this new file"
@@ -35,7 +36,8 @@ type evidenceOptions struct {
 	out   string // --out
 }
 
-// NewEvidence is the command "evidence".
+// NewEvidence is the command "evidence", which asks the local agent, with the commands below it that
+// look at evidence in files.
 func NewEvidence(inv *cli.Invocation) *cobra.Command {
 	var o evidenceOptions
 	c := &cobra.Command{
@@ -48,6 +50,7 @@ func NewEvidence(inv *cli.Invocation) *cobra.Command {
 	dial.AgentFlag(inv, c)
 	c.Flags().StringVar(&o.nonce, "nonce", "", evidenceFlagNonce)
 	c.Flags().StringVar(&o.out, "out", "", evidenceFlagOut)
+	c.AddCommand(evidencelook.NewVerify(inv), evidencelook.NewShow(inv))
 	return c
 }
 

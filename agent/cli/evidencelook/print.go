@@ -1,0 +1,181 @@
+package evidencelook
+
+import (
+	"bytes"
+	"encoding/json"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+)
+
+// The words of what is printed.
+const (
+	printVerified     = "VERIFIED  %s%s, as of %s\n"
+	printRefused      = "REFUSED  %s%s, as of %s: %s\n          %s\n"
+	printFile         = "  %-26s %s\n"
+	printCheck        = "  %-12s %-15s %s\n"
+	printUnread       = "  not read: %s\n"
+	printMadeFor      = "  made for: %s\n"
+	printPolicy       = "\nPolicy: put this into a policy of format 2, and say what the guest itself must state\n(agent_builds, image_ids, tenants, memory_limit)\n\n"
+	printReference    = "\nReference values: import with 'anchorhold policy reference-values'\n\n"
+	printWarning      = "  WARNING: %s\n"
+	printNotVerified  = "NOT VERIFIED: these are the bytes' own words, and whoever wrote them may have lied\n"
+	headingFiles      = "\nFiles\n"
+	headingChecks     = "\nChecks\n"
+	headingGuest      = "\nGuest\n"
+	headingRegisters  = "\nRegisters\n"
+	headingWarnings   = "\nWarnings\n"
+	headingIndented   = "\n%s\n"
+	registerCovers    = "  %-8s %s (%s)\n"
+	fieldLine         = "%s%-24s %s\n"
+	maxPrintedSetting = 40 // of a list, before it is counted only
+)
+
+func printVerdict(w io.Writer, v verified) {
+	kind := string(v.Kind)
+	if kind != "" {
+		kind = " (" + kind + ")"
+	}
+	if v.Error == nil {
+		fmt.Fprintf(w, printVerified, v.Form, kind, v.At.Format(time.RFC3339))
+	} else {
+		fmt.Fprintf(w, printRefused, v.Form, kind, v.At.Format(time.RFC3339), v.Error.Reason, v.Error.Message)
+	}
+	printFiles(w, v.Files)
+	if len(v.MadeFor) > 0 {
+		fmt.Fprintf(w, printMadeFor, v.MadeFor)
+	}
+	if len(v.Unread) > 0 {
+		fmt.Fprintf(w, printUnread, strings.Join(v.Unread, ", "))
+	}
+	io.WriteString(w, headingChecks)
+	for _, c := range v.Checks {
+		fmt.Fprintf(w, printCheck, c.Outcome, c.Name, c.Detail)
+	}
+	if v.Claims != nil {
+		printClaims(w, *v.Claims)
+	}
+	if s := v.Suggestion; s != nil {
+		if len(s.Warnings) > 0 {
+			io.WriteString(w, headingWarnings)
+		}
+		for _, text := range s.Warnings {
+			fmt.Fprintf(w, printWarning, text)
+		}
+		io.WriteString(w, printPolicy+indented(s.Policy)+printReference+indented(s.ReferenceValues))
+	}
+}
+
+func indented(text string) string {
+	return "  " + strings.ReplaceAll(strings.TrimRight(text, "\n"), "\n", "\n  ") + "\n"
+}
+
+func printFiles(w io.Writer, files []evidencefile.File) {
+	io.WriteString(w, headingFiles)
+	for _, f := range files {
+		fmt.Fprintf(w, printFile, f.Form, f.Path)
+	}
+}
+
+// printClaims prints what was proven, the common head first and then the part of each proof.
+func printClaims(w io.Writer, c evidence.Claims) {
+	if c.Kind != "" {
+		io.WriteString(w, headingGuest)
+		for _, f := range []struct {
+			name  string
+			value any
+		}{{"platform", c.Platform}, {"firmware", c.Firmware}, {"debug", c.Debug}, {"migratable", c.Migratable}, {"software TEE", c.SoftwareTEE}} {
+			fmt.Fprintf(w, fieldLine, "  ", f.name, fmt.Sprint(f.value))
+		}
+	}
+	if len(c.Registers) > 0 {
+		io.WriteString(w, headingRegisters)
+		for _, r := range c.Registers {
+			fmt.Fprintf(w, registerCovers, r.Name, r.Value, r.Covers)
+		}
+	}
+	for _, part := range []struct {
+		name  string
+		claim any
+		there bool
+	}{
+		{"SEV-SNP", c.SNP, c.SNP != nil}, {"TDX", c.TDX, c.TDX != nil}, {"Azure", c.Azure, c.Azure != nil}, {"TPM", c.TPM, c.TPM != nil}, {"Event log", c.EventLog, c.EventLog != nil},
+	} {
+		if part.there {
+			fmt.Fprintf(w, headingIndented, part.name)
+			printFields(w, part.claim)
+		}
+	}
+	for i, g := range c.GPUs {
+		fmt.Fprintf(w, headingIndented, fmt.Sprintf("GPU %d", i))
+		printFields(w, g)
+	}
+}
+
+// printFields prints a claim as its JSON has it, in the order of its fields.
+func printFields(w io.Writer, claim any) {
+	raw, err := json.Marshal(claim)
+	if err != nil {
+		return // no claim can fail to encode
+	}
+	printObject(w, raw, "  ")
+}
+
+// printObject prints a JSON object as lines, in its own order.
+func printObject(w io.Writer, raw []byte, indent string) {
+	dec := json.NewDecoder(bytes.NewReader(raw))
+	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
+		return
+	}
+	for dec.More() {
+		name, err := dec.Token()
+		var value json.RawMessage
+		if err != nil || dec.Decode(&value) != nil {
+			return
+		}
+		printValue(w, fmt.Sprint(name), value, indent)
+	}
+}
+
+func printValue(w io.Writer, name string, value json.RawMessage, indent string) {
+	var text string
+	var list []json.RawMessage
+	switch {
+	case value[0] == '{':
+		fmt.Fprintf(w, fieldLine, indent, name, "")
+		printObject(w, value, indent+"  ")
+	case json.Unmarshal(value, &text) == nil:
+		fmt.Fprintf(w, fieldLine, indent, name, text)
+	case value[0] == '[' && json.Unmarshal(value, &list) == nil:
+		printList(w, name, list, indent)
+	default:
+		fmt.Fprintf(w, fieldLine, indent, name, value)
+	}
+}
+
+// printList prints a list of words on a line, and objects one below the other.
+func printList(w io.Writer, name string, list []json.RawMessage, indent string) {
+	var words []string
+	for i, item := range list {
+		if item[0] == '{' {
+			fmt.Fprintf(w, fieldLine, indent, fmt.Sprintf("%s %d", name, i), "")
+			printObject(w, item, indent+"  ")
+			continue
+		}
+		var text string
+		if json.Unmarshal(item, &text) != nil {
+			text = string(item)
+		}
+		words = append(words, text)
+	}
+	if len(words) > maxPrintedSetting {
+		words = append(words[:maxPrintedSetting], fmt.Sprintf("and %d more", len(words)-maxPrintedSetting))
+	}
+	if len(words) > 0 {
+		fmt.Fprintf(w, fieldLine, indent, name, strings.Join(words, ", "))
+	}
+}
