@@ -34,7 +34,7 @@ func recogniseNested(raw []byte, decodings int) (found, error) {
 	text := bytes.TrimSpace(bytes.TrimRight(raw, "\x00"))
 	switch {
 	case len(text) == 0:
-		return found{}, refusal.New(ReasonForm, "it is empty")
+		return found{}, refusal.New(ReasonForm, "it is empty, or holds zeros alone")
 	case text[0] == '{':
 		return recogniseJSON(text)
 	case bytes.HasPrefix(text, []byte("-----BEGIN")):

@@ -115,9 +115,9 @@ func (j *judgement) expect() {
 	switch {
 	case j.bound:
 		j.v.add(CheckBinding, Passed, wordBound)
-	case e.Ours():
+	case e.Ours() && bound(e) > 0:
 		j.v.add(CheckBinding, NotChecked, wordUnbound)
-	case len(e.Parts) > 1:
+	case !e.Ours() && loose(e):
 		j.v.add(CheckBinding, NotChecked, wordForeign)
 	}
 	if e.Kind == evidence.KindAzureSNP || e.Kind == evidence.KindAzureTDX {
@@ -132,6 +132,23 @@ func (j *judgement) expect() {
 	if e.Part(evidence.PartGPUReport) != nil {
 		j.v.add(CheckGPU, Passed, wordGPUApart)
 	}
+}
+
+// bound counts the parts that our own format binds to the primary one.
+func bound(e *evidencefile.Evidence) (n int) {
+	for _, p := range e.Parts {
+		if !p.Type.Certificate() {
+			n++
+		}
+	}
+	return n - 1
+}
+
+// loose says whether a part has a nonce of its own beside that of a processor's report or quote. Event
+// logs lead to registers that are verified, and Azure's parts vouch for each other.
+func loose(e *evidencefile.Evidence) bool {
+	devices := e.Part(evidence.PartGPUReport) != nil
+	return e.Kind != "" && devices || (e.Kind == evidence.KindSNP || e.Kind == evidence.KindTDX) && e.Part(evidence.PartTPMQuote) != nil
 }
 
 // claims verifies the evidence and completes the details of the checks.

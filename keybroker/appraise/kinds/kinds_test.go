@@ -375,3 +375,50 @@ func TestPartsThatProveNothingAreRefused(t *testing.T) {
 		t.Error("an ended request was appraised")
 	}
 }
+
+// TestPartsApartAnswerTheirOwnNonces: each nonce is compared, and nothing else binds the parts.
+func TestPartsApartAnswerTheirOwnNonces(t *testing.T) {
+	w := newWorld(t)
+	other := [64]byte{5: 5}
+	made, err := w.snp.Collect(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	env, err := evidence.NewEnvelope(evidence.KindSNP, append(made.Parts, w.gpuParts(t, other)...)...)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := New(w.o)
+	if _, err := v.Appraise(t.Context(), env, asked, w.now); err == nil {
+		t.Error("parts that are not bound were judged as one guest")
+	}
+	own := Nonces{Report: asked, GPU: evidence.Nonce(evidence.PartGPUReport, other)}
+	c, err := v.AppraiseApart(t.Context(), env, own, w.now)
+	if err != nil || len(c.GPUs) != 1 || c.SNP == nil || c.Challenge != nil {
+		t.Fatalf("%+v, %v", c, err)
+	}
+	for name, change := range map[string]func(*Nonces){
+		"report": func(n *Nonces) { n.Report[0] ^= 1 },
+		"device": func(n *Nonces) { n.GPU[31] ^= 1 },
+	} {
+		n := own
+		change(&n)
+		if _, err := v.AppraiseApart(t.Context(), env, n, w.now); err == nil {
+			t.Errorf("the nonce of the %s is not compared", name)
+		}
+	}
+	quote, err := w.td.Collect(t.Context(), asked)
+	if err != nil {
+		t.Fatal(err)
+	}
+	td := evidence.Envelope{Kind: evidence.KindTDX, Parts: []evidence.Part{{Type: evidence.PartTDXQuote, Data: quote}}}
+	if _, err := v.AppraiseApart(t.Context(), td, Nonces{Report: asked}, w.now); err != nil {
+		t.Error(err)
+	}
+	if _, err := v.AppraiseApart(t.Context(), td, Nonces{}, w.now); err == nil {
+		t.Error("REPORT_DATA is not compared")
+	}
+	if _, err := v.AppraiseApart(t.Context(), evidence.Envelope{Kind: evidence.KindVTPM}, Nonces{}, w.now); err == nil {
+		t.Error("a kind without a verifier was judged")
+	}
+}
