@@ -1,6 +1,7 @@
 package evidencefile
 
 import (
+	"encoding/hex"
 	"encoding/json"
 	"encoding/pem"
 	"strconv"
@@ -26,10 +27,10 @@ func trusteeAzure(o *object) (*Evidence, error) {
 	report := o.bytes("hcl_report")
 	o.read["version"] = true
 	q := o.object("tpm_quote")
-	quote := evidence.TPMQuote{Attest: q.bytes("message"), Bank: evidence.BankSHA256, PCRs: map[int]evidence.Hex{}}
-	signature := q.bytes("signature")
+	quote := evidence.TPMQuote{Attest: q.hexBytes("message"), Bank: evidence.BankSHA256, PCRs: map[int]evidence.Hex{}}
+	signature := q.hexBytes("signature")
 	for i, raw := range q.list("pcrs", evidence.MaxPCRs) {
-		value, ok := anyBytes(raw)
+		value, ok := anyBytes(raw, hex.DecodeString)
 		if !ok {
 			q.fail("pcrs", "a register that is not bytes")
 		}
@@ -197,7 +198,7 @@ func tpmTools(o *object, s *Supplies) (*Evidence, error) {
 	}
 	if o.has("intermediateCerts") {
 		for _, raw := range o.list("intermediateCerts", maxQuotes) {
-			der, ok := anyBytes(raw)
+			der, ok := anyBytes(raw, anyBase64)
 			if !ok {
 				return nil, refusal.New(ReasonMalformed, "intermediateCerts: not bytes")
 			}
@@ -227,7 +228,7 @@ func tpmToolsQuote(raw json.RawMessage, public []byte) (evidence.TPMQuote, error
 	values := set.object("pcrs")
 	for name, value := range values.members {
 		n, err := strconv.Atoi(name)
-		b, ok := anyBytes(value)
+		b, ok := anyBytes(value, anyBase64)
 		if err != nil || !ok || n < 0 || n >= evidence.MaxPCRs {
 			return evidence.TPMQuote{}, refusal.New(ReasonMalformed, "quotes: register %q", name)
 		}

@@ -96,13 +96,18 @@ func (o *object) text(name string) (s string) {
 	return s
 }
 
-// bytes is a member that holds bytes: an array of numbers, or a text in hexadecimal, base64 or PEM.
-func (o *object) bytes(name string) []byte {
+// bytes is a member that holds bytes: an array of numbers, base64, or PEM.
+func (o *object) bytes(name string) []byte { return o.decoded(name, anyBase64) }
+
+// hexBytes is a member that holds bytes: an array of numbers, or hexadecimal.
+func (o *object) hexBytes(name string) []byte { return o.decoded(name, hex.DecodeString) }
+
+func (o *object) decoded(name string, decode func(string) ([]byte, error)) []byte {
 	raw := o.raw(name)
 	if raw == nil {
 		return nil
 	}
-	b, ok := anyBytes(raw)
+	b, ok := anyBytes(raw, decode)
 	if !ok {
 		o.fail(name, "neither an array of bytes nor their text")
 	}
@@ -139,17 +144,15 @@ func (o *object) list(name string, most int) (list []json.RawMessage) {
 	return list
 }
 
-// anyBytes reads what serialisers write for bytes.
-func anyBytes(raw json.RawMessage) ([]byte, bool) {
+// anyBytes reads what serialisers write for bytes. Which text it is the form says: zeros in
+// base64 are hexadecimal, too.
+func anyBytes(raw json.RawMessage, decode func(string) ([]byte, error)) ([]byte, bool) {
 	var text string
 	if json.Unmarshal(raw, &text) == nil {
 		if strings.HasPrefix(text, "-----BEGIN") {
 			return []byte(text), true
 		}
-		if b, err := hex.DecodeString(text); err == nil {
-			return b, true
-		}
-		b, err := anyBase64(text)
+		b, err := decode(text)
 		return b, err == nil
 	}
 	var numbers []uint16
@@ -211,7 +214,7 @@ func quoteCollateral(o *object) collateral.TDXDocuments {
 	return collateral.TDXDocuments{
 		TCBInfo: signed("tcbInfo", "tcb_info"), TCBInfoChain: []byte(o.text("tcb_info_issuer_chain")),
 		QEIdentity: signed("enclaveIdentity", "qe_identity"), QEIdentityChain: []byte(o.text("qe_identity_issuer_chain")),
-		PCKCRL: o.bytes("pck_crl"), PCKCRLChain: []byte(o.text("pck_crl_issuer_chain")), RootCRL: o.bytes("root_ca_crl"),
+		PCKCRL: o.hexBytes("pck_crl"), PCKCRLChain: []byte(o.text("pck_crl_issuer_chain")), RootCRL: o.hexBytes("root_ca_crl"),
 	}
 }
 

@@ -108,11 +108,11 @@ func (s *Supplies) addDER(der []byte) error {
 // or not. Five certificates that end at NVIDIA's root are a GPU's chain.
 func recognisePEM(text []byte) (found, error) {
 	if bytes.HasPrefix(text, []byte("-----BEGIN%20")) {
-		plain, err := url.QueryUnescape(string(text))
+		plain, err := url.PathUnescape(string(text))
 		if err != nil {
 			return found{}, refusal.New(ReasonMalformed, "escaped PEM: %w", err)
 		}
-		text = []byte(plain)
+		text = bytes.TrimRight([]byte(plain), "\x00\r\n ")
 	}
 	f := found{form: formSupply}
 	rest := text

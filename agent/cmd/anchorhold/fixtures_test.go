@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"encoding/hex"
 	"encoding/json"
 	"os"
@@ -16,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/store"
@@ -33,6 +35,8 @@ import (
 //	lm.ahm            a sealed language model, without a publisher that is known
 //	receipt.json      a receipt of a guest in hardware; root.pub is its broker's root
 //	attestation.json  what an agent answers about its evidence, for the nonce 00112233...
+//	snp               an agent's evidence.json of a software TEE for the nonce 0707..., its report.bin
+//	                  and certificates, and roots.pem
 //	round.json        a round that is open; its id is all zeros but for a one at the end
 //	closed.json       the same, closed; result.json its result
 //	collateral        a directory with Milan's authorities and revocation list, under roots.pem
@@ -81,6 +85,8 @@ func fixtures(t *testing.T) string {
 		t.Fatal(err)
 	}
 	asJSON("attestation.json", map[string]any{"nonce": "00112233445566778899aabbccddeeff", "agent_key_id": "3c9d", "report_data": hex.EncodeToString(make([]byte, 64)), "evidence": envelope})
+
+	evidenceFixture(t, path("snp"))
 
 	r, signed, _ := w.Round(t, 3, func(r *federation.Round) { r.ID = digest.RoundID{15: 1} })
 	asJSON("round.json", rounds.Status{Round: r, State: rounds.Open, Signed: signed})
@@ -151,4 +157,30 @@ func collateralFixture(t *testing.T, dir string) []byte {
 		}
 	}
 	return kds.RootsPEM()
+}
+
+// evidenceFixture makes a directory with evidence of a software TEE, as an agent answers and apart.
+func evidenceFixture(t *testing.T, dir string) {
+	t.Helper()
+	if err := os.Mkdir(dir, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	tee, nonce, key := brokertest.TEE(t), bytes.Repeat([]byte{7}, 16), [32]byte{1: 1}
+	challenge := evidence.CallerBinding{Nonce: nonce, AgentKeyID: key}.Challenge()
+	env, err := tee.Collect(t.Context(), challenge)
+	if err != nil {
+		t.Fatal(err)
+	}
+	raw, err := env.Marshal()
+	if err != nil {
+		t.Fatal(err)
+	}
+	answer, err := json.Marshal(map[string]any{"kind": env.Kind, "nonce": hex.EncodeToString(nonce), "agent_key_id": hex.EncodeToString(key[:]),
+		"report_data": hex.EncodeToString(challenge[:]), "evidence": raw})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, data := range map[string][]byte{"evidence.json": answer, "evidence.bin": raw, "report.bin": env.Primary(), "vcek.der": env.Part(evidence.EndorsementVCEK), "roots.pem": tee.RootsPEM()} {
+		clitest.Write(t, filepath.Join(dir, name), string(data))
+	}
 }

@@ -1,0 +1,77 @@
+package evidencejudge
+
+import (
+	"os"
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+)
+
+// sharedDir finds the directory of real evidence that lies beside a checkout.
+func sharedDir(tb testing.TB) string {
+	tb.Helper()
+	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
+		return filepath.Join(dir, "evidence")
+	}
+	dir, err := os.Getwd()
+	if err != nil {
+		tb.Fatal(err)
+	}
+	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
+		found := filepath.Join(dir, "shared", "evidence")
+		if _, err := os.Stat(found); err == nil {
+			return found
+		}
+	}
+	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
+	return ""
+}
+
+func day(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 12, 0, 0, 0, time.UTC) }
+
+// judge reads files and judges them.
+func judge(tb testing.TB, o Options, collateral string, paths ...string) Verdict {
+	tb.Helper()
+	c, err := evidencefile.Open(paths, collateral)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	v, err := Judge(tb.Context(), c, o)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return v
+}
+
+// outcome is what became of a check; empty if it is not listed.
+func (v Verdict) outcome(name string) Outcome {
+	for _, c := range v.Checks {
+		if c.Name == name {
+			return c.Outcome
+		}
+	}
+	return ""
+}
+
+// wantRefusal checks that exactly one check failed, for a reason, and that nothing was claimed.
+func wantRefusal(tb testing.TB, v Verdict, check string, reason refusal.Reason) {
+	tb.Helper()
+	failed := 0
+	for _, c := range v.Checks {
+		if c.Outcome == Failed {
+			failed++
+		}
+		if c.Outcome == Passed || c.Outcome == Waived {
+			tb.Errorf("%s passed in a refusal", c.Name)
+		}
+	}
+	if v.Verified || v.Fresh || v.Claims != nil || v.Error == nil || v.Error.Reason != reason || v.outcome(check) != Failed || failed != 1 {
+		tb.Errorf("got %+v, want a refusal %q of %s", v, reason, check)
+	}
+	if got, _ := refusal.ReasonOf(v.Refusal()); got != reason {
+		tb.Errorf("the verdict's error is %v", v.Refusal())
+	}
+}
