@@ -14,25 +14,26 @@ type Form string
 
 // Forms.
 const (
-	FormEnvelope    Form = "anchorhold-envelope" // our own, of either version
-	FormAnswer      Form = "anchorhold-answer"   // of our local API, GET /v1/attestation
-	FormSNPReport   Form = "sev-snp-report"      // 1184 bytes
-	FormTDXQuote    Form = "tdx-quote"           // with any padding of zeros
-	FormHCL         Form = "azure-hcl-report"    // of Azure's paravisor, from the TPM's index 0x01400001
-	FormTSM         Form = "configfs-tsm"        // a directory with outblob, auxblob and provider, or these as JSON
-	FormTrusteeSNP  Form = "trustee-az-snp-vtpm" // evidence of Trustee's attester for Azure, SEV-SNP
-	FormTrusteeAzTD Form = "trustee-az-tdx-vtpm" // the same on TDX
-	FormTrusteeTDX  Form = "trustee-tdx"         // evidence of Trustee's attester for TDX
-	FormTPMTools    Form = "go-tpm-tools"        // an attestation of go-tpm-tools, as JSON
-	FormEventLog    Form = "event-log"           // of a TPM or of a confidential guest
-	FormGPU         Form = "nvidia-gpu-report"   // with the chain in another file
-	formSupply      Form = "supply"              // what helps to verify
+	FormEnvelope        Form = "anchorhold-envelope" // our own, of either version
+	FormAnswer          Form = "anchorhold-answer"   // of our local API, GET /v1/attestation
+	FormSNPReport       Form = "sev-snp-report"      // 1184 bytes
+	FormTDXQuote        Form = "tdx-quote"           // with any padding of zeros
+	FormHCL             Form = "azure-hcl-report"    // of Azure's paravisor, from the TPM's index 0x01400001
+	FormTSM             Form = "configfs-tsm"        // a directory with outblob, auxblob and provider, or these as JSON
+	FormTrusteeAzureSNP Form = "trustee-az-snp-vtpm" // evidence of Trustee's attester for Azure, SEV-SNP
+	FormTrusteeAzureTDX Form = "trustee-az-tdx-vtpm" // the same on TDX
+	FormTrusteeSNP      Form = "trustee-snp"         // evidence of Trustee's attester for SEV-SNP
+	FormTrusteeTDX      Form = "trustee-tdx"         // evidence of Trustee's attester for TDX
+	FormTPMTools        Form = "go-tpm-tools"        // an attestation of go-tpm-tools, as JSON
+	FormEventLog        Form = "event-log"           // of a TPM or of a confidential guest
+	FormGPU             Form = "nvidia-gpu-report"   // with the chain in another file
+	formSupply          Form = "supply"              // what helps to verify
 )
 
 // Forms are the forms that evidence can have, with a word of what each is.
 func Forms() []Form {
-	return []Form{FormEnvelope, FormAnswer, FormSNPReport, FormTDXQuote, FormHCL, FormTSM, FormTrusteeSNP, FormTrusteeAzTD,
-		FormTrusteeTDX, FormTPMTools, FormEventLog, FormGPU}
+	return []Form{FormEnvelope, FormAnswer, FormSNPReport, FormTDXQuote, FormHCL, FormTSM, FormTrusteeAzureSNP, FormTrusteeAzureTDX,
+		FormTrusteeSNP, FormTrusteeTDX, FormTPMTools, FormEventLog, FormGPU}
 }
 
 // Evidence is what the files hold of one guest. Nothing in it is verified.

@@ -176,7 +176,7 @@ func TestRealFilesAreRecognised(t *testing.T) {
 		"azure/constellation-tdx/hclreport.bin":        FormHCL,
 		"azure/openpcc-tdx/hclreport.bin":              FormHCL,
 		"azure/openpcc-tdx/quote.bin":                  FormTDXQuote,
-		"azure/snp-trustee/evidence-v1.json":           FormTrusteeSNP,
+		"azure/snp-trustee/evidence-v1.json":           FormTrusteeAzureSNP,
 		"eventlog/ccel-ovmf-trustee.bin":               FormEventLog,
 		"eventlog/cos-101-amd-sev.bin":                 FormEventLog,
 		"nvidia/hopper-report.hex":                     FormGPU,
@@ -248,6 +248,7 @@ func FuzzRecognise(f *testing.F) {
 	f.Add([]byte(`{"provider":"sev_guest","outblob":"AAAA","auxblob":[1,2,3]}`))
 	f.Add([]byte(`{"hcl_report":"00","tpm_quote":{"message":"00","signature":[1],"pcrs":["00"]},"vcek":"AA"}`))
 	f.Add([]byte(`{"akPub":"AAAA","quotes":[{"quote":"AA","rawSig":"AA","pcrs":{"hash":"SHA256","pcrs":{"0":"AA"}}}],"eventLog":"AA"}`))
+	f.Add([]byte(`{"attestation_report":{"version":3,"current_tcb":{"snp":1},"signature":{"r":[1],"s":[2]}},"cert_chain":[{"cert_type":"VCEK","data":[48]}]}`))
 	f.Add([]byte(`{"tcb_info":"{}","qe_identity":"{}","pck_crl":"00"}`))
 	f.Add([]byte("-----BEGIN%20CERTIFICATE-----%0AAAAA%0A-----END%20CERTIFICATE-----"))
 	f.Fuzz(func(t *testing.T, data []byte) {

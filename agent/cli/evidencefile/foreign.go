@@ -44,9 +44,9 @@ func trusteeAzure(o *object) (*Evidence, error) {
 		return nil, err
 	}
 	parts := []evidence.Part{{Type: evidence.PartHCLReport, Data: report}}
-	form, kind := FormTrusteeSNP, evidence.KindAzureSNP
+	form, kind := FormTrusteeAzureSNP, evidence.KindAzureSNP
 	if o.has("td_quote") {
-		form, kind = FormTrusteeAzTD, evidence.KindAzureTDX
+		form, kind = FormTrusteeAzureTDX, evidence.KindAzureTDX
 		parts = append(parts, evidence.Part{Type: evidence.PartTDXQuote, Data: o.bytes("td_quote")})
 	} else {
 		parts = append(parts, evidence.Part{Type: evidence.EndorsementVCEK, Data: bareCertificate(o.bytes("vcek"))})

@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"path/filepath"
+	"slices"
 	"testing"
 	"time"
 
@@ -173,4 +174,68 @@ func TestEscapedChainsAreRead(t *testing.T) {
 	}
 	_, err = recognise([]byte("-----BEGIN%20%ZZ"))
 	wantReason(t, err, ReasonMalformed)
+}
+
+// TestReportsThatTrusteeTookApartArePutTogether, byte for byte, from the fields of either version of
+// virtee's library.
+func TestReportsThatTrusteeTookApartArePutTogether(t *testing.T) {
+	dir := filepath.Join(sharedDir(t), "snp")
+	vcek := readTest(t, filepath.Join(dir, "01-milan-v2-google", "vcek.der"))
+	for name, older := range map[string]bool{"01-milan-v2-google": true, "08-milan-v5-gcp": false, "11-genoa-v3-tsm-veraison": false} {
+		raw := readTest(t, filepath.Join(dir, name, "report.bin"))
+		whole := takenApart(raw, older, vcek)
+		whole["attestation_report"].(map[string]any)["_reserved_4"], whole["attestation_report"].(map[string]any)["novelty"] = []int{0}, 1
+		text, err := json.Marshal(whole)
+		if err != nil {
+			t.Fatal(err)
+		}
+		f, err := recognise(text)
+		if err != nil || f.form != FormTrusteeSNP || !bytes.Equal(f.evidence.Part(evidence.PartSNPReport), raw) || len(f.supplies.Chips) != 1 ||
+			!slices.Equal(f.evidence.Unread, []string{"attestation_report.novelty"}) {
+			t.Errorf("%s: %s, %v", name, f.form, err)
+		}
+		report := whole["attestation_report"].(map[string]any)
+		report["measurement"] = []int{1}
+		if text, err = json.Marshal(whole); err != nil {
+			t.Fatal(err)
+		}
+		_, err = recognise(text)
+		wantReason(t, err, ReasonMalformed)
+	}
+}
+
+// takenApart is a report as Trustee's attester serialises it.
+func takenApart(raw []byte, older bool, vcek []byte) map[string]any {
+	number := func(at, size int) (n uint64) {
+		for i := size - 1; i >= 0; i-- {
+			n = n<<8 | uint64(raw[at+i])
+		}
+		return n
+	}
+	list := func(b []byte) []int {
+		out := make([]int, len(b))
+		for i, v := range b {
+			out[i] = int(v)
+		}
+		return out
+	}
+	at := func(begin, size int) []int { return list(raw[begin : begin+size]) }
+	tcb := func(begin int) map[string]any {
+		return map[string]any{"fmc": nil, "bootloader": raw[begin], "tee": raw[begin+1], "snp": raw[begin+6], "microcode": raw[begin+7]}
+	}
+	r := map[string]any{"version": number(0, 4), "guest_svn": number(4, 4), "policy": number(8, 8), "family_id": at(0x10, 16), "image_id": at(0x20, 16), "vmpl": number(0x30, 4),
+		"sig_algo": number(0x34, 4), "current_tcb": tcb(0x38), "plat_info": number(0x40, 8), "report_data": at(0x50, 64), "measurement": at(0x90, 48), "host_data": at(0xc0, 32),
+		"id_key_digest": at(0xe0, 48), "author_key_digest": at(0x110, 48), "report_id": at(0x140, 32), "report_id_ma": at(0x160, 32), "reported_tcb": tcb(0x180),
+		"chip_id": at(0x1a0, 64), "committed_tcb": tcb(0x1e0), "launch_tcb": tcb(0x1f0), "signature": map[string]any{"r": at(0x2a0, 72), "s": at(0x2e8, 72)}}
+	if older {
+		r["_author_key_en"] = number(0x48, 4)
+		r["current_build"], r["current_minor"], r["current_major"] = raw[0x1e8], raw[0x1e9], raw[0x1ea]
+		r["committed_build"], r["committed_minor"], r["committed_major"] = raw[0x1ec], raw[0x1ed], raw[0x1ee]
+	} else {
+		r["key_info"], r["cpuid_fam_id"], r["cpuid_mod_id"], r["cpuid_step"] = number(0x48, 4), raw[0x188], raw[0x189], raw[0x18a]
+		r["current"] = map[string]any{"build": raw[0x1e8], "minor": raw[0x1e9], "major": raw[0x1ea]}
+		r["committed"] = map[string]any{"build": raw[0x1ec], "minor": raw[0x1ed], "major": raw[0x1ee]}
+		r["launch_mit_vector"], r["current_mit_vector"] = number(0x1f8, 8), number(0x200, 8)
+	}
+	return map[string]any{"attestation_report": r, "cert_chain": []any{map[string]any{"cert_type": "VCEK", "data": list(vcek)}}}
 }

@@ -189,6 +189,8 @@ func recogniseJSON(text []byte) (found, error) {
 		f.evidence, err = trusteeAzure(o)
 	case o.has("akPub", "quotes"):
 		f.evidence, err = tpmTools(o, &f.supplies)
+	case o.has("attestation_report"):
+		f.evidence, err = trusteeSNP(o, &f.supplies)
 	case o.has("outblob"):
 		f.evidence, err = tsmReport(o)
 	case o.has("quote"):
@@ -200,7 +202,7 @@ func recogniseJSON(text []byte) (found, error) {
 		err = o.err
 	}
 	if f.evidence != nil {
-		f.form, f.evidence.Unread = f.evidence.Form, o.unread()
+		f.form, f.evidence.Unread = f.evidence.Form, append(f.evidence.Unread, o.unread()...)
 	}
 	return f, err
 }

@@ -72,6 +72,11 @@ func TestAnAnswerIsFreshForItsNonceAlone(t *testing.T) {
 	if !v.Verified || v.Fresh || v.outcome(CheckBinding) != Passed || v.outcome(CheckFreshness) != NotChecked || !v.Claims.SoftwareTEE {
 		t.Errorf("%+v", v)
 	}
+	contents := must[*evidencefile.Contents](t)(evidencefile.Open([]string{path}, ""))
+	alone := file(t, must[[]byte](t)(must[evidence.Envelope](t)(contents.Evidence.Envelope()).Marshal()))
+	if v := judge(t, o, "", alone); !v.Verified || v.Form != evidencefile.FormEnvelope || v.outcome(CheckBinding) != "" {
+		t.Errorf("a report with nothing to bind: %+v", v)
+	}
 	asked := o
 	asked.Nonce = nonce
 	if v := judge(t, asked, "", path); !v.Verified || !v.Fresh {

@@ -23,7 +23,7 @@ roots, prints each check with its result, what was proven, and a start for a pol
 accepts such a guest. It works without a network.
 
 Evidence: our own envelopes and answers of the agent, reports of SEV-SNP, quotes of TDX,
-directories or JSON of configfs-tsm, evidence of Trustee's attesters for TDX and for Azure,
+directories or JSON of configfs-tsm, evidence of Trustee's attesters (SEV-SNP, TDX, Azure),
 attestations of go-tpm-tools, reports of NVIDIA GPUs with their chains, event logs beside the
 evidence that they belong to; binary, in hexadecimal or in base64.
 
