@@ -388,18 +388,18 @@ func TestPartsApartAnswerTheirOwnNonces(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	v := New(w.o)
+	v := kinds.New(w.o)
 	if _, err := v.Appraise(t.Context(), env, asked, w.now); err == nil {
 		t.Error("parts that are not bound were judged as one guest")
 	}
-	own := Nonces{Report: asked, GPU: evidence.Nonce(evidence.PartGPUReport, other)}
+	own := kinds.Nonces{Report: asked, GPU: evidence.Nonce(evidence.PartGPUReport, other)}
 	c, err := v.AppraiseApart(t.Context(), env, own, w.now)
 	if err != nil || len(c.GPUs) != 1 || c.SNP == nil || c.Challenge != nil {
 		t.Fatalf("%+v, %v", c, err)
 	}
-	for name, change := range map[string]func(*Nonces){
-		"report": func(n *Nonces) { n.Report[0] ^= 1 },
-		"device": func(n *Nonces) { n.GPU[31] ^= 1 },
+	for name, change := range map[string]func(*kinds.Nonces){
+		"report": func(n *kinds.Nonces) { n.Report[0] ^= 1 },
+		"device": func(n *kinds.Nonces) { n.GPU[31] ^= 1 },
 	} {
 		n := own
 		change(&n)
@@ -412,13 +412,13 @@ func TestPartsApartAnswerTheirOwnNonces(t *testing.T) {
 		t.Fatal(err)
 	}
 	td := evidence.Envelope{Kind: evidence.KindTDX, Parts: []evidence.Part{{Type: evidence.PartTDXQuote, Data: quote}}}
-	if _, err := v.AppraiseApart(t.Context(), td, Nonces{Report: asked}, w.now); err != nil {
+	if _, err := v.AppraiseApart(t.Context(), td, kinds.Nonces{Report: asked}, w.now); err != nil {
 		t.Error(err)
 	}
-	if _, err := v.AppraiseApart(t.Context(), td, Nonces{}, w.now); err == nil {
+	if _, err := v.AppraiseApart(t.Context(), td, kinds.Nonces{}, w.now); err == nil {
 		t.Error("REPORT_DATA is not compared")
 	}
-	if _, err := v.AppraiseApart(t.Context(), evidence.Envelope{Kind: evidence.KindVTPM}, Nonces{}, w.now); err == nil {
+	if _, err := v.AppraiseApart(t.Context(), evidence.Envelope{Kind: evidence.KindVTPM}, kinds.Nonces{}, w.now); err == nil {
 		t.Error("a kind without a verifier was judged")
 	}
 }
