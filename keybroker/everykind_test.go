@@ -11,23 +11,29 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
-	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/guesttest"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// TestATrustDomainGetsItsKey: a whole release over TDX, with quotes of both versions and the event log
-// bound to them; the guest knows that the certificate is for its own evidence.
-func TestATrustDomainGetsItsKey(t *testing.T) {
-	for _, version := range []uint16{4, 5} {
-		f := brokertest.New(t, brokertest.WithGuest(domaintest.New(t, version)), brokertest.WithPolicy(domaintest.Policy()))
-		lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
-		if err != nil {
-			t.Fatalf("version %d: %v\n%s", version, err, f.Logs)
-		}
-		defer lease.Wipe()
-		if lease.EvidenceKind != evidence.KindTDX || !lease.SoftwareTEE {
-			t.Errorf("version %d: %+v", version, lease)
+// TestGuestsOfEveryKindGetTheirKeys: a whole release, each with its event log; the guest knows that the
+// certificate is for its own evidence.
+func TestGuestsOfEveryKindGetTheirKeys(t *testing.T) {
+	for name, guest := range map[string]*guesttest.Guest{
+		"TDX, version 4": guesttest.TrustDomain(t, 4), "TDX, version 5": guesttest.TrustDomain(t, 5), "TPM": guesttest.TPM(t),
+		"Azure, SEV-SNP": guesttest.AzureSNP(t), "Azure, TDX": guesttest.AzureTDX(t),
+	} {
+		kind := guest.Kinds()[0]
+		f := brokertest.New(t, brokertest.WithGuest(guest), brokertest.WithPolicy(guesttest.Policy(kind)))
+		for range 2 { // the second is a renewal
+			lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+			if err != nil {
+				t.Fatalf("%s: %v\n%s", name, err, f.Logs)
+			}
+			defer lease.Wipe()
+			if lease.EvidenceKind != kind || lease.SoftwareTEE != (kind != evidence.KindVTPM) {
+				t.Errorf("%s: %+v", name, lease)
+			}
 		}
 	}
 }
@@ -35,14 +41,14 @@ func TestATrustDomainGetsItsKey(t *testing.T) {
 // TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing: the emulator proves nothing, and is
 // refused wherever nobody allowed it.
 func TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing(t *testing.T) {
-	d := domaintest.New(t, 4)
+	d := guesttest.TrustDomain(t, 4)
 	for name, c := range map[string]struct {
 		policy string
 		want   refusal.Reason
 	}{
-		"software":          {strings.Replace(domaintest.Policy(), "allow_software_tee: true", "allow_software_tee: false", 1), "software-tee-not-allowed"},
+		"software":          {strings.Replace(guesttest.Policy(evidence.KindTDX), "allow_software_tee: true", "allow_software_tee: false", 1), "software-tee-not-allowed"},
 		"another kind":      {brokertest.DefaultPolicy(), "evidence-kind-not-allowed"},
-		"evaluation number": {strings.Replace(domaintest.Policy(), "number: 18", "number: 19", 1), "tdx-evaluation-number-below-minimum"},
+		"evaluation number": {strings.Replace(guesttest.Policy(evidence.KindTDX), "number: 18", "number: 19", 1), "tdx-evaluation-number-below-minimum"},
 	} {
 		f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(c.policy))
 		_, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
@@ -62,10 +68,10 @@ func reasonOf(err error) refusal.Reason {
 }
 
 // lied shows another log than the one that the quote covers.
-type lied struct{ *domaintest.TrustDomain }
+type lied struct{ *guesttest.Guest }
 
 func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
-	env, err := l.TrustDomain.Collect(ctx, challenge)
+	env, err := l.Guest.Collect(ctx, challenge)
 	if err != nil {
 		return env, err
 	}
@@ -74,8 +80,8 @@ func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelop
 
 // TestALogIsNeitherAddedNorTakenAway: the quote covers it.
 func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
-	d := domaintest.New(t, 4)
-	f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(domaintest.Policy()))
+	d := guesttest.TrustDomain(t, 4)
+	f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(guesttest.Policy(evidence.KindTDX)))
 	_, err := f.Client(func(c *client.Config) { c.Collector = lied{d} }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != "tdx-report-data" {
 		t.Error(err)
@@ -86,7 +92,7 @@ func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
 // judge, and the guest is told that and nothing else.
 func TestAnSNPBrokerRefusesATrustDomainAtBothEnds(t *testing.T) {
 	f := brokertest.New(t)
-	d := domaintest.New(t, 4)
+	d := guesttest.TrustDomain(t, 4)
 	_, err := f.Client(func(c *client.Config) { c.Collector, c.Kinds = d, d.Kinds() }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != protocol.ReasonKindUnsupported {
 		t.Errorf("the guest: %v", err)
