@@ -20,7 +20,7 @@ type Appraisal struct {
 	// RevocationLists are AMD's, one for each product line in use. With a directory of collateral
 	// there are none: it has them.
 	RevocationLists []string `yaml:"revocation_lists"`
-	// RevocationGraceHours accepts a list so long after its end.
+	// RevocationGraceHours accepts a list so long after its end; not with a directory of collateral.
 	RevocationGraceHours int `yaml:"revocation_grace_hours"`
 	// WithoutRevocation is the reason, in writing, for judging AMD's chains for which
 	// no list is held. Without a reason they are refused.
@@ -96,6 +96,8 @@ func (a Appraisal) Check() error {
 		bad("collateral.directory: an absolute path is required")
 	case c.Directory != "" && len(a.RevocationLists) > 0:
 		bad("revocation_lists: the directory of collateral has them; remove one of the two settings")
+	case c.Directory != "" && a.RevocationGraceHours > 0:
+		bad("revocation_grace_hours: lists of the directory of collateral have no grace; remove one of the two settings")
 	case c.PCCS != "" && c.PCS+c.PCSRoot != "":
 		bad("collateral: pccs stands for pcs and pcs_root; remove one or the others")
 	case c.Offline && c.KDS+c.PCS+c.PCSRoot+c.PCCS != "":

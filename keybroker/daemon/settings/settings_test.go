@@ -115,6 +115,7 @@ func TestAppraisalSettingsAreChecked(t *testing.T) {
 	for text, want := range map[string]string{
 		"{revocation_grace_hours: -1}":                                       "revocation_grace_hours",
 		"{collateral: {offline: true}}":                                      "a directory is required",
+		"{collateral: {directory: /c}, revocation_grace_hours: 1}":           "have no grace",
 		"{collateral: {directory: c}}":                                       "absolute path",
 		"{collateral: {directory: /c}, revocation_lists: [/l]}":              "revocation_lists",
 		"{collateral: {directory: /c, pcs: 'https://a', pccs: 'https://b'}}": "pccs stands for",
