@@ -262,10 +262,3 @@ func (p *platform) trusting(tb testing.TB, o Options) *Verifier {
 	}
 	return v
 }
-
-// withReport is evidence with another report.
-func withReport(env evidence.Envelope, report []byte) evidence.Envelope {
-	env.Parts = slices.Clone(env.Parts)
-	env.Parts[0] = evidence.Part{Type: evidence.PartSNPReport, Data: report}
-	return env
-}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -147,4 +148,11 @@ func wantReason(tb testing.TB, err error, reason refusal.Reason) {
 	if !errors.As(err, &r) || r.Reason != reason {
 		tb.Errorf("got %v, want a refusal %q", err, reason)
 	}
+}
+
+// withReport is evidence with another report.
+func withReport(env evidence.Envelope, report []byte) evidence.Envelope {
+	env.Parts = slices.Clone(env.Parts)
+	env.Parts[0] = evidence.Part{Type: evidence.PartSNPReport, Data: report}
+	return env
 }
