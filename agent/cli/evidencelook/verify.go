@@ -3,6 +3,7 @@ package evidencelook
 import (
 	"context"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"time"
@@ -96,7 +97,7 @@ func (o *verifyOptions) parse(now time.Time) (out evidencejudge.Options, err err
 		}
 	}
 	if o.nonce != "" && o.challenge != "" {
-		return out, cli.Usage(fmt.Errorf(wrongBoth))
+		return out, cli.Usage(errors.New(wrongBoth))
 	}
 	if o.nonce != "" {
 		if out.Nonce, err = parseHex("nonce", o.nonce, minNonce, maxNonce); err != nil {
