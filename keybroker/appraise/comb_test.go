@@ -14,6 +14,7 @@ import (
 	"testing"
 
 	"filippo.io/nistec"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"golang.org/x/crypto/cryptobyte"
 	"golang.org/x/crypto/cryptobyte/asn1"
 )
@@ -205,7 +206,7 @@ func TestKeysThatAreNotOnTheCurveArePreparedForNobody(t *testing.T) {
 }
 
 func TestWycheproofVectorsOfP384(t *testing.T) {
-	path := filepath.Join(filepath.Dir(sharedDir(t)), "vectors", "ecdsa_secp384r1_sha384_test.json")
+	path := filepath.Join(filepath.Dir(evidencetest.Dir(t)), "vectors", "ecdsa_secp384r1_sha384_test.json")
 	data, err := os.ReadFile(path)
 	if err != nil {
 		t.Skipf("the vectors are absent, so this test does not run (%v)", err)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
 // lenient is a verifier without revocation lists.
@@ -48,7 +49,7 @@ func TestReportInAzuresContainer(t *testing.T) {
 		HCL  string `json:"hcl_report"`
 		VCEK string `json:"vcek"`
 	}
-	if err := json.Unmarshal(readFile(t, sharedDir(t), "azure", "snp-trustee", "evidence-v1.json"), &parts); err != nil {
+	if err := json.Unmarshal(readFile(t, evidencetest.Dir(t), "azure", "snp-trustee", "evidence-v1.json"), &parts); err != nil {
 		t.Fatal(err)
 	}
 	hcl, err := base64.RawURLEncoding.DecodeString(strings.TrimRight(parts.HCL, "="))
@@ -59,7 +60,7 @@ func TestReportInAzuresContainer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := sample{report: hcl[32 : 32+reportSize], vcek: vcek, issuers: ders(readFile(t, sharedDir(t), "snp", "01-milan-v2-google", "chain.pem")), now: day(2026, 1, 15)}
+	s := sample{report: hcl[32 : 32+reportSize], vcek: vcek, issuers: ders(readFile(t, evidencetest.Dir(t), "snp", "01-milan-v2-google", "chain.pem")), now: day(2026, 1, 15)}
 	c, err := lenient(t).Appraise(t.Context(), s.envelope(), s.reportData(), s.now)
 	if err != nil {
 		t.Fatal(err)
@@ -115,7 +116,7 @@ func TestEveryByteOfARealReportMatters(t *testing.T) {
 }
 
 func TestVCEKsThatTheirAuthorityCallsInvalid(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "snp")
+	dir := filepath.Join(evidencetest.Dir(t), "snp")
 	chain := ders(readFile(t, dir, "01-milan-v2-google", "chain.pem"))
 	for _, name := range []string{"neg-vcek-invalid-legacy.der", "neg-vcek-invalid-new.der"} {
 		for _, s := range sharedSamples(t)[:4] {
@@ -163,7 +164,7 @@ func TestPitfall13And15ZeroOptionsRefuseRealEvidence(t *testing.T) {
 }
 
 func TestPitfall14RealRevocationLists(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "snp")
+	dir := filepath.Join(evidencetest.Dir(t), "snp")
 	milanCRL, genoaCRL := readFile(t, dir, "roots", "milan.crl"), readFile(t, dir, "roots", "genoa.crl")
 	s := sharedSamples(t)[3] // Milan, VCEK from 2025-12-05; its list is from 2025-05-06 to 2026-05-12
 	ends := time.Date(2026, 5, 12, 0, 0, 0, 0, time.UTC)

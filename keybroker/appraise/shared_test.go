@@ -13,27 +13,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 // sevGuestDir is where go-sev-guest lies, with its own samples and AMD's certificates.
 func sevGuestDir(tb testing.TB) string {
@@ -103,7 +84,7 @@ func moduleSample(tb testing.TB) sample {
 // sharedSamples are the samples of the shared directory. Their VCEKs begin on
 // 2022-09-24, 2023-04-03, 2026-06-17, 2025-12-05 and live for seven years.
 func sharedSamples(tb testing.TB) []sample {
-	dir := filepath.Join(sharedDir(tb), "snp")
+	dir := filepath.Join(evidencetest.Dir(tb), "snp")
 	milanARK := ders(readFile(tb, dir, "01-milan-v2-google", "chain.pem"))[1]
 	list := []sample{
 		{name: "01-milan-v2-google", product: "Milan", vcek: readFile(tb, dir, "01-milan-v2-google", "vcek.der"),

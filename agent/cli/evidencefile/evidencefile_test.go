@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 )
 
@@ -171,7 +172,7 @@ func TestADirectoryOfConfigfsIsRead(t *testing.T) {
 
 // TestRealFilesAreRecognised: each sample under the form that its source says.
 func TestRealFilesAreRecognised(t *testing.T) {
-	dir := sharedDir(t)
+	dir := evidencetest.Dir(t)
 	for path, want := range map[string]any{
 		"azure/constellation-tdx/hclreport.bin":        FormHCL,
 		"azure/openpcc-tdx/hclreport.bin":              FormHCL,
@@ -224,7 +225,7 @@ func TestRealFilesAreRecognised(t *testing.T) {
 
 // TestDirectoriesOfCollateralAreRead: files of any name, those of no use named.
 func TestDirectoriesOfCollateralAreRead(t *testing.T) {
-	dir := sharedDir(t)
+	dir := evidencetest.Dir(t)
 	quote := filepath.Join(dir, "tdx", "04-v4-phala", "quote.bin")
 	c, err := Open([]string{quote}, filepath.Join(dir, "tdx", "collateral-tinfoil"))
 	if err != nil {

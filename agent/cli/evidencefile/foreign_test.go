@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 )
 
@@ -55,7 +56,7 @@ func TestAttestationsOfGoTPMToolsAreRead(t *testing.T) {
 // TestTrusteesJSONIsReadInEachOfItsDresses: bytes as texts, as in newer versions, and as arrays of
 // numbers, as in older ones.
 func TestTrusteesJSONIsReadInEachOfItsDresses(t *testing.T) {
-	newer, err := recognise(readTest(t, filepath.Join(sharedDir(t), "azure", "snp-trustee", "evidence-v1.json")))
+	newer, err := recognise(readTest(t, filepath.Join(evidencetest.Dir(t), "azure", "snp-trustee", "evidence-v1.json")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -86,8 +87,8 @@ func TestTrusteesJSONIsReadInEachOfItsDresses(t *testing.T) {
 		!bytes.Equal(older.evidence.Part(evidence.EndorsementVCEK), e.Part(evidence.EndorsementVCEK)) {
 		t.Errorf("%+v, %v", older.evidence, err)
 	}
-	td := readTest(t, filepath.Join(sharedDir(t), "tdx", "03-v4-gcp-cos113", "quote.bin"))
-	log := readTest(t, filepath.Join(sharedDir(t), "tdx", "03-v4-gcp-cos113", "ccel.bin"))
+	td := readTest(t, filepath.Join(evidencetest.Dir(t), "tdx", "03-v4-gcp-cos113", "quote.bin"))
+	log := readTest(t, filepath.Join(evidencetest.Dir(t), "tdx", "03-v4-gcp-cos113", "ccel.bin"))
 	raw, err = json.Marshal(map[string]any{"quote": td, "cc_eventlog": log, "aa_eventlog": nil})
 	if err != nil {
 		t.Fatal(err)
@@ -100,7 +101,7 @@ func TestTrusteesJSONIsReadInEachOfItsDresses(t *testing.T) {
 
 // TestAzuresTDXPartsMayLieInTwoFiles, in either order.
 func TestAzuresTDXPartsMayLieInTwoFiles(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "azure", "openpcc-tdx")
+	dir := filepath.Join(evidencetest.Dir(t), "azure", "openpcc-tdx")
 	quote, hcl := filepath.Join(dir, "quote.bin"), filepath.Join(dir, "hclreport.bin")
 	for _, files := range [][]string{{quote, hcl}, {hcl, quote}} {
 		c, err := Open(files, "")
@@ -120,7 +121,7 @@ func TestAzuresTDXPartsMayLieInTwoFiles(t *testing.T) {
 // TestAKeptDirectoryIsReadItemByItem: of kept chips' certificates only those of the chip that the
 // evidence names.
 func TestAKeptDirectoryIsReadItemByItem(t *testing.T) {
-	samples := filepath.Join(sharedDir(t), "snp")
+	samples := filepath.Join(evidencetest.Dir(t), "snp")
 	dir := t.TempDir()
 	reportPath := filepath.Join(samples, "08-milan-v5-gcp", "report.bin")
 	chip := readTest(t, reportPath)[0x1a0:0x1e0]
@@ -162,7 +163,7 @@ func TestAKeptDirectoryIsReadItemByItem(t *testing.T) {
 
 // TestEscapedChainsAreRead as they stand in a header of Intel's service.
 func TestEscapedChainsAreRead(t *testing.T) {
-	text := readTest(t, filepath.Join(sharedDir(t), "tdx", "collateral-tinfoil", "qe_identity_chain.txt"))
+	text := readTest(t, filepath.Join(evidencetest.Dir(t), "tdx", "collateral-tinfoil", "qe_identity_chain.txt"))
 	plain, err := url.PathUnescape(string(text))
 	if err != nil {
 		t.Fatal(err)
@@ -179,7 +180,7 @@ func TestEscapedChainsAreRead(t *testing.T) {
 // TestReportsThatTrusteeTookApartArePutTogether, byte for byte, from the fields of either version of
 // virtee's library.
 func TestReportsThatTrusteeTookApartArePutTogether(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "snp")
+	dir := filepath.Join(evidencetest.Dir(t), "snp")
 	vcek := readTest(t, filepath.Join(dir, "01-milan-v2-google", "vcek.der"))
 	for name, older := range map[string]bool{"01-milan-v2-google": true, "08-milan-v5-gcp": false, "11-genoa-v3-tsm-veraison": false} {
 		raw := readTest(t, filepath.Join(dir, name, "report.bin"))

@@ -9,26 +9,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
-
 func write(tb testing.TB, path string, data []byte) string {
 	tb.Helper()
 	if err := os.MkdirAll(filepath.Dir(path), 0o700); err != nil {

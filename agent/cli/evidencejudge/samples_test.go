@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
@@ -81,7 +82,7 @@ func samples(dir string) []sample {
 
 // TestRealEvidenceIsJudgedAtItsClock: every sample that there is, with the policy that is suggested.
 func TestRealEvidenceIsJudgedAtItsClock(t *testing.T) {
-	for _, s := range samples(sharedDir(t)) {
+	for _, s := range samples(evidencetest.Dir(t)) {
 		t.Run(s.name, func(t *testing.T) {
 			v := judge(t, Options{Now: s.at, WithoutRevocation: s.without}, s.collateral, s.files...)
 			if s.reason != "" {
@@ -124,7 +125,7 @@ func decided(t *testing.T, v Verdict) policy.Decision {
 
 // TestFreshnessIsAskedOfRealEvidence: the value given must be the evidence's own, in each byte.
 func TestFreshnessIsAskedOfRealEvidence(t *testing.T) {
-	for _, s := range samples(sharedDir(t)) {
+	for _, s := range samples(evidencetest.Dir(t)) {
 		if s.reason != "" {
 			continue
 		}
@@ -154,7 +155,7 @@ func TestFreshnessIsAskedOfRealEvidence(t *testing.T) {
 
 // TestGenoasTableIsReadFromConfigfs: the certificates are in the host's table.
 func TestGenoasTableIsReadFromConfigfs(t *testing.T) {
-	from := filepath.Join(sharedDir(t), "snp", "11-genoa-v3-tsm-veraison")
+	from := filepath.Join(evidencetest.Dir(t), "snp", "11-genoa-v3-tsm-veraison")
 	dir := t.TempDir()
 	for name, file := range map[string]string{"outblob": "report.bin", "auxblob": "auxblob.bin"} {
 		raw, err := os.ReadFile(filepath.Join(from, file))
@@ -165,7 +166,7 @@ func TestGenoasTableIsReadFromConfigfs(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	v := judge(t, Options{Now: day(2025, time.June, 1)}, filepath.Join(sharedDir(t), "snp", "roots"), dir)
+	v := judge(t, Options{Now: day(2025, time.June, 1)}, filepath.Join(evidencetest.Dir(t), "snp", "roots"), dir)
 	if !v.Verified || v.outcome(CheckRevocation) != Passed || v.outcome(CheckBinding) != "" {
 		t.Fatalf("%+v", v)
 	}
@@ -176,7 +177,7 @@ func TestGenoasTableIsReadFromConfigfs(t *testing.T) {
 
 // TestMinimumEvaluationNumberIsAsked of Intel's documents.
 func TestMinimumEvaluationNumberIsAsked(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "tdx", "04-v4-phala")
+	dir := filepath.Join(evidencetest.Dir(t), "tdx", "04-v4-phala")
 	for number, want := range map[uint32]refusal.Reason{17: "", 18: tdx.ReasonEvaluationNumber} {
 		v := judge(t, Options{Now: day(2025, time.July, 1), MinimumEvaluationNumber: number}, "", filepath.Join(dir, "quote.bin"), filepath.Join(dir, "collateral.json"))
 		if want == "" && !v.Verified {
@@ -189,7 +190,7 @@ func TestMinimumEvaluationNumberIsAsked(t *testing.T) {
 
 // TestASpoiltDocumentIsNamed, and not said to be missing.
 func TestASpoiltDocumentIsNamed(t *testing.T) {
-	dir := filepath.Join(sharedDir(t), "tdx", "04-v4-phala")
+	dir := filepath.Join(evidencetest.Dir(t), "tdx", "04-v4-phala")
 	raw, err := os.ReadFile(filepath.Join(dir, "collateral.json"))
 	if err != nil {
 		t.Fatal(err)

@@ -1,34 +1,12 @@
 package evidencejudge
 
 import (
-	"os"
-	"path/filepath"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 func day(y int, m time.Month, d int) time.Time { return time.Date(y, m, d, 12, 0, 0, 0, time.UTC) }
 

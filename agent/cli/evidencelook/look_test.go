@@ -4,34 +4,14 @@ import (
 	"bytes"
 	"encoding/json"
 	"io/fs"
-	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/spf13/cobra"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 // run runs one of the commands.
 func run(t *testing.T, command func(*cli.Invocation) *cobra.Command, asJSON bool, args ...string) (string, error) {
@@ -49,7 +29,7 @@ func run(t *testing.T, command func(*cli.Invocation) *cobra.Command, asJSON bool
 // TestEveryFileIsShownOrRefused: as text and as JSON, and never as verified.
 func TestEveryFileIsShownOrRefused(t *testing.T) {
 	seen := 0
-	err := filepath.WalkDir(sharedDir(t), func(path string, d fs.DirEntry, err error) error {
+	err := filepath.WalkDir(evidencetest.Dir(t), func(path string, d fs.DirEntry, err error) error {
 		if err != nil || d.IsDir() {
 			return err
 		}
@@ -79,7 +59,7 @@ func TestEveryFileIsShownOrRefused(t *testing.T) {
 
 // TestClaimsAreInGroups: each proof has its own, with the policy behind.
 func TestClaimsAreInGroups(t *testing.T) {
-	dir := sharedDir(t)
+	dir := evidencetest.Dir(t)
 	text, err := run(t, NewVerify, false, filepath.Join(dir, "azure", "snp-trustee", "evidence-v1.json"), filepath.Join(dir, "snp", "01-milan-v2-google", "chain.pem"),
 		filepath.Join(dir, "snp", "roots", "milan.crl"), "--at", "2026-01-15T12:00:00Z", "--nonce", "6368616c6c656e6765")
 	if err != nil {

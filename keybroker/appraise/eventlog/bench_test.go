@@ -2,6 +2,7 @@ package eventlog
 
 import (
 	"bytes"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"strings"
 	"testing"
 )
@@ -38,7 +39,7 @@ func BenchmarkVerifyLargeLog(b *testing.B) {
 }
 
 func BenchmarkVerifyRealCCEL(b *testing.B) {
-	benchmarkVerify(b, readFile(b, sharedDir(b), "tdx", "03-v4-gcp-cos113", "ccel.bin"), CCEL, SHA384)
+	benchmarkVerify(b, readFile(b, evidencetest.Dir(b), "tdx", "03-v4-gcp-cos113", "ccel.bin"), CCEL, SHA384)
 }
 
 // BenchmarkParse is the parser alone.

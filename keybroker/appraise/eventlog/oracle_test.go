@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
 // oracleRegisters are the values in go-eventlog's form.
@@ -173,7 +174,7 @@ func TestRealLogsOfGuests(t *testing.T) {
 // TestLogOfARealTDXGuestLeadsToItsQuote: the quote's RTMRs stand at 328 in the report of 1.0, which
 // follows 48 bytes (TDX DCAP Quoting Library API, A.3.2).
 func TestLogOfARealTDXGuestLeadsToItsQuote(t *testing.T) {
-	dir := sharedDir(t)
+	dir := evidencetest.Dir(t)
 	quote := readFile(t, dir, "tdx", "03-v4-gcp-cos113", "quote.bin")
 	log := readFile(t, dir, "tdx", "03-v4-gcp-cos113", "ccel.bin")
 	want := Registers{}

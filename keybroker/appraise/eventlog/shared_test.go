@@ -10,27 +10,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 // moduleDir is where go-eventlog lies, with real logs of many systems.
 func moduleDir(tb testing.TB) string {
@@ -84,7 +65,7 @@ func moduleLogs(tb testing.TB) (logs []realLog) {
 
 // sharedLogs are those of the shared directory.
 func sharedLogs(tb testing.TB) []realLog {
-	dir := sharedDir(tb)
+	dir := evidencetest.Dir(tb)
 	return []realLog{
 		{"ccel-ovmf-trustee", CCEL, readFile(tb, dir, "eventlog", "ccel-ovmf-trustee.bin")},
 		{"cos-101-amd-sev", TCG, readFile(tb, dir, "eventlog", "cos-101-amd-sev.bin")},

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -108,18 +109,8 @@ func (a *appraisal) run(ctx context.Context) (err error) {
 	if err := a.gpus(ctx); err != nil {
 		return err
 	}
-	slices.SortFunc(a.claims.Registers, func(x, y evidence.Measured) int { return compare(x.Name, y.Name) })
+	slices.SortFunc(a.claims.Registers, func(x, y evidence.Measured) int { return strings.Compare(x.Name, y.Name) })
 	return nil
-}
-
-func compare(a, b string) int {
-	switch {
-	case a < b:
-		return -1
-	case a > b:
-		return 1
-	}
-	return 0
 }
 
 // snp verifies the report, which must be over the value that covers all bound parts.

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-tdx-guest/testing/testdata"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
 // Short names of statuses in tables.
@@ -54,7 +55,7 @@ type sample struct {
 }
 
 func samples(tb testing.TB) []sample {
-	dir := sharedDir(tb)
+	dir := evidencetest.Dir(tb)
 	read := func(elem ...string) []byte { return readFile(tb, filepath.Join(append([]string{dir}, elem...)...)) }
 	phala, tinfoil, module := phalaDocuments(tb), tinfoilDocuments(tb, "90c06f000000"), moduleDocuments()
 	july25, january26, february26, june23 := day(2025, time.July, 1), day(2026, time.January, 20), day(2026, time.February, 1), day(2023, time.July, 1)
@@ -133,7 +134,7 @@ func TestSamplesAreJudged(t *testing.T) {
 }
 
 func TestQuotesOfEnclavesAreRefusedByName(t *testing.T) {
-	_, err := Parse(readFile(t, sharedDir(t), "tdx", "neg-sgx-v3", "quote.bin"))
+	_, err := Parse(readFile(t, evidencetest.Dir(t), "tdx", "neg-sgx-v3", "quote.bin"))
 	wantReason(t, err, ReasonTEEType)
 }
 
@@ -173,7 +174,7 @@ func TestRealCollateralIsVerified(t *testing.T) {
 		}
 	}
 	d := tinfoilDocuments(t, "90c06f000000")
-	d.PCKCRL, d.PCKCRLChain = readFile(t, sharedDir(t), "tdx", "collateral-tinfoil", "pck_crl_processor.crl"), readFile(t, sharedDir(t), "tdx", "collateral-tinfoil", "pck_crl_processor_chain.txt")
+	d.PCKCRL, d.PCKCRLChain = readFile(t, evidencetest.Dir(t), "tdx", "collateral-tinfoil", "pck_crl_processor.crl"), readFile(t, evidencetest.Dir(t), "tdx", "collateral-tinfoil", "pck_crl_processor_chain.txt")
 	if c := mustCollateral(t, d, Roots{}); c.CA() != ProcessorCA {
 		t.Errorf("the %s CA", c.CA())
 	}

@@ -10,27 +10,8 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 func readFile(tb testing.TB, elem ...string) []byte {
 	tb.Helper()
@@ -56,7 +37,7 @@ func phalaDocuments(tb testing.TB) Documents {
 		QEIdentity   string `json:"qe_identity"`
 		QESignature  string `json:"qe_identity_signature"`
 	}
-	if err := json.Unmarshal(readFile(tb, sharedDir(tb), "tdx", "04-v4-phala", "collateral.json"), &c); err != nil {
+	if err := json.Unmarshal(readFile(tb, evidencetest.Dir(tb), "tdx", "04-v4-phala", "collateral.json"), &c); err != nil {
 		tb.Fatal(err)
 	}
 	return Documents{
@@ -76,7 +57,7 @@ func (h *hexed) UnmarshalText(text []byte) (err error) {
 
 // tinfoilDocuments are files as Intel's PCS served them on 2026-01-12.
 func tinfoilDocuments(tb testing.TB, fmspc string) Documents {
-	read := func(name string) []byte { return readFile(tb, sharedDir(tb), "tdx", "collateral-tinfoil", name) }
+	read := func(name string) []byte { return readFile(tb, evidencetest.Dir(tb), "tdx", "collateral-tinfoil", name) }
 	return Documents{
 		TCBInfo: read("tcb_info_" + fmspc + ".json"), TCBInfoChain: read("tcb_info_" + fmspc + "_chain.txt"),
 		QEIdentity: read("qe_identity.json"), QEIdentityChain: read("qe_identity_chain.txt"),

@@ -14,33 +14,14 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout.
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return ""
-}
 
 // azureQuote is the quote of a real guest of Azure's: its key stands in the data that the CPU's
 // report covers, and no public area comes with it.
 func azureQuote(tb testing.TB) (evidence.TPMQuote, *rsa.PublicKey, []byte) {
 	tb.Helper()
-	text, err := os.ReadFile(filepath.Join(sharedDir(tb), "azure", "snp-trustee", "evidence-v1.json"))
+	text, err := os.ReadFile(filepath.Join(evidencetest.Dir(tb), "azure", "snp-trustee", "evidence-v1.json"))
 	if err != nil {
 		tb.Fatal(err)
 	}
