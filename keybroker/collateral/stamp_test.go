@@ -9,13 +9,12 @@ import (
 	"encoding/pem"
 	"fmt"
 	"math/big"
-	"os"
-	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
 var noon = time.Date(2026, 6, 1, 12, 0, 0, 0, time.UTC)
@@ -168,34 +167,11 @@ func FuzzCertificates(f *testing.F) {
 	})
 }
 
-// shared finds the directory of real samples that lies beside a checkout.
-func shared(tb testing.TB, elem ...string) []byte {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	root := os.Getenv("ANCHORHOLD_SHARED")
-	for ; root == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "shared", "evidence")); err == nil {
-			root = filepath.Join(dir, "shared")
-		}
-	}
-	if root == "" {
-		tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root, "evidence"}, elem...)...))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
-}
-
 // TestRealDocumentsAreDated: Intel's of January 2026, all of whose lists have number 1, and AMD's.
 func TestRealDocumentsAreDated(t *testing.T) {
 	const dir = "collateral-tinfoil"
-	it := Item{Key: mustKey(t, "intel-tdx/90c06f000000/platform/standard"), Fetched: noon, Documents: [][]byte{shared(t, "tdx", dir, "tcb_info_90c06f000000.json"), {1}, shared(t, "tdx", dir, "qe_identity.json"), {1},
-		shared(t, "tdx", dir, "pck_crl_platform.crl"), {1}, shared(t, "tdx", dir, "root_ca.crl")}}
+	it := Item{Key: mustKey(t, "intel-tdx/90c06f000000/platform/standard"), Fetched: noon, Documents: [][]byte{evidencetest.Read(t, "tdx", dir, "tcb_info_90c06f000000.json"), {1}, evidencetest.Read(t, "tdx", dir, "qe_identity.json"), {1},
+		evidencetest.Read(t, "tdx", dir, "pck_crl_platform.crl"), {1}, evidencetest.Read(t, "tdx", dir, "root_ca.crl")}}
 	stamps, err := it.Stamps()
 	if err != nil {
 		t.Fatal(err)
@@ -206,7 +182,7 @@ func TestRealDocumentsAreDated(t *testing.T) {
 			t.Errorf("%s: got %s, want %s", s.Name, got, want[i])
 		}
 	}
-	amd := Item{Key: mustKey(t, "amd-crl/Milan"), Fetched: noon, Documents: [][]byte{shared(t, "snp", "roots", "milan.crl")}}
+	amd := Item{Key: mustKey(t, "amd-crl/Milan"), Fetched: noon, Documents: [][]byte{evidencetest.Read(t, "snp", "roots", "milan.crl")}}
 	if s, err := amd.Stamps(); err != nil || s[0].Number.Int64() != 6 || s[0].Ends.Format(time.DateOnly) != "2026-05-12" {
 		t.Errorf("%+v, %v", s, err)
 	}

@@ -28,3 +28,13 @@ func Dir(tb testing.TB) string {
 	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
 	return ""
 }
+
+// Read returns a file below Dir.
+func Read(tb testing.TB, elem ...string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join(append([]string{Dir(tb)}, elem...)...))
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return data
+}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
@@ -19,11 +20,11 @@ var noon = time.Date(2026, 1, 15, 12, 0, 0, 0, time.UTC)
 // hopper is the evidence of a real H100, and the nonce that it is over.
 func hopper(tb testing.TB) (Evidence, [32]byte) {
 	tb.Helper()
-	report, err := hex.DecodeString(string(bytes.TrimSpace(readShared(tb, "nvidia", "hopper-report.hex"))))
+	report, err := hex.DecodeString(string(bytes.TrimSpace(evidencetest.Read(tb, "nvidia", "hopper-report.hex"))))
 	if err != nil {
 		tb.Fatal(err)
 	}
-	chain, err := ParseChain(readShared(tb, "nvidia", "hopper-chain.txt"))
+	chain, err := ParseChain(evidencetest.Read(tb, "nvidia", "hopper-chain.txt"))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -128,7 +129,7 @@ func TestARealChainStandsInOneOrder(t *testing.T) {
 
 func TestThePinnedRootIsTheOneThatNVIDIAPublishes(t *testing.T) {
 	e, _ := hopper(t)
-	block, _ := pem.Decode(readShared(t, "nvidia", "device-root.pem"))
+	block, _ := pem.Decode(evidencetest.Read(t, "nvidia", "device-root.pem"))
 	if !bytes.Equal(e.Chain[atRoot], block.Bytes) {
 		t.Error("the chain ends at another certificate")
 	}

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 )
 
@@ -37,7 +38,7 @@ func readAzureSNP(tb testing.TB) (e azureSNP) {
 			PCRs      []string `json:"pcrs"`
 		} `json:"tpm_quote"`
 	}
-	if err := json.Unmarshal(readShared(tb, "azure", "snp-trustee", "evidence-v1.json"), &text); err != nil {
+	if err := json.Unmarshal(evidencetest.Read(tb, "azure", "snp-trustee", "evidence-v1.json"), &text); err != nil {
 		tb.Fatal(err)
 	}
 	decode := func(how func(string) ([]byte, error), s string) []byte {
@@ -57,7 +58,7 @@ func readAzureSNP(tb testing.TB) (e azureSNP) {
 }
 
 func milanChain(tb testing.TB) (ask, ark []byte) {
-	first, rest := pem.Decode(readShared(tb, "snp", "01-milan-v2-google", "chain.pem"))
+	first, rest := pem.Decode(evidencetest.Read(tb, "snp", "01-milan-v2-google", "chain.pem"))
 	second, _ := pem.Decode(rest)
 	return first.Bytes, second.Bytes
 }
@@ -167,11 +168,11 @@ func quoteClaims(quote []byte) (c evidence.TDXClaims, reportData [64]byte) {
 }
 
 func TestARealTDXVMsQuoteAgreesWithItsTDREPORT(t *testing.T) {
-	report, err := Parse(readShared(t, "azure", "openpcc-tdx", "hclreport.bin"))
+	report, err := Parse(evidencetest.Read(t, "azure", "openpcc-tdx", "hclreport.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	claims, over := quoteClaims(readShared(t, "azure", "openpcc-tdx", "quote.bin"))
+	claims, over := quoteClaims(evidencetest.Read(t, "azure", "openpcc-tdx", "quote.bin"))
 	runtime, err := report.ConfirmTDX(claims, over)
 	if err != nil {
 		t.Fatal(err)
@@ -184,7 +185,7 @@ func TestARealTDXVMsQuoteAgreesWithItsTDREPORT(t *testing.T) {
 	if len(report.TDReport()) != 1024 || report.SNPReport() != nil {
 		t.Error("a TDREPORT passes for an SEV-SNP report")
 	}
-	other, err := Parse(readShared(t, "azure", "constellation-tdx", "hclreport.bin"))
+	other, err := Parse(evidencetest.Read(t, "azure", "constellation-tdx", "hclreport.bin"))
 	if err != nil {
 		t.Fatal(err)
 	}

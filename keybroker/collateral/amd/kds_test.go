@@ -6,14 +6,13 @@ import (
 	"bytes"
 	"encoding/pem"
 	"net/http"
-	"os"
-	"path/filepath"
 	"testing"
 	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/fetch"
@@ -134,29 +133,6 @@ func TestPEMAndDERAreTheSame(t *testing.T) {
 	}
 }
 
-// shared finds the directory of real samples that lies beside a checkout.
-func shared(tb testing.TB, elem ...string) []byte {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	root := os.Getenv("ANCHORHOLD_SHARED")
-	for ; root == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "shared", "evidence")); err == nil {
-			root = filepath.Join(dir, "shared")
-		}
-	}
-	if root == "" {
-		tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root, "evidence", "snp"}, elem...)...))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
-}
-
 // TestRealDocumentsVerify: AMD's own chains, lists and certificates under the pinned roots, and
 // each only for what it is.
 func TestRealDocumentsVerify(t *testing.T) {
@@ -169,7 +145,7 @@ func TestRealDocumentsVerify(t *testing.T) {
 		return collateral.Item{Key: key(t, name), Fetched: now, Documents: docs}
 	}
 	chains := map[string]collateral.Item{}
-	for p, file := range map[string][]byte{"Milan": shared(t, "01-milan-v2-google", "chain.pem"), "Genoa": shared(t, "roots", "genoa_chain.pem")} {
+	for p, file := range map[string][]byte{"Milan": evidencetest.Read(t, "snp", "01-milan-v2-google", "chain.pem"), "Genoa": evidencetest.Read(t, "snp", "roots", "genoa_chain.pem")} {
 		certs, err := collateral.Certificates(file)
 		if err != nil {
 			t.Fatal(err)
@@ -180,13 +156,13 @@ func TestRealDocumentsVerify(t *testing.T) {
 		wantReason(t, p+" as Turin's", Verify(v, item("amd-chain/Turin/vcek", certs...), collateral.Item{}, now), collateral.ReasonSignature)
 		wantReason(t, p+" without a verifier", Verify(nil, chains[p], collateral.Item{}, now), collateral.ReasonUnverifiable)
 	}
-	milan, genoa := shared(t, "roots", "milan.crl"), shared(t, "roots", "genoa.crl")
+	milan, genoa := evidencetest.Read(t, "snp", "roots", "milan.crl"), evidencetest.Read(t, "snp", "roots", "genoa.crl")
 	wantReason(t, "Milan's list", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now), "")
 	wantReason(t, "Genoa's list", Verify(v, item("amd-crl/Genoa", genoa), chains["Genoa"], now), "")
 	wantReason(t, "Genoa's list as Milan's", Verify(v, item("amd-crl/Milan", genoa), chains["Milan"], now), collateral.ReasonSignature)
 	wantReason(t, "Milan's list with Genoa's chain", Verify(v, item("amd-crl/Milan", milan), chains["Genoa"], now), collateral.ReasonMissing)
 	wantReason(t, "Milan's list before it began", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now.AddDate(-1, 0, 0)), collateral.ReasonSignature)
-	vcek := shared(t, "06-milan-v2-virtee", "vcek.der")
+	vcek := evidencetest.Read(t, "snp", "06-milan-v2-virtee", "vcek.der")
 	stated, err := v.VerifyVCEK(vcek, chains["Milan"].Documents[0], chains["Milan"].Documents[1], now)
 	if err != nil || stated.Product != "Milan" || len(stated.HWID) != 64 {
 		t.Fatalf("%+v, %v", stated, err)

@@ -5,13 +5,14 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 )
 
 // TestRealDocumentsAreForTheirPlatformAlone: Intel's of January 2026, at their time.
 func TestRealDocumentsAreForTheirPlatformAlone(t *testing.T) {
-	file := func(name string) []byte { return shared(t, "tdx", "collateral-tinfoil", name) }
+	file := func(name string) []byte { return evidencetest.Read(t, "tdx", "collateral-tinfoil", name) }
 	docs := collateral.TDXDocuments{TCBInfo: file("tcb_info_90c06f000000.json"), TCBInfoChain: file("tcb_info_90c06f000000_chain.txt"), QEIdentity: file("qe_identity.json"), QEIdentityChain: file("qe_identity_chain.txt"),
 		PCKCRL: file("pck_crl_platform.crl"), PCKCRLChain: file("pck_crl_platform_chain.txt"), RootCRL: file("root_ca.crl")}
 	chain, err := issuerChain(string(docs.TCBInfoChain))

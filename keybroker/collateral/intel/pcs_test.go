@@ -6,8 +6,6 @@ import (
 	"encoding/pem"
 	"net/http"
 	"net/url"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -15,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/fetch"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
@@ -141,33 +140,10 @@ func TestFailuresOfEachDocumentAreErrors(t *testing.T) {
 	}
 }
 
-// shared finds the directory of real samples that lies beside a checkout.
-func shared(tb testing.TB, elem ...string) []byte {
-	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	root := os.Getenv("ANCHORHOLD_SHARED")
-	for ; root == "" && dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		if _, err := os.Stat(filepath.Join(dir, "shared", "evidence")); err == nil {
-			root = filepath.Join(dir, "shared")
-		}
-	}
-	if root == "" {
-		tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{root, "evidence"}, elem...)...))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
-}
-
 // TestRealHeadersAndListsAreRead: as Intel served them in January 2026.
 func TestRealHeadersAndListsAreRead(t *testing.T) {
 	for _, name := range []string{"tcb_info_90c06f000000_chain.txt", "tcb_info_00a06d080000_chain.txt", "qe_identity_chain.txt", "pck_crl_platform_chain.txt", "pck_crl_processor_chain.txt"} {
-		header := shared(t, "tdx", "collateral-tinfoil", name)
+		header := evidencetest.Read(t, "tdx", "collateral-tinfoil", name)
 		chain, err := issuerChain(string(header))
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
@@ -182,7 +158,7 @@ func TestRealHeadersAndListsAreRead(t *testing.T) {
 		}
 	}
 	for _, name := range []string{"pck_crl_platform.crl", "pck_crl_processor.crl", "root_ca.crl"} {
-		der := shared(t, "tdx", "collateral-tinfoil", name)
+		der := evidencetest.Read(t, "tdx", "collateral-tinfoil", name)
 		for what, served := range map[string][]byte{"DER": der, "PEM": pem.EncodeToMemory(&pem.Block{Type: "X509 CRL", Bytes: der}), "hexadecimal": []byte(hex.EncodeToString(der) + "\n"), "upper case": []byte(strings.ToUpper(hex.EncodeToString(der)))} {
 			if got, err := revocationList(served); err != nil || !bytes.Equal(got, der) {
 				t.Errorf("%s as %s: %v", name, what, err)
