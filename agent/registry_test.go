@@ -90,6 +90,7 @@ func (b *bench) registry() *registry.Service {
 // From an answer to an audit at the broker: the agent announces, the broker draws, the
 // worker proves, the broker verifies.
 func TestTheBrokersChallengeIsAnswered(t *testing.T) {
+	longtest.Run(t, "it builds the worker")
 	b := newBench(t)
 	b.proves()
 	binary := workertest.Binary(t)

@@ -149,8 +149,7 @@ func (w *world) guest(t *testing.T, dir string, agent *federationtest.Agent, key
 	if g.queue, err = jobs.Open(filepath.Join(dir, "jobs.db"), key, jobs.Options{Boot: "b", Logger: quiet(), Now: func() time.Time { return time.Now().Add(ahead) }}); err != nil {
 		t.Fatal(err)
 	}
-	binary := workertest.Binary(t)
-	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	pool, err := worker.NewPool(workertest.Runner(t), 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

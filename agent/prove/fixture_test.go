@@ -104,8 +104,7 @@ func signerOf(w *federationtest.World) func(receipt.Receipt) (digest.Digest, err
 // make makes a service that does not run.
 func (w *world) make(t *testing.T, mode Mode, change func(*Config)) *guest {
 	t.Helper()
-	binary := workertest.Binary(t)
-	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	pool, err := worker.NewPool(workertest.Runner(t), 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -21,8 +21,7 @@ import (
 // verification verifies proofs in the worker that ships.
 func verification(t testing.TB) provetask.Verification {
 	t.Helper()
-	binary := workertest.Binary(t)
-	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	pool, err := worker.NewPool(workertest.Runner(t), 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

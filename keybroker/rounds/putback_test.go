@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // run runs one of PostgreSQL's programs, or cp, as the server's user.
@@ -51,7 +52,12 @@ var backups = map[string]func(*testing.T, *server, string) func(){
 // anew and forgets no budget: at the broker that opened the rounds and at another.
 func putBack(t *testing.T, s *server) {
 	for name, backup := range backups {
-		t.Run(name, func(t *testing.T) { putBackFrom(t, s, backup) })
+		t.Run(name, func(t *testing.T) {
+			if name != "dump" {
+				longtest.Run(t, "it restarts the server with a copy of its directory")
+			}
+			putBackFrom(t, s, backup)
+		})
 	}
 }
 

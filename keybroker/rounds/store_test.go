@@ -7,12 +7,14 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strings"
 	"sync"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // place is where a store keeps its things: it can be opened again, after a crash
@@ -51,7 +53,12 @@ func conform(t *testing.T, at func(testing.TB) place) {
 	} {
 		t.Run(name, func(t *testing.T) { test(t, at(t)) })
 	}
-	t.Run("CrashAnywhere", func(t *testing.T) { crashAnywhere(t, at) })
+	t.Run("CrashAnywhere", func(t *testing.T) {
+		if strings.HasPrefix(t.Name(), "TestPostgres/") {
+			longtest.Run(t, "it kills a database after each of its writes; that of one file is killed in every run")
+		}
+		crashAnywhere(t, at)
+	})
 }
 
 func used(t testing.TB, p place) Store {

@@ -16,7 +16,9 @@ var reach = map[string][]string{
 	"keybroker":            {"keybroker", "crypto", "guest/evidence", "systemd"},
 	"keybroker/brokertest": {"keybroker", "crypto", "guest", "systemd"},
 	"agent":                {"agent", "keybroker", "crypto", "guest", "runtime", "systemd"},
-	"packaging":            {"agent", "keybroker", "crypto", "guest", "runtime", "systemd", "packaging"},
+	// which workers tests run depends on whether all tests run
+	"agent/worker/workertest": {"agent", "packaging/longtest"},
+	"packaging":               {"agent", "keybroker", "crypto", "guest", "runtime", "systemd", "packaging"},
 }
 
 // Limits of what a reader has to hold in mind: a package's imports of ours, and the longest

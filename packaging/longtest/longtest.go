@@ -14,10 +14,13 @@ import (
 // of CI set it.
 const Variable = "ANCHORHOLD_TEST_ALL"
 
+// All reports whether marked tests run.
+func All() bool { return os.Getenv(Variable) != "" }
+
 // Run skips the calling test unless all tests should run. takes says what is long about it.
 func Run(t testing.TB, takes string) {
 	t.Helper()
-	if os.Getenv(Variable) == "" {
+	if !All() {
 		t.Skipf("LEFT OUT: %s; run it with `make test-all` or %s=1", takes, Variable)
 	}
 }

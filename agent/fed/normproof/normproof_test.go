@@ -35,8 +35,7 @@ var inside = []int16{10, -20, 127, -127, 0}
 // newProver proves with the keys of a ring, in the worker as it ships.
 func newProver(t *testing.T, ring *keyset.Ring) *normproof.Prover {
 	t.Helper()
-	binary := workertest.Binary(t)
-	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, slog.New(slog.NewTextHandler(io.Discard, nil)))
+	pool, err := worker.NewPool(workertest.Runner(t), 1, slog.New(slog.NewTextHandler(io.Discard, nil)))
 	if err != nil {
 		t.Fatal(err)
 	}

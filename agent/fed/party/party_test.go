@@ -124,8 +124,7 @@ func (w *world) agent(t *testing.T) *agent {
 	a.board = uplink.New(w.addr, w.tls, w.Roots(), func() (uplink.Guest, error) {
 		return uplink.Guest{Key: a.Key, Chain: a.Chain, Now: federationtest.Begin.Add(2 * time.Minute)}, nil
 	})
-	binary := workertest.Binary(t)
-	pool, err := worker.NewPool(worker.Exec{Path: binary}, 1, quiet())
+	pool, err := worker.NewPool(workertest.Runner(t), 1, quiet())
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -1,7 +1,8 @@
-// Package workertest builds the worker as it ships, for tests that run real ones.
+// Package workertest has the workers with which tests of the agent's services run their tasks.
 //
-// The worker is built once in each test process that asks for it, and not at all in the
-// others. A package that calls [Binary] ends its TestMain with [Main], which removes it.
+// [Runner] does them in the test's process, unless all tests are to run: then, and for tests that
+// ask for [Binary], it is the worker as it ships, built once in each test process that asks for
+// it. A package that calls either ends its TestMain with [Main], which removes what was built.
 package workertest
 
 import (
@@ -16,7 +17,8 @@ import (
 // dir is where the binary lies, once there is one.
 var dir string
 
-// build builds without cgo: the worker's filter lets nothing else through.
+// build builds without cgo: the worker's filter lets nothing else through. Where tests are built with
+// cgo, that compiles most of the worker's packages a second time, half a minute of a processor.
 var build = sync.OnceValues(func() (string, error) {
 	var err error
 	if dir, err = os.MkdirTemp("", "anchorhold-worker-"); err != nil {
@@ -32,7 +34,7 @@ var build = sync.OnceValues(func() (string, error) {
 	return path, err
 })
 
-// Binary is the worker's path.
+// Binary is the worker's path. Tests that need it are left to `make test-all`.
 func Binary(t testing.TB) string {
 	t.Helper()
 	path, err := build()
