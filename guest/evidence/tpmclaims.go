@@ -21,6 +21,8 @@ type TPMClaims struct {
 	// AKTrust says why the key is believed, and AKSubject names its certificate's subject.
 	AKTrust   AKTrust `json:"ak_trust"`
 	AKSubject string  `json:"ak_subject,omitempty"`
+	// AKInstance is the virtual machine that the certificate was issued for; nil if it names none, as Azure's.
+	AKInstance *CloudInstance `json:"ak_instance,omitempty"`
 	// Bank is the bank of the quoted PCRs: "sha256" or "sha384".
 	Bank string `json:"bank"`
 	// PCRs are the quoted registers, by number.
@@ -30,6 +32,17 @@ type TPMClaims struct {
 	ResetCount      uint32 `json:"reset_count"`
 	RestartCount    uint32 `json:"restart_count"`
 	Safe            bool   `json:"safe"`
+}
+
+// CloudInstance is a virtual machine by the word of the authority that certified its TPM's key.
+type CloudInstance struct {
+	// Zone, ProjectNumber and Project say where it runs and to whom it belongs.
+	Zone          string `json:"zone"`
+	ProjectNumber uint64 `json:"project_number"`
+	Project       string `json:"project"`
+	// ID is its number, Name the name that its owner gave it.
+	ID   uint64 `json:"id"`
+	Name string `json:"name"`
 }
 
 // EventLogClaims are what a replayed event log says. Its events are believed because the

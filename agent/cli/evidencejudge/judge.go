@@ -317,7 +317,11 @@ func (j *judgement) details(c *evidence.Claims, waived bool) {
 		j.detail(CheckRevocation, NotChecked, wordTPMLists)
 	}
 	if c.TPM != nil {
-		j.detail(CheckTPM, Passed, fmt.Sprintf("%d registers of bank %s; the key is believed by: %s", len(c.TPM.PCRs), c.TPM.Bank, c.TPM.AKTrust))
+		of := ""
+		if i := c.TPM.AKInstance; i != nil {
+			of = fmt.Sprintf(", issued for %s in project %s (%d), zone %s", i.Name, i.Project, i.ProjectNumber, i.Zone)
+		}
+		j.detail(CheckTPM, Passed, fmt.Sprintf("%d registers of bank %s; the key is believed by: %s%s", len(c.TPM.PCRs), c.TPM.Bank, c.TPM.AKTrust, of))
 	}
 	if l := c.EventLog; l != nil {
 		j.detail(CheckEventLog, Passed, fmt.Sprintf("%d events lead to %d verified registers", l.Events, len(l.Registers)))

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Limits of certificates.
@@ -66,7 +67,8 @@ type Authorities struct {
 type certified struct {
 	key       crypto.PublicKey
 	subject   string
-	notBefore time.Time // of the whole chain
+	instance  *evidence.CloudInstance // nil if the certificate names none
+	notBefore time.Time               // of the whole chain
 	notAfter  time.Time
 }
 
@@ -158,13 +160,22 @@ func (a *Authorities) chain(ders [][]byte, now time.Time) (certified, error) {
 	if err := checkUsage(leaf); err != nil {
 		return certified{}, err
 	}
+	// The TCG has certificates of TPMs' keys name the device in a critical alternative name, a directory name
+	// that crypto/x509 does not read. Nothing is concluded from it.
+	leaf.UnhandledCriticalExtensions = slices.DeleteFunc(leaf.UnhandledCriticalExtensions, func(id asn1.ObjectIdentifier) bool {
+		return id.Equal(asn1.ObjectIdentifier{2, 5, 29, 17})
+	})
 	// The usages of the authorities' own certificates name endorsement keys alone, so usage is
 	// judged at the leaf.
 	chains, err := leaf.Verify(x509.VerifyOptions{Roots: roots, Intermediates: intermediates, CurrentTime: now, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageAny}})
 	if err != nil {
 		return certified{}, refusal.New(ReasonChain, "%w", err)
 	}
-	c := certified{key: leaf.PublicKey, subject: leaf.Subject.String(), notBefore: leaf.NotBefore, notAfter: leaf.NotAfter}
+	instance, err := instanceOf(leaf)
+	if err != nil {
+		return certified{}, err
+	}
+	c := certified{key: leaf.PublicKey, subject: leaf.Subject.String(), instance: instance, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter}
 	for _, cert := range chains[0] {
 		if cert.NotBefore.After(c.notBefore) {
 			c.notBefore = cert.NotBefore

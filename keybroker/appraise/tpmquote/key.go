@@ -14,6 +14,7 @@ import (
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Attributes of objects (part 2, 8.3).
@@ -91,6 +92,16 @@ func parsePublic(raw []byte) (publicArea, error) {
 		err = refusal.New(ReasonMalformed, "the public area is followed by more")
 	}
 	return p, err
+}
+
+// KeyName is the name of the key whose public area stands in a quote. Nothing of the quote is verified.
+func KeyName(quote []byte) ([]byte, error) {
+	q, err := evidence.ParseTPMQuote(quote)
+	if err != nil {
+		return nil, err
+	}
+	p, err := parsePublic(q.Public)
+	return p.name, err
 }
 
 // Name is an object's name (part 1, 16): its name algorithm's number and the digest of its public

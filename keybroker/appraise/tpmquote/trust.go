@@ -47,20 +47,20 @@ func TrustEnrolled(names ...[]byte) Trust {
 // listed says whether a believed key has a name that the caller listed.
 func (t Trust) listed() bool { return t.key == nil && t.reason != evidence.AKCertificate }
 
-// believe finds the key that the signature must be of, and its certificate's subject if one is
+// believe finds the key that the signature must be of, and what its certificate says if one is
 // the reason. The public area is the quote's; nil if it has none.
-func (t Trust) believe(p *publicArea, now time.Time) (key crypto.PublicKey, subject string, err error) {
+func (t Trust) believe(p *publicArea, now time.Time) (certified, error) {
 	if t.reason == evidence.AKReport && t.key != nil {
 		if accepted(t.key) != nil {
-			return nil, "", accepted(t.key)
+			return certified{}, accepted(t.key)
 		}
 		if p != nil && !sameKey(p.key, t.key) {
-			return nil, "", refusal.New(ReasonKey, "the quote's key is not the one in the CPU's report")
+			return certified{}, refusal.New(ReasonKey, "the quote's key is not the one in the CPU's report")
 		}
-		return t.key, "", nil
+		return certified{key: t.key}, nil
 	}
 	if p == nil {
-		return nil, "", refusal.New(ReasonKey, "the quote lacks its key's public area")
+		return certified{}, refusal.New(ReasonKey, "the quote lacks its key's public area")
 	}
 	switch t.reason {
 	case evidence.AKReport, evidence.AKEnrolled:
@@ -69,20 +69,20 @@ func (t Trust) believe(p *publicArea, now time.Time) (key crypto.PublicKey, subj
 			listed |= subtle.ConstantTimeCompare(name, p.name)
 		}
 		if listed != 1 {
-			return nil, "", refusal.New(ReasonKey, "the key %x is not listed", p.name)
+			return certified{}, refusal.New(ReasonKey, "the key %x is not listed", p.name)
 		}
-		return p.key, "", nil
+		return certified{key: p.key}, nil
 	case evidence.AKCertificate:
 		c, err := t.authorities.certified(t.certificates, now)
 		if err != nil {
-			return nil, "", err
+			return certified{}, err
 		}
 		if !sameKey(c.key, p.key) {
-			return nil, "", refusal.New(ReasonCertificate, "the certificate is of another key than the quote's")
+			return certified{}, refusal.New(ReasonCertificate, "the certificate is of another key than the quote's")
 		}
-		return p.key, c.subject, nil
+		return c, nil
 	}
-	return nil, "", refusal.New(ReasonKey, "the caller states no reason to trust the key")
+	return certified{}, refusal.New(ReasonKey, "the caller states no reason to trust the key")
 }
 
 // accepted checks that a key which came without a public area has parameters that one could.

@@ -54,7 +54,7 @@ func Verify(quote []byte, want Expected) (evidence.TPMClaims, error) {
 		p.name = nil
 	}
 	return evidence.TPMClaims{
-		AKName: p.name, AKTrust: want.Trust.reason, AKSubject: p.subject, Bank: q.Bank, PCRs: clonePCRs(q.PCRs),
+		AKName: p.name, AKTrust: want.Trust.reason, AKSubject: p.subject, AKInstance: p.instance, Bank: q.Bank, PCRs: clonePCRs(q.PCRs),
 		FirmwareVersion: a.firmware, ResetCount: a.resetCount, RestartCount: a.restartCount, Safe: a.safe,
 	}, nil
 }
@@ -71,9 +71,10 @@ func checkNonce(have, want []byte) error {
 
 // signed is what is known of the key once its signature was verified.
 type signed struct {
-	hash    uint16
-	name    []byte
-	subject string
+	hash     uint16
+	name     []byte
+	subject  string
+	instance *evidence.CloudInstance
 }
 
 // checkSignature finds the key that the caller believes and verifies the quote's signature by it.
@@ -94,12 +95,12 @@ func checkSignature(q evidence.TPMQuote, want Expected) (signed, error) {
 		}
 		p, out.name = &area, area.name
 	}
-	key, subject, err := want.Trust.believe(p, want.Now)
+	c, err := want.Trust.believe(p, want.Now)
 	if err != nil {
 		return signed{}, err
 	}
-	out.subject = subject
-	return out, sig.verify(key, q.Attest)
+	out.subject, out.instance = c.subject, c.instance
+	return out, sig.verify(c.key, q.Attest)
 }
 
 // checkPCRs checks that the values are those of the registers that were quoted, all of them, and
