@@ -63,6 +63,8 @@ const (
 
 	checkTPMKey
 	checkTPMPCRs
+	checkTPMBinding
+	checkTPMInstance
 	checkAzure
 	checkEventLog
 	checkGPU
@@ -77,6 +79,8 @@ const (
 	ofSNP
 	ofTDX
 	ofTPM
+	ofBeside // a TPM beside a processor that does not vouch for it
+	ofAnyTPM // every TPM
 	ofAzure
 	ofLog
 )
@@ -92,6 +96,10 @@ func (g group) covers(k evidence.Kind) bool {
 		return k == evidence.KindTDX || k == evidence.KindAzureTDX
 	case ofTPM:
 		return k == evidence.KindVTPM || k == evidence.KindAzureSNP || k == evidence.KindAzureTDX
+	case ofBeside:
+		return k == evidence.KindSNP || k == evidence.KindTDX
+	case ofAnyTPM:
+		return k.Known()
 	case ofAzure:
 		return k == evidence.KindAzureSNP || k == evidence.KindAzureTDX
 	case ofLog:
@@ -124,8 +132,8 @@ type check struct {
 	// means that the check always runs and asks for nothing in the file.
 	configured func(*Policy, *requirements) bool
 	// always runs the check at the policy's level even if nothing is
-	// configured: its default refuses, but for clock-source and gpu, which ask for
-	// something only where a policy does.
+	// configured: its default refuses, but for clock-source, gpu, tpm-binding and
+	// tpm-instance, which ask for something only where a policy does.
 	always bool
 	run    func(*Policy, *requirements, Input) *Failure
 }
@@ -201,6 +209,8 @@ func checks() [numChecks]check {
 
 		{"tpm-key", ofTPM, false, asks(func(r *requirements) bool { return r.akTrust != nil }), false, judgeTPMKey},
 		{"tpm-pcrs", ofTPM, false, asks(func(r *requirements) bool { return r.pcrs != nil }), false, judgeTPMPCRs},
+		{"tpm-binding", ofBeside, true, asks(func(r *requirements) bool { return r.binding != nil }), true, judgeTPMBinding},
+		{"tpm-instance", ofAnyTPM, false, asks(func(r *requirements) bool { return r.instances != nil }), true, judgeTPMInstance},
 		{"azure-configuration", ofAzure, true, asks(func(r *requirements) bool { return r.azure != nil }), false, judgeAzure},
 		{"event-log", ofLog, true, asks(func(r *requirements) bool { return r.log != nil }), false, judgeEventLog},
 		{"gpu", ofGuest, false, asks(func(r *requirements) bool { return r.gpu != nil }), true, judgeGPU},

@@ -25,6 +25,8 @@ type requirements struct {
 	tdx          tdxRequirements
 	akTrust      map[string]bool
 	pcrs         []int
+	binding      map[string]bool
+	instances    []RequireInstance
 	azure        *RequireAzure
 	log          *logRequirements
 	gpu          *gpuRequirements
@@ -174,7 +176,7 @@ func (p *Policy) checkComplete() error {
 			name    string
 			of      group
 			present bool
-		}{{"sev_snp", ofSNP, r.SNP != nil}, {"tdx", ofTDX, r.TDX != nil}, {"tpm", ofTPM, r.TPM != nil}, {"azure", ofAzure, r.Azure != nil}, {"event_log", ofLog, r.EventLog != nil}} {
+		}{{"sev_snp", ofSNP, r.SNP != nil}, {"tdx", ofTDX, r.TDX != nil}, {"tpm", ofTPM, r.TPM != nil && (r.TPM.Binding == nil || r.TPM.AKTrust != nil)}, {"tpm.binding", ofBeside, r.TPM != nil && r.TPM.Binding != nil}, {"azure", ofAzure, r.Azure != nil}, {"event_log", ofLog, r.EventLog != nil}} {
 			if g.present && !p.asked(check{of: g.of}) {
 				where := "require"
 				if i > 0 {

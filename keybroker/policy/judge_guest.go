@@ -21,9 +21,13 @@ func judgeSoftwareTEE(p *Policy, _ *requirements, in Input) *Failure {
 	return nil
 }
 
-func judgeMeasurement(_ *Policy, r *requirements, in Input) *Failure {
-	if _, ok := r.measurements.match(in.Claims); ok {
+func judgeMeasurement(p *Policy, r *requirements, in Input) *Failure {
+	bound := p.tpmBound(in.Resource)
+	if _, ok := r.measurements.match(in.Claims, func(v ReferenceValue) bool { return bound || !v.namesPCR() }); ok {
 		return nil
+	}
+	if v, ok := r.measurements.match(in.Claims, ReferenceValue.namesPCR); ok && !bound {
+		return failure(ReasonTPMBinding, "reference value %s names registers of a TPM that nothing ties to the processor beside it", v.ID)
 	}
 	var shown []string
 	for _, m := range in.Claims.Image() {

@@ -187,11 +187,14 @@ func compileTPM(r Require, out *requirements) (err error) {
 			return err
 		}
 		for name := range out.akTrust {
-			if t := evidence.AKTrust(name); t != evidence.AKCertificate && t != evidence.AKReport && t != evidence.AKEnrolled {
+			if !knownTrust(name) {
 				return invalid("tpm.ak_trust: %q is unknown (known: %s, %s, %s)", name, evidence.AKCertificate, evidence.AKReport, evidence.AKEnrolled)
 			}
 		}
 		if out.pcrs, err = compilePCRs(r.TPM.PCRs); err != nil {
+			return err
+		}
+		if err = compileBeside(r.TPM, out); err != nil {
 			return err
 		}
 	}
@@ -261,6 +264,16 @@ func describeTPM(id int, r *requirements) string {
 		return "a key that is believed by " + strings.Join(sortedKeys(r.akTrust), ", ")
 	case checkTPMPCRs:
 		return fmt.Sprintf("PCRs %v are quoted", r.pcrs)
+	case checkTPMBinding:
+		if r.binding == nil {
+			return "no TPM asked for"
+		}
+		return "a TPM beside the processor's report, tied to the guest by " + strings.Join(sortedKeys(r.binding), ", ")
+	case checkTPMInstance:
+		if r.instances == nil {
+			return "any machine whose key is believed"
+		}
+		return fmt.Sprintf("the certificate is of one of %d projects, zones or machines", len(r.instances))
 	case checkAzure:
 		return "the virtual machine's configuration as given"
 	case checkEventLog:

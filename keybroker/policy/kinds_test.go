@@ -452,7 +452,7 @@ func TestReferenceValuesOfEachKind(t *testing.T) {
 	for name, bad := range map[string]string{
 		"unknown kind":     strings.Replace(ok, "tdx", "sgx", 1),
 		"unknown register": strings.Replace(ok, "rtmr1", "rtmr4", 1),
-		"of another kind":  strings.Replace(ok, "rtmr1", "pcr1", 1),
+		"of another kind":  strings.Replace(ok, "rtmr1", "launch", 1),
 		"size":             strings.Replace(ok, hexOf(2, 48), hexOf(2, 32), 1),
 		"zeros":            strings.Replace(ok, hexOf(2, 48), hexOf(0, 48), 1),
 		"covers":           strings.Replace(ok, "covers: image", "covers: all", 1),

@@ -93,8 +93,8 @@ func newReferences(values []ReferenceValue) *references {
 	return r
 }
 
-// match finds a value whose every register is the claims'.
-func (r *references) match(c evidence.Claims) (ReferenceValue, bool) {
+// match finds a value whose every register is the claims', among those that suit.
+func (r *references) match(c evidence.Claims, suits func(ReferenceValue) bool) (ReferenceValue, bool) {
 	have := map[string]string{}
 	for _, m := range c.Registers {
 		have[m.Name] = m.Value.String()
@@ -108,7 +108,7 @@ func (r *references) match(c evidence.Claims) (ReferenceValue, bool) {
 			continue
 		}
 		for _, v := range r.byIdentity[identity] {
-			if v.Product == "" || v.Product == string(c.Platform) {
+			if (v.Product == "" || v.Product == string(c.Platform)) && suits(v) {
 				return v, true
 			}
 		}

@@ -353,7 +353,7 @@ func TestWaiversAreShownAndOnlyWaive(t *testing.T) {
 	in := Input{Resource: "models/x", Now: good().Now, Claims: evidence.Claims{Kind: evidence.KindSNP, Platform: "Genoa", SoftwareTEE: true,
 		Registers: launched(6), SNP: &evidence.SNPClaims{PolicyBits: 1 << 60, PlatformInfo: 1 << 60}}}
 	d := Decide(p, in)
-	if !d.Allowed || len(d.Waived) != 22 || d.Waived[0] != "agent-build: a demonstration" {
+	if !d.Allowed || len(d.Waived) != 23 || d.Waived[0] != "agent-build: a demonstration" {
 		t.Fatalf("%+v", d)
 	}
 	in.Claims.SoftwareTEE = false

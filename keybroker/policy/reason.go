@@ -64,9 +64,11 @@ const (
 	ReasonTDXOwnerConfig refusal.Reason = "tdx-owner-config-not-allowed"
 	ReasonTDXPlatform    refusal.Reason = "tdx-platform-not-allowed"
 
-	ReasonTPMKey   refusal.Reason = "tpm-key-trust-not-allowed"
-	ReasonTPMPCRs  refusal.Reason = "tpm-pcr-missing"
-	ReasonAzure    refusal.Reason = "azure-configuration-not-allowed"
-	ReasonEventLog refusal.Reason = "event-log-not-allowed"
-	ReasonGPU      refusal.Reason = "gpu-not-allowed"
+	ReasonTPMKey      refusal.Reason = "tpm-key-trust-not-allowed"
+	ReasonTPMPCRs     refusal.Reason = "tpm-pcr-missing"
+	ReasonTPMBinding  refusal.Reason = "tpm-not-bound"
+	ReasonTPMInstance refusal.Reason = "tpm-instance-not-allowed"
+	ReasonAzure       refusal.Reason = "azure-configuration-not-allowed"
+	ReasonEventLog    refusal.Reason = "event-log-not-allowed"
+	ReasonGPU         refusal.Reason = "gpu-not-allowed"
 )

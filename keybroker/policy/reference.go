@@ -167,7 +167,7 @@ func registerBytes(kind evidence.Kind, name string) []int {
 	case name == evidence.RegisterLaunch && ofSNP.covers(kind),
 		ofTDX.covers(kind) && slices.Contains([]string{"mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}, name):
 		return []int{measurementBytes}
-	case ofTPM.covers(kind) && isPCR && err == nil && n >= 0 && n <= maxPCR && number == strconv.Itoa(n):
+	case ofAnyTPM.covers(kind) && isPCR && err == nil && n >= 0 && n <= maxPCR && number == strconv.Itoa(n):
 		return []int{32, 48}
 	}
 	return nil

@@ -50,6 +50,27 @@ type RequireTPM struct {
 	AKTrust []string `yaml:"ak_trust" json:"ak_trust,omitempty"`
 	// PCRs are the registers that the quote must have.
 	PCRs []int `yaml:"pcrs" json:"pcrs,omitempty"`
+	// Binding says what may tie a TPM's quote to the guest of "sev-snp" or "tdx" whose report it stands beside, and
+	// has such guests show one with the registers above: "certificate" or "enrolled", as under ak_trust, or "report",
+	// the guest's own word, which its report covers and which counts only where the processor measured an image.
+	// A guest may relay the quote of another machine's TPM, unless the image that was measured does not.
+	Binding []string `yaml:"binding" json:"binding,omitempty"`
+	// Instances are the virtual machines whose TPMs are believed by their certificate. Without this it is
+	// every one of the clouds whose authorities are pinned.
+	Instances []RequireInstance `yaml:"instances" json:"instances,omitempty"`
+}
+
+// RequireInstance names virtual machines as the certificates of Google Compute Engine's attestation keys do. An
+// absent field is not asked for, but one of the first two is there.
+type RequireInstance struct {
+	// Project and ProjectNumber name the project, whole.
+	Project       string `yaml:"project" json:"project,omitempty"`
+	ProjectNumber uint64 `yaml:"project_number" json:"project_number,omitempty"`
+	// Zone and Name are exact, or a beginning before "*" ("europe-west4-*").
+	Zone string `yaml:"zone" json:"zone,omitempty"`
+	Name string `yaml:"name" json:"name,omitempty"`
+	// ID is the instance's number.
+	ID uint64 `yaml:"id" json:"id,omitempty"`
 }
 
 // RequireAzure is about the configuration that Azure's paravisor states. An absent field is not asked for.

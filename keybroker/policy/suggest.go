@@ -40,7 +40,7 @@ func Suggest(c evidence.Claims, seen time.Time) Suggestion {
 	if c.TDX != nil {
 		s.tdx(c.TDX)
 	}
-	if ofTPM.covers(c.Kind) && c.TPM != nil {
+	if s.believesTPM() {
 		s.tpm(c.TPM)
 	}
 	if c.Azure != nil {
@@ -103,11 +103,20 @@ func suggestedRegisters() []string {
 	return []string{"launch", "mrtd", "rtmr1", "rtmr2", "pcr4", "pcr7", "pcr8", "pcr9", "pcr11"}
 }
 
+// believesTPM reports whether the registers of a TPM can be asked for: not where the guest alone says that the
+// TPM beside its processor is its own.
+func (s *suggester) believesTPM() bool {
+	return s.claims.TPM != nil && (ofTPM.covers(s.claims.Kind) || s.claims.TPM.AKTrust != evidence.AKReport)
+}
+
 // reference writes the file of reference values and returns the value's id.
 func (s *suggester) reference(seen time.Time) string {
 	var list []evidence.Measured
 	image := false
 	for _, r := range s.claims.Registers {
+		if strings.HasPrefix(r.Name, "pcr") && !s.believesTPM() {
+			continue
+		}
 		if slices.Contains(suggestedRegisters(), r.Name) && (!isZero(r.Value) || r.Name == "launch") {
 			list = append(list, r)
 			image = image || r.Covers == evidence.CoversImage
@@ -255,7 +264,16 @@ func (s *suggester) tdx(c *evidence.TDXClaims) {
 
 func (s *suggester) tpm(c *evidence.TPMClaims) {
 	s.line(1, "tpm:")
-	s.line(2, "ak_trust: [%s]", c.AKTrust)
+	if ofTPM.covers(s.claims.Kind) {
+		s.line(2, "ak_trust: [%s]", c.AKTrust)
+	} else {
+		s.line(2, "binding: [%s]", c.AKTrust)
+	}
+	if i := c.AKInstance; i != nil {
+		s.line(2, "instances: [{project: %q, project_number: %d, zone: %q, name: %q}]", i.Project, i.ProjectNumber, i.Zone, i.Name)
+	} else if c.AKTrust == evidence.AKCertificate {
+		s.warn("the certificate of the TPM's key names no virtual machine: any machine of its authority is accepted")
+	}
 	var list []string
 	for _, n := range []int{0, 2, 4, 7, 8, 9, 11} {
 		if c.PCRs[n] != nil {

@@ -27,7 +27,7 @@ func (p *Policy) Warnings() []string {
 	}
 	var any, unsaid []string
 	for _, v := range p.values {
-		if v.Software || imageByRegisters(v) || p.logsPrograms(v.kind()) {
+		if v.Software || imageByRegisters(v) && (!v.namesPCR() || p.require.binding != nil) || p.logsPrograms(v.kind()) {
 			continue
 		}
 		switch v.Covers {
@@ -45,7 +45,7 @@ func (p *Policy) Warnings() []string {
 		out = append(out, fmt.Sprintf("%s: the reference value does not say whether it covers the image or the firmware alone; "+
 			"write covers: image where kernel, initrd and command line are measured at launch", short(unsaid)))
 	}
-	return append(out, p.oneSided()...)
+	return append(append(out, p.besideWarnings()...), p.oneSided()...)
 }
 
 // oneSided finds rules that narrow some kinds of evidence and accept others as the policy does.
@@ -57,7 +57,7 @@ func (p *Policy) oneSided() (out []string) {
 			kinds = p.doc.Require.Kinds
 		}
 		var narrowed []group
-		for of, asked := range map[group]bool{ofSNP: r.SNP != nil, ofTDX: r.TDX != nil, ofTPM: r.TPM != nil, ofAzure: r.Azure != nil, ofLog: r.EventLog != nil} {
+		for of, asked := range map[group]bool{ofSNP: r.SNP != nil, ofTDX: r.TDX != nil, ofTPM: r.TPM != nil, ofBeside: r.TPM != nil && r.TPM.Binding != nil, ofAzure: r.Azure != nil, ofLog: r.EventLog != nil} {
 			if asked {
 				narrowed = append(narrowed, of)
 			}

@@ -6,8 +6,9 @@
 // part ([evidence.Envelope.ReportData]), that each bound part with a nonce of its own answers
 // the same challenge, that an event log leads to registers which a verified quote states, and that a
 // TPM's key is believed for a reason that the operator allows. A TPM beside a processor that is
-// not under Azure's paravisor is believed by its certificate or by enrolment alone: that the
-// guest's own report covers the quote says nothing about who made it.
+// not under Azure's paravisor is believed by its certificate or by enrolment. That the guest's own report covers
+// the quote says which TPM the guest chose and nothing about who made it: it is a reason to believe the key
+// only where the operator says so, and the claims tell it from the others.
 //
 // It trusts the verifiers and the caller's clock, and refuses kinds that it was given no verifier
 // for. The broker and the command line call it.

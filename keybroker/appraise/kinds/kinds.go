@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"slices"
@@ -31,6 +32,9 @@ type Options struct {
 	Authorities *tpmquote.Authorities
 	// Enrolled are the names of attestation keys that the operator believes.
 	Enrolled [][]byte
+	// ReportedKeys believes the key of a TPM beside a processor's report that the guest alone shows, because
+	// its report covers it. It says which TPM the guest chose, and no more.
+	ReportedKeys bool
 	// GPU judges reports of NVIDIA GPUs.
 	GPU *gpu.Verifier
 }
@@ -214,10 +218,26 @@ func (a *appraisal) tpm() error {
 	if certificate := a.env.Part(evidence.EndorsementAK); certificate != nil && a.v.o.Authorities != nil {
 		return a.quote(tpmquote.TrustCertificate(a.v.o.Authorities, certificate))
 	}
+	beside := a.env.Kind == evidence.KindSNP || a.env.Kind == evidence.KindTDX
+	if beside && a.v.o.ReportedKeys && !a.apart {
+		return a.reportedKey()
+	}
 	if len(a.v.o.Enrolled) == 0 {
 		return refusal.New(ReasonKind, "the evidence has a TPM's quote, and neither a certificate nor enrolment can make its key believed")
 	}
 	return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...))
+}
+
+// reportedKey believes an enrolled key, and any other because the quote is covered by the report that was verified.
+func (a *appraisal) reportedKey() error {
+	name, err := tpmquote.KeyName(a.env.Part(evidence.PartTPMQuote))
+	if err != nil {
+		return err
+	}
+	if slices.ContainsFunc(a.v.o.Enrolled, func(enrolled []byte) bool { return bytes.Equal(enrolled, name) }) {
+		return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...))
+	}
+	return a.quote(tpmquote.TrustReportedName(name))
 }
 
 func (a *appraisal) quote(trust tpmquote.Trust) error {

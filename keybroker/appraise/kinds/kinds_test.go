@@ -422,3 +422,55 @@ func TestPartsApartAnswerTheirOwnNonces(t *testing.T) {
 		t.Error("a kind without a verifier was judged")
 	}
 }
+
+// TestAReportedKeyIsTheGuestsWord: believed only if the operator says so, told from enrolled keys, and only in evidence
+// whose report covers it.
+func TestAReportedKeyIsTheGuestsWord(t *testing.T) {
+	w := newWorld(t)
+	tpm := newTPM(t, tpmsim.Options{})
+	quote, log := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, asked))
+	env := w.snpEnvelope(t, quote, log)
+	appraise := func(change func(*kinds.Options)) (evidence.Claims, error) {
+		o := w.o
+		change(&o)
+		return kinds.New(o).Appraise(t.Context(), env, asked, w.now)
+	}
+	wantReason := func(err error, want refusal.Reason) {
+		t.Helper()
+		if got, _ := refusal.ReasonOf(err); got != want {
+			t.Errorf("got %v, want %s", err, want)
+		}
+	}
+	_, err := appraise(func(*kinds.Options) {})
+	wantReason(err, kinds.ReasonKind)
+	for _, c := range []struct {
+		change func(*kinds.Options)
+		trust  evidence.AKTrust
+	}{
+		{func(o *kinds.Options) { o.ReportedKeys = true }, evidence.AKReport},
+		{func(o *kinds.Options) { o.ReportedKeys, o.Enrolled = true, [][]byte{make([]byte, 34)} }, evidence.AKReport},
+		{func(o *kinds.Options) { o.ReportedKeys, o.Enrolled = true, [][]byte{tpm.Name()} }, evidence.AKEnrolled},
+	} {
+		if claims, err := appraise(c.change); err != nil || claims.TPM.AKTrust != c.trust || !bytes.Equal(claims.TPM.AKName, tpm.Name()) {
+			t.Errorf("%s: %+v, %v", c.trust, claims.TPM, err)
+		}
+	}
+	o := w.o
+	o.ReportedKeys = true
+	// Parts that are looked at one by one are covered by nothing.
+	_, err = kinds.New(o).AppraiseApart(t.Context(), env, kinds.Nonces{Report: env.ReportData(asked), TPM: nonceOf(asked)}, w.now)
+	wantReason(err, kinds.ReasonKind)
+	// A TPM alone vouches for nobody, where others are enrolled.
+	o.Enrolled = [][]byte{make([]byte, 34)}
+	alone := assemble(t, evidence.KindVTPM, evidence.PartTPMQuote, func(data [64]byte) []byte {
+		q, _ := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, data))
+		return q.Data
+	}, log)
+	_, err = kinds.New(o).Appraise(t.Context(), alone, asked, w.now)
+	wantReason(err, "tpm-key-untrusted")
+}
+
+func nonceOf(challenge [64]byte) []byte {
+	n := evidence.Nonce(evidence.PartTPMQuote, challenge)
+	return n[:]
+}

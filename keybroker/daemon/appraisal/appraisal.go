@@ -84,6 +84,7 @@ func open(c settings.Appraisal, roots Roots, log *slog.Logger) (a *Appraiser, er
 	if o.Authorities, o.Enrolled, err = attestationKeys(c.TPM, log); err != nil {
 		return a, fmt.Errorf("tpm: %w", err)
 	}
+	o.ReportedKeys = c.TPM.Reported
 	if c.GPU {
 		o.GPU = &gpu.Verifier{}
 	}

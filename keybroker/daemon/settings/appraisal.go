@@ -71,6 +71,9 @@ type TPM struct {
 	// Enrolled are the names of attestation keys that the operator believes, in hexadecimal: the
 	// name algorithm and the digest, as tpm2_readpublic prints it.
 	Enrolled []string `yaml:"enrolled"`
+	// Reported believes the key of a TPM beside a report of SEV-SNP or a quote of TDX because that covers
+	// it: the guest says which TPM is its own. Policies tell such keys from others ("report").
+	Reported bool `yaml:"reported"`
 	// WithoutRevocation is the reason, in writing, for believing certificates although no list of
 	// revoked attestation keys is read. Roots need it.
 	WithoutRevocation string `yaml:"without_revocation"`
