@@ -184,9 +184,6 @@ func (c Claims) Instance() [32]byte {
 	}
 	h := sha256.New()
 	h.Write(c.Processor())
-	if c.TDX != nil {
-		h.Write(c.TDX.PlatformInstance)
-	}
 	if c.TPM != nil {
 		h.Write(c.TPM.AKName)
 		h.Write([]byte(c.TPM.AKSubject))
@@ -197,11 +194,14 @@ func (c Claims) Instance() [32]byte {
 	return [32]byte(h.Sum(nil))
 }
 
-// Processor names the processor: the chip's id of SEV-SNP, zero where it is masked; nil where
-// the evidence names none.
+// Processor names the processor: the chip's id of SEV-SNP, zero where it is masked; the platform instance of
+// TDX, which may be several processors of one machine; nil where the evidence names none.
 func (c Claims) Processor() []byte {
 	if c.SNP != nil {
 		return c.SNP.ChipID
+	}
+	if c.TDX != nil {
+		return c.TDX.PlatformInstance
 	}
 	return nil
 }

@@ -1,6 +1,7 @@
 package evidence
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -160,6 +161,22 @@ func TestGuestsAreNamedByTheirHardware(t *testing.T) {
 	zero := make([]byte, 32)
 	if named(zero, []byte{1}) == named(zero, []byte{2}) {
 		t.Error("two chips without report ids are one guest")
+	}
+}
+
+// TestAProcessorIsNamedByItsOwnClaims: quotas are counted by it.
+func TestAProcessorIsNamedByItsOwnClaims(t *testing.T) {
+	for name, c := range map[string]struct {
+		claims Claims
+		want   []byte
+	}{
+		"SEV-SNP": {Claims{SNP: &SNPClaims{ChipID: fill(64, 1)}}, fill(64, 1)},
+		"TDX":     {Claims{TDX: &TDXClaims{PlatformInstance: fill(16, 2)}}, fill(16, 2)},
+		"another": {Claims{TDX: &TDXClaims{}}, nil}, "TPM": {Claims{TPM: &TPMClaims{}}, nil},
+	} {
+		if got := c.claims.Processor(); !bytes.Equal(got, c.want) {
+			t.Errorf("%s: %x", name, got)
+		}
 	}
 }
 

@@ -159,11 +159,14 @@ const (
 	hclHeader     = 0x20
 )
 
-// Chip returns the id of the chip that the report names, without verifying anything: 64 bytes
-// for SEV-SNP, zero if the platform masks it; nil for kinds that name no processor.
+// Chip returns the id of the chip or platform that the evidence names, without verifying anything: 64 bytes
+// for SEV-SNP, zero if the platform masks it; for TDX the 16 bytes of the platform instance id in the PCK
+// certificate; nil if that has none, and for a TPM alone.
 func (e Envelope) Chip() []byte {
 	var report []byte
 	switch e.Kind {
+	case KindTDX, KindAzureTDX:
+		return quotePlatform(e.Part(PartTDXQuote))
 	case KindSNP:
 		report = e.Part(PartSNPReport)
 	case KindAzureSNP:

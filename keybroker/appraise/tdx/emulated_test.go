@@ -32,7 +32,11 @@ func TestEveryKindOfQuoteIsAccepted(t *testing.T) {
 		for _, processor := range []bool{false, true} {
 			g.Padding = 3065
 			g.MRTD[0], g.RTMR[3][47], g.MRServiceTD[1], g.Extended[0], g.Extended[236] = 1, 2, 3, 4, 5
-			c := emulate(t, tdxsim.Options{Guest: g, Platform: tdxsim.Platform{ProcessorCA: processor}}).claims(t)
+			s := emulate(t, tdxsim.Options{Guest: g, Platform: tdxsim.Platform{ProcessorCA: processor}})
+			c := s.claims(t)
+			if own := readByTheGuest(s.quote); !bytes.Equal(own, c.PlatformInstance) {
+				t.Errorf("version %d: the guest reads the platform %x, the broker %x", g.Version, own, c.PlatformInstance)
+			}
 			if c.TCB.Status != evidence.TCBUpToDate || !c.SoftwareTEE || c.ProcessorCA != processor || (c.PlatformInstance == nil) != processor {
 				t.Errorf("version %d, body %d: %+v", g.Version, c.BodyType, c)
 			}

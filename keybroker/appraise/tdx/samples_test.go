@@ -81,6 +81,11 @@ func withoutTestText(quote []byte) []byte {
 	return before
 }
 
+// readByTheGuest is the platform by which a guest expects its lease to name its processor.
+func readByTheGuest(quote []byte) []byte {
+	return evidence.Envelope{Kind: evidence.KindTDX, Parts: []evidence.Part{{Type: evidence.PartTDXQuote, Data: quote}}}.Chip()
+}
+
 func TestSamplesAreJudged(t *testing.T) {
 	for _, s := range samples(t) {
 		q, err := Parse(s.quote)
@@ -93,6 +98,9 @@ func TestSamplesAreJudged(t *testing.T) {
 		if err != nil {
 			t.Errorf("%s: %v", s.name, err)
 			continue
+		}
+		if own := readByTheGuest(s.quote); !bytes.Equal(own, chain.platform.instance) {
+			t.Errorf("%s: the guest reads the platform %x, the broker %x", s.name, own, chain.platform.instance)
 		}
 		if got := hex.EncodeToString(chain.platform.fmspc[:]); got != s.fmspc {
 			t.Errorf("%s: FMSPC %s, want %s", s.name, got, s.fmspc)
