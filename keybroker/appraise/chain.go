@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/binary"
+	"slices"
 	"sync"
 	"time"
 
@@ -161,7 +162,11 @@ func parseCertificate(der []byte, name string) (*x509.Certificate, error) {
 // without arithmetic: those configured, and the one that came with the evidence. There
 // is one at least.
 func (v *Verifier) authorities(cert *x509.Certificate, offered []byte, name string) (list []*x509.Certificate, err error) {
-	for _, c := range v.certificates {
+	known := v.certificates
+	if more := v.supplied.Load(); more != nil {
+		known = slices.Concat(known, *more)
+	}
+	for _, c := range known {
 		if bytes.Equal(c.RawSubject, cert.RawIssuer) && isAuthority(c) {
 			list = append(list, c)
 		}

@@ -3,6 +3,7 @@ package appraise
 import (
 	"bytes"
 	"crypto/x509"
+	"fmt"
 	"slices"
 	"time"
 )
@@ -48,6 +49,21 @@ func (c *chainCache) firstEnd() (first *x509.Certificate) {
 		}
 	}
 	return first
+}
+
+// SetCertificates takes ARK, ASK and ASVK certificates (DER) that evidence may leave out, besides those
+// of the options and in place of those that were set before. One that cannot be read changes nothing and is an
+// error.
+func (v *Verifier) SetCertificates(raw [][]byte) error {
+	certs := make([]*x509.Certificate, len(raw))
+	for i, der := range raw {
+		var err error
+		if certs[i], err = x509.ParseCertificate(der); err != nil {
+			return fmt.Errorf("appraise: certificate %d: %w", i, err)
+		}
+	}
+	v.supplied.Store(&certs)
+	return nil
 }
 
 // maxLists bounds the revocation lists that are held, those of before among them.

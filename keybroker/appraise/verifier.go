@@ -37,6 +37,7 @@ type Options struct {
 // Verifier appraises evidence. It may be used by several goroutines.
 type Verifier struct {
 	certificates []*x509.Certificate
+	supplied     atomic.Pointer[[]*x509.Certificate] // in the same use, replaced while it works
 	revocation   atomic.Pointer[revocation]
 	software     map[[32]byte]bool // roots of software TEEs; nil in a release
 	cache        chainCache

@@ -94,7 +94,10 @@ func (c *Collateral) Window() (from, until time.Time) {
 }
 
 // ValidAt refuses a time outside the windows of the documents, lists and certificates.
-func (c *Collateral) ValidAt(now time.Time) error {
+func (c *Collateral) ValidAt(now time.Time) error { return c.validAt(now, time.Time{}) }
+
+// validAt does the same, but before a date it forgives documents and lists, not certificates, their end.
+func (c *Collateral) validAt(now, grace time.Time) error {
 	if c.tcb == nil {
 		return refusal.New(ReasonCollateralMissing, "the collateral is empty")
 	}
@@ -104,7 +107,11 @@ func (c *Collateral) ValidAt(now time.Time) error {
 		}
 	}
 	for i := range c.windows {
-		if err := c.windows[i].check(now, ReasonCollateralEarly, ReasonCollateralExpired); err != nil {
+		at := now
+		if end := c.windows[i].until; now.After(end) && now.Before(grace) {
+			at = end
+		}
+		if err := c.windows[i].check(at, ReasonCollateralEarly, ReasonCollateralExpired); err != nil {
 			return err
 		}
 	}

@@ -53,6 +53,35 @@ func TestEveryKindOfQuoteIsAccepted(t *testing.T) {
 	}
 }
 
+// TestAGraceForgivesTheEndOfDocuments, until its date, and nothing else.
+func TestAGraceForgivesTheEndOfDocuments(t *testing.T) {
+	s := emulate(t, tdxsim.Options{})
+	q, err := Parse(s.quote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := NewSet(mustCollateral(t, s.documents, s.roots))
+	_, end := mustCollateral(t, s.documents, s.roots).Window()
+	day := 24 * time.Hour
+	for _, c := range []struct {
+		until, now time.Time
+		want       refusal.Reason
+	}{
+		{time.Time{}, end, ""}, {time.Time{}, end.Add(day), ReasonCollateralExpired},
+		{end.Add(2 * day), end.Add(day), ""}, {end.Add(day), end.Add(day), ReasonCollateralExpired},
+		{end.Add(2 * day), simNow.AddDate(0, 0, -2), ReasonExpired}, {simNow.AddDate(9, 0, 0), simNow.AddDate(8, 0, 0), ReasonExpired}, // certificates
+	} {
+		v, err := New(Options{MinimumEvaluationNumber: 1, Roots: s.roots, GraceUntil: c.until})
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = v.Verify(q, set, bound, c.now)
+		wantReason(t, err, c.want)
+	}
+	early := Collateral{tcb: &tcbInfo{}, windows: []window{{"list", end.Add(day), end.Add(2 * day)}, {"document", simNow, simNow}}}
+	wantReason(t, early.validAt(end, end.Add(day)), ReasonCollateralEarly)
+}
+
 // Each row breaks one thing, which one check must find.
 func TestSpoiltEvidenceIsRefused(t *testing.T) {
 	for _, table := range []map[string]spoilt{spoiltQuotes(t), spoiltChains(), spoiltCertificates(), spoiltLists(), spoiltWindows(), spoiltDocuments(t), spoiltResponses()} {

@@ -17,6 +17,8 @@ type Options struct {
 	MinimumEvaluationNumber uint32
 	// Roots are the keys at which chains may end; the zero value is Intel's.
 	Roots Roots
+	// GraceUntil accepts ended documents and lists until a date; the zero value, none.
+	GraceUntil time.Time
 }
 
 // Verifier verifies quotes. It may be used by several goroutines. [Verifier.Verify] of the zero
@@ -24,6 +26,7 @@ type Options struct {
 type Verifier struct {
 	minimum   uint32
 	roots     Roots
+	grace     time.Time
 	chains    cache[*pckChain]
 	certified cache[struct{}] // QE reports with attestation keys, under their chains
 }
@@ -33,7 +36,7 @@ func New(o Options) (*Verifier, error) {
 	if o.MinimumEvaluationNumber == 0 {
 		return nil, errors.New("tdx: the minimum evaluation number is required; 1 accepts every one")
 	}
-	return &Verifier{minimum: o.MinimumEvaluationNumber, roots: o.Roots}, nil
+	return &Verifier{minimum: o.MinimumEvaluationNumber, roots: o.Roots, grace: o.GraceUntil}, nil
 }
 
 // Verify checks a quote, which must be over the given REPORT_DATA, at the broker's time, with the
@@ -103,7 +106,7 @@ func (v *Verifier) collateral(from Provider, chain *pckChain, now time.Time) (*C
 	case c.EvaluationNumber() < v.minimum:
 		return nil, refusal.New(ReasonEvaluationNumber, "evaluation number %d, at least %d is required", c.EvaluationNumber(), v.minimum)
 	}
-	if err := c.ValidAt(now); err != nil {
+	if err := c.validAt(now, v.grace); err != nil {
 		return nil, err
 	}
 	if err := c.rootCRL.check(&chain.issuer); err != nil {

@@ -74,6 +74,7 @@ type Depot struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	wake    chan struct{} // tells Run that a flight ended
+	changed chan struct{} // see Changed
 
 	mu      sync.Mutex
 	closed  bool
@@ -98,7 +99,7 @@ func Open(o Options) (*Depot, error) {
 	if o.Grace != (Grace{}) && (o.Grace.Reason == "" || o.Grace.Until.IsZero()) {
 		return nil, errors.New("collateral: a grace needs a date and a reason")
 	}
-	d := &Depot{opts: o, wake: make(chan struct{}, 1), flights: map[collateral.Key]*flight{}, failed: map[collateral.Key]negative{},
+	d := &Depot{opts: o, wake: make(chan struct{}, 1), changed: make(chan struct{}, 1), flights: map[collateral.Key]*flight{}, failed: map[collateral.Key]negative{},
 		warned: map[string]time.Time{}, attempts: map[collateral.Key]store.Attempt{}, jitter: map[collateral.Key]float64{}}
 	if err := d.sources(); err != nil {
 		return nil, err
@@ -285,6 +286,10 @@ func (d *Depot) RevocationLists() (lists [][]byte, err error) {
 	}
 	return lists, nil
 }
+
+// Changed tells one receiver that this depot stored lists, authorities or documents since it was asked last. What other processes
+// put into the directory goes unnoticed.
+func (d *Depot) Changed() <-chan struct{} { return d.changed }
 
 // Authorities are AMD's ASK, ASVK and ARK certificates (DER) that are kept.
 func (d *Depot) Authorities() (certs [][]byte, err error) {

@@ -234,6 +234,12 @@ func (d *Depot) put(it collateral.Item) error {
 	changed, err := d.store.Put(it)
 	if err == nil && changed {
 		d.opts.Logger.Info("collateral stored", "key", it.Key.String())
+		if it.Key.Kind() != collateral.KindVCEK {
+			select {
+			case d.changed <- struct{}{}:
+			default: // it was told already
+			}
+		}
 	}
 	return err
 }

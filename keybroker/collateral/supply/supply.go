@@ -32,7 +32,8 @@ import (
 // hardware could fill them all.
 const Wait = 100 * time.Millisecond
 
-// listsEvery is how often the verifier gets the lists that the depot renewed.
+// listsEvery is how often the verifier gets what other processes put into the directory. What the depot
+// itself fetched it gets at once.
 const listsEvery = time.Minute
 
 // Appraiser is a verifier with a depot. It may be used by several goroutines.
@@ -42,13 +43,13 @@ type Appraiser struct {
 	log      *slog.Logger
 
 	mu   sync.Mutex
-	seen [32]byte // of the lists that the verifier has
+	seen [32]byte // of the lists and authorities that the verifier has
 }
 
-// New returns an appraiser, whose verifier has the lists that the depot keeps.
+// New returns an appraiser, whose verifier has the lists and authorities that the depot keeps.
 func New(v *appraise.Verifier, d *depot.Depot, log *slog.Logger) (*Appraiser, error) {
 	a := &Appraiser{verifier: v, depot: d, log: log}
-	return a, a.takeLists()
+	return a, a.take()
 }
 
 // Appraise is [appraise.Verifier.Appraise]; a VCEK that evidence lacks comes from the depot. Its
@@ -92,19 +93,29 @@ func (a *Appraiser) complete(ctx context.Context, env evidence.Envelope, challen
 		evidence.Part{Type: evidence.EndorsementASK, Data: certs.ASK}, evidence.Part{Type: evidence.EndorsementVCEK, Data: certs.VCEK})...)
 }
 
-// takeLists hands the depot's lists to the verifier, if they are others than before.
-func (a *Appraiser) takeLists() error {
+// take hands the depot's lists to the verifier, and the authorities that hosts leave out beside a chip's
+// or a provider's certificate, if they are others than before.
+func (a *Appraiser) take() error {
 	lists, err := a.depot.RevocationLists()
+	if err != nil {
+		return err
+	}
+	authorities, err := a.depot.Authorities()
 	if err != nil {
 		return err
 	}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	digest := sha256.Sum256(bytes.Join(lists, nil))
-	if digest == a.seen || len(lists) == 0 {
+	digest := sha256.Sum256(bytes.Join(append(slices.Clone(lists), authorities...), nil))
+	if digest == a.seen {
 		return nil
 	}
-	if err := a.verifier.SetRevocationLists(lists); err != nil {
+	if len(lists) > 0 {
+		if err := a.verifier.SetRevocationLists(lists); err != nil {
+			return err
+		}
+	}
+	if err := a.verifier.SetCertificates(authorities); err != nil {
 		return err
 	}
 	a.seen = digest
@@ -131,9 +142,10 @@ func (a *Appraiser) Run(ctx context.Context) error {
 		case err := <-ended:
 			return err
 		case <-tick.C:
-			if err := a.takeLists(); err != nil {
-				a.log.Error("revocation lists not taken over; those that are held stay in use", "err", err)
-			}
+		case <-a.depot.Changed():
+		}
+		if err := a.take(); err != nil {
+			a.log.Error("revocation lists not taken over; those that are held stay in use", "err", err)
 		}
 	}
 }

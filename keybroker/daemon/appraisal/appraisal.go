@@ -42,6 +42,7 @@ type Appraiser struct {
 	snp    *appraise.Verifier
 	depot  *depot.Depot      // nil without a directory
 	supply *supply.Appraiser // nil without a directory
+	grace  depot.Grace
 	log    *slog.Logger
 }
 
@@ -62,7 +63,12 @@ func open(c settings.Appraisal, roots Roots, log *slog.Logger) (a *Appraiser, er
 			a.Close()
 		}
 	}()
-	if a.snp, err = snpVerifier(c, roots, log); err != nil {
+	until, err := c.Collateral.Grace.End()
+	if err != nil {
+		return a, err
+	}
+	a.grace = depot.Grace{Until: until, Reason: c.Collateral.Grace.Reason}
+	if a.snp, err = snpVerifier(c, until, roots, log); err != nil {
 		return a, err
 	}
 	o := kinds.Options{SNP: a.snp}
@@ -76,7 +82,7 @@ func open(c settings.Appraisal, roots Roots, log *slog.Logger) (a *Appraiser, er
 		if a.depot == nil {
 			return a, errors.New("tdx: a directory of collateral is required")
 		}
-		if o.TDX, err = tdx.New(tdx.Options{MinimumEvaluationNumber: n, Roots: roots.tdx}); err != nil {
+		if o.TDX, err = tdx.New(tdx.Options{MinimumEvaluationNumber: n, Roots: roots.tdx, GraceUntil: until}); err != nil {
 			return a, err
 		}
 		o.TDXCollateral = supply.NewTDX(a.depot, roots.tdx)
@@ -94,8 +100,8 @@ func open(c settings.Appraisal, roots Roots, log *slog.Logger) (a *Appraiser, er
 
 // snpVerifier reads the files that the configuration names. Revocation is checked
 // unless someone wrote down why not, and then every start says so.
-func snpVerifier(c settings.Appraisal, roots Roots, log *slog.Logger) (*appraise.Verifier, error) {
-	o := appraise.Options{WithoutRevocation: c.WithoutRevocation != "", RevocationGrace: c.Grace()}
+func snpVerifier(c settings.Appraisal, grace time.Time, roots Roots, log *slog.Logger) (*appraise.Verifier, error) {
+	o := appraise.Options{WithoutRevocation: c.WithoutRevocation != "", RevocationGrace: c.Grace(), RevocationGraceUntil: grace}
 	if o.WithoutRevocation {
 		log.Warn("revoked vendor keys may go unnoticed: appraisal.without_revocation is set", "reason", c.WithoutRevocation)
 	}
@@ -127,7 +133,7 @@ func (a *Appraiser) supplied(c settings.Collateral, roots Roots) error {
 	if err != nil {
 		return err
 	}
-	a.depot, err = depot.Open(depot.Options{Dir: c.Directory, KDS: c.KDS, PCS: c.PCS, PCSRoot: c.PCSRoot, PCCS: c.PCCS, Offline: c.Offline,
+	a.depot, err = depot.Open(depot.Options{Dir: c.Directory, KDS: c.KDS, PCS: c.PCS, PCSRoot: c.PCSRoot, PCCS: c.PCCS, Offline: c.Offline, Grace: a.grace,
 		AMD: v, TDX: intel.Check(roots.tdx), Wanted: wanted, Logger: a.log})
 	if err != nil {
 		return err
@@ -180,13 +186,16 @@ func (a *Appraiser) Appraise(ctx context.Context, env evidence.Envelope, challen
 // SetRevocationLists replaces AMD's lists, for lists from files.
 func (a *Appraiser) SetRevocationLists(raw [][]byte) error { return a.snp.SetRevocationLists(raw) }
 
-// Ends are [appraise.Verifier.Ends] and those of Intel's documents that are kept.
+// Ends are [appraise.Verifier.Ends], those of Intel's documents that are kept, and that of a grace.
 func (a *Appraiser) Ends() []appraise.End {
 	ends := a.snp.Ends()
 	for _, item := range a.items() {
 		if item.Key.Kind() == collateral.KindTDX && item.Ends != nil {
 			ends = append(ends, appraise.End{Kind: "tdx_collateral", Name: item.Key.String(), At: *item.Ends})
 		}
+	}
+	if g := a.grace; time.Now().Before(g.Until) {
+		ends = append(ends, appraise.End{Kind: "collateral_grace", Name: g.Reason, At: g.Until})
 	}
 	return ends
 }

@@ -196,3 +196,30 @@ func TestSoftwareRootsAreOfKnownKinds(t *testing.T) {
 		}
 	}
 }
+
+// TestAGraceIsDatedAndShown: ended documents are judged by until then, and every status says so.
+func TestAGraceIsDatedAndShown(t *testing.T) {
+	td, dir := trustDomain(t, tdxsim.Options{Lists: tdxsim.Lists{ThisUpdate: time.Now().Add(-48 * time.Hour), NextUpdate: time.Now().Add(-time.Hour)}})
+	env := quoteOf(t, td)
+	c := tdxSettings(dir)
+	_, err := opened(t, c, td.RootsPEM()).Appraise(t.Context(), env, asked, time.Now())
+	wantReason(t, err, collateral.ReasonMissing) // it is offline, and what ended is not used
+	until := time.Now().Add(time.Hour).UTC().Truncate(time.Second)
+	c.Collateral.Grace = settings.CollateralGrace{Until: until.Format(time.RFC3339), Reason: "maintenance"}
+	a := opened(t, c, td.RootsPEM())
+	if _, err := a.Appraise(t.Context(), env, asked, time.Now()); err != nil {
+		t.Error(err)
+	}
+	if !slices.Contains(a.Ends(), appraise.End{Kind: "collateral_grace", Name: "maintenance", At: until}) {
+		t.Error(a.Ends())
+	}
+	_, err = a.Appraise(t.Context(), env, asked, until)
+	wantReason(t, err, "tdx-collateral-expired")
+	c.Collateral.Grace.Until = time.Now().Add(-time.Minute).UTC().Format(time.RFC3339)
+	a = opened(t, c, td.RootsPEM())
+	if slices.ContainsFunc(a.Ends(), func(e appraise.End) bool { return e.Kind == "collateral_grace" }) {
+		t.Error("a grace that is over is shown")
+	}
+	_, err = a.Appraise(t.Context(), env, asked, time.Now())
+	wantReason(t, err, collateral.ReasonMissing)
+}

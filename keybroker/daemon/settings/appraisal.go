@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/keybroker/collateral/fetch"
@@ -50,6 +51,31 @@ type Collateral struct {
 	PCS     string `yaml:"pcs"`
 	PCSRoot string `yaml:"pcs_root"`
 	PCCS    string `yaml:"pccs"`
+	// Grace accepts what has ended until a date, for a reason; by default nothing is.
+	Grace CollateralGrace `yaml:"grace"`
+}
+
+// CollateralGrace accepts revocation lists and TCB information after their end, until a date. Each start and
+// each day of use is logged.
+type CollateralGrace struct {
+	// Until is that date (RFC 3339); Reason says why. Neither is optional.
+	Until  string `yaml:"until"`
+	Reason string `yaml:"reason"`
+}
+
+// End is the date; the zero value without a grace.
+func (g CollateralGrace) End() (time.Time, error) {
+	if g == (CollateralGrace{}) {
+		return time.Time{}, nil
+	}
+	until, err := time.Parse(time.RFC3339, g.Until)
+	switch {
+	case err != nil:
+		return time.Time{}, fmt.Errorf("until: got %q, want a time such as \"2026-11-01T00:00:00Z\"", g.Until)
+	case strings.TrimSpace(g.Reason) == "":
+		return time.Time{}, errors.New("reason: say why ended documents are accepted")
+	}
+	return until, nil
 }
 
 // TDX says how quotes of trust domains are judged.
@@ -100,11 +126,14 @@ func (a Appraisal) Check() error {
 	case c.Directory != "" && len(a.RevocationLists) > 0:
 		bad("revocation_lists: the directory of collateral has them; remove one of the two settings")
 	case c.Directory != "" && a.RevocationGraceHours > 0:
-		bad("revocation_grace_hours: lists of the directory of collateral have no grace; remove one of the two settings")
+		bad("revocation_grace_hours: lists of the directory of collateral have collateral.grace; remove one of the two settings")
 	case c.PCCS != "" && c.PCS+c.PCSRoot != "":
 		bad("collateral: pccs stands for pcs and pcs_root; remove one or the others")
 	case c.Offline && c.KDS+c.PCS+c.PCSRoot+c.PCCS != "":
 		bad("collateral: an offline broker asks no mirror; remove offline or the URLs")
+	}
+	if _, err := c.Grace.End(); err != nil {
+		bad("collateral.grace.%w", err)
 	}
 	for _, u := range []struct{ name, url string }{{"kds", c.KDS}, {"pcs", c.PCS}, {"pcs_root", c.PCSRoot}, {"pccs", c.PCCS}} {
 		if u.url == "" {
