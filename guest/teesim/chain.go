@@ -22,8 +22,15 @@ import (
 	"time"
 )
 
-// organization stands in every subject of the chain.
-const organization = "Anchorhold Software TEE - NOT HARDWARE"
+// description stands in every subject of the chain.
+const description = "Anchorhold Software TEE - NOT HARDWARE"
+
+// subject has AMD's address, which go-sev-guest wants in every name, and says what it is.
+func subject(name string) pkix.Name {
+	return pkix.Name{CommonName: name, Country: []string{"US"}, Province: []string{"CA"}, Locality: []string{"Santa Clara"},
+		Organization: []string{"Advanced Micro Devices"}, OrganizationalUnit: []string{"Engineering"},
+		ExtraNames: []pkix.AttributeTypeAndValue{{Type: asn1.ObjectIdentifier{2, 5, 4, 13}, Value: description}}}
+}
 
 // chain is ARK -> ASK -> VCEK and ARK -> ASVK -> VLEK.
 type chain struct {
@@ -129,7 +136,7 @@ func oid(tail ...int) asn1.ObjectIdentifier {
 func issue(name string, serial int64, public crypto.PublicKey, parent *x509.Certificate, signer *rsa.PrivateKey, authority bool, extra []pkix.Extension) (*x509.Certificate, error) {
 	now := time.Now()
 	t := &x509.Certificate{
-		SerialNumber: big.NewInt(serial), Subject: pkix.Name{CommonName: name, Organization: []string{organization}},
+		SerialNumber: big.NewInt(serial), Subject: subject(name),
 		NotBefore: now.Add(-24 * time.Hour), NotAfter: now.AddDate(25, 0, 0), SignatureAlgorithm: x509.SHA384WithRSAPSS,
 		ExtraExtensions: extra,
 	}
@@ -148,12 +155,16 @@ func issue(name string, serial int64, public crypto.PublicKey, parent *x509.Cert
 
 // chipExtensions are what a chip key's certificate states (57230, table 8).
 func chipExtensions(chipID []byte, csp string) ([]pkix.Extension, error) {
+	product := "Genoa-B1"
+	if csp != "" {
+		product = "Genoa" // a loaded key is of no stepping
+	}
 	values := []struct {
 		id    asn1.ObjectIdentifier
 		value any
 		tag   string
 	}{
-		{oid(1), 0, ""}, {oid(2), "Genoa-B1", "ia5"},
+		{oid(1), 0, ""}, {oid(2), product, "ia5"},
 		{oid(3, 1), goodTCB & 0xff, ""}, {oid(3, 2), goodTCB >> 8 & 0xff, ""}, {oid(3, 4), 0, ""}, {oid(3, 5), 0, ""},
 		{oid(3, 6), 0, ""}, {oid(3, 7), 0, ""}, {oid(3, 3), goodTCB >> 48 & 0xff, ""}, {oid(3, 8), goodTCB >> 56 & 0xff, ""},
 	}
