@@ -63,7 +63,7 @@ test-all: peers model ## every test there is: with peers and models, shuffled, w
 	@echo "the Python package:"
 	@.ci/python-package "$(PEERS)" .cache/wheels
 
-peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client, PyTorch) into the cache, once: some gigabytes
+peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's client, dcap-qvl, PyTorch) into the cache, once: some gigabytes
 	@.ci/peers "$(PEERS)"
 	@.ci/peers-fed "$(PEERS)"
 	@.ci/peers-zk "$(PEERS)"

@@ -16,13 +16,12 @@ import (
 	"testing"
 	"time"
 
-	"github.com/google/go-eventlog/register"
-	"github.com/google/go-eventlog/tcg"
 	"github.com/google/go-tpm/tpm2"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/eventlog"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tpmquote"
+	"github.com/anchorhold/anchorhold/packaging/oracletest"
 )
 
 var (
@@ -107,12 +106,22 @@ func TestFormatIsThatOfRealTPMs(t *testing.T) {
 	if _, err := tpm2.Unmarshal[tpm2.TPMTSignature](q.Signature); err != nil {
 		t.Error(err)
 	}
-	var list []register.MR
-	for n, value := range q.PCRs {
-		list = append(list, register.PCR{Index: n, Digest: value, DigestAlg: 5})
+}
+
+// And so does go-eventlog its log.
+func TestGoEventlogReadsTheLog(t *testing.T) {
+	o := oracletest.Start(t)
+	e, err := newTPM(t, Options{}).Collect(t.Context(), nonce)
+	if err != nil {
+		t.Fatal(err)
 	}
-	if _, err := tcg.ParseAndReplay(e.Log, list, tcg.ParseOpts{}); err != nil {
-		t.Error(err)
+	q, err := evidence.ParseTPMQuote(e.Quote)
+	if err != nil {
+		t.Fatal(err)
+	}
+	a := o.EventLog(t, oracletest.EventLogRequest{Log: e.Log, SHA256: true, Registers: q.PCRs})
+	if a.Replay != "" || a.AppsErr != "" || len(a.Apps) != 1 {
+		t.Errorf("%+v", a)
 	}
 }
 

@@ -5,12 +5,13 @@ import (
 	"math/rand/v2"
 	"testing"
 
-	"github.com/google/go-sev-guest/abi"
+	"github.com/anchorhold/anchorhold/packaging/oracletest"
 )
 
 // TestReportLayoutIsTheOtherLibrarys parses reports of random bytes with both
 // parsers: every offset that this package reads must be the other's too.
 func TestReportLayoutIsTheOtherLibrarys(t *testing.T) {
+	o := oracletest.Start(t)
 	rng := rand.New(rand.NewPCG(1, 5))
 	for version := uint32(minReportVersion); version <= maxReportVersion; version++ {
 		raw := make([]byte, reportSize)
@@ -30,24 +31,24 @@ func TestReportLayoutIsTheOtherLibrarys(t *testing.T) {
 		if version < 3 {
 			clear(raw[0x188:0x1a0])
 		}
-		theirs, err := abi.ReportToProto(raw)
-		if err != nil {
-			t.Fatalf("version %d: the other library: %v", version, err)
+		theirs := o.SNPFields(t, raw)
+		if theirs.Err != "" {
+			t.Fatalf("version %d: the other library: %s", version, theirs.Err)
 		}
 		ours, err := parseReport(raw)
 		if err != nil {
 			t.Fatalf("version %d: %v", version, err)
 		}
 		for name, same := range map[string]bool{
-			"guest SVN": ours.guestSVN == theirs.GuestSvn, "policy": ours.policy == theirs.Policy, "VMPL": ours.vmpl == theirs.Vmpl,
-			"family": bytes.Equal(ours.familyID, theirs.FamilyId), "image": bytes.Equal(ours.imageID, theirs.ImageId),
-			"current TCB": ours.current == theirs.CurrentTcb, "platform": ours.platformInfo == theirs.PlatformInfo,
+			"guest SVN": ours.guestSVN == theirs.GuestSVN, "policy": ours.policy == theirs.Policy, "VMPL": ours.vmpl == theirs.VMPL,
+			"family": bytes.Equal(ours.familyID, theirs.FamilyID), "image": bytes.Equal(ours.imageID, theirs.ImageID),
+			"current TCB": ours.current == theirs.Current, "platform": ours.platformInfo == theirs.PlatformInfo,
 			"report data": bytes.Equal(ours.reportData, theirs.ReportData), "measurement": bytes.Equal(ours.measurement, theirs.Measurement),
-			"host data": bytes.Equal(ours.hostData, theirs.HostData), "ID key": bytes.Equal(ours.idKeyDigest, theirs.IdKeyDigest),
-			"author key": bytes.Equal(ours.authorKeyDigest, theirs.AuthorKeyDigest), "report ID": bytes.Equal(ours.reportID, theirs.ReportId),
-			"migration agent": bytes.Equal(ours.reportIDMA, theirs.ReportIdMa), "reported TCB": ours.reported == theirs.ReportedTcb,
-			"chip": bytes.Equal(ours.chipID, theirs.ChipId), "committed TCB": ours.committed == theirs.CommittedTcb,
-			"launch TCB": ours.launch == theirs.LaunchTcb,
+			"host data": bytes.Equal(ours.hostData, theirs.HostData), "ID key": bytes.Equal(ours.idKeyDigest, theirs.IDKeyDigest),
+			"author key": bytes.Equal(ours.authorKeyDigest, theirs.AuthorKeyDigest), "report ID": bytes.Equal(ours.reportID, theirs.ReportID),
+			"migration agent": bytes.Equal(ours.reportIDMA, theirs.ReportIDMigrationAgent), "reported TCB": ours.reported == theirs.Reported,
+			"chip": bytes.Equal(ours.chipID, theirs.ChipID), "committed TCB": ours.committed == theirs.Committed,
+			"launch TCB": ours.launch == theirs.Launch,
 		} {
 			if !same {
 				t.Errorf("version %d: %s is read from another place", version, name)

@@ -13,7 +13,8 @@ import (
 )
 
 // What go-sev-guest v0.15.0 gets wrong, as cases that are judged right here. They are numbered as
-// they were found; the first eight are go-tdx-guest's.
+// they were found; the first eight are go-tdx-guest's. TestEmulatedReportsBesideGoSEVGuest shows what
+// it says of each.
 
 // Defect 9: Turin's VCEK is "not an AMD KDS OID", and its TCB is read in Milan's layout.
 func TestDefect09TurinIsReadInItsOwnLayout(t *testing.T) {
@@ -144,7 +145,7 @@ func TestDefect16OneCallChecksOrStatesEverything(t *testing.T) {
 	}
 }
 
-// go-sev-guest accepts report version 6, of which nobody knows the fields.
+// go-sev-guest parses report version 6, of which nobody knows the fields.
 func TestReportVersionsBeyondTheKnownAreRefused(t *testing.T) {
 	for _, version := range []uint32{0, 1, 6, 7, 1 << 31} {
 		p := genoaPlatform()

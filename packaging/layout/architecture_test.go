@@ -27,7 +27,7 @@ type described struct {
 func describe(t *testing.T) map[string]described {
 	t.Helper()
 	all := map[string]described{}
-	for _, tags := range []string{"", "release", "softtee"} {
+	for _, tags := range []string{"", "release", "softtee", "oracle"} {
 		for _, p := range goList(t, "-tags="+tags, "./...") {
 			self := strings.TrimPrefix(p.ImportPath, module+"/")
 			if len(p.GoFiles) == 0 {

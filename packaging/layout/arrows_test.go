@@ -70,7 +70,7 @@ func checkReach(p goPackage) (bad []string) {
 }
 
 func TestArrowsPointOneWay(t *testing.T) {
-	for _, tags := range []string{"", "release", "softtee"} {
+	for _, tags := range []string{"", "release", "softtee", "oracle"} {
 		for _, p := range goList(t, "-tags="+tags, "./...") {
 			for _, bad := range checkReach(p) {
 				t.Errorf("tags %q: %s", tags, bad)

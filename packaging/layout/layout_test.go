@@ -20,10 +20,10 @@ const module = "github.com/anchorhold/anchorhold"
 var owners = map[string][]string{
 	"github.com/cloudflare/circl":       {"crypto/identity", "crypto/keyseal"},
 	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
-	"github.com/goccy/go-yaml":          {}, // tests alone: a second reading of what systemd/config/yaml reads
-	"github.com/google/go-eventlog":     {}, // tests alone: a second reading of event logs
-	"github.com/google/go-sev-guest":    {"keybroker/appraise"},
-	"github.com/google/go-tdx-guest":    {"keybroker/appraise/tdx"},
+	"github.com/goccy/go-yaml":          {},                               // tests alone: a second reading of what systemd/config/yaml reads
+	"github.com/google/go-eventlog":     {"packaging/oracletest/vendors"}, // tests alone: second readings
+	"github.com/google/go-sev-guest":    {"packaging/oracletest/vendors"},
+	"github.com/google/go-tdx-guest":    {"packaging/oracletest/vendors"},
 	"github.com/google/go-tpm":          {"guest/vtpm"},
 	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/epoch", "agent/cli/evidencelook", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold"},
 	"github.com/spf13/pflag":            {"agent/cli"},
@@ -131,6 +131,23 @@ func checkOwner(self, imp string) []string {
 		return []string{self + " -> " + imp + ": belongs to " + strings.Join(who, ", ")}
 	}
 	return []string{self + " -> " + imp + ": third-party module without an owner"}
+}
+
+// vendors are the vendor libraries, which take long to build.
+var vendors = []string{"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/google/go-eventlog"}
+
+// TestNoTestBinaryLinksTheVendors: they run in a process of their own (packaging/oracletest), so
+// that the first `go test ./...` on a fresh clone does not wait for them.
+func TestNoTestBinaryLinksTheVendors(t *testing.T) {
+	for _, p := range goList(t, "./...") {
+		for _, imp := range slices.Concat(p.Imports, p.TestImports, p.XTestImports) {
+			for _, vendor := range vendors {
+				if strings.HasPrefix(imp, vendor) {
+					t.Errorf("%s imports %s", p.ImportPath, imp)
+				}
+			}
+		}
+	}
 }
 
 // forTests says whether a package makes what only tests may trust: reference strings and keys

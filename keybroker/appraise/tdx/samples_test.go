@@ -7,9 +7,6 @@ import (
 	"testing"
 	"time"
 
-	tgtest "github.com/google/go-tdx-guest/testing"
-	"github.com/google/go-tdx-guest/testing/testdata"
-
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
@@ -28,21 +25,6 @@ const (
 	relc = evidence.TCBRelaunchAdvisedConfigurationNeeded
 )
 
-// moduleDocuments are go-tdx-guest's, of June 2023, for the platform 50806f000000.
-func moduleDocuments() Documents {
-	chain := func(header map[string][]string) []byte {
-		for _, v := range header {
-			return []byte(v[0])
-		}
-		return nil
-	}
-	return Documents{
-		TCBInfo: testdata.TcbInfoBody, TCBInfoChain: chain(tgtest.TcbInfoHeader),
-		QEIdentity: testdata.QeIdentityBody, QEIdentityChain: chain(tgtest.QeIdentityHeader),
-		PCKCRL: testdata.PckCrlBody, PCKCRLChain: chain(tgtest.PckCrlHeader), RootCRL: testdata.RootCrlBody,
-	}
-}
-
 // sample is a real quote, and what it proves with the collateral that is at hand.
 type sample struct {
 	name      string
@@ -57,7 +39,7 @@ type sample struct {
 func samples(tb testing.TB) []sample {
 	dir := evidencetest.Dir(tb)
 	read := func(elem ...string) []byte { return readFile(tb, filepath.Join(append([]string{dir}, elem...)...)) }
-	phala, tinfoil, module := phalaDocuments(tb), tinfoilDocuments(tb, "90c06f000000"), moduleDocuments()
+	phala, tinfoil, module := phalaDocuments(tb), tinfoilDocuments(tb, "90c06f000000"), moduleDocuments(tb)
 	july25, january26, february26, june23 := day(2025, time.July, 1), day(2026, time.January, 20), day(2026, time.February, 1), day(2023, time.July, 1)
 	current := func(t evidence.TDXTCB) evidence.TDXTCB { t.Current = t.Status; return t }
 	all := func(s evidence.TCBStatus) evidence.TDXTCB {
@@ -71,7 +53,7 @@ func samples(tb testing.TB) []sample {
 		{"17-v4-entropy 1", read("tdx", "17-v4-entropy", "quote1.bin"), &phala, july25, "b0c06f000000", all(unm), false},
 		{"17-v4-entropy 2", read("tdx", "17-v4-entropy", "quote2.bin"), &phala, july25, "b0c06f000000", all(unm), false},
 		{"azure/openpcc-tdx", read("azure", "openpcc-tdx", "quote.bin"), &tinfoil, january26, "90c06f000000", all(ok), false},
-		{"go-tdx-guest, SPR E4", withoutTestText(testdata.RawQuote), &module, june23, "50806f000000", evidence.TDXTCB{Status: unm, Platform: unm, Module: unm, QE: ok}, false},
+		{"go-tdx-guest, SPR E4", withoutTestText(moduleFile(tb, "tdx_prod_quote_SPR_E4.dat")), &module, june23, "50806f000000", evidence.TDXTCB{Status: unm, Platform: unm, Module: unm, QE: ok}, false},
 	}
 }
 
@@ -148,7 +130,7 @@ func TestQuotesOfEnclavesAreRefusedByName(t *testing.T) {
 
 // The sample of go-tdx-guest has a line of text behind it.
 func TestTextBehindAQuoteIsRefused(t *testing.T) {
-	_, err := Parse(testdata.RawQuote)
+	_, err := Parse(moduleFile(t, "tdx_prod_quote_SPR_E4.dat"))
 	wantReason(t, err, ReasonTrailing)
 }
 
@@ -175,7 +157,7 @@ func TestSamplesDoNotDependOnTheirPadding(t *testing.T) {
 // PCS documents as they were served: both platforms and both authorities.
 func TestRealCollateralIsVerified(t *testing.T) {
 	for name, d := range map[string]Documents{"90c06f000000": tinfoilDocuments(t, "90c06f000000"), "00a06d080000": tinfoilDocuments(t, "00a06d080000"),
-		"b0c06f000000": phalaDocuments(t), "50806f000000": moduleDocuments()} {
+		"b0c06f000000": phalaDocuments(t), "50806f000000": moduleDocuments(t)} {
 		c := mustCollateral(t, d, Roots{})
 		if f := c.FMSPC(); hex.EncodeToString(f[:]) != name || c.CA() != PlatformCA {
 			t.Errorf("%s: %x of the %s CA", name, f, c.CA())

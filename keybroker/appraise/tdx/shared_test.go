@@ -5,7 +5,9 @@ import (
 	"encoding/json"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
+	"strings"
 	"testing"
 	"time"
 
@@ -53,6 +55,36 @@ type hexed []byte
 func (h *hexed) UnmarshalText(text []byte) (err error) {
 	*h, err = hex.DecodeString(string(text))
 	return err
+}
+
+// moduleFile is a sample that go-tdx-guest carries.
+func moduleFile(tb testing.TB, elem ...string) []byte {
+	tb.Helper()
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/google/go-tdx-guest").Output()
+	dir := strings.TrimSpace(string(out))
+	if err != nil || dir == "" {
+		tb.Skip("go-tdx-guest is not in the module cache; `go mod download github.com/google/go-tdx-guest` gets it")
+	}
+	return readFile(tb, append([]string{dir, "testing", "testdata"}, elem...)...)
+}
+
+// moduleDocuments are go-tdx-guest's, of June 2023, for the platform 50806f000000. Its issuer chains
+// stand in the source text of its tests, as the headers' values.
+func moduleDocuments(tb testing.TB) Documents {
+	source := moduleFile(tb, "..", "test_cases.go")
+	chain := func(name string) []byte {
+		_, text, found := strings.Cut(string(source), "var "+name+" = []string{\n\t\"")
+		text, _, ends := strings.Cut(text, "\"")
+		if !found || !ends {
+			tb.Fatalf("no %s in go-tdx-guest's tests", name)
+		}
+		return []byte(text)
+	}
+	return Documents{
+		TCBInfo: moduleFile(tb, "sample_tcbInfo_response"), TCBInfoChain: chain("tcbInfoIssuerChain"),
+		QEIdentity: moduleFile(tb, "sample_qeIdentity_response"), QEIdentityChain: chain("qeIdentityIssuerChain"),
+		PCKCRL: moduleFile(tb, "pckcrl"), PCKCRLChain: chain("pckCrlIssuerChain"), RootCRL: moduleFile(tb, "rootcrl.der"),
+	}
 }
 
 // tinfoilDocuments are files as Intel's PCS served them on 2026-01-12.

@@ -1,0 +1,62 @@
+//go:build oracle
+
+package main
+
+import (
+	"fmt"
+	"os"
+	"runtime"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/anchorhold/anchorhold/packaging/oracletest"
+)
+
+// quiet sends standard output to nowhere, because the libraries write their log there, and returns
+// what it was.
+func quiet() (*os.File, error) {
+	out, err := unix.Dup(unix.Stdout)
+	if err != nil {
+		return nil, err
+	}
+	nowhere, err := os.OpenFile(os.DevNull, os.O_WRONLY, 0)
+	if err != nil {
+		return nil, err
+	}
+	return os.NewFile(uintptr(out), "answers"), unix.Dup3(int(nowhere.Fd()), unix.Stdout, 0)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}
+
+// guarded calls a library; what it does in a panic is an error here.
+func guarded(call func() error) (err error) {
+	defer func() {
+		if p := recover(); p != nil {
+			err = fmt.Errorf("panic: %v", p)
+		}
+	}()
+	return call()
+}
+
+// measured is what one of n calls takes.
+func measured(n int, call func()) oracletest.Cost {
+	if n == 0 {
+		return oracletest.Cost{}
+	}
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	start := time.Now()
+	for range n {
+		call()
+	}
+	took := time.Since(start)
+	runtime.ReadMemStats(&after)
+	return oracletest.Cost{Nanoseconds: int64(took) / int64(n), Bytes: int64(after.TotalAlloc-before.TotalAlloc) / int64(n),
+		Allocations: int64(after.Mallocs-before.Mallocs) / int64(n)}
+}
