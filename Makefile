@@ -14,7 +14,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check docs fuzz bench bench-release bench-fed bench-zk bench-beside bench-peer bench-exhaust release clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -92,6 +92,10 @@ model-check: ## check the model of leases, epochs and rounds with Spin, and that
 
 docs: ## update the table of packages in docs/architecture.md
 	UPDATE=1 go test ./packaging/layout -run TestArchitecturePage
+
+evidence-table: ## judge every real sample of evidence, beside other verifiers, and write docs/evidence-samples.md (needs the samples)
+	@.ci/peers "$(PEERS)"
+	UPDATE=1 ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_PEERS="$(PEERS)" go test -count 1 -v -run 'TestEverySample$$' ./agent/cli/evidencejudge
 
 fuzz: ## ten seconds of every fuzz target (FUZZTIME=10s)
 	@.ci/fuzz $(or $(FUZZTIME),10s)
