@@ -108,6 +108,9 @@ bench: ## the Go benchmarks
 bench-release: ## the broker's CPU for a release, beside an earlier commit in one run (BASE=commit)
 	@.ci/bench-release $(or $(BASE),5703667)
 
+bench-evidence: ## judging evidence of every kind, beside go-sev-guest, go-tdx-guest and dcap-qvl, in one run
+	@.ci/bench-evidence "$(PEERS)"
+
 bench-fed: peers ## encrypted sums beside SEAL, TenSEAL, OpenFHE (where it loads) and Lattigo, in one run
 	@.ci/bench-fed "$(CACHE)"
 

@@ -2,6 +2,8 @@ package appraise
 
 import (
 	"bytes"
+	"crypto/ecdsa"
+	"crypto/sha512"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -100,10 +102,44 @@ func BenchmarkAppraise(b *testing.B) {
 		o, r := oracletest.Start(b), asked(env, s.now)
 		for b.Loop() { // the work is done in the other process
 		}
-		r.Repeat = 1000
+		r.Repeat = 50
 		cost := o.SNP(b, r).Cost
 		b.ReportMetric(float64(cost.Nanoseconds), "ns/peer-op")
 		b.ReportMetric(float64(cost.Bytes), "B/peer-op")
 		b.ReportMetric(float64(cost.Allocations), "allocs/peer-op")
 	})
+}
+
+// BenchmarkP384 is the unit: one verification of a signature by the standard library.
+func BenchmarkP384(b *testing.B) {
+	key := newP384(b)
+	digest := sha512.Sum384([]byte("a report"))
+	r, s := signP384(b, key, digest)
+	for b.Loop() {
+		if !ecdsa.Verify(&key.PublicKey, digest[:], r, s) {
+			b.Fatal("refused")
+		}
+	}
+}
+
+// BenchmarkRefusedMutant is a report of a known chip with one bit changed, somewhere in what is
+// signed.
+func BenchmarkRefusedMutant(b *testing.B) {
+	s, v := moduleSample(b), lenient(b)
+	env, want := withReport(s.envelope(), bytes.Clone(s.report)), s.reportData()
+	report := env.Part(evidence.PartSNPReport)
+	for range 3 { // from the third report on a chip is known best
+		if _, err := v.Appraise(b.Context(), env, want, s.now); err != nil {
+			b.Fatal(err)
+		}
+	}
+	at := 0
+	for b.Loop() {
+		at = (at + 211) % 0x2a0
+		report[at] ^= 1
+		if _, err := v.Appraise(b.Context(), env, want, s.now); err == nil {
+			b.Fatal("accepted")
+		}
+		report[at] ^= 1
+	}
 }

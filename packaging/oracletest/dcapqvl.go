@@ -32,20 +32,25 @@ func StartDCAPQVL(tb testing.TB) *DCAPQVL {
 type DCAPQVLAnswer struct {
 	Err, Status, Platform, QE string
 	Advisories                []string
+	Nanoseconds               int64 // see Cost
 }
 
-// TDX is what dcap-qvl says of a quote, with its documents, at a time. Unless rootDER is nil, chains
-// must end at that root instead of Intel's.
-func (p *DCAPQVL) TDX(tb testing.TB, quote []byte, d TDXDocuments, rootDER []byte, unix int64) (a DCAPQVLAnswer) {
+// DCAPQVLRequest is a quote with its documents, judged at a time. Unless RootDER is nil, chains must
+// end at that root instead of Intel's.
+type DCAPQVLRequest struct {
+	Quote, RootDER []byte
+	Documents      TDXDocuments
+	Unix           int64
+	Repeat         int
+}
+
+// TDX is what dcap-qvl says.
+func (p *DCAPQVL) TDX(tb testing.TB, r DCAPQVLRequest) (a DCAPQVLAnswer) {
 	tb.Helper()
-	for _, chain := range []*[]byte{&d.TCBInfoChain, &d.QEIdentityChain, &d.PCKCRLChain} {
+	for _, chain := range []*[]byte{&r.Documents.TCBInfoChain, &r.Documents.QEIdentityChain, &r.Documents.PCKCRLChain} {
 		*chain = plain(tb, *chain)
 	}
-	p.ask(tb, struct {
-		Quote, RootDER []byte
-		Documents      TDXDocuments
-		Unix           int64
-	}{quote, rootDER, d, unix}, &a)
+	p.ask(tb, r, &a)
 	return a
 }
 

@@ -93,5 +93,6 @@ type Request struct {
 	EventLog  *EventLogRequest `json:",omitempty"`
 }
 
-// Cost is what one verification took, on average, if Repeat was set.
+// Cost is what one verification took if Repeat was set: the mean of so many, in the best of ten
+// batches.
 type Cost struct{ Nanoseconds, Bytes, Allocations int64 }

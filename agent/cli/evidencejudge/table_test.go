@@ -131,7 +131,9 @@ func besides(t *testing.T, o *oracletest.Oracle, p *oracletest.DCAPQVL, c *evide
 			"go-tdx-guest": func() string {
 				return o.TDX(t, oracletest.TDXRequest{Quote: quote, Documents: &d, Unix: s.at.Unix()}).Err
 			},
-			"dcap-qvl": func() string { return p.TDX(t, quote, d, nil, s.at.Unix()).Err },
+			"dcap-qvl": func() string {
+				return p.TDX(t, oracletest.DCAPQVLRequest{Quote: quote, Documents: d, Unix: s.at.Unix()}).Err
+			},
 		} {
 			said := say()
 			if before, asked := all[name]; !asked || before != "" && (said == "" || !strings.Contains(strings.ToLower(said), "fmspc")) {

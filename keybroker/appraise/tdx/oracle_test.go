@@ -148,6 +148,12 @@ func agrees(t *testing.T, name string, ours evidence.TCBStatus, theirs oracletes
 	}
 }
 
+// askedOfDCAPQVL is an emulated quote as a question, with the emulator's root.
+func askedOfDCAPQVL(s scene) oracletest.DCAPQVLRequest {
+	root, _ := pem.Decode(s.rootsPEM)
+	return oracletest.DCAPQVLRequest{Quote: s.quote, RootDER: root.Bytes, Documents: oracletest.TDXDocuments(s.documents), Unix: s.now.Unix()}
+}
+
 func TestSamplesBesideDCAPQVL(t *testing.T) {
 	list := samples(t)
 	p := oracletest.StartDCAPQVL(t)
@@ -155,7 +161,7 @@ func TestSamplesBesideDCAPQVL(t *testing.T) {
 		if s.documents == nil {
 			continue // it has no way to go without
 		}
-		agrees(t, s.name, s.want.Status, p.TDX(t, s.quote, oracletest.TDXDocuments(*s.documents), nil, s.now.Unix()), sampleDisagreements())
+		agrees(t, s.name, s.want.Status, p.TDX(t, oracletest.DCAPQVLRequest{Quote: s.quote, Documents: oracletest.TDXDocuments(*s.documents), Unix: s.now.Unix()}), sampleDisagreements())
 	}
 }
 
@@ -163,7 +169,6 @@ func TestEmulatedQuotesBesideDCAPQVL(t *testing.T) {
 	p := oracletest.StartDCAPQVL(t)
 	for name, tc := range comparisons() {
 		s := emulate(t, tc.o)
-		root, _ := pem.Decode(s.rootsPEM)
-		agrees(t, name, tc.ours, p.TDX(t, s.quote, oracletest.TDXDocuments(s.documents), root.Bytes, s.now.Unix()), quoteDisagreements())
+		agrees(t, name, tc.ours, p.TDX(t, askedOfDCAPQVL(s)), quoteDisagreements())
 	}
 }
