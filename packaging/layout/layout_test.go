@@ -20,6 +20,7 @@ const module = "github.com/anchorhold/anchorhold"
 var owners = map[string][]string{
 	"github.com/cloudflare/circl":       {"crypto/identity", "crypto/keyseal"},
 	"github.com/coreos/go-systemd/v22":  {"systemd/service"},
+	"github.com/fxamacker/cbor/v2":      {"agent/cli/valuefile"},          // CoRIM; gnark links it into anchorhold already
 	"github.com/goccy/go-yaml":          {},                               // tests alone: a second reading of what systemd/config/yaml reads
 	"github.com/google/go-eventlog":     {"packaging/oracletest/vendors"}, // tests alone: second readings
 	"github.com/google/go-sev-guest":    {"packaging/oracletest/vendors"},
@@ -32,7 +33,7 @@ var owners = map[string][]string{
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"filippo.io/nistec":                 {"keybroker/appraise"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/he/ckks"},
-	"google.golang.org/protobuf":        {"runtime/onnx"},
+	"google.golang.org/protobuf":        {"runtime/onnx", "agent/cli/valuefile"},
 	"github.com/consensys/gnark":        {"crypto/zk/circuits", "crypto/zk/gadget", "crypto/zk/ceremony", "crypto/zk/plonkverify", "crypto/zk/ptau", "crypto/zk/ptau/ptautest", "crypto/zk/plonkprove", "crypto/zk/zktest"},
 	"github.com/consensys/gnark-crypto": {"crypto/zk/scalars", "crypto/zk/groth16verify", "crypto/zk/circuits", "crypto/zk/gadget", "crypto/zk/ceremony", "crypto/zk/plonkverify", "crypto/zk/ptau", "crypto/zk/ptau/ptautest", "crypto/zk/plonkprove", "crypto/zk/zktest"},
 	"github.com/rogpeppe/go-internal":   {}, // tests alone: scripts that run commands
@@ -44,7 +45,7 @@ var owners = map[string][]string{
 var agentNever = []string{
 	"github.com/tuneinsight/lattigo", "github.com/consensys/", "github.com/bits-and-blooms/", "github.com/goccy/go-yaml",
 	module + "/crypto/zk/groth16verify", module + "/crypto/zk/plonkverify", module + "/crypto/zk/circuits",
-	"github.com/google/go-sev-guest", "github.com/google/go-eventlog",
+	"github.com/google/go-sev-guest", "github.com/google/go-eventlog", "github.com/fxamacker/", module + "/agent/cli/valuefile",
 	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod", "filippo.io/nistec",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
 	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tdxsim", module + "/guest/tpmsim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",

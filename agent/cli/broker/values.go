@@ -13,7 +13,7 @@ import (
 )
 
 // The words of "values".
-const referenceValuesShort = "Import, list and remove reference values (expected measurements)"
+const referenceValuesShort = "Extract, import, list and remove reference values (expected measurements)"
 
 // The words of "remove".
 const (
@@ -58,7 +58,7 @@ const (
 )
 
 func newReferenceValues(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("values", referenceValuesShort, "", newImportValues(inv), newListValues(inv), newRemoveValue(inv))
+	return cli.Subcommands("values", referenceValuesShort, "", newExtractValues(inv), newImportValues(inv), newListValues(inv), newRemoveValue(inv))
 }
 
 func writeImported(w io.Writer, n operator.ValuesImported) {
