@@ -1,0 +1,71 @@
+package broker
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+
+	agentsettings "github.com/anchorhold/anchorhold/agent/settings"
+	brokersettings "github.com/anchorhold/anchorhold/keybroker/daemon/settings"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+// blocksOf are the YAML blocks of a page by the line before each, dotted values filled in.
+func blocksOf(t *testing.T, page string) (blocks []string) {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join("..", "..", "..", "docs", page))
+	if err != nil {
+		t.Fatal(err)
+	}
+	fill := strings.NewReplacer("…96 hexadecimal digits…", strings.Repeat("ab", 48), "…64 hexadecimal digits…", strings.Repeat("cd", 32))
+	for _, m := range regexp.MustCompile("(?ms)^```yaml\n(.*?)^```$").FindAllStringSubmatch(string(text), -1) {
+		blocks = append(blocks, fill.Replace(m[1]))
+	}
+	return blocks
+}
+
+// readAs reads a block as what it is, and says what that was.
+func readAs(block string) (what string, err error) {
+	switch {
+	case strings.Contains(block, "\nreference_values:\n"):
+		_, err = policy.ParseReferenceValues([]byte(block))
+		return "values", err
+	case strings.HasPrefix(block, "format:"):
+		_, err = policy.Parse([]byte(block))
+		return "policy", err
+	case strings.HasPrefix(block, "state_dir:"):
+		c, err := brokersettings.Parse([]byte(block))
+		if err == nil {
+			err = c.Check()
+		}
+		return "broker", err
+	}
+	_, findings, err := agentsettings.Parse([]byte(block))
+	if err == nil && len(findings.Errors)+len(findings.Missing) > 0 {
+		err = fmt.Errorf("%v, missing %v", findings.Errors, findings.Missing)
+	}
+	return "agent", err
+}
+
+// TestPagesForAdministratorsAreReadAsInService: every block of YAML of docs/clouds.md and
+// docs/collateral.md is what the program that it is for accepts.
+func TestPagesForAdministratorsAreReadAsInService(t *testing.T) {
+	found := map[string]int{}
+	for _, page := range []string{"clouds.md", "collateral.md"} {
+		for _, block := range blocksOf(t, page) {
+			what, err := readAs(block)
+			if found[what]++; err != nil {
+				t.Errorf("%s, %s: %v\n%s", page, what, err, block)
+			}
+		}
+	}
+	if found["policy"] < 8 || found["broker"] < 9 || found["agent"] == 0 || found["values"] < 2 {
+		t.Errorf("the pages have %v", found)
+	}
+	if _, err := readAs("format: 2\nid: x\n"); err == nil {
+		t.Error("half a policy is accepted")
+	}
+}
