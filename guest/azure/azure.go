@@ -73,6 +73,7 @@ type Options struct {
 // Collector collects evidence. It may be used by several goroutines if its TPM may.
 type Collector struct {
 	tpm      TPM
+	kind     evidence.Kind
 	metadata *Metadata
 }
 
@@ -97,11 +98,15 @@ func New(ctx context.Context, o Options) (*Collector, error) {
 		return nil, refusal.New(ReasonNotAzure, "no TPM")
 	}
 	c := &Collector{tpm: o.TPM, metadata: NewMetadata(o)}
-	if _, _, err := c.read(ctx); err != nil {
+	var err error
+	if _, c.kind, err = c.read(ctx); err != nil {
 		return nil, err
 	}
 	return c, nil
 }
+
+// Kind is what the report said when it was first read: KindAzureSNP or KindAzureTDX.
+func (c *Collector) Kind() evidence.Kind { return c.kind }
 
 // Collect reads the report anew and asks the metadata service for what belongs to it. Without a
 // quote there is no evidence of TDX; without certificates there is evidence, which says so.

@@ -100,6 +100,21 @@ func (c *Collector) Collect(ctx context.Context, reportData [64]byte) (evidence.
 	return envelope(r, reportData)
 }
 
+// Kind is the kind of evidence that its reports are the primary part of.
+func (c *Collector) Kind() evidence.Kind { return evidence.KindSNP }
+
+// Bound are the parts that a report covers besides: none.
+func (c *Collector) Bound(context.Context) ([]evidence.Part, error) { return nil, nil }
+
+// Sign is Collect, for evidence with parts of other devices: REPORT_DATA covers them.
+func (c *Collector) Sign(ctx context.Context, reportData [64]byte) (evidence.Signed, error) {
+	env, err := c.Collect(ctx, reportData)
+	if err != nil {
+		return evidence.Signed{}, err
+	}
+	return evidence.Signed{Primary: env.Primary(), Endorsements: env.Parts[1:]}, nil
+}
+
 // configfs is the source of kernels that have configfs-tsm.
 type configfs struct{ *tsm.Device }
 

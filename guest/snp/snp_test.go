@@ -1,6 +1,7 @@
 package snp
 
 import (
+	"bytes"
 	"context"
 	"crypto/x509"
 	"errors"
@@ -94,6 +95,24 @@ func TestReportComesWithTheHostsCertificates(t *testing.T) {
 	}
 	if _, err := env.Marshal(); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestAReportIsSignedForEvidenceOfSeveralParts: the same report, with its certificates beside it.
+func TestAReportIsSignedForEvidenceOfSeveralParts(t *testing.T) {
+	tr := newTree()
+	tr.Aux = realTable(t)
+	c := collector(t, tr)
+	signed, err := c.Sign(t.Context(), asked)
+	if err != nil || !bytes.Equal(signed.Primary[0x50:0x90], asked[:]) {
+		t.Fatal(err)
+	}
+	env, err := c.Collect(t.Context(), asked)
+	if err != nil || c.Kind() != env.Kind || !slices.EqualFunc(signed.Endorsements, env.Parts[1:], func(a, b evidence.Part) bool { return a.Type == b.Type && bytes.Equal(a.Data, b.Data) }) {
+		t.Error(c.Kind(), err)
+	}
+	if bound, err := c.Bound(t.Context()); err != nil || bound != nil {
+		t.Error(bound, err)
 	}
 }
 

@@ -194,18 +194,26 @@ func (c *Collector) Kinds() []evidence.Kind { return []evidence.Kind{evidence.Ki
 // which the quote covers. A log that is there and cannot be read, or is larger than an envelope
 // takes, is a refusal: a policy may need it, and the guest's operator can mend it.
 func (c *Collector) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
-	bound, err := c.bound(ctx)
+	bound, err := c.Bound(ctx)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
 	return evidence.Assemble(evidence.KindTDX, challenge, bound, func(reportData [64]byte) (evidence.Signed, error) {
-		quote, err := c.Quote(ctx, reportData)
-		return evidence.Signed{Primary: quote}, err
+		return c.Sign(ctx, reportData)
 	})
 }
 
-// bound are the parts beside the quote.
-func (c *Collector) bound(ctx context.Context) (parts []evidence.Part, err error) {
+// Kind is the kind of evidence that its quotes are the primary part of.
+func (c *Collector) Kind() evidence.Kind { return evidence.KindTDX }
+
+// Sign makes the primary part of evidence.
+func (c *Collector) Sign(ctx context.Context, reportData [64]byte) (evidence.Signed, error) {
+	quote, err := c.Quote(ctx, reportData)
+	return evidence.Signed{Primary: quote}, err
+}
+
+// Bound are the parts that a quote covers besides: the event log, if the firmware keeps one.
+func (c *Collector) Bound(ctx context.Context) (parts []evidence.Part, err error) {
 	var log []byte
 	err = device.Patiently(ctx, func() (err error) { log, err = c.EventLog(); return err })
 	if reason, _ := refusal.ReasonOf(err); reason == ReasonNoEventLog {

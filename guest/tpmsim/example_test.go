@@ -30,7 +30,12 @@ func Example() {
 		fmt.Println(err)
 		return
 	}
-	log, err := eventlog.Verify(e.Log, eventlog.TCG, eventlog.Registers(claims.PCRs))
+	text, err := tpm.EventLog(context.Background())
+	if err != nil {
+		fmt.Println(err)
+		return
+	}
+	log, err := eventlog.Verify(text, eventlog.TCG, eventlog.Registers(claims.PCRs))
 	if err != nil {
 		fmt.Println(err)
 		return

@@ -7,7 +7,10 @@ import (
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
+	"slices"
 	"unicode/utf16"
+
+	"github.com/anchorhold/anchorhold/guest/evidence"
 )
 
 // Format is the kind of log and of registers.
@@ -128,6 +131,14 @@ func (l *Log) Bytes() []byte { return append([]byte(nil), l.data...) }
 
 // RTMR is the value of a register of SHA-384: an RTMR, or a PCR in that bank.
 func (l *Log) RTMR(register int) [48]byte { return l.sha384[register] }
+
+// PCR is the value of a register in a bank, [evidence.BankSHA384] or else SHA-256.
+func (l *Log) PCR(bank string, register int) []byte {
+	if bank == evidence.BankSHA384 {
+		return slices.Clone(l.sha384[register][:])
+	}
+	return slices.Clone(l.sha256[register][:])
+}
 
 // Boot describes a measured boot.
 type Boot struct {

@@ -122,7 +122,14 @@ func (t *TPM) Collect(ctx context.Context, nonce []byte) (vtpm.Evidence, error) 
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	quote, err := t.quote(nonce, t.opt.Bank, t.opt.PCRs)
-	return vtpm.Evidence{Quote: quote, Log: t.log.Bytes(), Certificate: slices.Clone(t.authority.certificate)}, err
+	return vtpm.Evidence{Quote: quote, Certificate: slices.Clone(t.authority.certificate)}, err
+}
+
+// EventLog is the log of everything measured so far, as [vtpm.Collector.EventLog] reads it.
+func (t *TPM) EventLog(ctx context.Context) ([]byte, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	return t.log.Bytes(), ctx.Err()
 }
 
 // Quote is a quote over a nonce of the given PCRs.

@@ -39,6 +39,15 @@ func newTPM(t *testing.T, o Options) *TPM {
 	return tpm
 }
 
+func eventLog(tb testing.TB, tpm *TPM) []byte {
+	tb.Helper()
+	log, err := tpm.EventLog(tb.Context())
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return log
+}
+
 func expected(tpm *TPM) tpmquote.Expected {
 	return tpmquote.Expected{Nonce: nonce, PCRs: []int{0, 4, 7, 8, 9}, Trust: tpmquote.TrustEnrolled(tpm.Name()), Now: time.Date(2026, 1, 1, 0, 0, 0, 0, time.UTC)}
 }
@@ -64,7 +73,7 @@ func TestBrokerAcceptsQuoteAndLog(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			log, err := eventlog.Verify(e.Log, eventlog.TCG, eventlog.Registers(claims.PCRs))
+			log, err := eventlog.Verify(eventLog(t, tpm), eventlog.TCG, eventlog.Registers(claims.PCRs))
 			if err != nil || log.SecureBoot == nil || !*log.SecureBoot || len(log.Boot) != 5 {
 				t.Fatalf("%+v, %v", log, err)
 			}
@@ -111,7 +120,8 @@ func TestFormatIsThatOfRealTPMs(t *testing.T) {
 // And so does go-eventlog its log.
 func TestGoEventlogReadsTheLog(t *testing.T) {
 	o := oracletest.Start(t)
-	e, err := newTPM(t, Options{}).Collect(t.Context(), nonce)
+	tpm := newTPM(t, Options{})
+	e, err := tpm.Collect(t.Context(), nonce)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -119,7 +129,7 @@ func TestGoEventlogReadsTheLog(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	a := o.EventLog(t, oracletest.EventLogRequest{Log: e.Log, SHA256: true, Registers: q.PCRs})
+	a := o.EventLog(t, oracletest.EventLogRequest{Log: eventLog(t, tpm), SHA256: true, Registers: q.PCRs})
 	if a.Replay != "" || a.AppsErr != "" || len(a.Apps) != 1 {
 		t.Errorf("%+v", a)
 	}
@@ -163,7 +173,7 @@ func TestMeasurementsGoOn(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if c, err := eventlog.Verify(e.Log, eventlog.TCG, eventlog.Registers(claims.PCRs)); err != nil || len(c.Boot) != 6 {
+	if c, err := eventlog.Verify(eventLog(t, tpm), eventlog.TCG, eventlog.Registers(claims.PCRs)); err != nil || len(c.Boot) != 6 {
 		t.Errorf("%+v, %v", c, err)
 	}
 	if err := tpm.Measure(24, EventIPL, nil, nil); err == nil {
@@ -250,14 +260,14 @@ func BenchmarkQuoteWithLog(b *testing.B) {
 	if err != nil {
 		b.Fatal(err)
 	}
-	want := expected(tpm)
+	want, log := expected(tpm), eventLog(b, tpm)
 	b.ReportAllocs()
 	for b.Loop() {
 		claims, err := tpmquote.Verify(e.Quote, want)
 		if err != nil {
 			b.Fatal(err)
 		}
-		if _, err := eventlog.Verify(e.Log, eventlog.TCG, eventlog.Registers(claims.PCRs)); err != nil {
+		if _, err := eventlog.Verify(log, eventlog.TCG, eventlog.Registers(claims.PCRs)); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -15,7 +15,7 @@ import (
 func TestBrokerAcceptsQuotesOfASoftwareTPM(t *testing.T) {
 	socket := startTPM(t)
 	for _, bank := range []string{evidence.BankSHA256, evidence.BankSHA384} {
-		c := newCollector(t, Options{Device: socket, Bank: bank, WithoutLog: true})
+		c := newCollector(t, Options{Device: socket, Bank: bank})
 		_, name, err := c.PublicKey(t.Context())
 		if err != nil {
 			t.Fatal(err)

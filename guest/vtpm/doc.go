@@ -1,5 +1,5 @@
 // Package vtpm collects TPM 2.0 quotes from the guest's own TPM, with the values of the quoted
-// PCRs and the kernel's log of the measured boot, and reads and writes the TPM's small memory,
+// PCRs, reads the kernel's log of the measured boot, and reads and writes the TPM's small memory,
 // where clouds keep certificates and reports.
 //
 // A quote that [Collector.Collect] returns answers the given nonce, and its values are those that

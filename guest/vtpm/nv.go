@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	"github.com/google/go-tpm/tpm2"
 	"github.com/google/go-tpm/tpm2/transport"
@@ -27,7 +28,8 @@ const (
 )
 
 // ReadNV reads an NV index of at most limit bytes, all of it, with the owner's empty
-// authorization or the index's own.
+// authorization or the index's own. Where there is no such index, or no TPM, the error is an
+// fs.ErrNotExist, too.
 func (c *Collector) ReadNV(ctx context.Context, index uint32, limit int) ([]byte, error) {
 	if limit <= 0 || limit > MaxNVBytes {
 		return nil, refusal.New(ReasonDevice, "a limit of %d bytes, want 1 to %d", limit, MaxNVBytes)
@@ -58,6 +60,9 @@ func openNV(tpm transport.TPM, index uint32) (n nvIndex, err error) {
 		return n, refusal.New(ReasonDevice, "%#x is no NV index", index)
 	}
 	response, err := tpm2.NVReadPublic{NVIndex: tpm2.TPMHandle(index)}.Execute(tpm)
+	if errors.Is(err, tpm2.TPMRCHandle) {
+		return n, fmt.Errorf("NV index %#x: %w: %w", index, fs.ErrNotExist, err)
+	}
 	if err != nil {
 		return n, fmt.Errorf("NV index %#x: %w", index, err)
 	}
@@ -103,7 +108,7 @@ func readNV(tpm transport.TPM, index uint32, limit int) ([]byte, error) {
 
 func writeNV(tpm transport.TPM, index uint32, data []byte) error {
 	n, err := openNV(tpm, index)
-	if errors.Is(err, tpm2.TPMRCHandle) { // not defined
+	if errors.Is(err, fs.ErrNotExist) {
 		if err := defineNV(tpm, index, len(data)); err != nil {
 			return err
 		}

@@ -32,7 +32,7 @@ const (
 	// MaxNonceBytes is the largest nonce that every TPM with SHA-512 takes.
 	MaxNonceBytes = 64
 	// MaxLogBytes bounds the event log.
-	MaxLogBytes = 512 << 10
+	MaxLogBytes = evidence.MaxLogBytes
 
 	attempts = 5 // of a quote whose registers changed meanwhile
 )
@@ -50,9 +50,8 @@ type Options struct {
 	Device string
 	// Open replaces the opening of Device, which it then ignores.
 	Open func() (Device, error)
-	// Log is the kernel's file of the measured boot; DefaultLog if empty. WithoutLog leaves it out.
-	Log        string
-	WithoutLog bool
+	// Log is the kernel's file of the measured boot; DefaultLog if empty.
+	Log string
 	// Bank is [evidence.BankSHA256], the default, or [evidence.BankSHA384].
 	Bank string
 	// PCRs are the registers to quote, by number.
@@ -65,8 +64,6 @@ type Options struct {
 type Evidence struct {
 	// Quote is an [evidence.TPMQuote], encoded.
 	Quote []byte
-	// Log is the event log; nil if it was left out.
-	Log []byte
 	// Certificate is that of the key (DER), if the key has one.
 	Certificate []byte
 }
@@ -123,9 +120,9 @@ func open(path string) (Device, error) {
 func explain(path string, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return refusal.New(ReasonNoTPM, "%s is absent: this guest has no TPM, or the kernel no driver for it", path)
+		return refusal.New(ReasonNoTPM, "%s is absent: this guest has no TPM, or the kernel no driver for it: %w", path, err)
 	case errors.Is(err, fs.ErrPermission):
-		return refusal.New(ReasonNoTPM, "this user may not open %s: add it to the group of the device (tss)", path)
+		return refusal.New(ReasonNoTPM, "this user may not open %s: the drop-in tpm.conf gives it to the agent: %w", path, err)
 	}
 	return refusal.New(ReasonDevice, "open %s: %w", path, err)
 }
@@ -180,7 +177,7 @@ func unhurried(ctx context.Context, tpm Device) sender {
 	}
 }
 
-// Collect quotes the registers over a nonce of 8 to MaxNonceBytes bytes and reads the log.
+// Collect quotes the registers over a nonce of 8 to MaxNonceBytes bytes.
 func (c *Collector) Collect(ctx context.Context, nonce []byte) (Evidence, error) {
 	if len(nonce) < 8 || len(nonce) > MaxNonceBytes {
 		return Evidence{}, refusal.New(ReasonDevice, "a nonce of %d bytes", len(nonce))
@@ -194,14 +191,18 @@ func (c *Collector) Collect(ctx context.Context, nonce []byte) (Evidence, error)
 		if e.Quote, err = c.quote(tpm, key, nonce); err != nil {
 			return e, err
 		}
-		if e.Certificate, err = c.opt.Key.certificate(tpm); err != nil {
-			return e, err
-		}
-		if !c.opt.WithoutLog {
-			e.Log, err = readLog(c.opt.Log)
-		}
+		e.Certificate, err = c.opt.Key.certificate(tpm)
 		return e, err
 	})
+}
+
+// EventLog reads the kernel's log of the measured boot, which evidence binds before the quote is
+// made. One that is larger than evidence takes is not read at all.
+func (c *Collector) EventLog(ctx context.Context) ([]byte, error) {
+	if ctx.Err() != nil {
+		return nil, refusal.New(ReasonDevice, "the event log: %w", context.Cause(ctx))
+	}
+	return readLog(c.opt.Log)
 }
 
 // PublicKey returns the attestation key's public area (TPMT_PUBLIC) and its name, which an
@@ -220,15 +221,20 @@ func (c *Collector) PublicKey(ctx context.Context) (public, name []byte, err err
 // readLog reads the kernel's log, which is no larger than the limit or not read at all.
 func readLog(path string) ([]byte, error) {
 	f, err := os.Open(path)
-	if err != nil {
+	switch {
+	case errors.Is(err, fs.ErrNotExist):
+		return nil, refusal.New(ReasonDevice, "the event log %s is absent: this firmware keeps none, or securityfs is not mounted: %w", path, err)
+	case errors.Is(err, fs.ErrPermission):
+		return nil, refusal.New(ReasonDevice, "this user may not read the event log %s; the drop-in tpm.conf lets the agent: %w", path, err)
+	case err != nil:
 		return nil, refusal.New(ReasonDevice, "the event log: %w", err)
 	}
 	log, err := io.ReadAll(io.LimitReader(f, MaxLogBytes+1))
 	if err = errors.Join(err, f.Close()); err != nil {
 		return nil, refusal.New(ReasonDevice, "the event log: %w", err)
 	}
-	if len(log) > MaxLogBytes {
-		return nil, refusal.New(ReasonDevice, "the event log %s is larger than %d bytes", path, MaxLogBytes)
+	if len(log) == 0 || len(log) > MaxLogBytes {
+		return nil, refusal.New(ReasonDevice, "the event log %s is empty or larger than %d bytes, which is all that evidence takes", path, MaxLogBytes)
 	}
 	return log, nil
 }

@@ -8,6 +8,7 @@ import (
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
+	"io/fs"
 	"math/big"
 	"os"
 	"path/filepath"
@@ -73,8 +74,8 @@ func TestQuoteOfASoftwareTPM(t *testing.T) {
 				t.Fatal(err)
 			}
 			check(t, e, bank, 12)
-			if string(e.Log) != "the log" || e.Certificate != nil {
-				t.Errorf("%q, %x", e.Log, e.Certificate)
+			if log, err := c.EventLog(t.Context()); err != nil || string(log) != "the log" || e.Certificate != nil {
+				t.Errorf("%q, %v, %x", log, err, e.Certificate)
 			}
 		}
 	}
@@ -299,7 +300,7 @@ func (stalled) Close() error                  { return nil }
 func TestTPMThatRecoversIsUsedAgain(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		release := make(chan struct{})
-		c, err := New(Options{PCRs: []int{0}, Open: func() (Device, error) { return stalled{release}, nil }, WithoutLog: true})
+		c, err := New(Options{PCRs: []int{0}, Open: func() (Device, error) { return stalled{release}, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -332,7 +333,7 @@ func FuzzAnswer(f *testing.F) {
 	f.Add([]byte{0x80, 1, 0, 0, 0, 12, 0, 0, 1, 1, 0, 0})
 	f.Add(append([]byte{0x80, 2, 0, 0, 1, 0, 0, 0, 0, 0, 0x80, 0, 0, 0, 0, 0, 0, 200}, make([]byte, 238)...))
 	f.Fuzz(func(t *testing.T, answer []byte) {
-		c, err := New(Options{PCRs: []int{0}, WithoutLog: true, Open: func() (Device, error) { return babbling{answer}, nil }})
+		c, err := New(Options{PCRs: []int{0}, Open: func() (Device, error) { return babbling{answer}, nil }})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -370,7 +371,7 @@ func TestFailuresAreRefusals(t *testing.T) {
 		}
 		wantReason(t, err, reason)
 	}
-	wantReason(t, explain("/dev/tpmrm0", os.ErrPermission), ReasonNoTPM, "tss")
+	wantReason(t, explain("/dev/tpmrm0", os.ErrPermission), ReasonNoTPM, "tpm.conf")
 	c := newCollector(t, Options{Open: func() (Device, error) { return panicking{}, nil }})
 	for _, size := range []int{0, 7, MaxNonceBytes + 1} {
 		_, err := c.Collect(t.Context(), make([]byte, size))
@@ -380,7 +381,7 @@ func TestFailuresAreRefusals(t *testing.T) {
 
 func TestLogsAreBounded(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "log")
-	for size, ok := range map[int]bool{0: true, MaxLogBytes: true, MaxLogBytes + 1: false} {
+	for size, ok := range map[int]bool{0: false, 1: true, MaxLogBytes: true, MaxLogBytes + 1: false} {
 		if err := os.WriteFile(path, make([]byte, size), 0o600); err != nil {
 			t.Fatal(err)
 		}
@@ -391,12 +392,31 @@ func TestLogsAreBounded(t *testing.T) {
 	}
 	_, err := readLog(path + "-none")
 	wantReason(t, err, ReasonDevice)
-	c := newCollector(t, Options{Device: startTPM(t), Log: path + "-none"})
-	_, err = c.Collect(t.Context(), nonce)
-	wantReason(t, err, ReasonDevice, "event log")
-	c.opt.WithoutLog = true
-	if e, err := c.Collect(t.Context(), nonce); err != nil || e.Log != nil {
-		t.Errorf("%q, %v", e.Log, err)
+	c := newCollector(t, Options{Log: path + "-none"})
+	_, err = c.EventLog(t.Context())
+	wantReason(t, err, ReasonDevice, "event log", "absent")
+	ended, cancel := context.WithCancel(t.Context())
+	cancel()
+	c.opt.Log = path
+	_, err = c.EventLog(ended)
+	wantReason(t, err, ReasonDevice)
+}
+
+// What a cloud's guest asks its TPM to find out where it is: no such index, and no TPM, are another
+// answer than a TPM that fails.
+func TestWhatIsNotThereIsSaidToBeAbsent(t *testing.T) {
+	socket := startTPM(t)
+	_, err := newCollector(t, Options{Device: socket}).ReadNV(t.Context(), AzureReport, 4096)
+	if wantReason(t, err, ReasonDevice); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	_, err = newCollector(t, Options{Device: filepath.Join(t.TempDir(), "none")}).ReadNV(t.Context(), AzureReport, 4096)
+	if wantReason(t, err, ReasonNoTPM); !errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
+	}
+	_, err = newCollector(t, Options{Open: func() (Device, error) { return panicking{}, nil }}).ReadNV(t.Context(), AzureReport, 4096)
+	if wantReason(t, err, ReasonDevice); errors.Is(err, fs.ErrNotExist) {
+		t.Error(err)
 	}
 }
 

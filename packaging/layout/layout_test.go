@@ -53,7 +53,7 @@ var agentNever = []string{
 
 // brokerNever may not be linked into a broker built for release.
 var brokerNever = []string{
-	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tpmsim", module + "/guest/tdxsim", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/guest/azure", module + "/guest/vtpm", module + "/runtime/", module + "/agent",
+	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tpmsim", module + "/guest/tdxsim", module + "/guest/composite", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/guest/azure", module + "/guest/vtpm", module + "/runtime/", module + "/agent",
 	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/google/go-eventlog", "github.com/google/go-tpm", "github.com/spf13/cobra",
 }
 

@@ -161,7 +161,11 @@ func tpmPart(t *testing.T, tpm *tpmsim.TPM, nonce [32]byte) (quote, log evidence
 	if err != nil {
 		t.Fatal(err)
 	}
-	return evidence.Part{Type: evidence.PartTPMQuote, Data: e.Quote}, evidence.Part{Type: evidence.PartTCGLog, Data: e.Log}
+	text, err := tpm.EventLog(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return evidence.Part{Type: evidence.PartTPMQuote, Data: e.Quote}, evidence.Part{Type: evidence.PartTCGLog, Data: text}
 }
 
 // azure is a guest under the emulated paravisor, of SEV-SNP or of TDX.

@@ -37,11 +37,11 @@ func newTPM(tb testing.TB, o tpmsim.Options) (*tpmsim.TPM, map[string]string) {
 
 // quoted assembles evidence whose primary part is a TPM's quote, with the log behind it.
 func quoted(ctx context.Context, kind evidence.Kind, tpm *tpmsim.TPM, challenge [64]byte, bound, endorsements []evidence.Part) (evidence.Envelope, error) {
-	boot, err := tpm.Collect(ctx, make([]byte, 32))
+	log, err := tpm.EventLog(ctx)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
-	bound = append(bound, evidence.Part{Type: evidence.PartTCGLog, Data: boot.Log})
+	bound = append(bound, evidence.Part{Type: evidence.PartTCGLog, Data: log})
 	return evidence.Assemble(kind, challenge, bound, func(reportData [64]byte) (evidence.Signed, error) {
 		nonce := evidence.Nonce(evidence.PartTPMQuote, reportData)
 		made, err := tpm.Collect(ctx, nonce[:])
