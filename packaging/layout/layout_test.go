@@ -48,12 +48,12 @@ var agentNever = []string{
 	"github.com/google/go-sev-guest", "github.com/google/go-eventlog", "github.com/fxamacker/", module + "/agent/cli/valuefile",
 	"github.com/google/go-tdx-guest", "github.com/jackc/pgx", "github.com/spf13/cobra", "golang.org/x/mod", "filippo.io/nistec",
 	module + "/keybroker/appraise", module + "/keybroker/policy", module + "/keybroker/keystore", module + "/keybroker/audit",
-	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tdxsim", module + "/guest/tpmsim", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
+	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tdxsim", module + "/guest/tpmsim", module + "/guest/emulated", module + "/runtime/onnx", module + "/runtime/layers", module + "/runtime/quantize",
 }
 
 // brokerNever may not be linked into a broker built for release.
 var brokerNever = []string{
-	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tpmsim", module + "/guest/tdxsim", module + "/guest/composite", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/guest/azure", module + "/guest/vtpm", module + "/runtime/", module + "/agent",
+	module + "/guest/teesim", module + "/guest/azuresim", module + "/guest/gpusim", module + "/guest/tpmsim", module + "/guest/tdxsim", module + "/guest/emulated", module + "/guest/composite", module + "/guest/device", module + "/guest/snp", module + "/guest/tdx", module + "/guest/tsm", module + "/guest/azure", module + "/guest/vtpm", module + "/runtime/", module + "/agent",
 	"github.com/google/go-sev-guest", "github.com/google/go-tdx-guest", "github.com/google/go-eventlog", "github.com/google/go-tpm", "github.com/spf13/cobra",
 }
 
@@ -221,7 +221,7 @@ func TestReleaseCannotLinkTheSoftwareTEE(t *testing.T) {
 		out, err := cmd.CombinedOutput()
 		if err == nil {
 			t.Errorf("%s builds with the tags release and softtee together", main)
-		} else if !bytes.Contains(out, []byte("teesim")) && !bytes.Contains(out, []byte("softwareTEE")) && !bytes.Contains(out, []byte("SoftwareTEE")) {
+		} else if !bytes.Contains(out, []byte("teesim")) && !bytes.Contains(out, []byte("guest/emulated")) && !bytes.Contains(out, []byte("softwareTEE")) && !bytes.Contains(out, []byte("SoftwareTEE")) {
 			t.Errorf("%s failed for another reason: %s", main, out)
 		}
 	}
