@@ -79,6 +79,15 @@ func TestReloadRefusesWhatOnlyARestartTakesUp(t *testing.T) {
 	if got := restartOnly(old, now, false); !slices.Equal(got, []string{"models[].sequences"}) {
 		t.Errorf("more sequences: named are %q", got)
 	}
+	old, now = settings.Config{}, settings.Config{}
+	old.Compute.TEE.TPM, now.Compute.TEE.TPM = &settings.TPM{Bank: "sha256"}, &settings.TPM{Bank: "sha384"}
+	if got := restartOnly(old, now, false); !slices.Equal(got, []string{"compute.tee.tpm"}) {
+		t.Errorf("another bank: named are %q", got)
+	}
+	now.Compute.TEE.TPM.Bank = "sha256"
+	if got := restartOnly(old, now, false); got != nil {
+		t.Errorf("the same TPM: named are %q", got)
+	}
 }
 
 // reloadable is an agent that reads path again and whose keeper takes nothing.

@@ -366,6 +366,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		old, now any
 	}{
 		{"compute.tee.provider", old.Compute.TEE.Provider, now.Compute.TEE.Provider},
+		{"compute.tee.tpm", old.Compute.TEE.TPM, now.Compute.TEE.TPM},
 		{"aggregation", old.Aggregation, now.Aggregation},
 		{"verification", old.Verification, now.Verification},
 		{"guest", old.Guest, now.Guest},

@@ -114,7 +114,9 @@ func (c Compute) check(f *Findings) {
 	case p == "":
 		f.Missing = append(f.Missing, "compute.tee.provider")
 	case !slices.Contains(Providers(), p):
-		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp, intel_tdx or auto", p)
+		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp, intel_tdx, azure, vtpm or auto", p)
+	default:
+		c.checkTPM(f)
 	}
 	if ttl := c.TEE.AttestationTTLSeconds; ttl == 0 {
 		f.Missing = append(f.Missing, "compute.tee.attestation_ttl_seconds")

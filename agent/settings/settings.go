@@ -81,9 +81,11 @@ type Transport struct {
 // Compute is the template's section of that name.
 type Compute struct {
 	TEE struct {
-		// Provider is whose evidence proves this guest: "amd_sev_snp", "intel_tdx", or "auto" for the
-		// one of them that the kernel has. Development builds have "software", which stands in
-		// for SEV-SNP, and "software_tdx" and "software_tdx_v5" for TDX with quotes of version 4 and 5.
+		// Provider is whose evidence proves this guest: "amd_sev_snp", "intel_tdx", "azure" for either
+		// under Azure's paravisor, or "auto" for the one of them that is here. "vtpm" is a TPM
+		// alone, which the host may emulate; auto never chooses it. Development builds emulate all:
+		// "software" (SEV-SNP), "software_tdx" and "software_tdx_v5" (quotes of version 4 and 5),
+		// "software_vtpm", "software_azure_snp" and "software_azure_tdx".
 		Provider string `yaml:"provider"`
 		// AttestationTTLSeconds is the longest lease that the agent uses,
 		// 300 to 900; the broker may grant less.
@@ -95,29 +97,39 @@ type Compute struct {
 		// measurement) or "sha256:" and 64 (the SHA-256 of its 48 bytes).
 		// Empty means that only the broker judges the measurement.
 		MeasurementWhitelist []string `yaml:"measurement_whitelist"`
+		// TPM is the TPM of the providers "vtpm" and "azure", which have one without it, too. With
+		// "amd_sev_snp" and "intel_tdx" it adds the TPM's quote to the evidence, also as "tpm: {}".
+		TPM *TPM `yaml:"tpm"`
 	} `yaml:"tee"`
 }
 
 // Values of compute.tee.provider.
 const (
-	ProviderSNP           = "amd_sev_snp"
-	ProviderTDX           = "intel_tdx"
-	ProviderAuto          = "auto"
-	ProviderSoftware      = "software"
-	ProviderSoftwareTDX   = "software_tdx"
-	ProviderSoftwareTDXv5 = "software_tdx_v5"
+	ProviderSNP              = "amd_sev_snp"
+	ProviderTDX              = "intel_tdx"
+	ProviderAzure            = "azure"
+	ProviderVTPM             = "vtpm"
+	ProviderAuto             = "auto"
+	ProviderSoftware         = "software"
+	ProviderSoftwareTDX      = "software_tdx"
+	ProviderSoftwareTDXv5    = "software_tdx_v5"
+	ProviderSoftwareVTPM     = "software_vtpm"
+	ProviderSoftwareAzureSNP = "software_azure_snp"
+	ProviderSoftwareAzureTDX = "software_azure_tdx"
 )
+
+// SoftwareProviders are those of development builds, whose evidence proves nothing.
+func SoftwareProviders() []string {
+	return []string{ProviderSoftware, ProviderSoftwareTDX, ProviderSoftwareTDXv5, ProviderSoftwareVTPM, ProviderSoftwareAzureSNP, ProviderSoftwareAzureTDX}
+}
 
 // Providers are all of them.
 func Providers() []string {
-	return []string{ProviderSNP, ProviderTDX, ProviderAuto, ProviderSoftware, ProviderSoftwareTDX, ProviderSoftwareTDXv5}
+	return append([]string{ProviderSNP, ProviderTDX, ProviderAzure, ProviderVTPM, ProviderAuto}, SoftwareProviders()...)
 }
 
-// Software reports whether the provider is one of development builds, whose evidence proves nothing.
-func (c Compute) Software() bool {
-	p := c.TEE.Provider
-	return p == ProviderSoftware || p == ProviderSoftwareTDX || p == ProviderSoftwareTDXv5
-}
+// Software reports whether the provider is one of development builds.
+func (c Compute) Software() bool { return slices.Contains(SoftwareProviders(), c.TEE.Provider) }
 
 // Aggregation is the template's section of that name.
 type Aggregation struct {

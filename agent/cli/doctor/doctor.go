@@ -43,8 +43,10 @@ const (
 	teeFound              = "configfs-tsm at %s (%d entries)"
 	teeNoTSM              = "/dev/sev-guest exists, configfs-tsm does not: reports are made by ioctl"
 	teeNoTSMAdvice        = "on Linux 6.7 or later: modprobe sev-guest tsm; mount -t configfs configfs /sys/kernel/config. On older kernels put sev-guest.conf in place, which gives the agent the device"
-	teeTDX                = "an Intel TDX guest; this version collects SEV-SNP evidence only"
-	teeTDXAdvice          = "use an AMD SEV-SNP guest"
+	teeTDX                = "an Intel TDX guest without configfs-tsm, through which quotes are made"
+	teeTDXAdvice          = "on Linux 6.7 or later: modprobe tdx_guest tsm; mount -t configfs configfs /sys/kernel/config"
+	teeTPM                = "a TPM (/dev/tpmrm0), and no processor's evidence by the kernel: a confidential VM on Azure, or a guest that a TPM alone can prove"
+	teeTPMAdvice          = "set compute.tee.provider to azure or vtpm and put tpm.conf in place, which gives the agent the TPM; \"anchorhold-agent check FILE\" says whether it works"
 	teeNone               = "no /dev/sev-guest and no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
 	teeNoneAdvice         = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
 	clockSafe             = ": the host can neither slow nor stop the clock that times leases"
@@ -150,6 +152,9 @@ func examineTEE(root string) finding {
 	case exists(filepath.Join(root, "dev/tdx_guest")):
 		f.Verdict, f.Found = "lacking", teeTDX
 		f.Advice = teeTDXAdvice
+	case exists(filepath.Join(root, "dev/tpmrm0")):
+		f.Verdict, f.Found = "note", teeTPM
+		f.Advice = teeTPMAdvice
 	default:
 		f.Verdict, f.Found = "lacking", teeNone
 		f.Advice = teeNoneAdvice

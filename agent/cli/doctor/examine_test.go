@@ -42,6 +42,7 @@ func TestEachFindingHasItsVerdict(t *testing.T) {
 	}{
 		"configfs-tsm":      {map[string]string{"sys/kernel/config/tsm/report/": ""}, examineTEE, "ok", "(0 entries)"},
 		"a device alone":    {map[string]string{"dev/sev-guest": ""}, examineTEE, "note", "/dev/sev-guest exists"},
+		"a TPM alone":       {map[string]string{"dev/tpmrm0": ""}, examineTEE, "note", "Azure"},
 		"TDX":               {map[string]string{"dev/tdx_guest": ""}, examineTEE, "lacking", "Intel TDX"},
 		"no TEE":            {nil, examineTEE, "lacking", "this is not a confidential VM"},
 		"an unknown clock":  {nil, examineClock, "note", "the kernel does not name its clock source"},

@@ -3,6 +3,7 @@
 package main
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"log/slog"
@@ -15,19 +16,22 @@ const buildKind = "production build: evidence comes from hardware"
 
 // newCollector returns the collector of the configured hardware. This build has
 // no other.
-func newCollector(cfg settings.Config, _ *slog.Logger) (attested.Collector, bool, error) {
+func newCollector(ctx context.Context, cfg settings.Config, log *slog.Logger) (attested.Collector, bool, error) {
 	if cfg.Compute.Software() {
 		return nil, false, fmt.Errorf("compute.tee.provider: %s is refused: this build cannot use a software TEE (only builds with the tag softtee can, and they prove nothing)", cfg.Compute.TEE.Provider)
 	}
-	col, err := hardware(cfg.Compute.TEE.Provider)
-	return col, false, err
+	opened, err := openHardware(ctx, cfg, log)
+	return opened, false, err
 }
 
 // checkCollector says what newCollector would refuse, and makes nothing that stays.
-func checkCollector(cfg settings.Config) error {
-	_, _, err := newCollector(cfg, slog.New(slog.DiscardHandler))
-	return err
+func checkCollector(ctx context.Context, cfg settings.Config) (notice string, err error) {
+	if cfg.Compute.Software() {
+		_, _, err := newCollector(ctx, cfg, slog.New(slog.DiscardHandler))
+		return "", err
+	}
+	return checkHardware(ctx, cfg)
 }
 
 // developmentCommand: this build has none.
-func developmentCommand([]string, io.Writer, io.Writer) (int, bool) { return 0, false }
+func developmentCommand(context.Context, []string, io.Writer, io.Writer) (int, bool) { return 0, false }

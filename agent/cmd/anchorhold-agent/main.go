@@ -47,7 +47,7 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 			fmt.Fprintln(complaint, "anchorhold-agent check needs one file: anchorhold-agent check FILE")
 			return 2
 		}
-		return check(args[1], out)
+		return check(ctx, args[1], out)
 	case "reload":
 		if len(args) != 1 {
 			fmt.Fprintln(complaint, "anchorhold-agent reload takes no arguments: the running agent knows its file")
@@ -66,7 +66,7 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		fmt.Fprintf(out, "anchorhold-agent %s, %s\n", version, buildKind)
 		return 0
 	}
-	if code, known := developmentCommand(args, out, complaint); known {
+	if code, known := developmentCommand(ctx, args, out, complaint); known {
 		return code
 	}
 	fmt.Fprintf(complaint, "anchorhold-agent: unknown command %q\n\n%s", args[0], usage)

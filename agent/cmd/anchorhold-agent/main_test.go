@@ -59,8 +59,14 @@ socket: {path: ` + dir + `/absent/agent.sock}
 	if code, out := call(t, "run", "--config", path); code == 0 || !strings.Contains(out, "software is refused") {
 		t.Errorf("run: status %d:\n%s", code, out)
 	}
-	if _, err := hardware(settings.ProviderAuto); err != nil { // as on every machine that builds
-		for provider, says := range map[string]string{"amd_sev_snp": "compute.tee.provider: amd_sev_snp: ", "intel_tdx": "compute.tee.provider: intel_tdx: ", "auto": "compute.tee.provider: intel_tdx: "} {
+	var auto settings.Config
+	auto.Compute.TEE.Provider = settings.ProviderAuto
+	if _, err := checkHardware(t.Context(), auto); err != nil { // as on every machine that builds
+		for provider, says := range map[string]string{
+			"amd_sev_snp": "compute.tee.provider: amd_sev_snp: ", "intel_tdx": "compute.tee.provider: intel_tdx: ", "auto": "compute.tee.provider: intel_tdx: ",
+			"vtpm, tpm: {device: " + dir + "/tpm}":  "compute.tee.provider: vtpm: tpm-absent: ",
+			"azure, tpm: {device: " + dir + "/tpm}": "compute.tee.provider: azure: azure-absent: ",
+		} {
 			if err := os.WriteFile(path, []byte(strings.Replace(text, "provider: software", "provider: "+provider, 1)), 0o600); err != nil {
 				t.Fatal(err)
 			}

@@ -37,7 +37,7 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 	if err := cfg.CheckWorker(); err != nil {
 		log.Warn("a worker's program", "err", err)
 	}
-	col, software, err := newCollector(cfg, log)
+	col, software, err := newCollector(ctx, cfg, log)
 	if err != nil {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor shows what this machine lacks\n", err)
 		return 1

@@ -3,21 +3,23 @@
 package main
 
 import (
+	"context"
 	"encoding/hex"
+	"encoding/json"
 	"flag"
 	"fmt"
 	"io"
 	"log/slog"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
-	"github.com/anchorhold/anchorhold/guest/tdxsim"
-	"github.com/anchorhold/anchorhold/guest/teesim"
-	"github.com/anchorhold/anchorhold/guest/tpmsim"
+	"github.com/anchorhold/anchorhold/guest/emulated"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/store"
 )
@@ -25,119 +27,155 @@ import (
 const buildKind = "DEVELOPMENT BUILD WITH THE SOFTWARE TEE: its evidence proves nothing"
 
 // newCollector returns the hardware's collector, or a software TEE, loudly.
-func newCollector(cfg settings.Config, log *slog.Logger) (attested.Collector, bool, error) {
+func newCollector(ctx context.Context, cfg settings.Config, log *slog.Logger) (attested.Collector, bool, error) {
 	if !cfg.Compute.Software() {
-		col, err := hardware(cfg.Compute.TEE.Provider)
+		col, err := openHardware(ctx, cfg, log)
 		return col, false, err
 	}
 	log.Warn("THE SOFTWARE TEE IS IN USE: this evidence proves nothing to anyone")
-	measurement, err := softwareMeasurement(cfg)
+	o, err := emulation(cfg)
 	if err != nil {
 		return nil, false, err
 	}
-	dir := chainDir(cfg.Guest.StateDir)
-	if cfg.Compute.TEE.Provider == settings.ProviderSoftware {
-		tee, err := teesim.New(teesim.Options{Dir: dir, Measurement: measurement})
-		return tee, true, err
-	}
-	version := uint16(4)
+	guest, err := emulated.New(ctx, o)
+	return guest, true, err
+}
+
+// emulation is the emulated guest that a configuration describes.
+func emulation(cfg settings.Config) (emulated.Options, error) {
+	o := emulated.Options{Dir: chainDir(cfg.Guest.StateDir), Kind: map[string]evidence.Kind{
+		settings.ProviderSoftware: evidence.KindSNP, settings.ProviderSoftwareTDX: evidence.KindTDX, settings.ProviderSoftwareTDXv5: evidence.KindTDX,
+		settings.ProviderSoftwareVTPM: evidence.KindVTPM, settings.ProviderSoftwareAzureSNP: evidence.KindAzureSNP, settings.ProviderSoftwareAzureTDX: evidence.KindAzureTDX,
+	}[cfg.Compute.TEE.Provider]}
 	if cfg.Compute.TEE.Provider == settings.ProviderSoftwareTDXv5 {
-		version = 5
+		o.QuoteVersion = 5
 	}
-	domain, err := trustDomain(dir, version, measurement)
-	return domain, true, err
-}
-
-// softwareMeasurement is the launch measurement of a software TEE, or its MRTD.
-func softwareMeasurement(cfg settings.Config) (measurement [48]byte, err error) {
-	m := cfg.Guest.SoftwareMeasurement
-	if m == "" {
-		return measurement, nil
+	if tpm := cfg.Compute.TEE.TPM; tpm != nil {
+		o.Bank, o.PCRs = tpm.Bank, tpm.PCRs
 	}
-	value, err := hex.DecodeString(strings.TrimPrefix(m, "sha384:"))
-	if err != nil || len(value) != len(measurement) {
-		return measurement, fmt.Errorf("guest.software_measurement: want %d hexadecimal digits", 2*len(measurement))
+	if m := cfg.Guest.SoftwareMeasurement; m != "" {
+		value, err := hex.DecodeString(strings.TrimPrefix(m, "sha384:"))
+		if err != nil || len(value) != len(o.Measurement) {
+			return o, fmt.Errorf("guest.software_measurement: want %d hexadecimal digits", 2*len(o.Measurement))
+		}
+		o.Measurement = [48]byte(value)
 	}
-	return [48]byte(value), nil
-}
-
-// trustDomain is an emulated guest of TDX that booted with the log it shows.
-func trustDomain(dir string, version uint16, mrtd [48]byte) (tdxsim.Collector, error) {
-	log := tpmsim.NewLog(tpmsim.CCLog)
-	boot := tpmsim.Boot{SecureBoot: true, Loader: []byte("loader"), Kernel: []byte("kernel"), Initrd: []byte("initrd"), CommandLine: "quiet"}
-	if err := boot.Write(log); err != nil {
-		return tdxsim.Collector{}, err
-	}
-	guest := tdxsim.Guest{Version: version, MRTD: mrtd}
-	for i := range guest.RTMR {
-		guest.RTMR[i] = log.RTMR(i)
-	}
-	td, err := tdxsim.New(tdxsim.Options{Now: time.Now(), Dir: dir, Guest: guest})
-	return tdxsim.Collector{TDX: td, Log: log.Bytes()}, err
+	return o, nil
 }
 
 // checkCollector says what newCollector would refuse, and makes nothing that stays: not
 // the software TEE's chain either.
-func checkCollector(cfg settings.Config) error {
+func checkCollector(ctx context.Context, cfg settings.Config) (notice string, err error) {
 	if !cfg.Compute.Software() {
-		_, err := hardware(cfg.Compute.TEE.Provider)
-		return err
+		return checkHardware(ctx, cfg)
 	}
-	_, err := softwareMeasurement(cfg)
-	return err
+	_, err = emulation(cfg)
+	return "", err
 }
 
 func chainDir(state string) string { return filepath.Join(state, "software-tee") }
 
-// developmentCommand makes the software TEE's chain and writes its roots, for a
-// development broker's software_tee_root.
-func developmentCommand(args []string, out, complaint io.Writer) (int, bool) {
+// emulationFlags are what the command software-tee was asked for.
+type emulationFlags struct {
+	state, provider, measurement      string
+	roots, documents, keyName, values string
+}
+
+const developmentUsage = `anchorhold-agent software-tee makes the keys of an emulated guest, and writes what a development broker has to know of it:
+
+  --state DIR           the agent's guest.state_dir
+  --provider NAME       its compute.tee.provider; "software" if omitted
+  --roots FILE          file for the root certificates (PEM), for software_tee_root
+  --tdx-collateral DIR  directory of collateral for the documents of the emulated platform
+  --key-name FILE       file for the name of the TPM's key, for appraisal.tpm.enrolled
+  --measurement HEX     its guest.software_measurement, for --values
+  --values FILE         file for its reference value, demo/image
+`
+
+// developmentCommand makes the keys of an emulated guest, and writes what a development broker needs.
+func developmentCommand(ctx context.Context, args []string, out, complaint io.Writer) (int, bool) {
 	if args[0] != "software-tee" {
 		return 0, false
 	}
+	var f emulationFlags
 	flags := flag.NewFlagSet("software-tee", flag.ContinueOnError)
 	flags.SetOutput(complaint)
-	state := flags.String("state", "", "the agent's guest.state_dir")
-	roots := flags.String("roots", "", "file for the root certificates (PEM)")
-	documents := flags.String("tdx-collateral", "", "emulate TDX, and put its platform's documents into this directory of collateral")
+	flags.Usage = func() { fmt.Fprint(complaint, developmentUsage) }
+	flags.StringVar(&f.state, "state", "", "")
+	flags.StringVar(&f.provider, "provider", settings.ProviderSoftware, "")
+	flags.StringVar(&f.roots, "roots", "", "")
+	flags.StringVar(&f.documents, "tdx-collateral", "", "")
+	flags.StringVar(&f.keyName, "key-name", "", "")
+	flags.StringVar(&f.measurement, "measurement", "", "")
+	flags.StringVar(&f.values, "values", "", "")
 	if flags.Parse(args[1:]) != nil {
 		return 2, true
 	}
-	if *state == "" || *roots == "" {
-		fmt.Fprintln(complaint, "anchorhold-agent software-tee needs --state DIR, the agent's guest.state_dir, and --roots FILE, a file for the root certificates")
+	if f.state == "" || f.roots+f.keyName == "" || !slices.Contains(settings.SoftwareProviders(), f.provider) {
+		fmt.Fprint(complaint, "anchorhold-agent software-tee needs --state, a known --provider, and --roots or --key-name\n\n", developmentUsage)
 		return 2, true
 	}
-	dir := chainDir(*state)
-	if *documents != "" {
-		if err := writeTrustDomain(dir, *roots, *documents); err != nil {
-			fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
-			return 1, true
-		}
-		fmt.Fprintf(out, "wrote the root certificate of emulated TDX to %s, for the software_tee_root of a development broker, and its documents into %s\n", *roots, *documents)
-		return 0, true
-	}
-	if _, err := os.Stat(dir); err == nil {
-		fmt.Fprintf(out, "reading the software TEE's certificate chain in %s\n", dir)
-	} else {
-		fmt.Fprintf(out, "making the software TEE's certificate chain in %s: its RSA keys of 4,096 bits take seconds, or minutes on a busy machine\n", dir)
-	}
-	tee, err := teesim.New(teesim.Options{Dir: dir})
-	if err == nil {
-		err = os.WriteFile(*roots, tee.RootsPEM(), 0o644)
-	}
-	if err != nil {
+	if err := f.write(ctx, out); err != nil {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
 		return 1, true
 	}
-	fmt.Fprintf(out, "wrote its root certificates to %s, for the software_tee_root of a development broker\n", *roots)
 	return 0, true
 }
 
-// writeTrustDomain writes the root of emulated TDX, and what Intel would publish about its platform.
-func writeTrustDomain(dir, roots, into string) error {
-	td, err := tdxsim.New(tdxsim.Options{Now: time.Now(), Dir: dir})
+func (f emulationFlags) write(ctx context.Context, out io.Writer) error {
+	var cfg settings.Config
+	cfg.Compute.TEE.Provider, cfg.Guest.StateDir, cfg.Guest.SoftwareMeasurement = f.provider, f.state, f.measurement
+	o, err := emulation(cfg)
 	if err != nil {
 		return err
+	}
+	if _, err := os.Stat(o.Dir); err == nil {
+		fmt.Fprintf(out, "reading the emulated guest's keys in %s\n", o.Dir)
+	} else {
+		fmt.Fprintf(out, "making the emulated guest's keys in %s: RSA keys of 4,096 bits, for SEV-SNP, take seconds, or minutes on a busy machine\n", o.Dir)
+	}
+	guest, err := emulated.New(ctx, o)
+	if err != nil {
+		return err
+	}
+	if f.documents != "" {
+		if err := writeDocuments(guest, f.documents); err != nil {
+			return err
+		}
+	}
+	value := map[string]any{"id": "demo/image", "kind": o.Kind, "registers": guest.Registers(), "covers": evidence.CoversImage,
+		"software": o.Kind != evidence.KindVTPM, "description": "an emulated guest"}
+	values, err := json.MarshalIndent(map[string]any{"format": 2, "reference_values": []any{value}}, "", "  ")
+	if err != nil {
+		return err
+	}
+	for _, file := range []struct {
+		path, holds string
+		content     []byte
+	}{
+		{f.roots, "the root certificates, for the software_tee_root of a development broker,", guest.RootsPEM()},
+		{f.keyName, "the name of the TPM's key, for the broker's appraisal.tpm.enrolled,", []byte(hex.EncodeToString(guest.KeyName()))},
+		{f.values, "the reference value", values},
+	} {
+		if file.path == "" {
+			continue
+		}
+		if len(file.content) == 0 {
+			return fmt.Errorf("a guest of the provider %s has no file %s", f.provider, file.path)
+		}
+		if err := os.WriteFile(file.path, append(file.content, '\n'), 0o644); err != nil {
+			return err
+		}
+		fmt.Fprintf(out, "wrote %s to %s\n", file.holds, file.path)
+	}
+	return nil
+}
+
+// writeDocuments writes what Intel would publish about the platform of emulated TDX.
+func writeDocuments(guest *emulated.Guest, into string) error {
+	td := guest.Domain()
+	if td == nil {
+		return fmt.Errorf("--tdx-collateral: the guest is not one of TDX")
 	}
 	docs, err := td.Collateral()
 	if err != nil {
@@ -151,8 +189,6 @@ func writeTrustDomain(dir, roots, into string) error {
 	if err != nil {
 		return err
 	}
-	if _, err := s.Put(collateral.Item{Key: key, Fetched: time.Now(), Documents: collateral.TDXDocuments(docs).Documents()}); err != nil {
-		return err
-	}
-	return os.WriteFile(roots, td.RootsPEM(), 0o644)
+	_, err = s.Put(collateral.Item{Key: key, Fetched: time.Now(), Documents: collateral.TDXDocuments(docs).Documents()})
+	return err
 }

@@ -19,7 +19,7 @@ import (
 func TestAnEmulatedTrustDomainHasItsMeasurement(t *testing.T) {
 	state, collateral, roots := t.TempDir(), t.TempDir(), filepath.Join(t.TempDir(), "roots.pem")
 	var out, complaint bytes.Buffer
-	if code, known := developmentCommand([]string{"software-tee", "--state", state, "--roots", roots, "--tdx-collateral", collateral}, &out, &complaint); code != 0 || !known {
+	if code, known := developmentCommand(t.Context(), []string{"software-tee", "--provider", settings.ProviderSoftwareTDX, "--state", state, "--roots", roots, "--tdx-collateral", collateral}, &out, &complaint); code != 0 || !known {
 		t.Fatal(code, known, complaint.String())
 	}
 	if left, err := os.ReadDir(collateral); err != nil || len(left) == 0 {
@@ -28,10 +28,10 @@ func TestAnEmulatedTrustDomainHasItsMeasurement(t *testing.T) {
 	for provider, version := range map[string]byte{settings.ProviderSoftwareTDX: 4, settings.ProviderSoftwareTDXv5: 5} {
 		var cfg settings.Config
 		cfg.Compute.TEE.Provider, cfg.Guest.StateDir, cfg.Guest.SoftwareMeasurement = provider, state, strings.Repeat("a5", 48)
-		if err := checkCollector(cfg); err != nil {
+		if _, err := checkCollector(t.Context(), cfg); err != nil {
 			t.Error(err)
 		}
-		col, software, err := newCollector(cfg, slog.New(slog.DiscardHandler))
+		col, software, err := newCollector(t.Context(), cfg, slog.New(slog.DiscardHandler))
 		if err != nil || !software {
 			t.Fatal(software, err)
 		}
@@ -40,7 +40,7 @@ func TestAnEmulatedTrustDomainHasItsMeasurement(t *testing.T) {
 			t.Errorf("%s: %v", provider, err)
 		}
 		cfg.Guest.SoftwareMeasurement = "a5"
-		if err := checkCollector(cfg); err == nil {
+		if _, err := checkCollector(t.Context(), cfg); err == nil {
 			t.Error("a short measurement was accepted")
 		}
 	}

@@ -3,8 +3,8 @@ package main
 const usage = `anchorhold-agent serves sealed models to local clients inside a confidential VM.
 
   anchorhold-agent run --config FILE     attest, serve, renew; SIGHUP reads FILE again
-  anchorhold-agent check FILE            check a configuration and this machine against it;
-                                         change nothing
+  anchorhold-agent check FILE            check a configuration and this machine against it, with its
+                                         TEE or TPM; print the name of a TPM's key; change nothing
   anchorhold-agent reload                make the running agent reread its file, and wait for the verdict
   anchorhold-agent version               print the version and the kind of build
 

@@ -24,6 +24,10 @@ type whitelisted struct {
 	list []string
 }
 
+// hclHeader is what stands before a report of SEV-SNP in the report of Azure's paravisor, which the
+// launch measurement is then of.
+const hclHeader = 0x20
+
 // Where a report or quote holds the measurement of the launch: MEASUREMENT (SEV-SNP ABI
 // specification, table "ATTESTATION_REPORT structure"); MRTD in the body, behind the header of
 // 48 bytes and, in version 5, the body's type and size (Intel TDX DCAP Quoting Library API).
@@ -36,13 +40,15 @@ const (
 
 // measurement is that of evidence which this guest made; nil if its kind has none.
 func measurement(env evidence.Envelope) []byte {
-	report, at := env.Primary(), 0
+	report, at := env.Part(evidence.PartTDXQuote), 0
 	switch {
 	case env.Kind == evidence.KindSNP:
-		at = snpMeasurement
-	case env.Kind == evidence.KindTDX && len(report) > 1 && report[0] == 4 && report[1] == 0:
+		report, at = env.Primary(), snpMeasurement
+	case env.Kind == evidence.KindAzureSNP:
+		report, at = env.Part(evidence.PartHCLReport), hclHeader+snpMeasurement
+	case len(report) > 1 && report[0] == 4 && report[1] == 0:
 		at = tdxMRTD
-	case env.Kind == evidence.KindTDX && len(report) > 1 && report[0] == 5 && report[1] == 0:
+	case len(report) > 1 && report[0] == 5 && report[1] == 0:
 		at = tdxMRTDv5
 	default:
 		return nil

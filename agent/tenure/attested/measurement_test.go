@@ -84,6 +84,36 @@ func TestATrustDomainOfAnotherImageShowsNoEvidence(t *testing.T) {
 	}
 }
 
+// onAzure makes evidence under Azure's paravisor: the measurement is of the part that the processor
+// signed, and the quote of the TPM before it is no place to look.
+type onAzure struct{ kind evidence.Kind }
+
+func (a onAzure) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
+	measured := strings.Repeat("\x05", 48)
+	hcl := append(make([]byte, hclHeader+snpMeasurement), measured...)
+	quote := append(make([]byte, tdxMRTD), measured...)
+	quote[0] = 4
+	if a.kind == evidence.KindAzureTDX {
+		hcl = make([]byte, 2600)
+	} else {
+		quote = nil
+	}
+	return evidence.Envelope{Kind: a.kind, Parts: []evidence.Part{{Type: evidence.PartTDXQuote, Data: quote}, {Type: evidence.PartTPMQuote, Data: make([]byte, 2600)}, {Type: evidence.PartHCLReport, Data: hcl}}}, nil
+}
+
+// TestAnotherParavisorOfAzuresShowsNoEvidence.
+func TestAnotherParavisorOfAzuresShowsNoEvidence(t *testing.T) {
+	full, other := "sha384:"+strings.Repeat("05", 48), "sha384:"+strings.Repeat("06", 48)
+	for _, kind := range []evidence.Kind{evidence.KindAzureSNP, evidence.KindAzureTDX} {
+		if _, err := (whitelisted{onAzure{kind}, []string{full}}).Collect(t.Context(), [64]byte{}); err != nil {
+			t.Errorf("%s: %v", kind, err)
+		}
+		if _, err := (whitelisted{onAzure{kind}, []string{other}}).Collect(t.Context(), [64]byte{}); err == nil {
+			t.Errorf("%s of another measurement", kind)
+		}
+	}
+}
+
 // TestAGuestOffersWhatItsCollectorMakes: a broker that cannot judge it says so before any evidence
 // is made.
 func TestAGuestOffersWhatItsCollectorMakes(t *testing.T) {
