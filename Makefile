@@ -33,7 +33,7 @@ demo-build:
 	@go build $(GOFLAGS_) -tags softtee -o $(DEMOBIN)/ $(BINARIES)
 	@go build -trimpath -buildvcs=false -o $(DEMOBIN)/ ./packaging/demo
 
-demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1, KIND=tdx or tdx-v5 for an emulated trust domain)
+demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1, KIND=tdx, tdx-v5, vtpm, azure or azure-tdx for another emulated guest)
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KIND),-kind "$(KIND)") $(if $(KEEP),-keep)
 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals (installs Python packages once, 600 MB)

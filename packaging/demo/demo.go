@@ -32,8 +32,9 @@ type demo struct {
 	agent  *daemon
 
 	brokerAddress string
-	brokerExtra   string // of its configuration
-	policy        string // instead of demoPolicy
+	measured      map[string]string // the registers of the good measurement
+	brokerExtra   string            // of its configuration
+	policy        string            // instead of demoPolicy
 	gguf          string
 	modelID       string // of what was sealed first
 	receipt       string // file of the answer's receipt

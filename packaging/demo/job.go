@@ -64,6 +64,10 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 }
 
 func (d *demo) showEvidence(ctx context.Context) (string, error) {
+	kind, err := kindOf(d.opt.kind)
+	if err != nil {
+		return "", err
+	}
 	s, err := d.status(ctx, "agent")
 	if err != nil {
 		return "", err
@@ -79,14 +83,14 @@ func (d *demo) showEvidence(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if record.Record.Measurement != goodMeasurement {
+	if record.Record.Measurement != d.measured[kind.recorded] {
 		return "", fmt.Errorf("the audit record names measurement %q", record.Record.Measurement)
 	}
 	return fmt.Sprintf(`evidence     %s, digest %.16s...
-claims       measurement %.16s..., image demo-image, software TEE
+claims       %s %.16s..., image demo-image
 TLS group    %s
 lease        %.16s... of %.0f s by policy %q, epoch %d; %.0f s left
-audit record #%d %s %s, durable before the key left`, l.EvidenceKind, l.EvidenceDigest, goodMeasurement, l.TLSGroup,
+audit record #%d %s %s, durable before the key left`, l.EvidenceKind, l.EvidenceDigest, kind.register, d.measured[kind.register], l.TLSGroup,
 		l.ID, l.TTL, l.Policy, l.Epoch, l.Remaining, l.AuditIndex, record.Record.Kind, record.Record.Decision), nil
 }
 
@@ -210,7 +214,7 @@ func (d *demo) verifyReceipt(ctx context.Context) (string, error) {
 	if err := os.WriteFile(output, []byte(d.answer), 0o600); err != nil {
 		return "", err
 	}
-	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output, "--model-id", d.modelID, "--measurement", kind.register+"="+goodMeasurement)
+	out, err := d.tool(ctx, "receipt", "verify", d.receipt, "--root", d.path("root.key.pub"), "--accept-software-tee", "--output", output, "--model-id", d.modelID, "--measurement", kind.register+"="+d.measured[kind.register])
 	if err != nil {
 		return "", err
 	}

@@ -2,80 +2,133 @@ package main
 
 import (
 	"context"
+	"encoding/json"
 	"fmt"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // kind is a kind of guest that the demo's programs emulate.
 type kind struct {
 	provider string // compute.tee.provider of the agents
-	register string // that a receipt's measurement is of
-	values   string // reference values, of the good measurement
+	recorded string // the register that the audit log names the guest by: its first
+	register string // that tells the demo's image from another
 	policy   string
+	tdx, tpm bool // the broker needs its platform's documents, or the enrolment of its TPM
 }
 
 func kindOf(name string) (kind, error) {
 	switch name {
 	case "", "sev-snp":
-		return kind{"software", "launch", snpValues, demoPolicy}, nil
+		return kind{"software", "launch", "launch", demoPolicy, false, false}, nil
 	case "tdx":
-		return kind{"software_tdx", "mrtd", tdxValues, tdxPolicy}, nil
+		return kind{"software_tdx", "mrtd", "mrtd", tdxPolicy, true, false}, nil
 	case "tdx-v5":
-		return kind{"software_tdx_v5", "mrtd", tdxValues, tdxPolicy}, nil
+		return kind{"software_tdx_v5", "mrtd", "mrtd", tdxPolicy, true, false}, nil
+	case "vtpm":
+		return kind{"software_vtpm", "pcr0", "pcr4", vtpmPolicy, false, true}, nil
+	case "azure":
+		return kind{"software_azure_snp", "launch", "launch", azurePolicy, false, false}, nil
+	case "azure-tdx":
+		return kind{"software_azure_tdx", "mrtd", "mrtd", azureTDXPolicy, true, false}, nil
 	}
-	return kind{}, fmt.Errorf("-kind: %q is unknown; use sev-snp, tdx or tdx-v5", name)
+	return kind{}, fmt.Errorf("-kind: %q is unknown; use sev-snp, tdx, tdx-v5, vtpm, azure or azure-tdx", name)
 }
 
-// makeTEE makes the keys of the emulated hardware, and returns what the broker's configuration needs to
-// judge it beside its root.
+// makeTEE makes the keys of the emulated hardware and the reference value of the demo's image, and
+// returns what the broker's configuration needs to judge them.
 func (d *demo) makeTEE(ctx context.Context) (brokerExtra string, err error) {
-	args := []string{"software-tee", "--state", d.path("tee"), "--roots", d.path("software-tee.pem")}
-	if d.opt.kind == "tdx" || d.opt.kind == "tdx-v5" {
+	kind, err := kindOf(d.opt.kind)
+	if err != nil {
+		return "", err
+	}
+	args := []string{"software-tee", "--provider", kind.provider, "--state", d.path("tee"), "--measurement", goodMeasurement, "--values", d.path("values.json")}
+	if kind.tpm {
+		args = append(args, "--key-name", d.path("key-name"))
+	} else {
+		args = append(args, "--roots", d.path("software-tee.pem"))
+		brokerExtra = fmt.Sprintf("software_tee_root: %s\n", d.path("software-tee.pem"))
+	}
+	if kind.tdx {
 		dir := d.path("collateral")
 		if err := os.Mkdir(dir, 0o700); err != nil {
 			return "", err
 		}
 		args = append(args, "--tdx-collateral", dir)
-		brokerExtra = fmt.Sprintf("appraisal: {collateral: {directory: %s, offline: true}, tdx: {minimum_evaluation_number: 18}}\n", dir)
+		brokerExtra += fmt.Sprintf("appraisal: {collateral: {directory: %s, offline: true}, tdx: {minimum_evaluation_number: 18}}\n", dir)
 	}
-	_, err = command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), args...)
-	return brokerExtra, err
+	if _, err = command(ctx, filepath.Join(d.opt.bin, "anchorhold-agent"), args...); err != nil {
+		return "", err
+	}
+	if kind.tpm {
+		name, err := os.ReadFile(d.path("key-name"))
+		if err != nil {
+			return "", err
+		}
+		brokerExtra = fmt.Sprintf("appraisal: {tpm: {enrolled: [%s]}}\n", strings.TrimSpace(string(name)))
+	}
+	return brokerExtra, d.readMeasurements()
 }
 
-const snpValues = `format: 1
-reference_values:
-  - {id: demo/image, measurement: %q, software: true, description: the demo's image}
-`
+// readMeasurements reads the registers of the demo's image.
+func (d *demo) readMeasurements() error {
+	text, err := os.ReadFile(d.path("values.json"))
+	if err != nil {
+		return err
+	}
+	var file struct {
+		Values []struct {
+			Registers map[string]string `json:"registers"`
+		} `json:"reference_values"`
+	}
+	if err := json.Unmarshal(text, &file); err != nil {
+		return err
+	}
+	if len(file.Values) != 1 {
+		return fmt.Errorf("got %d reference values, want 1", len(file.Values))
+	}
+	d.measured = file.Values[0].Registers
+	return nil
+}
 
-const tdxValues = `format: 2
-reference_values:
-  - {id: demo/image, kind: tdx, registers: {mrtd: %q}, covers: firmware, software: true, description: the demo's firmware}
-`
-
-// demoPolicy requires what the software TEE can show and waives the rest in
-// writing, as a policy must.
-const demoPolicy = `format: 2
+// Parts of the policies, which require what an emulated guest can show and waive the rest in writing,
+// as a policy must.
+const (
+	policyHead = `format: 2
 id: demo
 version: 1
 not_before: "2020-01-01T00:00:00Z"
 not_after: "2099-01-01T00:00:00Z"
 attestation_ttl_seconds: 300
 allow_software_tee: true
+rules:
+  - resources: [models/*]
 require:
-  kinds: [sev-snp]
   reference_values: [demo/*]
-  sev_snp:
+  image_ids: [demo-image]
+  memory_limit: {min_mib: 32, max_mib: 128}
+`
+	requireSNP = `  sev_snp:
     products: [Genoa]
     vmpl: 0
     minimum_tcb:
       - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
-  image_ids: [demo-image]
-  memory_limit: {min_mib: 32, max_mib: 128}
-rules:
-  - resources: [models/*]
-waive:
-  - {check: chip-ids, reason: the software TEE has a new chip for each run}
+`
+	requireTDX = `  tdx:
+    tcb_statuses: [UpToDate]
+    minimum_evaluation_number: 18
+`
+	requireBoot = `  event_log: {registers: [pcr0, pcr4, pcr7], secure_boot: true}
+`
+	requireAzure = `  tpm: {ak_trust: [report], pcrs: [0, 4, 7]}
+  azure: {secure_boot: true}
+`
+	waiveAll = `waive:
+  - {check: agent-build, reason: the demo runs whatever was just built}
+  - {check: tenant, reason: the demo has no tenants}
+`
+	waiveSNP = `  - {check: chip-ids, reason: the software TEE has a new chip for each run}
   - {check: platform-info, reason: the software TEE has no platform}
   - {check: guest-policy, reason: the software TEE launches nothing}
   - {check: id-key, reason: the demo signs no ID block}
@@ -87,31 +140,8 @@ waive:
   - {check: family-id, reason: the demo signs no ID block}
   - {check: id-block-image, reason: the demo signs no ID block}
   - {check: host-data, reason: the demo's host puts nothing in}
-  - {check: agent-build, reason: the demo runs whatever was just built}
-  - {check: tenant, reason: the demo has no tenants}
 `
-
-// tdxPolicy does the same for an emulated trust domain.
-const tdxPolicy = `format: 2
-id: demo
-version: 1
-not_before: "2020-01-01T00:00:00Z"
-not_after: "2099-01-01T00:00:00Z"
-attestation_ttl_seconds: 300
-allow_software_tee: true
-require:
-  kinds: [tdx]
-  reference_values: [demo/*]
-  tdx:
-    tcb_statuses: [UpToDate]
-    minimum_evaluation_number: 18
-  event_log: {registers: [rtmr0, rtmr1, rtmr2], secure_boot: true}
-  image_ids: [demo-image]
-  memory_limit: {min_mib: 32, max_mib: 128}
-rules:
-  - resources: [models/*]
-waive:
-  - {check: tdx-advisories, reason: the emulated platform has none}
+	waiveTDX = `  - {check: tdx-advisories, reason: the emulated platform has none}
   - {check: tdx-attributes, reason: the emulator builds nothing}
   - {check: tdx-xfam, reason: the emulator has no processor}
   - {check: tdx-module, reason: the emulator has no TDX module}
@@ -119,6 +149,20 @@ waive:
   - {check: tdx-owner, reason: the demo's host puts nothing in}
   - {check: tdx-owner-config, reason: the demo's host puts nothing in}
   - {check: tdx-platform, reason: the emulator has one type of platform}
-  - {check: agent-build, reason: the demo runs whatever was just built}
-  - {check: tenant, reason: the demo has no tenants}
 `
+)
+
+// The policies of each kind.
+const (
+	demoPolicy = policyHead + "  kinds: [sev-snp]\n" + requireSNP + waiveAll + waiveSNP
+
+	tdxPolicy = policyHead + "  kinds: [tdx]\n" + requireTDX +
+		"  event_log: {registers: [rtmr0, rtmr1, rtmr2], secure_boot: true}\n" + waiveAll + waiveTDX
+
+	// allow_software_tee is no part of this: nothing in a quote tells an emulated TPM from a real one.
+	vtpmPolicy = policyHead + "  kinds: [vtpm]\n  tpm: {ak_trust: [enrolled], pcrs: [0, 4, 7]}\n" + requireBoot + waiveAll
+
+	azurePolicy = policyHead + "  kinds: [azure-sev-snp]\n" + requireSNP + requireAzure + requireBoot + waiveAll + waiveSNP
+
+	azureTDXPolicy = policyHead + "  kinds: [azure-tdx]\n" + requireTDX + requireAzure + requireBoot + waiveAll + waiveTDX
+)

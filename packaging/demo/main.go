@@ -19,7 +19,7 @@ func main() {
 	flag.StringVar(&opt.cache, "cache", "", "directory that keeps the model between runs")
 	flag.StringVar(&opt.model, "model", "", "GGUF file to use instead of SmolLM2-135M-Instruct")
 	flag.StringVar(&opt.question, "question", "What is the capital of France? Answer in one sentence.", "question to ask the model")
-	flag.StringVar(&opt.kind, "kind", "sev-snp", "kind of guest to emulate: sev-snp, tdx, or tdx-v5 for quotes of version 5")
+	flag.StringVar(&opt.kind, "kind", "sev-snp", "kind of guest to emulate: sev-snp, tdx, tdx-v5 (quotes of version 5), vtpm, azure or azure-tdx")
 	flag.BoolVar(&opt.keep, "keep", false, "leave the broker and the agent running, and print how to talk to them")
 	fetchOnly := flag.Bool("fetch", false, "only fetch the model into the cache")
 	federated := flag.String("federated", "", "run the federated demo instead, with this Python (numpy and scikit-learn)")

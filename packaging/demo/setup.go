@@ -79,9 +79,8 @@ func (d *demo) startBroker(ctx context.Context) (string, error) {
 listen: %s
 unlock: {credential: broker.kek}
 operator: {socket: %s}
-software_tee_root: %s
 %slog: {level: info, format: text}
-`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), d.path("software-tee.pem"), extra+d.brokerExtra)
+`, d.path("broker"), d.brokerAddress, d.path("operator.sock"), extra+d.brokerExtra)
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
@@ -125,14 +124,10 @@ func (d *demo) importPolicy(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	values := fmt.Sprintf(kind.values, goodMeasurement)
-	if err := os.WriteFile(d.path("values.yaml"), []byte(values), 0o600); err != nil {
-		return "", err
-	}
 	if err := os.WriteFile(d.path("policy.yaml"), []byte(cmp.Or(d.policy, kind.policy)), 0o600); err != nil {
 		return "", err
 	}
-	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.yaml"), "--broker", d.path("operator.sock")); err != nil {
+	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.json"), "--broker", d.path("operator.sock")); err != nil {
 		return "", err
 	}
 	out, err := d.tool(ctx, "policy", "import", d.path("policy.yaml"), "--broker", d.path("operator.sock"), "--json")
