@@ -158,6 +158,30 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 	}
 }
 
+// The unit's check looks at the TPM: a drop-in that hands the device over after it would keep the agent
+// from its first start. Nothing but the one device is handed over.
+func TestTheTPMIsHandedOverBeforeItIsChecked(t *testing.T) {
+	text, err := os.ReadFile(filepath.Join("..", "anchorhold-agent.service.d", "tpm.conf.example"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	unit, err := os.ReadFile(filepath.Join("..", "anchorhold-agent.service"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var commands []string
+	for _, line := range regexp.MustCompile(`(?m)^ExecStartPre=(.*)$`).FindAllStringSubmatch(string(text), -1) {
+		commands = append(commands, line[1])
+	}
+	check := regexp.MustCompile(`(?m)^ExecStartPre=(.*)$`).FindSubmatch(unit)
+	if check == nil || len(commands) != 4 || commands[0] != "" || commands[3] != string(check[1]) {
+		t.Errorf("the drop-in runs %q, and the unit's own check is %q", commands, check)
+	}
+	if allowed := regexp.MustCompile(`(?m)^DeviceAllow=.*$`).FindAllString(string(text), -1); len(allowed) != 1 || allowed[0] != "DeviceAllow=/dev/tpmrm0 rw" {
+		t.Errorf("devices: %q", allowed)
+	}
+}
+
 // Each line stands for a way out of a worker, or for a way to harm the agent
 // from inside one.
 func TestWorkersAreApartFromTheAgent(t *testing.T) {
