@@ -59,6 +59,9 @@ type AuditLog interface {
 	// AppendBounded records a refusal within the budget of its source; what is
 	// over the budget is counted instead.
 	AppendBounded(ctx context.Context, source string, proven bool, r audit.Record) (recorded bool, err error)
+	// KeepInput keeps the document of what a policy was asked, and returns the digest that the
+	// decision's record names. It never waits, and what it loses refuses nothing.
+	KeepInput(at time.Time, document []byte, refused bool) digest.Digest
 }
 
 // Limits bound what peers can make the broker do. The zero value of each field

@@ -71,17 +71,17 @@ func (x *exchange) decide(ctx context.Context) error {
 	if !x.b.pace.take(x.claims.Instance(), len(x.attest.Resources), now.Time()) {
 		return refusal.New(protocol.ReasonBusy, "this guest asked for more than the %d keys in %s that limits.per_guest allows", x.b.cfg.Limits.PerGuest, PaceWindow)
 	}
-	x.gives = make(map[string]authority, len(x.attest.Resources))
-	for _, name := range x.attest.Resources {
-		decision := policy.Decide(x.policy, policy.Input{Claims: x.claims, Guest: x.guest, Resource: name, Now: now.Time()})
-		if !decision.Allowed {
-			return denialOf(name, decision)
-		}
-		ttl = min(ttl, decision.LeaseTTL)
-		x.waived = decision.Waived
-		x.gives[name] = authority{decision.Roles, decision.Tenant}
+	x.asked = policy.Request{Now: now.Time(), Resources: x.attest.Resources, Claims: x.claims, Guest: x.guest}
+	ruling := x.asked.Decide(x.policy)
+	if !ruling.Allowed {
+		return denialOf(ruling)
 	}
-	ttl = ttl.Truncate(time.Millisecond)
+	x.gives = make(map[string]authority, len(x.attest.Resources))
+	for i, decision := range ruling.Decisions {
+		x.waived = decision.Waived
+		x.gives[x.attest.Resources[i]] = authority{decision.Roles, decision.Tenant}
+	}
+	ttl = min(ttl, ruling.LeaseTTL).Truncate(time.Millisecond)
 	if ttl <= 0 {
 		return refusal.New(protocol.ReasonNoLease, "policy %s grants no lease time", x.policy.ID())
 	}
@@ -120,15 +120,15 @@ type authority struct {
 	tenant string
 }
 
-// denialOf keeps every reason of a decision. A decision without any is a
+// denialOf keeps every reason of a ruling. A ruling without any is a
 // refusal, too: silence is not consent.
-func denialOf(resource string, d policy.Decision) error {
+func denialOf(r policy.Ruling) error {
 	out := &denial{}
-	for _, r := range d.Reasons {
-		out.reasons = append(out.reasons, audit.Reason{Code: string(r.Reason), Detail: resource + ": " + r.Detail})
+	for _, f := range r.Reasons {
+		out.reasons = append(out.reasons, audit.Reason{Code: string(f.Reason), Detail: r.Refused + ": " + f.Detail})
 	}
 	if len(out.reasons) == 0 {
-		return refusal.New(protocol.ReasonNoPolicy, "%s: refused without a reason", resource)
+		return refusal.New(protocol.ReasonNoPolicy, "%s: refused without a reason", r.Refused)
 	}
 	return out
 }
@@ -176,7 +176,24 @@ func (x *exchange) grantRecord() audit.Record {
 	r := x.baseRecord(audit.KindGrant)
 	r.Time, r.Decision = x.grant.BrokerTime.Time(), "allowed"
 	r.Detail = x.describe()
+	r.InputDigest = x.keepInput(false)
 	return r
+}
+
+// keepInput keeps what the policy was asked, so that another policy can be asked the same later. It is
+// zero if no policy was asked.
+func (x *exchange) keepInput(refused bool) digest.Digest {
+	if x.asked.Now.IsZero() {
+		return digest.Digest{}
+	}
+	if x.input.IsZero() {
+		document, err := x.asked.Document()
+		if err != nil {
+			return digest.Digest{} // no field of a request can fail to encode
+		}
+		x.input = x.b.cfg.Audit.KeepInput(x.asked.Now, document, refused)
+	}
+	return x.input
 }
 
 // recordUnused records a grant whose exchange ended before a release: nothing left,

@@ -59,6 +59,8 @@ type exchange struct {
 	claims       evidence.Claims
 	claimsDigest [32]byte
 	policy       *policy.Policy
+	asked        policy.Request // what the policy was asked; zero before
+	input        digest.Digest  // of its document, once it is kept
 	waived       []string
 	gives        map[string]authority // by resource
 	grant        protocol.Grant

@@ -76,7 +76,7 @@ func TestDenialKeepsReasonsAndHidesTheRest(t *testing.T) {
 	if again := denied(d); again != d {
 		t.Error("a denial was wrapped again")
 	}
-	if err := denialOf("r", policy.Decision{}); denied(err).code() != protocol.ReasonNoPolicy {
+	if err := denialOf(policy.Ruling{}); denied(err).code() != protocol.ReasonNoPolicy {
 		t.Errorf("a decision without reasons: %v", err)
 	}
 	if d := denied(&denial{}); len(d.reasons) == 0 {

@@ -75,6 +75,10 @@ func (x *exchange) recordRefusal(ctx context.Context, id digest.ExchangeID, d *d
 		r.Resource = x.attest.Resources[0]
 	}
 	r.Detail = x.describe()
+	// Where the policy granted and something else refused, the grant's record names the input.
+	if x.grant.LeaseEnd == 0 {
+		r.InputDigest = x.keepInput(true)
+	}
 	proven := x.claims.Kind != ""
 	if _, err := x.b.cfg.Audit.AppendBounded(ctx, cmp.Or(x.place.Source(), x.peer), proven, r); err != nil {
 		x.log(ctx, slog.LevelError, "refusal not recorded", slog.String("refusal", id.String()), slog.Any("err", err))

@@ -109,8 +109,26 @@ func (l *Log) archive(keep int) (Archived, error) {
 		}
 		out.Segments, out.Bytes = append(out.Segments, name), out.Bytes+size
 	}
+	if err := l.archiveInputs(&out); err != nil {
+		return out, err
+	}
 	l.opts.Logger.Info("audit segments archived", "segments", len(out.Segments), "records", out.Records, "directory", out.Directory)
 	return out, nil
+}
+
+// archiveInputs moves what the archived decisions were made on along with them.
+func (l *Log) archiveInputs(out *Archived) error {
+	_, entries, err := journal.ReadFrame(l.opts.fs, l.dir, segmentOf(out.Records), journal.SegmentHeaderBytes)
+	if err != nil {
+		return err
+	}
+	first, err := ParseRecord(entries[0])
+	if err != nil {
+		return err
+	}
+	names, bytes, err := l.inputs.Archive(first.Time, out.Directory)
+	out.Segments, out.Bytes = append(out.Segments, names...), out.Bytes+bytes
+	return err
 }
 
 // ArchivedContext is the signing context of the mark that says how many records were

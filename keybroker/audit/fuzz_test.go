@@ -22,6 +22,8 @@ func FuzzParseRecord(f *testing.F) {
 	}
 	b, _ := Record{Kind: KindService, Time: time.Unix(1, 0)}.Marshal()
 	f.Add(b)
+	b, _ = Record{Kind: KindGrant, Time: time.Unix(1, 0), InputDigest: digest.Digest{1}}.Marshal()
+	f.Add(b)
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r, err := ParseRecord(b)
 		if err != nil {

@@ -35,6 +35,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
+	"github.com/anchorhold/anchorhold/keybroker/audit/inputs"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -81,6 +82,10 @@ type Options struct {
 	Progress func(done, total uint64)
 	// Budget bounds what AppendBounded may write.
 	Budget Budget
+	// InputsKeep and InputsBytes bound the store of what decisions were made on (package inputs);
+	// 0 means its defaults, a negative time keeps none.
+	InputsKeep  time.Duration
+	InputsBytes int64
 	// Logger hears when the log fails and heals; nobody by default.
 	Logger *slog.Logger
 
@@ -148,6 +153,7 @@ type Log struct {
 	bodies      [][]byte
 
 	ledger ledger
+	inputs *inputs.Store
 
 	mu     sync.Mutex // guards what readers of the state see
 	size   uint64
@@ -200,6 +206,7 @@ func Open(dir string, signer Signer, opts Options) (*Log, error) {
 		return nil, fmt.Errorf("open audit log: %w", err)
 	}
 	l.install(s)
+	l.inputs = inputs.New(l.opts.fs, dir, inputs.Settings{Keep: opts.InputsKeep, MaxBytes: opts.InputsBytes, Now: l.opts.Now, Logger: l.opts.Logger})
 	return l, nil
 }
 
@@ -317,6 +324,7 @@ func (l *Log) commitLate() {
 
 // Flush returns when everything that was appended before is durable.
 func (l *Log) Flush(ctx context.Context) error {
+	_ = l.inputs.Flush() // it reports and counts what it loses
 	return l.command(ctx, func() error {
 		l.commitAll()
 		return l.Err()
@@ -426,6 +434,7 @@ func (l *Log) Checkpoint(ctx context.Context) (Checkpoint, error) {
 	if err := l.summarise(ctx); err != nil {
 		return Checkpoint{}, err
 	}
+	l.inputs.Tend()
 	var c Checkpoint
 	err := l.command(ctx, func() error {
 		l.commitAll()
@@ -467,6 +476,7 @@ func (l *Log) Close() error {
 			_ = l.summarise(context.Background()) // the log would have failed with it
 		}
 		l.late.Stop()
+		_ = l.inputs.Close() // it reports and counts what it loses
 		err = l.command(context.Background(), func() error {
 			l.commitAll()
 			return l.checkpoint()

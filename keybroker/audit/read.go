@@ -1,7 +1,10 @@
 package audit
 
 import (
+	"cmp"
 	"errors"
+	"os"
+	"path/filepath"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
@@ -21,12 +24,39 @@ type Entry struct {
 // chain inside each segment as it goes and may run beside a writer: a frame that
 // is still being written counts as not there.
 func Iterate(dir string, visit func(Entry) bool) error {
-	segments, err := journal.Segments(journal.ReadOnly{}, dir, recordPrefix)
-	if err != nil {
-		return err
+	return iterateIn([]string{dir}, visit)
+}
+
+// IterateArchived is Iterate with the archived segments that are still in the log's own directory for
+// them, or in others. Records between segments that are in none of them are passed over.
+func IterateArchived(dir string, archives []string, visit func(Entry) bool) error {
+	return iterateIn(append([]string{dir, filepath.Join(dir, ArchiveName)}, archives...), visit)
+}
+
+// iterateIn visits the segments in some directories, of which the first must be there.
+func iterateIn(dirs []string, visit func(Entry) bool) error {
+	type place struct {
+		dir string
+		journal.Segment
 	}
-	for i, seg := range segments {
-		more, err := iterate(dir, seg, i == len(segments)-1, visit)
+	var places []place
+	for i, dir := range dirs {
+		segments, err := journal.Segments(journal.ReadOnly{}, dir, recordPrefix)
+		if i > 0 && errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		for _, seg := range segments {
+			if !slices.ContainsFunc(places, func(p place) bool { return p.Name == seg.Name }) {
+				places = append(places, place{dir, seg})
+			}
+		}
+	}
+	slices.SortFunc(places, func(a, b place) int { return cmp.Compare(a.First, b.First) })
+	for i, p := range places {
+		more, err := iterate(p.dir, p.Segment, i == len(places)-1, visit)
 		if err != nil || !more {
 			return err
 		}

@@ -17,7 +17,13 @@ const (
 	maxRecordBytes = 32 << 10
 	maxFieldBytes  = 4 << 10
 	maxReasons     = 64
-	recordVersion  = 1
+)
+
+// Versions of a record's encoding. A record that names the input of a decision has the second;
+// all others keep the first, so that what was written before is what is written now.
+const (
+	recordVersion      = 1
+	recordVersionInput = 2
 )
 
 // ErrRecord means that a record is not one this log can hold.
@@ -149,6 +155,9 @@ type Record struct {
 	Measurement string `json:"measurement,omitempty"`
 	// MessageDigest is the digest of the protocol message concerned.
 	MessageDigest digest.Digest `json:"message_digest,omitzero"`
+	// InputDigest is the digest of everything that the policy decided on: the document that
+	// package inputs keeps beside the log. It is zero where no policy was asked.
+	InputDigest digest.Digest `json:"input_digest,omitzero"`
 	// Epoch is the broker's epoch.
 	Epoch uint64 `json:"epoch,omitempty"`
 	// Expiry is the end of the lease.
@@ -163,8 +172,21 @@ func (r *Record) texts() []*string {
 		&r.Decision, &r.PolicyID, &r.EvidenceKind, &r.Measurement, &r.Detail}
 }
 
-func (r *Record) digests() []*digest.Digest {
-	return []*digest.Digest{&r.PolicyDigest, &r.EvidenceDigest, &r.ClaimsDigest, &r.AgentKey, &r.ChipDigest, &r.MessageDigest}
+// digests lists the digests that a version of the encoding has.
+func (r *Record) digests(version uint8) []*digest.Digest {
+	all := []*digest.Digest{&r.PolicyDigest, &r.EvidenceDigest, &r.ClaimsDigest, &r.AgentKey, &r.ChipDigest, &r.MessageDigest, &r.InputDigest}
+	if version == recordVersionInput {
+		return all
+	}
+	return all[:len(all)-1]
+}
+
+// version is the one version in which the record is encoded.
+func (r *Record) version() uint8 {
+	if r.InputDigest.IsZero() {
+		return recordVersion
+	}
+	return recordVersionInput
 }
 
 func (r *Record) numbers() []*uint64 {
@@ -189,13 +211,14 @@ func (r Record) Marshal() ([]byte, error) {
 		}
 	}
 	out := make([]byte, 0, r.size())
-	out = append(out, recordVersion, byte(r.Kind))
+	version := r.version()
+	out = append(out, version, byte(r.Kind))
 	out = binary.BigEndian.AppendUint64(out, nanoseconds(r.Time))
 	out = binary.BigEndian.AppendUint64(out, nanoseconds(r.Expiry))
 	for _, n := range r.numbers() {
 		out = binary.BigEndian.AppendUint64(out, *n)
 	}
-	for _, d := range r.digests() {
+	for _, d := range r.digests(version) {
 		out = append(out, d[:]...)
 	}
 	for _, s := range r.texts() {
@@ -241,7 +264,7 @@ func fromNanoseconds(n uint64) time.Time {
 
 // size is at least what the record's encoding takes.
 func (r *Record) size() int {
-	n := 256 + 2*len(r.texts())
+	n := 288 + 2*len(r.texts())
 	for _, s := range r.texts() {
 		n += len(*s)
 	}
@@ -291,7 +314,7 @@ func ParseRecord(b []byte) (Record, error) {
 func (r *Record) readFixed(s *cryptobyte.String) bool {
 	var version, kind uint8
 	var when, expiry uint64
-	if !s.ReadUint8(&version) || version != recordVersion || !s.ReadUint8(&kind) || !s.ReadUint64(&when) || !s.ReadUint64(&expiry) {
+	if !s.ReadUint8(&version) || version != recordVersion && version != recordVersionInput || !s.ReadUint8(&kind) || !s.ReadUint64(&when) || !s.ReadUint64(&expiry) {
 		return false
 	}
 	r.Kind, r.Time, r.Expiry = Kind(kind), fromNanoseconds(when), fromNanoseconds(expiry)
@@ -300,7 +323,7 @@ func (r *Record) readFixed(s *cryptobyte.String) bool {
 			return false
 		}
 	}
-	for _, d := range r.digests() {
+	for _, d := range r.digests(version) {
 		if !s.CopyBytes(d[:]) {
 			return false
 		}

@@ -89,9 +89,45 @@ func TestRecordVector(t *testing.T) {
 	})
 }
 
+// TestRecordVectorOfVersion2: a record that names the input of its decision has one digest more. One that names
+// none, in this version, is refused: a record has one encoding.
+func TestRecordVectorOfVersion2(t *testing.T) {
+	v := vectortest.Load(t, "record-2", *update, func() vectortest.Vector {
+		r := sample(4)
+		r.InputDigest = digest.Of([]byte("input"))
+		raw, err := r.Marshal()
+		if err != nil {
+			t.Fatal(err)
+		}
+		leaf := tlog.RecordHash(raw)
+		return vectortest.Vector{About: "a record of a refusal that names the input of its decision; leaf_hash is its hash in the tree", Specification: "docs/audit-log.md, Records and Tree", Statement: raw, Verdict: vectortest.Accepted,
+			Given: map[string]vectortest.Hex{"leaf_hash": leaf[:]}, Fields: fieldsOf(t, r),
+			Refused: []vectortest.Refused{
+				edited("another version", 0, 1, vectortest.Hex{3}, recordMalformed), edited("the first version", 0, 1, vectortest.Hex{1}, recordMalformed),
+				edited("no input", inputDigestAt, 32, make(vectortest.Hex, 32), recordMalformed), edited("a byte follows", len(raw), 0, vectortest.Hex{0}, recordMalformed),
+				edited("the last byte is missing", len(raw)-1, 1, vectortest.Hex{}, recordMalformed)}}
+	})
+	v.Rebuilt(t, nil, encodeRecord(readFields[Record](t, &v)))
+	if leaf := tlog.RecordHash(v.Statement); !bytes.Equal(leaf[:], v.Given["leaf_hash"]) {
+		t.Errorf("the leaf is %x, want %x", leaf, v.Given["leaf_hash"])
+	}
+	v.Verify(t, func(raw []byte, _ uint64) error {
+		if _, err := ParseRecord(raw); err != nil {
+			return refusal.New(recordMalformed, "%w", err)
+		}
+		return nil
+	})
+}
+
+// inputDigestAt is the offset of the seventh digest: behind version, kind, five numbers and six digests.
+const inputDigestAt = 2 + 5*8 + 6*32
+
 // encodeRecord is a second encoder, by docs/audit-log.md.
 func encodeRecord(r Record) []byte {
 	out := []byte{1, byte(r.Kind)}
+	if !r.InputDigest.IsZero() {
+		out[0] = 2
+	}
 	for _, at := range []time.Time{r.Time, r.Expiry} {
 		out = binary.BigEndian.AppendUint64(out, uint64(at.UnixNano()))
 	}
@@ -100,6 +136,9 @@ func encodeRecord(r Record) []byte {
 	}
 	for _, d := range []digest.Digest{r.PolicyDigest, r.EvidenceDigest, r.ClaimsDigest, r.AgentKey, r.ChipDigest, r.MessageDigest} {
 		out = append(out, d[:]...)
+	}
+	if !r.InputDigest.IsZero() {
+		out = append(out, r.InputDigest[:]...)
 	}
 	text := func(s string) { out = append(append(out, byte(len(s)>>8), byte(len(s))), s...) }
 	for _, s := range []string{r.Connection, r.Peer, r.RefusalID, r.Grant, r.Actor, r.Action, r.Resource, r.Decision, r.PolicyID, r.EvidenceKind, r.Measurement, r.Detail} {

@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/audit/inputs"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
 )
 
@@ -38,6 +39,10 @@ type Report struct {
 	Unsigned uint64 `json:"unsigned"`
 	// SetBack is the number of recorded steps back of the broker's clock.
 	SetBack uint64 `json:"clock_set_back,omitempty"`
+	// InputsKept is how many of the decisions that were read name an input that is kept and has the
+	// digest that the record says; InputsMissing is how many name one that is not.
+	InputsKept    uint64 `json:"inputs_kept,omitempty"`
+	InputsMissing uint64 `json:"inputs_missing,omitempty"`
 	// TornTail reports a write that a crash cut short; it was never acknowledged.
 	TornTail bool `json:"torn_tail"`
 	// Root is the Merkle root over all records.
@@ -114,6 +119,8 @@ type verification struct {
 	tree        tree
 	archived    uint64
 	order       order
+	inputs      *inputs.Reader
+	missed      []digest.Digest // inputs that were not found at first
 }
 
 func (v *verification) run() error {
@@ -151,10 +158,16 @@ func (v *verification) run() error {
 	if err != nil {
 		v.tree.file = nil
 	}
+	if err := v.verifyInputs(); err != nil {
+		return err
+	}
 	if err := v.readSegments(); err != nil {
 		return err
 	}
 	if err := v.settle(); err != nil {
+		return err
+	}
+	if err := v.recountInputs(); err != nil {
 		return err
 	}
 	return v.conclude()
@@ -288,6 +301,7 @@ func (v *verification) readSegment(dir string, seg journal.Segment, last bool) (
 			return err
 		}
 		found.add(keyOf(&r), e.Index-seg.First, e.Frame)
+		v.countInput(&r)
 		return v.add(leafHash(e.Body))
 	})
 	if err != nil {

@@ -228,7 +228,8 @@ func (d *daemon) openLog() (err error) {
 		return err
 	}
 	d.log, err = auditlog.Open(auditlog.Config{Dir: d.layout.Audit(), Key: d.keys.Audit, Now: d.opts.Now, Logger: d.opts.Logger, Progress: d.progress(),
-		RefusalBytesPerDay: int64(c.Audit.RefusalMiBPerDay) << 20, RefusalBytesPerSource: int64(c.Audit.RefusalKiBPerSource) << 10, Checkpoints: c.Audit.Checkpoints,
+		RefusalBytesPerDay: int64(c.Audit.RefusalMiBPerDay) << 20, RefusalBytesPerSource: int64(c.Audit.RefusalKiBPerSource) << 10,
+		InputsKeep: c.Audit.InputsKeep(), InputsBytes: int64(c.Audit.InputsMiB) << 20, Checkpoints: c.Audit.Checkpoints,
 		RoundsCheckpoint: c.Rounds.Checkpoint, SetBack: setBack, RestoredStore: c.Secrets.RestoredStore})
 	if err != nil {
 		return err

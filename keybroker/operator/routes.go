@@ -142,11 +142,12 @@ func (r *request) status() (any, error) {
 // chip is never one.
 func (r *request) metrics() (any, error) {
 	values := map[string]int64{
-		"anchorhold_broker_audit_records":          int64(r.s.opts.Audit.Size()),
-		"anchorhold_broker_audit_unsigned_records": int64(r.s.opts.Audit.Size() - min(r.s.opts.Audit.Size(), r.s.opts.Audit.Latest().Size)),
-		"anchorhold_broker_audit_suppressed_total": int64(r.s.opts.Audit.Suppressed()),
-		"anchorhold_broker_audit_available":        1,
-		"anchorhold_broker_policy_loaded":          0,
+		"anchorhold_broker_audit_records":              int64(r.s.opts.Audit.Size()),
+		"anchorhold_broker_audit_unsigned_records":     int64(r.s.opts.Audit.Size() - min(r.s.opts.Audit.Size(), r.s.opts.Audit.Latest().Size)),
+		"anchorhold_broker_audit_suppressed_total":     int64(r.s.opts.Audit.Suppressed()),
+		"anchorhold_broker_decision_inputs_lost_total": int64(r.s.opts.Audit.Inputs().Lost),
+		"anchorhold_broker_audit_available":            1,
+		"anchorhold_broker_policy_loaded":              0,
 	}
 	if r.s.opts.Audit.Err() != nil {
 		values["anchorhold_broker_audit_available"] = 0

@@ -97,6 +97,7 @@ const (
 	verdictDetails             = "  covered      %s\n  Merkle root  %s\n  signed by    %s\n"
 	verdictKey                 = "               which matches %s\n"
 	verdictClock               = "  clock        set back %s by the broker's operator (audit show --kind service)\n"
+	verdictInputs              = "  inputs       %d of %d decisions that name one have theirs (policy replay)\n"
 	timeOne                    = "time"
 	timeMany                   = "times"
 	verdictNotChecked          = "  NOT CHECKED  %s\n"
@@ -385,6 +386,9 @@ func (v *auditVerdict) write(w io.Writer) {
 	}
 	if v.SetBack > 0 {
 		fmt.Fprintf(w, verdictClock, counted(v.SetBack, timeOne, timeMany))
+	}
+	if named := v.InputsKept + v.InputsMissing; named > 0 {
+		fmt.Fprintf(w, verdictInputs, v.InputsKept, named)
 	}
 	for _, n := range v.NotChecked {
 		fmt.Fprintf(w, verdictNotChecked, n)

@@ -282,6 +282,14 @@ func (s *Stream) Append(entries [][]byte) (frame int64, err error) {
 	return frame, nil
 }
 
+// Rotate starts another segment now, unless the current one is empty.
+func (s *Stream) Rotate() error {
+	if s.offset <= SegmentHeaderBytes {
+		return nil
+	}
+	return s.startSegment()
+}
+
 // Full says whether the next Append starts another segment.
 func (s *Stream) Full() bool { return s.offset >= s.segmentBytes }
 

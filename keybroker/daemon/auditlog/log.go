@@ -27,6 +27,9 @@ type Config struct {
 	Now func() time.Time
 	// RefusalBytesPerDay and RefusalBytesPerSource bound what refusals add (audit.Budget).
 	RefusalBytesPerDay, RefusalBytesPerSource int64
+	// InputsKeep and InputsBytes bound what is kept of decisions' inputs (audit.Options).
+	InputsKeep  time.Duration
+	InputsBytes int64
 	// Checkpoints are files that the log must extend, audit.checkpoints of the configuration.
 	Checkpoints []string
 	// RoundsCheckpoint is the file that rounds bring up to date; none if empty.
@@ -52,7 +55,7 @@ type Log struct {
 // does not is returned with the error, to be closed.
 func Open(c Config) (_ *Log, err error) {
 	l := &Log{cfg: c}
-	l.Log, err = audit.Open(c.Dir, c.Key, audit.Options{MustExist: true, Now: c.Now, Logger: c.Logger, Progress: c.Progress,
+	l.Log, err = audit.Open(c.Dir, c.Key, audit.Options{MustExist: true, Now: c.Now, Logger: c.Logger, Progress: c.Progress, InputsKeep: c.InputsKeep, InputsBytes: c.InputsBytes,
 		Budget: audit.Budget{DayBytes: c.RefusalBytesPerDay, SourceBytes: c.RefusalBytesPerSource}})
 	if errors.Is(err, audit.ErrInUse) {
 		return nil, fmt.Errorf("%w: a broker is already running on this state directory; stop it first (to make it check what changed, use anchorhold-broker reload)", err)

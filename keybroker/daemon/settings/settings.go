@@ -25,6 +25,8 @@ import (
 const (
 	maxConfigBytes = 1 << 20
 	maxRefusalMiB  = 1 << 20 // a day
+	maxInputsMiB   = 1 << 20
+	maxInputsDays  = 36500
 	defaultKept    = 1024
 	maxKept        = 1 << 20
 )
@@ -142,9 +144,26 @@ type AuditLog struct {
 	// RefusalKiBPerSource is what one source may add in a day: an IPv4 address, or
 	// a prefix of 64 bits of IPv6; by default a sixteenth of the day's.
 	RefusalKiBPerSource int `yaml:"refusal_kib_per_source"`
+	// InputsDays is for how many days what decisions were made on is kept beside the log, for
+	// anchorhold policy replay; 365 by default. With 0 nothing of it is kept, and what is there is
+	// deleted.
+	InputsDays *int `yaml:"inputs_days"`
+	// InputsMiB is what it takes on disk at most; 2048 by default. The oldest makes room.
+	InputsMiB int `yaml:"inputs_mib"`
 	// Checkpoints are files with checkpoints of the log that were kept elsewhere.
 	// The broker serves only with a log that extends each of them.
 	Checkpoints []string `yaml:"checkpoints"`
+}
+
+// InputsKeep is how long what decisions were made on is kept: 0 for the default, negative for not at all.
+func (a AuditLog) InputsKeep() time.Duration {
+	switch {
+	case a.InputsDays == nil:
+		return 0
+	case *a.InputsDays == 0:
+		return -1
+	}
+	return time.Duration(*a.InputsDays) * 24 * time.Hour
 }
 
 // Clock says what to do about a clock that was ahead.
@@ -250,6 +269,9 @@ func (c Config) Check() error {
 	}
 	if a := c.Audit; a.RefusalMiBPerDay < 0 || a.RefusalMiBPerDay > maxRefusalMiB || a.RefusalKiBPerSource < 0 || a.RefusalKiBPerSource > maxRefusalMiB<<10 {
 		bad("audit: a budget is negative or above %d MiB", maxRefusalMiB)
+	}
+	if a := c.Audit; a.InputsMiB < 0 || a.InputsMiB > maxInputsMiB || a.InputsDays != nil && (*a.InputsDays < 0 || *a.InputsDays > maxInputsDays) {
+		bad("audit: inputs_mib is negative or above %d, or inputs_days is negative or above %d", maxInputsMiB, maxInputsDays)
 	}
 	switch c.Log.Level {
 	case "", "debug", "info", "warn", "error":

@@ -53,7 +53,8 @@ func TestConfig(t *testing.T) {
 }
 
 func TestAuditBudgetsAreBounded(t *testing.T) {
-	for _, budget := range []AuditLog{{RefusalMiBPerDay: -1}, {RefusalKiBPerSource: -1}, {RefusalMiBPerDay: maxRefusalMiB + 1}, {RefusalKiBPerSource: maxRefusalMiB<<10 + 1}} {
+	for _, budget := range []AuditLog{{RefusalMiBPerDay: -1}, {RefusalKiBPerSource: -1}, {RefusalMiBPerDay: maxRefusalMiB + 1}, {RefusalKiBPerSource: maxRefusalMiB<<10 + 1},
+		{InputsMiB: -1}, {InputsMiB: maxInputsMiB + 1}, {InputsDays: new(-1)}, {InputsDays: new(maxInputsDays + 1)}} {
 		c, err := Parse([]byte(good))
 		if err != nil {
 			t.Fatal(err)
@@ -141,6 +142,15 @@ func TestAppraisalSettingsAreChecked(t *testing.T) {
 	} {
 		if _, err := Parse([]byte(good + "appraisal: " + text + "\n")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestInputsAreKeptForAYearUnlessSaidOtherwise, and 0 days keep none.
+func TestInputsAreKeptForAYearUnlessSaidOtherwise(t *testing.T) {
+	for want, a := range map[time.Duration]AuditLog{0: {}, -1: {InputsDays: new(0)}, 48 * time.Hour: {InputsDays: new(2)}} {
+		if got := a.InputsKeep(); got != want {
+			t.Errorf("got %s, want %s", got, want)
 		}
 	}
 }
