@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/agent/cli/dryrun"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -95,7 +96,8 @@ Import the result, and sign an epoch that pins its digest if your epochs pin pol
 func newPolicy(inv *cli.Invocation) *cobra.Command {
 	c := cli.Subcommands("policy", policyShort,
 		policyLong,
-		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyMigrate(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv))
+		newPolicyCheck(inv), newPolicyChecks(inv), newPolicyMigrate(inv), newPolicyImport(inv), newPolicyShow(inv), newPolicyList(inv), newReferenceValues(inv),
+		dryrun.NewExplain(inv), dryrun.NewTest(inv), dryrun.NewReplay(inv))
 	dial.BrokerFlag(inv, c)
 	return c
 }

@@ -62,7 +62,7 @@ type verifyOptions struct {
 	withoutRevocation bool     // --without-revocation
 	evaluation        uint32   // --minimum-evaluation-number
 	enrolled          []string // --enrolled-ak
-	software          softwareRoot
+	software          cli.SoftwareRoot
 }
 
 // NewVerify is the command "evidence verify".
@@ -76,7 +76,7 @@ func NewVerify(inv *cli.Invocation) *cobra.Command {
 	c.Flags().BoolVar(&o.withoutRevocation, "without-revocation", false, flagWithoutRevoked)
 	c.Flags().Uint32Var(&o.evaluation, "minimum-evaluation-number", 1, flagEvaluation)
 	c.Flags().StringSliceVar(&o.enrolled, "enrolled-ak", nil, flagEnrolled)
-	o.software.add(c)
+	o.software.Add(c)
 	return c
 }
 
@@ -118,7 +118,7 @@ func (o *verifyOptions) parse(now time.Time) (out evidencejudge.Options, err err
 		}
 		out.EnrolledKeys = append(out.EnrolledKeys, raw)
 	}
-	out.SoftwareRoots, err = o.software.read()
+	out.SoftwareRoots, err = o.software.Read()
 	return out, err
 }
 

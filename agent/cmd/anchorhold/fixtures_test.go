@@ -35,6 +35,7 @@ import (
 //	attestation.json  what an agent answers about its evidence, for the nonce 00112233...
 //	snp               an agent's evidence.json of a software TEE for the nonce 0707..., its report.bin
 //	                  and certificates, and roots.pem
+//	audit             an audit log of four decisions about images of a TPM, three of them with inputs
 //	round.json        a round that is open; its id is all zeros but for a one at the end
 //	closed.json       the same, closed; result.json its result
 //	collateral        a directory with Milan's authorities and revocation list, under roots.pem
@@ -85,6 +86,7 @@ func fixtures(t *testing.T) string {
 	asJSON("attestation.json", map[string]any{"nonce": "00112233445566778899aabbccddeeff", "agent_key_id": "3c9d", "report_data": hex.EncodeToString(make([]byte, 64)), "evidence": envelope})
 
 	evidenceFixture(t, path("snp"))
+	logFixture(t, path("audit"))
 
 	r, signed, _ := w.Round(t, 3, func(r *federation.Round) { r.ID = digest.RoundID{15: 1} })
 	asJSON("round.json", rounds.Status{Round: r, State: rounds.Open, Signed: signed})

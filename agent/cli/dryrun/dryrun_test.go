@@ -1,0 +1,253 @@
+package dryrun
+
+import (
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+// realPolicy is the head of a policy; the rest is suggested for a guest.
+const realPolicy = `format: 2
+id: real
+version: 1
+not_before: "2020-01-01T00:00:00Z"
+not_after: "2099-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+allow_milan: true
+`
+
+// TestATableOfRealEvidence: a real report is allowed by what was suggested for it, and refused with one thing
+// changed, for that thing alone. It needs no emulator, and so holds in a release.
+func TestATableOfRealEvidence(t *testing.T) {
+	sample := filepath.Join(evidencetest.Dir(t), "snp", "06-milan-v2-virtee")
+	dir := t.TempDir()
+	at := time.Date(2024, 1, 1, 12, 0, 0, 0, time.UTC)
+	files := []string{filepath.Join(sample, "report.bin"), filepath.Join(sample, "vcek.der"), filepath.Join(sample, "chain.pem")}
+	_, verdict, err := subject{files: files, at: at, withoutRevocation: true, evaluation: 1}.input(t.Context())
+	if err != nil || verdict.Claims == nil {
+		t.Fatalf("%+v, %v", verdict.Error, err)
+	}
+	s := policy.Suggest(*verdict.Claims, at)
+	clitest.Write(t, filepath.Join(dir, "values.yaml"), s.ReferenceValues)
+	own := "  image_ids: [image-7]\n"
+	text := realPolicy + strings.Replace(strings.Replace(s.Policy, "allow_milan: true\n", "", 1), "require:\n", "require:\n"+own, 1)
+	for _, check := range []string{"agent-build", "tenant", "memory-limit"} {
+		text = strings.Replace(text, "waive:\n", "waive:\n  - {check: "+check+", reason: a test}\n", 1)
+	}
+	clitest.Write(t, filepath.Join(dir, "policy.yaml"), text+"rules: [{resources: [models/*]}]\n")
+	table := fmt.Sprintf(`format: 1
+policy: policy.yaml
+values: [values.yaml]
+defaults: {at: "2024-01-01T12:00:00Z", guest: {image_id: image-7}}
+cases:
+  - {name: real, evidence: [%[1]s], without_revocation: true, resource: models/a, expect: allow}
+  - {name: another image, evidence: [%[1]s], without_revocation: true, guest: {image_id: image-8}, resource: models/a, expect: refuse, reasons: [image-not-allowed]}
+  - {name: another resource, evidence: [%[1]s], without_revocation: true, resource: data/a, expect: refuse, reasons: [resource-not-in-policy]}
+  - {name: no list, evidence: [%[1]s], resource: models/a, expect: refuse, reasons: [revocation-unknown]}
+  - {name: no certificate, evidence: [%[2]s], without_revocation: true, resource: models/a, expect: refuse, reasons: [certificate-missing]}
+`, strings.Join(files, ", "), files[0])
+	file := clitest.Write(t, filepath.Join(dir, "table.yaml"), table)
+	clitest.Call{Run: (&testOptions{verbose: true}).run, Args: []string{file}, Says: "5 cases under real version 1"}.Expect(t, "table")
+	explain := explainOptions{policy: filepath.Join(dir, "policy.yaml"), values: []string{filepath.Join(dir, "values.yaml")}, at: "2024-01-01T12:00:00Z"}
+	explain.subject.withoutRevocation = true
+	clitest.Call{Run: explain.run, Args: []string{files[0], "models/a"}, Status: cli.StatusRefused, Reason: "certificate-missing", Says: "the evidence itself"}.Expect(t, "explain")
+}
+
+// pastLog is a log of n decisions on a TPM's guests, every third of which was refused.
+func pastLog(tb testing.TB, n int, change func(i int, r *audit.Record, q *policy.Request)) (dir string) {
+	tb.Helper()
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	defer key.Wipe()
+	dir = filepath.Join(tb.TempDir(), "audit")
+	log, err := audit.Open(dir, key, audit.Options{})
+	if err != nil {
+		tb.Fatal(err)
+	}
+	begin := time.Date(2026, 3, 1, 0, 0, 0, 0, time.UTC)
+	for i := range n {
+		claims := evidence.Claims{Format: evidence.ClaimsFormat, Kind: evidence.KindVTPM, Platform: "TPM", Challenge: fmt.Appendf(nil, "challenge %d", i),
+			Registers: []evidence.Measured{{Register: evidence.Register{Name: "pcr4", Value: make([]byte, 32)}, Covers: evidence.CoversImage}},
+			TPM:       &evidence.TPMClaims{AKTrust: evidence.AKEnrolled, Bank: "sha256", PCRs: map[int]evidence.Hex{4: make([]byte, 32)}}}
+		claims.Registers[0].Value[0] = 4
+		r := audit.Record{Kind: audit.KindGrant, Time: begin.Add(time.Duration(i) * time.Second), Grant: "lease", Decision: "allowed", PolicyID: "old", PolicyVersion: 1, ClaimsDigest: claims.Digest()}
+		r.PolicyDigest[0] = 1
+		q := policy.Request{Now: r.Time, Resources: []string{"models/a"}, Claims: claims, Guest: evidence.GuestClaims{ImageID: "image-7"}}
+		if i%3 == 2 {
+			r.Kind, r.Grant, r.Decision, r.Reasons = audit.KindRefusal, "", "refused", []audit.Reason{{Code: string(policy.ReasonImage)}}
+			q.Guest.ImageID = "image-6"
+		}
+		if change != nil {
+			change(i, &r, &q)
+		}
+		document, err := q.Document()
+		if err != nil {
+			tb.Fatal(err)
+		}
+		r.InputDigest = log.KeepInput(r.Time, document, false)
+		if err := log.AppendLater(tb.Context(), r); err != nil {
+			tb.Fatal(err)
+		}
+		if i%1000 == 999 {
+			if err := log.Flush(tb.Context()); err != nil {
+				tb.Fatal(err)
+			}
+		}
+	}
+	if err := log.Close(); err != nil {
+		tb.Fatal(err)
+	}
+	return dir
+}
+
+const pastPolicy = `format: 2
+id: tpm
+version: 2
+not_before: "2030-01-01T00:00:00Z"
+not_after: "2031-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+require:
+  kinds: [vtpm]
+  reference_values: [images/*]
+  image_ids: [image-7]
+  tpm: {ak_trust: [enrolled], pcrs: [4]}
+rules: [{resources: [models/*]}]
+waive:
+  - {check: agent-build, reason: a test}
+  - {check: tenant, reason: a test}
+  - {check: memory-limit, reason: a test}
+  - {check: event-log, reason: a test}
+`
+
+func replayOf(tb testing.TB, dir string) (o *replayOptions, file string) {
+	tb.Helper()
+	at := tb.TempDir()
+	values := filepath.Join(at, "values.yaml")
+	file = filepath.Join(at, "policy.yaml")
+	for name, text := range map[string]string{file: pastPolicy, values: "format: 2\nreference_values: [{id: images/1, kind: vtpm, registers: {pcr4: \"04" + strings.Repeat("00", 31) + "\"}}]\n"} {
+		if err := os.WriteFile(name, []byte(text), 0o600); err != nil {
+			tb.Fatal(err)
+		}
+	}
+	return &replayOptions{values: []string{values}, log: dir}, file
+}
+
+// TestReplayAsksWhatTheRecordSays: a document of other claims than its record's is trouble, and so is one
+// that is none; an exchange that was refused behind its grant is asked once.
+func TestReplayAsksWhatTheRecordSays(t *testing.T) {
+	o, file := replayOf(t, pastLog(t, 9, nil))
+	clitest.Call{Run: o.run, Args: []string{file}, Says: "asked about 9 past decisions: 9 as before, 0 otherwise"}.Expect(t, "same")
+	o, file = replayOf(t, pastLog(t, 9, func(i int, r *audit.Record, _ *policy.Request) {
+		if i == 2 {
+			r.Grant = "lease" // the gate refused it
+		}
+	}))
+	clitest.Call{Run: o.run, Args: []string{file}, Says: "asked about 8 past decisions: 8 as before"}.Expect(t, "behind a grant")
+	o, file = replayOf(t, pastLog(t, 3, func(i int, r *audit.Record, q *policy.Request) {
+		if i == 1 {
+			q.Claims.Debug = true // not what the record says
+		}
+	}))
+	clitest.Call{Run: o.run, Args: []string{file}, Status: cli.StatusFailed, Says: "record 1: its input is of other claims than it says"}.Expect(t, "other claims")
+	if err := trouble(fmt.Errorf("x")); cli.StatusOf(err) != cli.StatusUsage || cli.FailureOf(err).Reason != "failed" {
+		t.Errorf("%v", err)
+	}
+	if err := trouble(errChanged); cli.StatusOf(err) != cli.StatusFailed {
+		t.Errorf("%v", err)
+	}
+	inputs, err := filepath.Glob(filepath.Join(o.log, "inputs-*"))
+	if err != nil || len(inputs) != 1 {
+		t.Fatal(inputs, err)
+	}
+	if err := os.Remove(inputs[0]); err != nil {
+		t.Fatal(err)
+	}
+	clitest.Call{Run: o.run, Args: []string{file}, Status: cli.StatusFailed, Says: replayNoInputs}.Expect(t, "no inputs")
+}
+
+// TestWordsForEveryOutput: text and JSON fail on a full disk.
+func TestWordsForEveryOutput(t *testing.T) {
+	o, file := replayOf(t, pastLog(t, 3, nil))
+	clitest.Call{Run: o.run, Args: []string{file}, Out: clitest.Full{}, Status: cli.StatusFailed, Says: io.ErrShortWrite.Error()}.Expect(t, "replay")
+}
+
+// BenchmarkReplay asks about 5000 past decisions.
+func BenchmarkReplay(b *testing.B) {
+	const n = 5000
+	dir := pastLog(b, n, nil)
+	var size int64
+	names, err := filepath.Glob(filepath.Join(dir, "inputs-*"))
+	if err != nil {
+		b.Fatal(err)
+	}
+	for _, name := range names {
+		info, err := os.Stat(name)
+		if err != nil {
+			b.Fatal(err)
+		}
+		size += info.Size()
+	}
+	o, file := replayOf(b, dir)
+	for b.Loop() {
+		inv := &cli.Invocation{Out: io.Discard, Err: io.Discard}
+		if err := o.run(b.Context(), inv, []string{file}); err != nil {
+			b.Fatal(err)
+		}
+	}
+	b.ReportMetric(float64(size)/n, "bytes/decision")
+	b.ReportMetric(float64(b.Elapsed().Microseconds())/float64(b.N)/n, "us/decision")
+}
+
+// TestTablesHaveLimits, and what is beyond them is refused by name.
+func TestTablesHaveLimits(t *testing.T) {
+	cases := func(n int) string {
+		text := "format: 1\ncases:\n"
+		for i := range n {
+			text += fmt.Sprintf("  - {name: c%d, evidence: [x], resource: models/a, expect: allow}\n", i)
+		}
+		return text
+	}
+	if got, err := parseTable([]byte(cases(maxCases))); err != nil || len(got.Cases) != maxCases {
+		t.Errorf("%d cases, %v", len(got.Cases), err)
+	}
+	for name, c := range map[string]struct{ text, says string }{
+		"too many":    {cases(maxCases + 1), "want 1 to 4096"},
+		"format":      {strings.Replace(cases(1), "format: 1", "format: 2", 1), "got 2, want 1"},
+		"no evidence": {strings.Replace(cases(1), "evidence: [x], ", "", 1), "name at least one file"},
+		"no resource": {strings.Replace(cases(1), "resource: models/a, ", "", 1), "resource: name one"},
+		"no outcome":  {strings.Replace(cases(1), "expect: allow", "expect: perhaps", 1), `got "perhaps"`},
+		"both":        {strings.Replace(cases(1), "expect: allow", "expect: allow, reasons: [a]", 1), "nothing else has any"},
+	} {
+		if _, err := parseTable([]byte(c.text)); cli.FailureOf(err).Reason != string(ReasonTable) || !strings.Contains(err.Error(), c.says) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+	if _, err := (guest{MemoryLimitMiB: maxMiB + 1}).claims(); err == nil {
+		t.Error("a memory limit beyond 64 bits")
+	}
+	if _, err := (guest{ImageID: "with a space"}).claims(); err == nil {
+		t.Error("a guest could not state this")
+	}
+	r := replay{policy: nil, groups: map[string]*group{}}
+	for i := range maxGroups {
+		r.groups[fmt.Sprint(i)] = &group{}
+	}
+	var e audit.Entry
+	if err := r.ask(e, true, policy.Request{Resources: []string{"models/a"}}); err == nil || !strings.Contains(err.Error(), "narrow them") {
+		t.Errorf("%v", err)
+	}
+}

@@ -1,0 +1,71 @@
+package dryrun
+
+import (
+	"fmt"
+	"io"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
+)
+
+// The words of what all commands take.
+const (
+	flagValues     = "file of reference values (repeatable; a later value replaces an earlier one of its id)"
+	wrongTime      = "%s: got %q, want a time such as 2026-01-15T12:00:00Z"
+	warnUnmatched  = "WARNING: the policy names %s, and no reference value given with --values matches it\n"
+	policyTitle    = "%s version %d"
+	unreadablePath = "%s: %w"
+)
+
+// named is a policy as results name it.
+type named struct {
+	ID      string `json:"id"`
+	Version uint64 `json:"version"`
+	Digest  string `json:"digest"`
+}
+
+func nameOf(p *policy.Policy) named { return named{p.ID(), p.Version(), fmt.Sprintf("%x", p.Digest())} }
+
+// String is the name for people.
+func (n named) String() string { return fmt.Sprintf(policyTitle, n.ID, n.Version) }
+
+// readPolicy reads a policy with its reference values, and says which of them it lacks.
+func readPolicy(warn io.Writer, file string, values []string) (*policy.Policy, error) {
+	data, err := cli.ReadFile(file)
+	if err != nil {
+		return nil, err
+	}
+	p, err := policy.Parse(data)
+	if err != nil {
+		return nil, fmt.Errorf("%w: "+unreadablePath, cli.ErrRefused, file, err)
+	}
+	var all []policy.ReferenceValue
+	for _, name := range values {
+		data, err := cli.ReadFile(name)
+		if err != nil {
+			return nil, err
+		}
+		some, err := policy.ParseReferenceValues(data)
+		if err != nil {
+			return nil, fmt.Errorf("%w: "+unreadablePath, cli.ErrRefused, name, err)
+		}
+		all = policy.Merge(all, some)
+	}
+	for _, name := range p.Unmatched(all) {
+		fmt.Fprintf(warn, warnUnmatched, cli.Printable(name))
+	}
+	return p.WithReferenceValues(all)
+}
+
+// parseTime reads a time that may be absent.
+func parseTime(name, text string) (time.Time, error) {
+	if text == "" {
+		return time.Time{}, nil
+	}
+	t, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return t, cli.Usage(fmt.Errorf(wrongTime, name, text))
+	}
+	return t, nil
+}
