@@ -1,14 +1,19 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
+	"maps"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
 	"github.com/anchorhold/anchorhold/crypto/digest"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
 )
 
@@ -143,8 +148,27 @@ func runListValues(ctx context.Context, inv *cli.Invocation, _ []string) error {
 		all, err := b.ReferenceValues(ctx)
 		return all, func(w io.Writer) {
 			for _, v := range all {
-				fmt.Fprintf(w, "%-24s %s %s\n", v.ID, v.Measurement, v.Description)
+				writeValue(w, v)
 			}
 		}, err
 	})
+}
+
+// writeValue prints a value's name, and each of its registers in a line of its own.
+func writeValue(w io.Writer, v policy.ReferenceValue) {
+	fmt.Fprintf(w, "%-24s %s", v.ID, cmp.Or(v.Kind, string(evidence.KindSNP)))
+	for _, more := range []string{v.Product, v.Description} {
+		if more != "" {
+			fmt.Fprintf(w, ", %s", more)
+		}
+	}
+	fmt.Fprintln(w)
+	registers := map[string]string{}
+	if v.Measurement != "" {
+		registers["launch"] = v.Measurement
+	}
+	maps.Copy(registers, v.Registers)
+	for _, name := range slices.Sorted(maps.Keys(registers)) {
+		fmt.Fprintf(w, "  %-7s %s\n", name, registers[name])
+	}
 }
