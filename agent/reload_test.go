@@ -88,6 +88,10 @@ func TestReloadRefusesWhatOnlyARestartTakesUp(t *testing.T) {
 	if got := restartOnly(old, now, false); got != nil {
 		t.Errorf("the same TPM: named are %q", got)
 	}
+	now.Compute.TEE.VMPL = new(int)
+	if got := restartOnly(old, now, false); !slices.Equal(got, []string{"compute.tee.vmpl"}) {
+		t.Errorf("VMPL 0 in place of the kernel's choice: named are %q", got)
+	}
 }
 
 // reloadable is an agent that reads path again and whose keeper takes nothing.

@@ -367,6 +367,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 	}{
 		{"compute.tee.provider", old.Compute.TEE.Provider, now.Compute.TEE.Provider},
 		{"compute.tee.tpm", old.Compute.TEE.TPM, now.Compute.TEE.TPM},
+		{"compute.tee.vmpl", old.Compute.TEE.VMPL, now.Compute.TEE.VMPL},
 		{"aggregation", old.Aggregation, now.Aggregation},
 		{"verification", old.Verification, now.Verification},
 		{"guest", old.Guest, now.Guest},

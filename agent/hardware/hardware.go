@@ -24,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/device"
 	"github.com/anchorhold/anchorhold/guest/snp"
 	"github.com/anchorhold/anchorhold/guest/tdx"
+	"github.com/anchorhold/anchorhold/guest/tsm"
 	"github.com/anchorhold/anchorhold/guest/vtpm"
 )
 
@@ -54,13 +55,14 @@ type processor interface {
 
 // devices are those of a machine.
 type devices struct {
-	snp, tdx func() (processor, error)
-	dial     func(ctx context.Context, network, address string) (net.Conn, error) // to Azure's metadata service; nil is the system's
+	snp  func(tsm.Privilege) (processor, error)
+	tdx  func() (processor, error)
+	dial func(ctx context.Context, network, address string) (net.Conn, error) // to Azure's metadata service; nil is the system's
 }
 
 func machine() devices {
 	return devices{
-		snp: func() (processor, error) { return snp.New(snp.Options{}) },
+		snp: func(level tsm.Privilege) (processor, error) { return snp.New(snp.Options{Privilege: level}) },
 		tdx: func() (processor, error) { return tdx.New(tdx.Options{}) },
 	}
 }
@@ -74,13 +76,13 @@ func (d devices) open(ctx context.Context, c settings.Compute) (Opened, error) {
 	}
 	switch c.TEE.Provider {
 	case settings.ProviderAuto:
-		return d.whichever(ctx)
+		return d.whichever(ctx, c.TEE.VMPL)
 	case settings.ProviderVTPM:
 		o, err = alone(ctx, tpm)
 	case settings.ProviderAzure:
 		o, err = d.paravised(ctx, tpm)
 	case settings.ProviderSNP:
-		o, err = processors(ctx, d.snp, c.TEE.TPM, false)
+		o, err = processors(ctx, func() (processor, error) { return d.snp(privilege(c.TEE.VMPL)) }, c.TEE.TPM, false)
 	case settings.ProviderTDX:
 		o, err = processors(ctx, d.tdx, c.TEE.TPM, tpm.EventLog == "")
 	default:
@@ -92,12 +94,20 @@ func (d devices) open(ctx context.Context, c settings.Compute) (Opened, error) {
 	return o, nil
 }
 
+// privilege is the level that reports are asked for; it was checked.
+func privilege(vmpl *int) tsm.Privilege {
+	if vmpl == nil {
+		return tsm.Privilege{}
+	}
+	return tsm.Level(uint8(*vmpl))
+}
+
 // whichever asks for each TEE. A machine has one of them at most.
-func (d devices) whichever(ctx context.Context) (Opened, error) {
+func (d devices) whichever(ctx context.Context, vmpl *int) (Opened, error) {
 	var absent []error
 	for _, provider := range []string{settings.ProviderAzure, settings.ProviderSNP, settings.ProviderTDX} {
 		var c settings.Compute
-		c.TEE.Provider = provider
+		c.TEE.Provider, c.TEE.VMPL = provider, vmpl
 		o, err := d.open(ctx, c)
 		if err == nil {
 			return o, nil

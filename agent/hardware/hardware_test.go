@@ -14,6 +14,7 @@ import (
 	"net/http/httptest"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -28,6 +29,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/device"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
+	"github.com/anchorhold/anchorhold/guest/tsm"
 	"github.com/anchorhold/anchorhold/guest/vtpm"
 	"github.com/anchorhold/anchorhold/guest/vtpm/vtpmtest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
@@ -81,6 +83,11 @@ func absent() (processor, error) { return nil, refusal.New(device.ReasonAbsent, 
 
 func broken() (processor, error) { return nil, refusal.New(device.ReasonFailed, "broken") }
 
+// atAny opens SEV-SNP in the same way for every level.
+func atAny(open func() (processor, error)) func(tsm.Privilege) (processor, error) {
+	return func(tsm.Privilege) (processor, error) { return open() }
+}
+
 func compute(provider string, tpm *settings.TPM) settings.Compute {
 	var c settings.Compute
 	c.TEE.Provider, c.TEE.TPM = provider, tpm
@@ -104,7 +111,7 @@ func wantReason(t *testing.T, err error, want refusal.Reason, words ...string) {
 func TestATPMsGuestIsAppraised(t *testing.T) {
 	tpm := &settings.TPM{Device: vtpmtest.Start(t), Bank: "sha384", EventLog: settings.LogNone}
 	td, o := newDomain(t)
-	d := devices{snp: absent, tdx: func() (processor, error) { return td, nil }}
+	d := devices{snp: atAny(absent), tdx: func() (processor, error) { return td, nil }}
 	for _, provider := range []string{settings.ProviderVTPM, settings.ProviderTDX} {
 		opened, err := d.open(t.Context(), compute(provider, tpm))
 		if err != nil {
@@ -192,7 +199,7 @@ func paravisor(t *testing.T, socket string, td domain) func(context.Context, str
 func TestAGuestOnAzureIsAppraised(t *testing.T) {
 	tpm := &settings.TPM{Device: vtpmtest.Start(t), EventLog: settings.LogNone}
 	td, o := newDomain(t)
-	d := devices{snp: absent, tdx: absent, dial: paravisor(t, tpm.Device, td)}
+	d := devices{snp: atAny(absent), tdx: absent, dial: paravisor(t, tpm.Device, td)}
 	opened, err := d.open(t.Context(), compute(settings.ProviderAzure, tpm))
 	if err != nil {
 		t.Fatal(err)
@@ -219,9 +226,9 @@ func TestAutoTakesWhatIsThere(t *testing.T) {
 		d    devices
 		want refusal.Reason
 	}{
-		"SEV-SNP": {devices{snp: found, tdx: broken}, ""}, "TDX": {devices{snp: absent, tdx: found}, ""},
-		"broken SEV-SNP": {devices{snp: broken, tdx: found}, device.ReasonFailed}, "broken TDX": {devices{snp: absent, tdx: broken}, device.ReasonFailed},
-		"nothing": {devices{snp: absent, tdx: absent}, azure.ReasonNotAzure},
+		"SEV-SNP": {devices{snp: atAny(found), tdx: broken}, ""}, "TDX": {devices{snp: atAny(absent), tdx: found}, ""},
+		"broken SEV-SNP": {devices{snp: atAny(broken), tdx: found}, device.ReasonFailed}, "broken TDX": {devices{snp: atAny(absent), tdx: broken}, device.ReasonFailed},
+		"nothing": {devices{snp: atAny(absent), tdx: absent}, azure.ReasonNotAzure},
 	} {
 		opened, err := row.d.open(t.Context(), compute(settings.ProviderAuto, nil))
 		if row.want == "" && (err != nil || opened.Collector != processor(td)) {
@@ -243,11 +250,33 @@ func TestAutoTakesWhatIsThere(t *testing.T) {
 	}
 }
 
+// TestReportsAreAskedForTheConfiguredLevel, also where auto finds SEV-SNP. Without one the kernel
+// chooses, which is not level 0.
+func TestReportsAreAskedForTheConfiguredLevel(t *testing.T) {
+	if _, err := os.Stat(vtpm.DefaultDevice); err == nil {
+		t.Skip("this machine has a TPM, which is left alone")
+	}
+	td, _ := newDomain(t)
+	for _, provider := range []string{settings.ProviderSNP, settings.ProviderAuto} {
+		for level := -1; level <= tsm.MaxPrivilege; level++ {
+			c, want := compute(provider, nil), tsm.Privilege{}
+			if level >= 0 {
+				c.TEE.VMPL, want = &level, tsm.Level(uint8(level))
+			}
+			var asked []tsm.Privilege
+			d := devices{tdx: broken, snp: func(p tsm.Privilege) (processor, error) { asked = append(asked, p); return td, nil }}
+			if _, err := d.open(t.Context(), c); err != nil || !slices.Equal(asked, []tsm.Privilege{want}) {
+				t.Errorf("%s, level %d: asked for %v, want %v; %v", provider, level, asked, want, err)
+			}
+		}
+	}
+}
+
 // TestWhatIsMissingIsSaidAtTheStart, with what to do about it.
 func TestWhatIsMissingIsSaidAtTheStart(t *testing.T) {
 	none := &settings.TPM{Device: filepath.Join(t.TempDir(), "none")}
 	socket := vtpmtest.Start(t)
-	d := devices{snp: absent, tdx: absent}
+	d := devices{snp: atAny(absent), tdx: absent}
 	for name, row := range map[string]struct {
 		c     settings.Compute
 		want  refusal.Reason

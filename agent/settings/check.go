@@ -117,6 +117,7 @@ func (c Compute) check(f *Findings) {
 		f.errorf("compute.tee.provider: %q is unknown; use amd_sev_snp, intel_tdx, azure, vtpm or auto", p)
 	default:
 		c.checkTPM(f)
+		c.checkVMPL(f)
 	}
 	if ttl := c.TEE.AttestationTTLSeconds; ttl == 0 {
 		f.Missing = append(f.Missing, "compute.tee.attestation_ttl_seconds")
@@ -136,6 +137,19 @@ func (c Compute) check(f *Findings) {
 	}
 	if len(bad) > 0 {
 		f.errorf("compute.tee.measurement_whitelist: %s: not a launch measurement; give \"sha384:\" and the 96 hexadecimal digits of the measurement, or \"sha256:\" and the 64 of its SHA-256, for each image that may run (`anchorhold evidence` prints both)", strings.Join(bad, ", "))
+	}
+}
+
+const maxVMPL = 3
+
+// checkVMPL refuses a level that the provider's evidence does not have.
+func (c Compute) checkVMPL(f *Findings) {
+	switch p, level := c.TEE.Provider, c.TEE.VMPL; {
+	case level == nil:
+	case p != ProviderSNP && p != ProviderAuto:
+		f.errorf("compute.tee.vmpl: it goes with the providers amd_sev_snp and auto; leave it out")
+	case *level < 0 || *level > maxVMPL:
+		f.errorf("compute.tee.vmpl: %d is outside 0 to %d", *level, maxVMPL)
 	}
 }
 

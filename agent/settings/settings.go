@@ -100,6 +100,10 @@ type Compute struct {
 		// TPM is the TPM of the providers "vtpm" and "azure", which have one without it, too. With
 		// "amd_sev_snp" and "intel_tdx" it adds the TPM's quote to the evidence, also as "tpm: {}".
 		TPM *TPM `yaml:"tpm"`
+		// VMPL is the privilege level that reports of SEV-SNP are asked for, 0 to 3, with "amd_sev_snp"
+		// and "auto", which has no use for it on other hardware. Without it the kernel chooses. A report
+		// of another level is refused.
+		VMPL *int `yaml:"vmpl"`
 	} `yaml:"tee"`
 }
 

@@ -67,6 +67,33 @@ func TestWhatIsQuotedByDefaultIsWhatBrokersWant(t *testing.T) {
 	}
 }
 
+// TestALevelGoesWithSEVSNP, and there are four.
+func TestALevelGoesWithSEVSNP(t *testing.T) {
+	for line, says := range map[string]string{
+		"provider: amd_sev_snp, vmpl: 0": "", "provider: amd_sev_snp, vmpl: 3": "", "provider: auto, vmpl: 2": "",
+		"provider: amd_sev_snp, vmpl: 4":  "compute.tee.vmpl: 4 is outside 0 to 3",
+		"provider: amd_sev_snp, vmpl: -1": "compute.tee.vmpl: -1 is outside 0 to 3",
+		"provider: auto, vmpl: 256":       "compute.tee.vmpl: 256 is outside 0 to 3",
+		"provider: intel_tdx, vmpl: 0":    "compute.tee.vmpl: it goes with",
+		"provider: azure, vmpl: 0":        "compute.tee.vmpl: it goes with",
+		"provider: vtpm, vmpl: 0":         "compute.tee.vmpl: it goes with",
+		"provider: software, vmpl: 0":     "compute.tee.vmpl: it goes with",
+	} {
+		c, findings, err := Parse(withTEE(line))
+		switch {
+		case err != nil:
+			t.Errorf("%s: %v", line, err)
+		case says == "" && (len(findings.Errors) > 0 || c.Compute.TEE.VMPL == nil):
+			t.Errorf("%s: %v, %q", line, c.Compute.TEE.VMPL, findings.Errors)
+		case says != "" && (len(findings.Errors) != 1 || !strings.Contains(findings.Errors[0], says)):
+			t.Errorf("%s: %q, want %q", line, findings.Errors, says)
+		}
+	}
+	if c, _, err := Parse(withTEE("provider: amd_sev_snp")); err != nil || c.Compute.TEE.VMPL != nil {
+		t.Errorf("without one: %v, %v", c.Compute.TEE.VMPL, err)
+	}
+}
+
 // TestSoftwareProvidersAreNamedSo: the word is what an admin sees.
 func TestSoftwareProvidersAreNamedSo(t *testing.T) {
 	for _, p := range Providers() {
