@@ -1,7 +1,9 @@
 // Package tsm asks for attestation reports through configfs-tsm, the kernel's interface for the
 // reports of any TEE (Linux 6.7 and later, Documentation/ABI/testing/configfs-tsm-report).
 //
-// Each request has an entry of its own. A report was made for what this request wrote, which the
+// Each request has an entry of its own or, where somebody prepared one, that: the files of any entry
+// are root's, whoever made it, so a process that is not root needs one that root made and whose files
+// it was given (see [Prepared]). A report was made for what this request wrote, which the
 // package ensures by counting its writes against the kernel's generation number before and after:
 // a request that another process overtook is made again. One request is in flight at a time, and
 // each ends at its caller's deadline (package device). The package trusts the kernel to be the
@@ -26,6 +28,11 @@ import (
 
 // DefaultRoot is the directory of configfs-tsm.
 const DefaultRoot = "/sys/kernel/config/tsm/report"
+
+// Prepared is the name of the entry that is used if it is there. The agent's unit makes it afresh as
+// root at each start, so that no option comes with it that another process wrote, and gives the agent
+// its inblob and privlevel. Nothing here removes it.
+const Prepared = "anchorhold"
 
 // Attempts is how often a request is made that another process's request overtakes.
 const Attempts = 3
@@ -65,12 +72,13 @@ type Options struct {
 type Device struct {
 	provider, tee, root string
 	files               Files
+	prepared            bool // there is an entry to use
 	queue               *device.Queue
 	privilege           Privilege // whoever has the turn may set it, to the floor
 }
 
-// Open finds out whether the provider is there, by creating and removing one entry. If
-// configfs-tsm itself is not there, the error is [fs.ErrNotExist], too.
+// Open finds out whether the provider is there: from the prepared entry, or else by creating and
+// removing one. If configfs-tsm itself is not there, the error is [fs.ErrNotExist], too.
 func Open(o Options) (*Device, error) {
 	d := &Device{provider: o.Provider, tee: o.TEE, root: o.Root, files: o.Files, queue: device.NewQueue(), privilege: o.Privilege}
 	if d.root == "" {
@@ -82,18 +90,36 @@ func Open(o Options) (*Device, error) {
 	if o.Privilege.level > MaxPrivilege {
 		return nil, refusal.New(device.ReasonFailed, "privilege level %d: the highest number is %d", o.Privilege.level, MaxPrivilege)
 	}
-	dir := d.root + "/anchorhold-" + rand.Text() // not another process's probe
-	if err := d.files.Mkdir(dir); err != nil {
-		return nil, d.explain(err)
-	}
-	name, err := d.files.Read(dir+"/provider", 256)
-	if err = errors.Join(err, d.files.Remove(dir)); err != nil {
-		return nil, refusal.New(device.ReasonFailed, "probe %s: %w", d.root, err)
+	name, err := d.named()
+	if err != nil {
+		return nil, err
 	}
 	if got := strings.TrimSpace(string(name)); got != d.provider {
 		return nil, refusal.New(device.ReasonAbsent, "this guest's TEE is %q; this collector supports only %s", got, d.provider)
 	}
 	return d, nil
+}
+
+// named reads the provider's name, and finds out whether there is a prepared entry.
+func (d *Device) named() ([]byte, error) {
+	const limit = 256
+	name, err := d.files.Read(d.root+"/"+Prepared+"/provider", limit)
+	if err == nil {
+		d.prepared = true
+		return name, nil
+	}
+	if !errors.Is(err, fs.ErrNotExist) {
+		return nil, d.explain(err)
+	}
+	dir := d.root + "/anchorhold-" + rand.Text() // not another process's probe
+	if err := d.files.Mkdir(dir); err != nil {
+		return nil, d.explain(err)
+	}
+	name, err = d.files.Read(dir+"/provider", limit)
+	if err = errors.Join(err, d.files.Remove(dir)); err != nil {
+		return nil, refusal.New(device.ReasonFailed, "probe %s: %w", d.root, err)
+	}
+	return name, nil
 }
 
 // explain says what a failed first step means.
@@ -105,9 +131,9 @@ func (d *Device) explain(err error) error {
 	case errors.Is(err, unix.ENXIO):
 		return refusal.New(device.ReasonAbsent, "%s exists but no TEE provides reports: this is not a guest of %s, or %s is not loaded", d.root, d.tee, module)
 	case errors.Is(err, fs.ErrPermission):
-		return refusal.New(device.ReasonAbsent, "this user may not create entries in %s; the tmpfiles snippet gives the agent access", d.root)
+		return refusal.New(device.ReasonAbsent, "this user may not create entries in %s: only root can use those, and the agent's unit prepares %s for it", d.root, Prepared)
 	}
-	return refusal.New(device.ReasonFailed, "%s: %w", d.root, err)
+	return refusal.New(device.ReasonFailed, "probe %s: %w", d.root, err)
 }
 
 // Request is what a report is asked for.
@@ -148,13 +174,16 @@ func (d *Device) Report(ctx context.Context, q Request) (Report, error) {
 
 var errOvertaken = errors.New("another request overtook this one")
 
-// attempt makes one report in an entry of its own.
+// attempt makes one report in an entry of its own, or the prepared one.
 func (d *Device) attempt(ctx context.Context, q Request) (r Report, err error) {
 	e, err := d.enter(q.Data)
 	if err != nil {
 		return Report{}, err
 	}
 	defer func() {
+		if d.prepared {
+			return
+		}
 		if removal := d.files.Remove(e.dir); removal != nil && err == nil {
 			r, err = Report{}, refusal.New(device.ReasonFailed, "remove %s: %w", e.dir, removal)
 		}
@@ -187,11 +216,16 @@ type entry struct {
 	generation uint64 // that the kernel has if nobody else wrote to the entry
 }
 
-// enter makes the entry. One that is there was left behind by a process that died; the options
-// that it wrote must not come with it.
-func (d *Device) enter(data [64]byte) (*entry, error) {
+// enter makes the entry, unless one is prepared. One of the request's own that is there was left
+// behind by a process that died; the options that it wrote must not come with it.
+func (d *Device) enter(data [64]byte) (_ *entry, err error) {
+	if d.prepared {
+		e := &entry{Device: d, dir: d.root + "/" + Prepared}
+		e.generation, err = e.number("generation")
+		return e, err
+	}
 	e := &entry{Device: d, dir: fmt.Sprintf("%s/anchorhold-%x", d.root, data[:8])}
-	err := d.files.Mkdir(e.dir)
+	err = d.files.Mkdir(e.dir)
 	if errors.Is(err, fs.ErrExist) {
 		if err = d.files.Remove(e.dir); err == nil {
 			err = d.files.Mkdir(e.dir)
@@ -244,7 +278,9 @@ func (e *entry) writePrivilege(ctx context.Context, level uint8) error {
 
 // write writes an attribute. Each write that the kernel takes counts in its generation.
 func (e *entry) write(ctx context.Context, file string, data []byte) error {
-	if err := device.Patiently(ctx, func() error { return e.files.Write(e.dir+"/"+file, data) }); err != nil {
+	if err := device.Patiently(ctx, func() error { return e.files.Write(e.dir+"/"+file, data) }); errors.Is(err, fs.ErrPermission) {
+		return refusal.New(device.ReasonFailed, "this user may not write %s of %s: the agent's unit prepares an entry, %s, whose files it may: %w", file, e.dir, Prepared, err)
+	} else if err != nil {
 		return refusal.New(device.ReasonFailed, "write %s: %w", file, err)
 	}
 	e.generation++

@@ -165,6 +165,72 @@ func TestEntryLeftBehindIsMadeAfresh(t *testing.T) {
 	}
 }
 
+const prepared = tsm.DefaultRoot + "/" + tsm.Prepared
+
+// An agent that is not root cannot write to an entry that it made (fs/configfs/inode.c gives all files
+// to root), and is told what to do.
+func TestAUserWhoIsNotRootUsesThePreparedEntry(t *testing.T) {
+	tree := tsmtest.New("some_guest", echo)
+	tree.Levels, tree.Unprivileged = true, true
+	_, err := open(t, tree, tsm.Privilege{}).Report(t.Context(), request)
+	if wantReason(t, err, device.ReasonFailed); !strings.Contains(err.Error(), tsm.Prepared) || !errors.Is(err, fs.ErrPermission) || tree.Entries() != 0 {
+		t.Errorf("%v, %d entries left behind", err, tree.Entries())
+	}
+	tree.Prepare(prepared)
+	tree.MkdirErr = fs.ErrPermission
+	d := open(t, tree, tsm.Level(2))
+	for n := range byte(3) {
+		again := request
+		again.Data[5] = n
+		if r, err := d.Report(t.Context(), again); err != nil || r.Data[0] != 2 || !bytes.Equal(r.Data[1:], again.Data[:]) || tree.Entries() != 1 {
+			t.Errorf("%v, %x, %d entries", err, r.Data, tree.Entries())
+		}
+	}
+	if err := tree.Remove(prepared); err != nil {
+		t.Fatal(err)
+	}
+	_, err = d.Report(t.Context(), request)
+	wantReason(t, err, device.ReasonFailed)
+	_, err = tsm.Open(tsm.Options{Provider: "some_guest", Files: tree})
+	if wantReason(t, err, device.ReasonAbsent); !strings.Contains(err.Error(), "unit") {
+		t.Error(err)
+	}
+}
+
+// Other processes write to the prepared entry as to any other.
+func TestThePreparedEntryIsWatchedForOthers(t *testing.T) {
+	tree := tsmtest.New("some_guest", echo)
+	tree.Prepare(prepared)
+	d := open(t, tree, tsm.Privilege{})
+	left := 1
+	tree.Before = func(step, file string) error {
+		if step == "read" && filepath.Base(file) == "auxblob" && left > 0 {
+			left--
+			tree.Overtake(file)
+		}
+		return nil
+	}
+	if _, err := d.Report(t.Context(), request); err != nil {
+		t.Error(err)
+	}
+	left = tsm.Attempts
+	_, err := d.Report(t.Context(), request)
+	wantReason(t, err, device.ReasonFailed)
+}
+
+// A kernel whose module is gone, or another TEE's, is no reason to make entries.
+func TestThePreparedEntrySaysWhoseItIs(t *testing.T) {
+	tree := tsmtest.New("other_guest", echo)
+	tree.Prepare(prepared)
+	_, err := tsm.Open(tsm.Options{Provider: "some_guest", Files: tree})
+	wantReason(t, err, device.ReasonAbsent)
+	tree.Before = func(string, string) error { return unix.ENXIO }
+	_, err = tsm.Open(tsm.Options{Provider: "some_guest", Files: tree})
+	if wantReason(t, err, device.ReasonAbsent); !strings.Contains(err.Error(), "no TEE") {
+		t.Error(err)
+	}
+}
+
 func TestReportsLargerThanTheLimitAreRefused(t *testing.T) {
 	tree := tsmtest.New("some_guest", echo)
 	small := request

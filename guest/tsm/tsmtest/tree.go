@@ -31,6 +31,9 @@ type Tree struct {
 	// Levels shows the attributes of privilege levels, of which Floor is the lowest allowed.
 	Levels bool
 	Floor  uint
+	// Unprivileged is the kernel for a user who is not root: all files of entries are root's, also of
+	// those that the user made. Only what Prepare made can be written.
+	Unprivileged bool
 	// MkdirErr fails the making of entries.
 	MkdirErr error
 	// Before is asked before every step ("mkdir" excepted), and may fail it. It has the tree's
@@ -41,6 +44,7 @@ type Tree struct {
 }
 
 type entry struct {
+	given         bool // to the user who is not root
 	written, made uint64
 	inblob        []byte
 	report        []byte
@@ -96,6 +100,13 @@ func (t *Tree) Mkdir(name string) error {
 	return nil
 }
 
+// Prepare makes an entry as root, and gives its files to the user.
+func (t *Tree) Prepare(name string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	t.entries[name] = &entry{given: true}
+}
+
 // Remove removes an entry.
 func (t *Tree) Remove(name string) error {
 	t.mu.Lock()
@@ -125,6 +136,8 @@ func (t *Tree) Write(name string, data []byte) error {
 		return err
 	}
 	switch {
+	case t.Unprivileged && !e.given:
+		return &fs.PathError{Op: "open", Path: name, Err: fs.ErrPermission}
 	case file == "inblob":
 		if len(data) > 64 {
 			return unix.EINVAL
