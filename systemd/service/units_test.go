@@ -1,12 +1,16 @@
 package service_test
 
 import (
+	"errors"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/guest/tsm"
 )
 
 // maxExposure is ten times the highest exposure that a daemon's unit may score.
@@ -61,6 +65,14 @@ func unitCopies(t *testing.T) (dir string, names []string) {
 func TestUnitsVerifyWithoutAWord(t *testing.T) {
 	analyze := systemdAnalyze(t)
 	dir, names := unitCopies(t)
+	for name, text := range dropIns(t) { // all at once
+		if conf, ok := strings.CutSuffix(name, ".example"); ok {
+			if err := errors.Join(os.MkdirAll(filepath.Join(dir, "anchorhold-agent.service.d"), 0o755),
+				os.WriteFile(filepath.Join(dir, "anchorhold-agent.service.d", conf), []byte(text), 0o644)); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 	for _, name := range names {
 		cmd := exec.Command(analyze, "verify", "--man=no", "--recursive-errors=no", filepath.Join(dir, name))
 		cmd.Env = append(os.Environ(), "SYSTEMD_UNIT_PATH="+dir+":")
@@ -158,27 +170,66 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 	}
 }
 
-// The unit's check looks at the TPM: a drop-in that hands the device over after it would keep the agent
-// from its first start. Nothing but the one device is handed over.
-func TestTheTPMIsHandedOverBeforeItIsChecked(t *testing.T) {
-	text, err := os.ReadFile(filepath.Join("..", "anchorhold-agent.service.d", "tpm.conf.example"))
-	if err != nil {
-		t.Fatal(err)
+// dropIns are the agent's examples by their names, and its unit under its own.
+func dropIns(t *testing.T) map[string]string {
+	t.Helper()
+	texts := map[string]string{}
+	for _, pattern := range []string{"anchorhold-agent.service", "anchorhold-agent.service.d/*.example"} {
+		for _, path := range units(t, pattern) {
+			text, err := os.ReadFile(path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			texts[filepath.Base(path)] = string(text)
+		}
 	}
-	unit, err := os.ReadFile(filepath.Join("..", "anchorhold-agent.service"))
-	if err != nil {
-		t.Fatal(err)
+	return texts
+}
+
+// The unit's check opens the devices of the evidence: what is handed over after it keeps the agent from
+// its first start. A drop-in that resets the unit's commands, to be first, takes those of another.
+func TestDevicesAreHandedOverBeforeTheyAreChecked(t *testing.T) {
+	devices := map[string]string{"sev-guest.conf.example": "/dev/sev-guest", "tpm.conf.example": "/dev/tpmrm0"}
+	for name, text := range dropIns(t) {
+		before := regexp.MustCompile(`(?m)^ExecStartPre=(.*)$`).FindAllStringSubmatch(text, -1)
+		if name == "anchorhold-agent.service" {
+			if len(before) != 1 || !strings.Contains(before[0][1], "anchorhold-agent check ") {
+				t.Errorf("%s runs %q before its start, want its check", name, before)
+			}
+		} else if len(before) > 0 {
+			t.Errorf("%s runs %q after the unit's check", name, before)
+		}
+		for _, line := range regexp.MustCompile(`(?m)^ExecCondition=(.*)$`).FindAllStringSubmatch(text, -1) {
+			if !strings.HasPrefix(line[1], "-+/") {
+				t.Errorf("%s: %q resets, is not root's or keeps the agent from starting", name, line[1])
+			}
+		}
+		var want []string
+		if device := devices[name]; device != "" {
+			want = []string{"DeviceAllow=" + device + " rw", "BindPaths=-" + device}
+			if !regexp.MustCompile(`(?m)^ExecCondition=.*chgrp anchorhold-agent ` + device + ` `).MatchString(text) {
+				t.Errorf("%s does not hand over %s", name, device)
+			}
+		}
+		got := regexp.MustCompile(`(?m)^(DeviceAllow|BindPaths)=.*$`).FindAllString(text, -1)
+		if slices.Sort(got); !slices.Equal(got, slices.Sorted(slices.Values(want))) {
+			t.Errorf("%s opens %q, want %q", name, got, want)
+		}
 	}
-	var commands []string
-	for _, line := range regexp.MustCompile(`(?m)^ExecStartPre=(.*)$`).FindAllStringSubmatch(string(text), -1) {
-		commands = append(commands, line[1])
+}
+
+// The kernel gives the files of every entry of configfs-tsm to root: the agent's unit makes the one that
+// package tsm looks for, and gives it the files that are written.
+func TestTheAgentsEntryIsPrepared(t *testing.T) {
+	text := dropIns(t)["anchorhold-agent.service"]
+	line := regexp.MustCompile(`(?m)^ExecCondition=.*$`).FindString(text)
+	for _, want := range []string{"cd " + tsm.DefaultRoot + " ", "rmdir " + tsm.Prepared + " ", "mkdir " + tsm.Prepared + " ", "chown anchorhold-agent inblob", "chown -f anchorhold-agent privlevel"} {
+		if !strings.Contains(line, want) {
+			t.Errorf("%q lacks %q", line, want)
+		}
 	}
-	check := regexp.MustCompile(`(?m)^ExecStartPre=(.*)$`).FindSubmatch(unit)
-	if check == nil || len(commands) != 4 || commands[0] != "" || commands[3] != string(check[1]) {
-		t.Errorf("the drop-in runs %q, and the unit's own check is %q", commands, check)
-	}
-	if allowed := regexp.MustCompile(`(?m)^DeviceAllow=.*$`).FindAllString(string(text), -1); len(allowed) != 1 || allowed[0] != "DeviceAllow=/dev/tpmrm0 rw" {
-		t.Errorf("devices: %q", allowed)
+	if !strings.Contains(text, "\nReadWritePaths=-"+filepath.Dir(tsm.DefaultRoot)+"\n") {
+		t.Error("the unit may not write below " + tsm.DefaultRoot)
 	}
 }
 
