@@ -37,10 +37,15 @@ func (e *Error) Error() string {
 // Unwrap returns the failure underneath.
 func (e *Error) Unwrap() error { return e.Err }
 
-// New makes a refusal; an argument for %w in the format becomes its Err.
+// New makes a refusal; an argument for %w in the format becomes its Err, and several become one Err
+// that wraps them all.
 func New(reason Reason, format string, args ...any) error {
 	wrapped := fmt.Errorf(format, args...)
-	return &Error{Reason: reason, Detail: wrapped.Error(), Err: errors.Unwrap(wrapped)}
+	e := &Error{Reason: reason, Detail: wrapped.Error(), Err: errors.Unwrap(wrapped)}
+	if _, several := wrapped.(interface{ Unwrap() []error }); several { // errors.Unwrap sees none of them
+		e.Err = wrapped
+	}
+	return e
 }
 
 // ReasonOf returns the code of the first refusal in err's chain.

@@ -26,6 +26,13 @@ func TestRefusalCarriesCodeDetailAndCause(t *testing.T) {
 	if err.Error() != "some-reason: while reading 7: EOF" || !errors.Is(err, io.EOF) {
 		t.Error(err)
 	}
+	several := refusal.New("some-reason", "%w, and %w after %d", io.EOF, io.ErrClosedPipe, 7)
+	if several.Error() != "some-reason: EOF, and io: read/write on closed pipe after 7" || !errors.Is(several, io.EOF) || !errors.Is(several, io.ErrClosedPipe) {
+		t.Error(several)
+	}
+	if none := refusal.New("some-reason", "no cause"); errors.Unwrap(none) != nil {
+		t.Errorf("%v has a cause", none)
+	}
 	if got, ok := refusal.ReasonOf(errors.Join(errors.New("above"), err)); !ok || got != "some-reason" {
 		t.Errorf("%q, %v", got, ok)
 	}
