@@ -19,9 +19,9 @@ import (
 // TestGuestsOfEveryKindGetTheirKeys: a whole release, each with its event log; the guest knows that the
 // certificate is for its own evidence.
 func TestGuestsOfEveryKindGetTheirKeys(t *testing.T) {
-	for name, guest := range map[string]*guesttest.Guest{
-		"TDX, version 4": guesttest.TrustDomain(t, 4), "TDX, version 5": guesttest.TrustDomain(t, 5), "TPM": guesttest.TPM(t),
-		"Azure, SEV-SNP": guesttest.AzureSNP(t), "Azure, TDX": guesttest.AzureTDX(t),
+	for name, guest := range map[string]guesttest.Guest{
+		"TDX, version 4": guesttest.New(t, evidence.KindTDX, 4), "TDX, version 5": guesttest.New(t, evidence.KindTDX, 5), "TPM": guesttest.New(t, evidence.KindVTPM, 0),
+		"Azure, SEV-SNP": guesttest.New(t, evidence.KindAzureSNP, 0), "Azure, TDX": guesttest.New(t, evidence.KindAzureTDX, 0),
 	} {
 		kind := guest.Kinds()[0]
 		f := brokertest.New(t, brokertest.WithGuest(guest), brokertest.WithPolicy(guesttest.Policy(kind)))
@@ -41,7 +41,7 @@ func TestGuestsOfEveryKindGetTheirKeys(t *testing.T) {
 // TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing: the emulator proves nothing, and is
 // refused wherever nobody allowed it.
 func TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing(t *testing.T) {
-	d := guesttest.TrustDomain(t, 4)
+	d := guesttest.New(t, evidence.KindTDX, 4)
 	for name, c := range map[string]struct {
 		policy string
 		want   refusal.Reason
@@ -68,7 +68,7 @@ func reasonOf(err error) refusal.Reason {
 }
 
 // lied shows another log than the one that the quote covers.
-type lied struct{ *guesttest.Guest }
+type lied struct{ guesttest.Guest }
 
 func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
 	env, err := l.Guest.Collect(ctx, challenge)
@@ -80,7 +80,7 @@ func (l lied) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelop
 
 // TestALogIsNeitherAddedNorTakenAway: the quote covers it.
 func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
-	d := guesttest.TrustDomain(t, 4)
+	d := guesttest.New(t, evidence.KindTDX, 4)
 	f := brokertest.New(t, brokertest.WithGuest(d), brokertest.WithPolicy(guesttest.Policy(evidence.KindTDX)))
 	_, err := f.Client(func(c *client.Config) { c.Collector = lied{d} }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != "tdx-report-data" {
@@ -92,7 +92,7 @@ func TestALogIsNeitherAddedNorTakenAway(t *testing.T) {
 // judge, and the guest is told that and nothing else.
 func TestAnSNPBrokerRefusesATrustDomainAtBothEnds(t *testing.T) {
 	f := brokertest.New(t)
-	d := guesttest.TrustDomain(t, 4)
+	d := guesttest.New(t, evidence.KindTDX, 4)
 	_, err := f.Client(func(c *client.Config) { c.Collector, c.Kinds = d, d.Kinds() }).Acquire(t.Context(), []string{brokertest.Resource})
 	if got := reasonOf(err); got != protocol.ReasonKindUnsupported {
 		t.Errorf("the guest: %v", err)

@@ -421,13 +421,24 @@ func TEE(tb testing.TB) *teesim.TEE {
 //go:embed testdata/chain.pem
 var publicChain []byte
 
+// ChainDir is a directory with the chain of [TEE], for another software TEE that the broker believes.
+func ChainDir(tb testing.TB) string {
+	tb.Helper()
+	dir := tb.TempDir()
+	return check(tb, dir, writeChain(dir))
+}
+
+func writeChain(dir string) error {
+	return os.WriteFile(filepath.Join(dir, "chain.pem"), publicChain, 0o600)
+}
+
 var sharedTEE = sync.OnceValues(func() (*teesim.TEE, error) {
 	dir, err := os.MkdirTemp("", "anchorhold-teesim-")
 	if err != nil {
 		return nil, err
 	}
 	defer os.RemoveAll(dir)
-	if err := os.WriteFile(filepath.Join(dir, "chain.pem"), publicChain, 0o600); err != nil {
+	if err := writeChain(dir); err != nil {
 		return nil, err
 	}
 	return teesim.New(teesim.Options{Dir: dir, Measurement: Measurement()})

@@ -2,7 +2,10 @@
 
 package guesttest
 
-import "github.com/anchorhold/anchorhold/guest/evidence"
+import (
+	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+)
 
 // head and tail are what policies of every kind have.
 const (
@@ -30,19 +33,6 @@ rules:
   - {check: tdx-owner-config, reason: test}
   - {check: tdx-platform, reason: test}
 `
-	waiveSNP = `  - {check: chip-ids, reason: test}
-  - {check: platform-info, reason: test}
-  - {check: guest-policy, reason: test}
-  - {check: id-key, reason: test}
-  - {check: author-key, reason: test}
-  - {check: firmware-version, reason: test}
-  - {check: report-version, reason: test}
-  - {check: mitigations, reason: test}
-  - {check: guest-svn, reason: test}
-  - {check: family-id, reason: test}
-  - {check: id-block-image, reason: test}
-  - {check: host-data, reason: test}
-`
 )
 
 // Policy is a policy file that opens models/* to the emulated guest of a kind.
@@ -65,7 +55,7 @@ waive:
   azure: {secure_boot: true}
   event_log: {registers: [pcr4, pcr7, pcr9], secure_boot: true}
 waive:
-` + waiveSNP + tail
+` + brokertest.WaiveSNP + tail
 	case evidence.KindAzureTDX:
 		return head + require + `  tdx: {tcb_statuses: [UpToDate], minimum_evaluation_number: 18}
   tpm: {ak_trust: [report], pcrs: [0, 4, 7, 9]}
