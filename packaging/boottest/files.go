@@ -1,5 +1,7 @@
 package main
 
+import "github.com/anchorhold/anchorhold/packaging/softpolicy"
+
 const brokerConfig = `state_dir: /var/lib/anchorhold/broker
 listen: ` + broker + `
 unlock: {credential: broker.kek}
@@ -44,29 +46,12 @@ allow_software_tee: true
 require:
   kinds: [sev-snp]
   reference_values: [boot/*]
-  sev_snp:
-    products: [Genoa]
-    vmpl: 0
-    minimum_tcb:
-      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
-  image_ids: [boot-image]
+` + softpolicy.RequireSNP + `  image_ids: [boot-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
   - resources: [models/*, members/*]
     roles: [serve, contribute]
 waive:
-  - {check: chip-ids, reason: the software TEE has a new chip for each run}
-  - {check: platform-info, reason: the software TEE has no platform}
-  - {check: guest-policy, reason: the software TEE launches nothing}
-  - {check: id-key, reason: nobody signs an ID block}
-  - {check: author-key, reason: nobody signs an ID block}
-  - {check: firmware-version, reason: the software TEE has no firmware}
-  - {check: report-version, reason: the software TEE chooses its version}
-  - {check: mitigations, reason: the software TEE has no processor}
-  - {check: guest-svn, reason: nobody signs an ID block}
-  - {check: family-id, reason: nobody signs an ID block}
-  - {check: id-block-image, reason: nobody signs an ID block}
-  - {check: host-data, reason: the host puts nothing in}
-  - {check: agent-build, reason: the image decides which agent runs}
+` + softpolicy.WaiveSNP + `  - {check: agent-build, reason: the image decides which agent runs}
   - {check: tenant, reason: there are no tenants}
 `

@@ -12,6 +12,8 @@ import (
 	"strings"
 	"sync"
 	"time"
+
+	"github.com/anchorhold/anchorhold/packaging/softpolicy"
 )
 
 // The federated demo: eight participants train scikit-learn's digits, a ninth guest
@@ -34,12 +36,7 @@ allow_software_tee: true
 require:
   kinds: [sev-snp]
   reference_values: [demo/*]
-  sev_snp:
-    products: [Genoa]
-    vmpl: 0
-    minimum_tcb:
-      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
-  image_ids: [participant-image, decryptor-image]
+` + softpolicy.RequireSNP + `  image_ids: [participant-image, decryptor-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 rules:
   - resources: [members/*, models/*]
@@ -51,19 +48,7 @@ rules:
     roles: [decrypt]
     require: {image_ids: [decryptor-image], reference_values: [demo/decryptor]}
 waive:
-  - {check: chip-ids, reason: the software TEE has a new chip for each run}
-  - {check: platform-info, reason: the software TEE has no platform}
-  - {check: guest-policy, reason: the software TEE launches nothing}
-  - {check: id-key, reason: the demo signs no ID block}
-  - {check: author-key, reason: the demo signs no ID block}
-  - {check: firmware-version, reason: the software TEE has no firmware}
-  - {check: report-version, reason: the software TEE chooses its version}
-  - {check: mitigations, reason: the software TEE has no processor}
-  - {check: guest-svn, reason: the demo signs no ID block}
-  - {check: family-id, reason: the demo signs no ID block}
-  - {check: id-block-image, reason: the demo signs no ID block}
-  - {check: host-data, reason: the demo's host puts nothing in}
-  - {check: agent-build, reason: the demo runs whatever was just built}
+` + softpolicy.WaiveSNP + `  - {check: agent-build, reason: the demo runs whatever was just built}
   - {check: tenant, reason: the demo has no tenants}
 `
 )

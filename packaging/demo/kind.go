@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/packaging/softpolicy"
 )
 
 // kind is a kind of guest that the demo's programs emulate.
@@ -109,16 +111,6 @@ require:
   image_ids: [demo-image]
   memory_limit: {min_mib: 32, max_mib: 128}
 `
-	requireSNP = `  sev_snp:
-    products: [Genoa]
-    vmpl: 0
-    minimum_tcb:
-      - {product: Genoa, all: {bootloader: 9, snp: 23, microcode: 72}}
-`
-	requireTDX = `  tdx:
-    tcb_statuses: [UpToDate]
-    minimum_evaluation_number: 18
-`
 	requireBoot = `  event_log: {registers: [pcr0, pcr4, pcr7], secure_boot: true}
 `
 	requireAzure = `  tpm: {ak_trust: [report], pcrs: [0, 4, 7]}
@@ -128,41 +120,19 @@ require:
   - {check: agent-build, reason: the demo runs whatever was just built}
   - {check: tenant, reason: the demo has no tenants}
 `
-	waiveSNP = `  - {check: chip-ids, reason: the software TEE has a new chip for each run}
-  - {check: platform-info, reason: the software TEE has no platform}
-  - {check: guest-policy, reason: the software TEE launches nothing}
-  - {check: id-key, reason: the demo signs no ID block}
-  - {check: author-key, reason: the demo signs no ID block}
-  - {check: firmware-version, reason: the software TEE has no firmware}
-  - {check: report-version, reason: the software TEE chooses its version}
-  - {check: mitigations, reason: the software TEE has no processor}
-  - {check: guest-svn, reason: the demo signs no ID block}
-  - {check: family-id, reason: the demo signs no ID block}
-  - {check: id-block-image, reason: the demo signs no ID block}
-  - {check: host-data, reason: the demo's host puts nothing in}
-`
-	waiveTDX = `  - {check: tdx-advisories, reason: the emulated platform has none}
-  - {check: tdx-attributes, reason: the emulator builds nothing}
-  - {check: tdx-xfam, reason: the emulator has no processor}
-  - {check: tdx-module, reason: the emulator has no TDX module}
-  - {check: tdx-config-id, reason: the demo's host puts nothing in}
-  - {check: tdx-owner, reason: the demo's host puts nothing in}
-  - {check: tdx-owner-config, reason: the demo's host puts nothing in}
-  - {check: tdx-platform, reason: the emulator has one type of platform}
-`
 )
 
 // The policies of each kind.
 const (
-	demoPolicy = policyHead + "  kinds: [sev-snp]\n" + requireSNP + waiveAll + waiveSNP
+	demoPolicy = policyHead + "  kinds: [sev-snp]\n" + softpolicy.RequireSNP + waiveAll + softpolicy.WaiveSNP
 
-	tdxPolicy = policyHead + "  kinds: [tdx]\n" + requireTDX +
-		"  event_log: {registers: [rtmr0, rtmr1, rtmr2], secure_boot: true}\n" + waiveAll + waiveTDX
+	tdxPolicy = policyHead + "  kinds: [tdx]\n" + softpolicy.RequireTDX +
+		"  event_log: {registers: [rtmr0, rtmr1, rtmr2], secure_boot: true}\n" + waiveAll + softpolicy.WaiveTDX
 
 	// allow_software_tee is no part of this: nothing in a quote tells an emulated TPM from a real one.
 	vtpmPolicy = policyHead + "  kinds: [vtpm]\n  tpm: {ak_trust: [enrolled], pcrs: [0, 4, 7]}\n" + requireBoot + waiveAll
 
-	azurePolicy = policyHead + "  kinds: [azure-sev-snp]\n" + requireSNP + requireAzure + requireBoot + waiveAll + waiveSNP
+	azurePolicy = policyHead + "  kinds: [azure-sev-snp]\n" + softpolicy.RequireSNP + requireAzure + requireBoot + waiveAll + softpolicy.WaiveSNP
 
-	azureTDXPolicy = policyHead + "  kinds: [azure-tdx]\n" + requireTDX + requireAzure + requireBoot + waiveAll + waiveTDX
+	azureTDXPolicy = policyHead + "  kinds: [azure-tdx]\n" + softpolicy.RequireTDX + requireAzure + requireBoot + waiveAll + softpolicy.WaiveTDX
 )
