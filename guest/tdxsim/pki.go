@@ -11,13 +11,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
-	"os"
-	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/anchorhold/anchorhold/guest/kept"
 )
 
 // Names of the certificates, as verifiers of Intel's look for them.
@@ -59,35 +57,25 @@ func (k *keys) all() []**ecdsa.PrivateKey {
 
 const keyFile = "tdx-keys.pem"
 
-// openKeys reads the keys in dir, or makes them. A lock lets one process make them while the
-// others wait.
+// openKeys reads the keys in dir, or makes them; without one they are for this process.
 func openKeys(dir string) (*keys, error) {
 	if dir == "" {
 		return makeKeys()
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "tdx-lock"), os.O_CREATE|os.O_RDWR, 0o600)
+	data, err := kept.File(dir, keyFile, func() ([]byte, error) {
+		k, err := makeKeys()
+		if err != nil {
+			return nil, err
+		}
+		return k.marshal()
+	})
 	if err != nil {
 		return nil, err
 	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, keyFile)
-	data, err := os.ReadFile(path)
-	if err == nil {
-		return parseKeys(data)
-	}
-	if !errors.Is(err, os.ErrNotExist) {
-		return nil, err
-	}
-	k, err := makeKeys()
-	if err != nil {
-		return nil, err
-	}
+	return parseKeys(data)
+}
+
+func (k *keys) marshal() ([]byte, error) {
 	var out bytes.Buffer
 	for _, key := range k.all() {
 		der, err := x509.MarshalECPrivateKey(*key)
@@ -98,7 +86,7 @@ func openKeys(dir string) (*keys, error) {
 			return nil, err
 		}
 	}
-	return k, os.WriteFile(path, out.Bytes(), 0o600)
+	return out.Bytes(), nil
 }
 
 func makeKeys() (*keys, error) {

@@ -13,13 +13,11 @@ import (
 	"crypto/x509/pkix"
 	"encoding/asn1"
 	"encoding/pem"
-	"errors"
 	"fmt"
 	"math/big"
-	"os"
-	"path/filepath"
-	"syscall"
 	"time"
+
+	"github.com/anchorhold/anchorhold/guest/kept"
 )
 
 // description stands in every subject of the chain.
@@ -43,50 +41,13 @@ type chain struct {
 // File of a chain: PEM blocks, certificates in the order below, then the two keys.
 const chainFile = "chain.pem"
 
-// openChain reads the chain in dir, or makes one. A lock lets one process make
-// it while the others wait.
+// openChain reads the chain in dir, or makes one.
 func openChain(dir string) (*chain, error) {
-	if dir == "" {
-		return nil, errors.New("a directory is required")
-	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, err
-	}
-	lock, err := os.OpenFile(filepath.Join(dir, "lock"), os.O_CREATE|os.O_RDWR, 0o600)
-	if err != nil {
-		return nil, err
-	}
-	defer lock.Close()
-	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
-		return nil, err
-	}
-	path := filepath.Join(dir, chainFile)
-	data, err := os.ReadFile(path)
-	if errors.Is(err, os.ErrNotExist) {
-		if data, err = makeChain(); err != nil {
-			return nil, err
-		}
-		err = writeWhole(path, data)
-	}
+	data, err := kept.File(dir, chainFile, makeChain)
 	if err != nil {
 		return nil, err
 	}
 	return parseChain(data)
-}
-
-// writeWhole writes a private file that is there whole or not at all, after a
-// crash too.
-func writeWhole(path string, data []byte) error {
-	tmp := path + ".new"
-	f, err := os.OpenFile(tmp, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
-	if err != nil {
-		return err
-	}
-	_, err = f.Write(data)
-	if err = errors.Join(err, f.Sync(), f.Close()); err != nil {
-		return errors.Join(err, os.Remove(tmp))
-	}
-	return os.Rename(tmp, path)
 }
 
 func parseChain(data []byte) (*chain, error) {

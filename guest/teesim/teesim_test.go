@@ -22,7 +22,6 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // sharedChain makes one chain for the test binary: three RSA-4096 keys take seconds.
@@ -178,33 +177,6 @@ func TestChainIsKeptPrivateAndShared(t *testing.T) {
 	}
 	if left, _ := filepath.Glob(filepath.Join(dir, "*.new")); len(left) > 0 {
 		t.Errorf("left behind: %v", left)
-	}
-}
-
-// Guests that start at once on a fresh directory make one chain between them.
-func TestConcurrentStartsMakeOneChain(t *testing.T) {
-	longtest.Run(t, "it makes RSA keys")
-	if testing.Short() {
-		t.Skip("makes RSA-4096 keys")
-	}
-	dir := filepath.Join(t.TempDir(), "made", "here")
-	var roots [4][]byte
-	var wg sync.WaitGroup
-	for i := range roots {
-		wg.Go(func() {
-			tee, err := New(Options{Dir: dir})
-			if err != nil {
-				t.Error(err)
-				return
-			}
-			roots[i] = tee.RootsPEM()
-		})
-	}
-	wg.Wait()
-	for _, r := range roots {
-		if !bytes.Equal(r, roots[0]) {
-			t.Error("two chains were made")
-		}
 	}
 }
 

@@ -12,11 +12,10 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
-	"io/fs"
 	"math/big"
-	"os"
-	"path/filepath"
 	"time"
+
+	"github.com/anchorhold/anchorhold/guest/kept"
 )
 
 const authorityFile = "tpmsim.pem"
@@ -37,43 +36,14 @@ func openAuthority(dir string, key crypto.Signer) (*authority, error) {
 	if key != nil {
 		return nil, errors.New("tpmsim: a key is either given or kept in a directory")
 	}
-	if err := os.MkdirAll(dir, 0o700); err != nil {
-		return nil, fmt.Errorf("tpmsim: %w", err)
-	}
-	file := filepath.Join(dir, authorityFile)
-	text, err := os.ReadFile(file)
-	if errors.Is(err, fs.ErrNotExist) {
-		if text, err = writeAuthority(file); err != nil {
-			return nil, err
-		}
-	}
+	text, err := kept.File(dir, authorityFile, func() ([]byte, error) {
+		_, text, err := makeAuthority(nil)
+		return text, err
+	})
 	if err != nil {
 		return nil, fmt.Errorf("tpmsim: %w", err)
 	}
 	return readAuthority(text)
-}
-
-// writeAuthority makes a file that appears whole or not at all; of several processes that make
-// one, the first wins.
-func writeAuthority(file string) ([]byte, error) {
-	_, text, err := makeAuthority(nil)
-	if err != nil {
-		return nil, err
-	}
-	draft := file + "." + rand.Text()
-	if err := os.WriteFile(draft, text, 0o600); err != nil {
-		return nil, fmt.Errorf("tpmsim: %w", err)
-	}
-	if err := os.Link(draft, file); err != nil && !errors.Is(err, fs.ErrExist) {
-		return nil, errors.Join(fmt.Errorf("tpmsim: %w", err), os.Remove(draft))
-	}
-	if err := os.Remove(draft); err != nil {
-		return nil, fmt.Errorf("tpmsim: %w", err)
-	}
-	if text, err = os.ReadFile(file); err != nil {
-		return nil, fmt.Errorf("tpmsim: %w", err)
-	}
-	return text, nil
 }
 
 // makeAuthority makes an authority and certifies a key, a new one if none is given. The text holds
