@@ -90,7 +90,7 @@ type appraisal struct {
 func (a *appraisal) run(ctx context.Context) (err error) {
 	switch a.env.Kind {
 	case evidence.KindSNP:
-		err = a.snp(ctx)
+		err = a.snp(ctx, a.env.Part(evidence.PartSNPReport), a.nonces.Report)
 	case evidence.KindTDX:
 		err = a.tdx(a.nonces.Report)
 	case evidence.KindVTPM:
@@ -117,17 +117,9 @@ func (a *appraisal) run(ctx context.Context) (err error) {
 	return nil
 }
 
-// snp verifies the report, which must be over the value that covers all bound parts.
-func (a *appraisal) snp(ctx context.Context) (err error) {
-	if !a.apart {
-		a.claims, err = a.v.o.SNP.Appraise(ctx, a.env, a.challenge, a.now)
-		return err
-	}
-	return a.snpAlone(ctx, a.env.Part(evidence.PartSNPReport), a.nonces.Report)
-}
-
-// snpAlone verifies a report with the envelope's certificates, over reportData.
-func (a *appraisal) snpAlone(ctx context.Context, report []byte, reportData [64]byte) error {
+// snp verifies a report with the envelope's certificates, over reportData. What else the report covers is
+// hashed in that: logs are large.
+func (a *appraisal) snp(ctx context.Context, report []byte, reportData [64]byte) error {
 	parts := []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}
 	for _, p := range a.env.Parts {
 		if p.Type.Certificate() && p.Type != evidence.EndorsementAK {
@@ -178,7 +170,7 @@ func (a *appraisal) azureSNP(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := a.snpAlone(ctx, report.SNPReport(), report.ReportData()); err != nil {
+	if err := a.snp(ctx, report.SNPReport(), report.ReportData()); err != nil {
 		return err
 	}
 	runtime, err := report.ConfirmSNP(*a.claims.SNP)
