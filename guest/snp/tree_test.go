@@ -3,11 +3,10 @@ package snp
 import (
 	"encoding/binary"
 	"encoding/hex"
-	"os"
-	"path"
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/guest/tsm/tsmtest"
 )
 
@@ -47,21 +46,7 @@ func reportOver(reportData []byte, vmpl uint32, vlek bool) []byte {
 // realTable is a host's certificate table from a real machine.
 func realTable(tb testing.TB) []byte {
 	tb.Helper()
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	candidates := []string{os.Getenv("ANCHORHOLD_SHARED")}
-	for ; dir != path.Dir(dir); dir = path.Dir(dir) {
-		candidates = append(candidates, dir+"/shared")
-	}
-	for _, c := range candidates {
-		if data, err := os.ReadFile(c + "/evidence/snp/11-genoa-v3-tsm-veraison/auxblob.bin"); c != "" && err == nil {
-			return data
-		}
-	}
-	tb.Skip("no real certificate table beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	return nil
+	return evidencetest.Read(tb, "snp", "11-genoa-v3-tsm-veraison", "auxblob.bin")
 }
 
 // table builds a certificate table from GUIDs and contents.

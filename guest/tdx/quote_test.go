@@ -3,44 +3,16 @@ package tdx
 import (
 	"bytes"
 	"encoding/hex"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
-
-// sharedDir finds the directory of real evidence that lies beside a checkout, or "".
-func sharedDir(tb testing.TB) string {
-	tb.Helper()
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		return filepath.Join(dir, "evidence", "tdx")
-	}
-	dir, err := os.Getwd()
-	if err != nil {
-		tb.Fatal(err)
-	}
-	for ; dir != filepath.Dir(dir); dir = filepath.Dir(dir) {
-		found := filepath.Join(dir, "shared", "evidence", "tdx")
-		if _, err := os.Stat(found); err == nil {
-			return found
-		}
-	}
-	return ""
-}
 
 func shared(tb testing.TB, elem ...string) []byte {
 	tb.Helper()
-	dir := sharedDir(tb)
-	if dir == "" {
-		tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
-	}
-	data, err := os.ReadFile(filepath.Join(append([]string{dir}, elem...)...))
-	if err != nil {
-		tb.Fatal(err)
-	}
-	return data
+	return evidencetest.Read(tb, append([]string{"tdx"}, elem...)...)
 }
 
 func TestRealQuotesAreRead(t *testing.T) {
@@ -113,9 +85,10 @@ func FuzzQuote(f *testing.F) {
 	f.Add(quoteOver(5, 2, asked[:], r))
 	f.Add(quoteOver(5, 3, asked[:], r))
 	f.Add([]byte{})
-	if dir := sharedDir(f); dir != "" {
-		f.Add(shared(f, "02-v5-google", "quote.bin"))
-		f.Add(shared(f, "neg-sgx-v3", "quote.bin"))
+	for _, name := range []string{"02-v5-google", "neg-sgx-v3"} {
+		if quote, ok := evidencetest.Seed(f, "tdx", name, "quote.bin"); ok {
+			f.Add(quote)
+		}
 	}
 	f.Fuzz(func(t *testing.T, quote []byte) {
 		q, err := parseQuote(quote)

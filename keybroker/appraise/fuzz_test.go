@@ -2,12 +2,11 @@ package appraise
 
 import (
 	"bytes"
-	"os"
-	"path/filepath"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
 // FuzzPitfall26And27Appraise: no evidence makes the verifier panic, every
@@ -65,10 +64,8 @@ func FuzzParseReport(f *testing.F) {
 // FuzzRevocationList: lists come from the operator's files, fetched from elsewhere.
 func FuzzRevocationList(f *testing.F) {
 	f.Add([]byte{0x30, 0})
-	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
-		f.Add(readFile(f, dir, "evidence", "snp", "roots", "milan.crl"))
-	} else if data, err := os.ReadFile(filepath.Join("..", "..", "..", "shared", "evidence", "snp", "roots", "milan.crl")); err == nil {
-		f.Add(data)
+	if list, ok := evidencetest.Seed(f, "snp", "roots", "milan.crl"); ok {
+		f.Add(list)
 	}
 	f.Fuzz(func(t *testing.T, der []byte) {
 		v, err := New(Options{RevocationLists: [][]byte{der}})

@@ -12,6 +12,15 @@ import (
 // checkout. Without either the calling test is skipped.
 func Dir(tb testing.TB) string {
 	tb.Helper()
+	dir := find(tb)
+	if dir == "" {
+		tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
+	}
+	return dir
+}
+
+func find(tb testing.TB) string {
+	tb.Helper()
 	if dir := os.Getenv("ANCHORHOLD_SHARED"); dir != "" {
 		return filepath.Join(dir, "evidence")
 	}
@@ -25,14 +34,29 @@ func Dir(tb testing.TB) string {
 			return found
 		}
 	}
-	tb.Skip("no directory of real evidence beside the checkout; set ANCHORHOLD_SHARED to have this test run")
 	return ""
 }
 
 // Read returns a file below Dir.
 func Read(tb testing.TB, elem ...string) []byte {
 	tb.Helper()
-	data, err := os.ReadFile(filepath.Join(append([]string{Dir(tb)}, elem...)...))
+	return read(tb, Dir(tb), elem)
+}
+
+// Seed returns a file below Dir for a corpus, or false without such a directory: fuzzing goes on
+// without it.
+func Seed(tb testing.TB, elem ...string) ([]byte, bool) {
+	tb.Helper()
+	dir := find(tb)
+	if dir == "" {
+		return nil, false
+	}
+	return read(tb, dir, elem), true
+}
+
+func read(tb testing.TB, dir string, elem []string) []byte {
+	tb.Helper()
+	data, err := os.ReadFile(filepath.Join(append([]string{dir}, elem...)...))
 	if err != nil {
 		tb.Fatal(err)
 	}
