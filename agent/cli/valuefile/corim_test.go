@@ -343,3 +343,32 @@ func FuzzCoRIM(f *testing.F) {
 		}
 	})
 }
+
+// TestNoNoteIsLeftOut: what the values do not enforce stands in the notes, and may be in the last of them.
+func TestNoNoteIsLeftOut(t *testing.T) {
+	demanding := item{0: 0, 1: item{1: tag(553, 4), 2: []any{sha384(2)}}}
+	read := func(same bool, others int) (File, error) {
+		list := []any{reference(amdClass(), demanding)}
+		for i := range others {
+			id := repeated(3, 16)
+			if !same {
+				id[0], id[1] = byte(i), byte(i>>8)
+			}
+			list = append([]any{reference(item{0: tag(tagUUID, id)}, snpMeasurement(8))}, list...)
+		}
+		return Read("many.corim", manifest(t, nil, list...), Options{Trust: Trust{Unsigned: "a test"}, Now: testNow()})
+	}
+	for _, c := range []struct {
+		same   bool
+		others int
+	}{{false, maxNotes - 1}, {true, maxNotes * 2}} {
+		f, err := read(c.same, c.others)
+		if err != nil || !slices.ContainsFunc(f.Notes, func(n string) bool { return strings.HasPrefix(n, "NOT ENFORCED") }) {
+			t.Errorf("%+v: %v, %d notes", c, err, len(f.Notes))
+		}
+	}
+	_, err := read(false, maxNotes)
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonSize {
+		t.Errorf("got %v, want %s", err, ReasonSize)
+	}
+}

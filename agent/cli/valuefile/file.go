@@ -8,6 +8,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
@@ -64,9 +65,11 @@ type File struct {
 	Notes []string `json:"notes"`
 }
 
+// note keeps each note once. One more than there may be tells Read to refuse: a note that is left out may be
+// the one that names what the values do not enforce.
 func (f *File) note(format string, args ...any) {
-	if len(f.Notes) < maxNotes {
-		f.Notes = append(f.Notes, fmt.Sprintf(format, args...))
+	if text := fmt.Sprintf(format, args...); len(f.Notes) <= maxNotes && !slices.Contains(f.Notes, text) {
+		f.Notes = append(f.Notes, text)
 	}
 }
 
@@ -92,6 +95,9 @@ func Read(name string, raw []byte, o Options) (File, error) {
 	f, err := read(raw, o, true)
 	if err != nil {
 		return File{}, err
+	}
+	if len(f.Notes) > maxNotes {
+		return File{}, refusal.New(ReasonSize, "got more than %d different things to note about the %s", maxNotes, f.Form)
 	}
 	if len(f.Values) == 0 {
 		return File{}, refusal.New(ReasonEmpty, "the %s holds no launch measurement of SEV-SNP or TDX%s", f.Form, because(f.Notes))
