@@ -252,3 +252,69 @@ func TestASuggestionNamesTheTPMBesideAProcessor(t *testing.T) {
 		}
 	}
 }
+
+func warnsOf(p *Policy, text string) bool {
+	return slices.ContainsFunc(p.Warnings(), func(w string) bool { return strings.Contains(w, text) })
+}
+
+// TestWarnsOfMachinesThatNobodyChecks: tpm.instances asks nothing of a guest that may leave its TPM out.
+func TestWarnsOfMachinesThatNobodyChecks(t *testing.T) {
+	const text = "asks nothing of guests of sev-snp"
+	mixed := func(binding string) *Policy {
+		source := strings.Replace(full(), "kinds: [sev-snp]", "kinds: [sev-snp, vtpm]", 1)
+		source = strings.Replace(source, "\n  reference_values:", "\n  tpm: {ak_trust: [certificate], pcrs: [0], instances: [{project: mine}]"+binding+"}\n  reference_values:", 1)
+		source = strings.Replace(source, "\nrules:", "\nwaive: [{check: event-log, reason: a test}]\nrules:", 1)
+		p, err := Parse([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		return p
+	}
+	if p := mixed(""); !warnsOf(p, text) {
+		t.Error(p.Warnings())
+	}
+	if p := mixed(", binding: [certificate]"); warnsOf(p, text) {
+		t.Error(p.Warnings())
+	}
+}
+
+// TestWarnsOfAWordThatNeverCounts: "report" alone admits nobody whose image the processor did not measure.
+func TestWarnsOfAWordThatNeverCounts(t *testing.T) {
+	const text = "the guest's own word"
+	for name, c := range map[string]struct {
+		tpm    string
+		values []ReferenceValue
+		warns  bool
+	}{
+		"values of the TPM alone":   {"{binding: [report]}", []ReferenceValue{besideValue()}, true},
+		"firmware":                  {"{binding: [report]}", []ReferenceValue{{ID: "images/b", Measurement: hexOf(5, 48), Covers: "firmware"}}, true},
+		"an image by the processor": {"{binding: [report]}", []ReferenceValue{besideValue(), {ID: "images/b", Measurement: hexOf(5, 48), Covers: "image"}}, false},
+		"or by enrolment":           {"{binding: [report, enrolled]}", []ReferenceValue{besideValue()}, false},
+	} {
+		if p := besidePolicy(t, c.tpm, c.values...); warnsOf(p, text) != c.warns {
+			t.Errorf("%s: %v", name, p.Warnings())
+		}
+	}
+}
+
+// TestWarnsOfDevicesThatARuleAsksFor as it does where the policy asks for them.
+func TestWarnsOfDevicesThatARuleAsksFor(t *testing.T) {
+	const text = "it asks for GPUs"
+	firmware := ReferenceValue{ID: "images/b", Measurement: hexOf(5, 48), Covers: "firmware"}
+	for _, asks := range []bool{false, true} {
+		source := full()
+		if asks {
+			source = strings.Replace(source, "\nrules:\n  - resources:", "\nrules:\n  - require: {gpu: {minimum: 1}}\n    resources:", 1)
+		}
+		p, err := Parse([]byte(source))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if p, err = p.WithReferenceValues([]ReferenceValue{firmware}); err != nil {
+			t.Fatal(err)
+		}
+		if warnsOf(p, text) != asks {
+			t.Errorf("%t: %v", asks, p.Warnings())
+		}
+	}
+}

@@ -162,10 +162,41 @@ func (p *Policy) besideWarnings() (out []string) {
 		out = append(out, fmt.Sprintf("%s: they name registers of a TPM that nothing ties to the processor beside it, so guests are refused by them; "+
 			"require tpm.binding, in rules that are meant, or waive tpm-binding", short(unbound)))
 	}
-	if p.require.gpu != nil && p.require.binding == nil && slices.ContainsFunc(p.values, func(v ReferenceValue) bool { return ofBeside.covers(v.kind()) && !imageByProcessor(v) }) {
+	if p.asksForGPUs() && p.require.binding == nil && slices.ContainsFunc(p.values, func(v ReferenceValue) bool { return ofBeside.covers(v.kind()) && !imageByProcessor(v) }) {
 		out = append(out, "it asks for GPUs of guests whose image the processor did not measure: such a guest may have another machine's device answer")
 	}
-	return append(out, p.anybodysTPM()...)
+	if p.believesGuestsAlone() && !slices.ContainsFunc(p.values, func(v ReferenceValue) bool { return ofBeside.covers(v.kind()) && imageByProcessor(v) }) {
+		out = append(out, "tpm.binding accepts the guest's own word (report) alone, which counts only where a reference value says that the processor measured an image: none does, so no guest with a TPM beside its processor passes")
+	}
+	return append(append(out, p.machinesUnchecked()...), p.anybodysTPM()...)
+}
+
+// asksForGPUs reports whether the policy or one of its rules does.
+func (p *Policy) asksForGPUs() bool {
+	return p.require.gpu != nil || slices.ContainsFunc(p.doc.Rules, func(r Rule) bool { return r.Require.GPU != nil })
+}
+
+// believesGuestsAlone reports whether the policy wants a TPM that the report alone ties to the guest.
+func (p *Policy) believesGuestsAlone() bool {
+	return len(p.require.binding) == 1 && p.require.binding[string(evidence.AKReport)] && len(p.values) > 0
+}
+
+// machinesUnchecked finds rules whose guests may leave their TPM out, and with it the machine that the policy names.
+func (p *Policy) machinesUnchecked() (out []string) {
+	if p.require.instances == nil || p.require.binding != nil {
+		return nil
+	}
+	for i, rule := range p.doc.Rules {
+		open := p.rules[rule.Resources[0]]
+		if open == nil || open.require.binding != nil {
+			continue
+		}
+		kinds := slices.DeleteFunc(sortedKeys(kindsOf(&p.require, open.require)), func(k string) bool { return !ofBeside.covers(evidence.Kind(k)) })
+		if len(kinds) > 0 {
+			out = append(out, fmt.Sprintf("rule %d: tpm.instances asks nothing of guests of %s, which need not show a TPM; require tpm.binding of them, or narrow the rule's kinds", i+1, short(kinds)))
+		}
+	}
+	return out
 }
 
 // anybodysTPM finds rules under which a certificate is enough that every virtual machine of a cloud has.
