@@ -34,7 +34,7 @@ func TestAnImportedPolicySaysWhatItDoesNotAllow(t *testing.T) {
 		"no file":     {Run: runPolicyImport, Args: []string{file + "x"}, Broker: in, Status: cli.StatusFailed, Says: "no such file"},
 		"too large":   {Run: runPolicyImport, Args: []string{clitest.Write(t, filepath.Join(t.TempDir(), "large"), strings.Repeat("#", 1<<20+1))}, Broker: in, Status: cli.StatusFailed, Says: "is larger than 1048576 bytes"},
 		"interrupted": {Run: runPolicyImport, Args: []string{file}, Broker: in, Cancelled: true, Status: cli.StatusFailed, Reason: "interrupted"},
-		"checked":     {Run: runPolicyCheck, Args: []string{file}, Status: cli.StatusRefused, Says: file},
+		"checked":     {Run: (&policyCheckOptions{}).run, Args: []string{file}, Status: cli.StatusRefused, Says: file},
 		"shown":       {Run: runPolicyShow, Broker: clitest.Serve(t, map[string]any{"GET /v1/policy": operator.PolicyInfo{Explanation: "why\n\n"}}).Socket, Says: "why\n", Silent: "\n\n"},
 		"none shown":  {Run: runPolicyShow, Broker: clitest.Serve(t, nil).Socket, Status: cli.StatusRefused, Reason: "not-now"},
 		"checks":      {Run: (&checksOptions{}).run, Says: " may be waived in writing  "},

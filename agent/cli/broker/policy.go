@@ -28,10 +28,11 @@ const (
 const (
 	policyCheckUse   = "check FILE"
 	policyCheckShort = "Check a policy and explain it; changes nothing"
-	policyCheckLong  = `Reads the file alone and asks no broker, so it knows none of the reference values that
-the policy names. The digest covers these values as well: the one to pin or to compare
-is the one that 'policy import' and 'policy show' print.`
-	policyCheckExample = "  anchorhold policy check policy.yaml"
+	policyCheckLong  = `Asks no broker, so it knows the reference values that the policy names from --values
+alone. Without them it cannot warn of values that identify no image. The digest covers
+these values as well: the one to pin or to compare is the one that 'policy import' and
+'policy show' print.`
+	policyCheckExample = "  anchorhold policy check policy.yaml --values values.yaml"
 	policyCheckNeeds   = "one policy file"
 )
 
@@ -102,22 +103,24 @@ func newPolicy(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
+// policyCheckOptions are the flags of "policy check".
+type policyCheckOptions struct{ values []string }
+
 func newPolicyCheck(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{
+	var o policyCheckOptions
+	c := &cobra.Command{
 		Use: policyCheckUse, Short: policyCheckShort, Long: policyCheckLong, Example: policyCheckExample,
 		Args: cli.Exactly(1, policyCheckNeeds),
-		RunE: inv.RunE(runPolicyCheck),
+		RunE: inv.RunE(o.run),
 	}
+	c.Flags().StringSliceVar(&o.values, "values", nil, dryrun.FlagValues)
+	return c
 }
 
-func runPolicyCheck(ctx context.Context, inv *cli.Invocation, args []string) error {
-	data, err := cli.ReadFile(args[0])
+func (o *policyCheckOptions) run(_ context.Context, inv *cli.Invocation, args []string) error {
+	p, err := dryrun.ReadPolicy(inv.Err, args[0], o.values)
 	if err != nil {
 		return err
-	}
-	p, err := policy.Parse(data)
-	if err != nil {
-		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
 	}
 	digest := p.Digest()
 	return inv.Print(map[string]any{"id": p.ID(), "version": p.Version(), "digest": fmt.Sprintf("%x", digest), "waived": p.Waived(), "warnings": append([]string{}, p.Warnings()...)},

@@ -129,7 +129,7 @@ func (o *explainOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	if s.softwareRoots, err = o.software.Read(); err != nil {
 		return err
 	}
-	p, err := readPolicy(inv.Err, o.policy, o.values)
+	p, err := ReadPolicy(inv.Err, o.policy, o.values)
 	if err != nil {
 		return err
 	}

@@ -9,9 +9,12 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
+// FlagValues describes the flag "values" of every command that calls [ReadPolicy].
+const FlagValues = "file of reference values (repeatable; a later value replaces an earlier one of its id)"
+
 // The words of what all commands take.
 const (
-	flagValues     = "file of reference values (repeatable; a later value replaces an earlier one of its id)"
+	flagValues     = FlagValues
 	wrongTime      = "%s: got %q, want a time such as 2026-01-15T12:00:00Z"
 	warnUnmatched  = "WARNING: the policy names %s, and no reference value given with --values matches it\n"
 	policyTitle    = "%s version %d"
@@ -30,8 +33,8 @@ func nameOf(p *policy.Policy) named { return named{p.ID(), p.Version(), fmt.Spri
 // String is the name for people.
 func (n named) String() string { return fmt.Sprintf(policyTitle, n.ID, n.Version) }
 
-// readPolicy reads a policy with its reference values, and says which of them it lacks.
-func readPolicy(warn io.Writer, file string, values []string) (*policy.Policy, error) {
+// ReadPolicy reads a policy with its reference values, and says which of them it lacks.
+func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, error) {
 	data, err := cli.ReadFile(file)
 	if err != nil {
 		return nil, err

@@ -156,7 +156,7 @@ func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 	if r.until, err = parseTime("--until", o.until); err != nil {
 		return err
 	}
-	p, err := readPolicy(inv.Err, args[0], o.values)
+	p, err := ReadPolicy(inv.Err, args[0], o.values)
 	if err != nil {
 		return err
 	}

@@ -121,7 +121,7 @@ func (o *testOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	if file == "" {
 		return invalidTable(testNoPolicy)
 	}
-	p, err := readPolicy(inv.Err, file, values)
+	p, err := ReadPolicy(inv.Err, file, values)
 	if err != nil {
 		return err
 	}
