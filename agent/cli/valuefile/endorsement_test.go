@@ -215,3 +215,20 @@ func FuzzEndorsement(f *testing.F) {
 		}
 	})
 }
+
+// TestFirmwareIsNotCalledAnImage: a policy would then release keys to any image without a warning, and believe
+// that image's word about a TPM.
+func TestFirmwareIsNotCalledAnImage(t *testing.T) {
+	key := rsaKey(t)
+	a := newAuthority(t, key, nil)
+	for _, part := range [][2][]byte{{snpPart(), nil}, {nil, tdxPart()}} {
+		raw := endorse(t, key, goldenOf(a.leaf, part[0], part[1]))
+		_, err := Read("x", raw, Options{Trust: a.trust(), Now: testNow(), Covers: "image"})
+		if reason, _ := refusal.ReasonOf(err); reason != ReasonUnsupported {
+			t.Errorf("got %v, want %s", err, ReasonUnsupported)
+		}
+		if f, err := Read("x", raw, Options{Trust: a.trust(), Now: testNow(), Covers: "firmware"}); err != nil || f.Values[0].Covers != "firmware" {
+			t.Errorf("%+v, %v", f, err)
+		}
+	}
+}

@@ -46,7 +46,7 @@ type Options struct {
 	// ID is the first part of every value's id; empty derives one from the content.
 	ID string
 	// Covers is what the operator knows the values to identify, "image" or "firmware"; empty leaves
-	// what the form itself implies.
+	// what the form itself implies, which nothing else may contradict.
 	Covers string
 	// Product is the product line of SEV-SNP that the values are for; empty means every one.
 	Product string
@@ -79,7 +79,10 @@ func (f *File) add(v policy.ReferenceValue, o Options, covers evidence.Coverage)
 		return refusal.New(ReasonSize, "got more than %d measurements", MaxValues)
 	}
 	v.Covers = string(covers)
-	if o.Covers != "" {
+	switch {
+	case covers != "" && o.Covers != "" && o.Covers != string(covers):
+		return refusal.New(ReasonUnsupported, "the measurements of this form cover the %s alone, and cannot be called those of %q", covers, o.Covers)
+	case o.Covers != "":
 		v.Covers = o.Covers
 	}
 	if v.Kind == string(evidence.KindSNP) {
