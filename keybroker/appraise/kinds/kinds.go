@@ -202,34 +202,33 @@ func (a *appraisal) azure(runtime hcl.Runtime) error {
 	return a.quote(tpmquote.TrustReportedKey(runtime.AK))
 }
 
-// tpm verifies the quote of a TPM that no processor vouches for.
+// tpm verifies the quote of a TPM that no processor vouches for. Enrolment names this key and no other, so it
+// goes before a certificate, which a guest shows whatever the policy asks for, and which many machines have.
 func (a *appraisal) tpm() error {
-	if a.env.Part(evidence.PartTPMQuote) == nil || a.claims.TPM != nil {
+	quote := a.env.Part(evidence.PartTPMQuote)
+	if quote == nil || a.claims.TPM != nil {
 		return nil
 	}
-	if certificate := a.env.Part(evidence.EndorsementAK); certificate != nil && a.v.o.Authorities != nil {
-		return a.quote(tpmquote.TrustCertificate(a.v.o.Authorities, certificate))
-	}
 	beside := a.env.Kind == evidence.KindSNP || a.env.Kind == evidence.KindTDX
-	if beside && a.v.o.ReportedKeys && !a.apart {
-		return a.reportedKey()
+	certificate := a.env.Part(evidence.EndorsementAK)
+	var name []byte
+	if len(a.v.o.Enrolled) > 0 || a.v.o.ReportedKeys {
+		var err error
+		if name, err = tpmquote.KeyName(quote); err != nil {
+			return err
+		}
 	}
-	if len(a.v.o.Enrolled) == 0 {
+	switch {
+	case slices.ContainsFunc(a.v.o.Enrolled, func(enrolled []byte) bool { return bytes.Equal(enrolled, name) }):
+		return a.quote(tpmquote.TrustEnrolled(name))
+	case certificate != nil && a.v.o.Authorities != nil:
+		return a.quote(tpmquote.TrustCertificate(a.v.o.Authorities, certificate))
+	case beside && a.v.o.ReportedKeys && !a.apart:
+		return a.quote(tpmquote.TrustReportedName(name)) // the report that was verified covers the quote
+	case len(a.v.o.Enrolled) == 0:
 		return refusal.New(ReasonKind, "the evidence has a TPM's quote, and neither a certificate nor enrolment can make its key believed")
 	}
 	return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...))
-}
-
-// reportedKey believes an enrolled key, and any other because the quote is covered by the report that was verified.
-func (a *appraisal) reportedKey() error {
-	name, err := tpmquote.KeyName(a.env.Part(evidence.PartTPMQuote))
-	if err != nil {
-		return err
-	}
-	if slices.ContainsFunc(a.v.o.Enrolled, func(enrolled []byte) bool { return bytes.Equal(enrolled, name) }) {
-		return a.quote(tpmquote.TrustEnrolled(a.v.o.Enrolled...))
-	}
-	return a.quote(tpmquote.TrustReportedName(name))
 }
 
 func (a *appraisal) quote(trust tpmquote.Trust) error {

@@ -7,6 +7,8 @@ import (
 	"context"
 	"crypto/rand"
 	"crypto/rsa"
+	"crypto/sha256"
+	"crypto/x509"
 	"encoding/pem"
 	"slices"
 	"strings"
@@ -24,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/tpmquote"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 )
 
@@ -477,4 +480,54 @@ func TestAReportedKeyIsTheGuestsWord(t *testing.T) {
 func nonceOf(challenge [64]byte) []byte {
 	n := evidence.Nonce(evidence.PartTPMQuote, challenge)
 	return n[:]
+}
+
+// TestAnEnrolledKeyIsOneWhateverCertificateItHas: the agent shows a key's certificate to every broker, and a policy that
+// wants enrolment must not refuse the key for it.
+func TestAnEnrolledKeyIsOneWhateverCertificateItHas(t *testing.T) {
+	tpm := newTPM(t, tpmsim.Options{})
+	root, err := x509.ParseCertificate(tpm.Root())
+	if err != nil {
+		t.Fatal(err)
+	}
+	authorities, err := tpmquote.NewAuthorities(tpmquote.AuthorityOptions{
+		Roots: [][32]byte{sha256.Sum256(root.RawSubjectPublicKeyInfo)}, Certificates: [][]byte{root.Raw}, WithoutRevocation: true,
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	made, err := tpm.Collect(t.Context(), make([]byte, 32))
+	if err != nil {
+		t.Fatal(err)
+	}
+	bare := assemble(t, evidence.KindVTPM, evidence.PartTPMQuote, func(data [64]byte) []byte {
+		q, _ := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, data))
+		return q.Data
+	})
+	other := newTPM(t, tpmsim.Options{}).Name()
+	for name, c := range map[string]struct {
+		certificate []byte
+		enrolled    [][]byte
+		want        evidence.AKTrust
+	}{
+		"certified":                {made.Certificate, nil, evidence.AKCertificate},
+		"another key is enrolled":  {made.Certificate, [][]byte{other}, evidence.AKCertificate},
+		"both":                     {made.Certificate, [][]byte{other, tpm.Name()}, evidence.AKEnrolled},
+		"of an unknown authority":  {[]byte{1}, [][]byte{tpm.Name()}, evidence.AKEnrolled},
+		"neither":                  {nil, [][]byte{other}, ""},
+		"of an unknown one, alone": {[]byte{1}, nil, ""},
+	} {
+		parts := bare.Parts
+		if c.certificate != nil {
+			parts = append(slices.Clone(parts), evidence.Part{Type: evidence.EndorsementAK, Data: c.certificate})
+		}
+		env, err := evidence.NewEnvelope(evidence.KindVTPM, parts...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		claims, err := kinds.New(kinds.Options{Authorities: authorities, Enrolled: c.enrolled}).Appraise(t.Context(), env, asked, time.Now())
+		if (err == nil) != (c.want != "") || err == nil && claims.TPM.AKTrust != c.want {
+			t.Errorf("%s: got %+v, %v", name, claims.TPM, err)
+		}
+	}
 }
