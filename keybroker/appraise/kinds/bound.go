@@ -1,6 +1,7 @@
 package kinds
 
 import (
+	"bytes"
 	"context"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -23,12 +24,11 @@ func (a *appraisal) log() error {
 		if a.claims.TPM == nil {
 			return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
 		}
-		raw, format, want = tcg, eventlog.TCG, eventlog.Registers{}
-		for n, value := range a.claims.TPM.PCRs {
-			if !extendedLater(n) {
-				want[n] = value
-			}
+		var err error
+		if want, err = loggedPCRs(tcg, *a.claims.TPM); err != nil {
+			return err
 		}
+		raw, format = tcg, eventlog.TCG
 	default:
 		if a.claims.TDX == nil {
 			return refusal.New(ReasonLogWithoutQuote, "a log of RTMRs comes without a quote of TDX")
@@ -48,6 +48,37 @@ func (a *appraisal) log() error {
 
 // lastRTMR is the register that systems extend outside the firmware's log: runtime events.
 const lastRTMR = 3
+
+// commandLinePCR is the register into which systemd-stub measures a kernel's words that came from outside the image. The
+// stub logs that as the firmware does; what a running system extends there later is in no log.
+const commandLinePCR = 12
+
+// loggedPCRs are the quoted registers that the log has to lead to, and the command line's where it does: a policy
+// that lists what may be started wants that one, too.
+func loggedPCRs(log []byte, tpm evidence.TPMClaims) (eventlog.Registers, error) {
+	want := eventlog.Registers{}
+	for n, value := range tpm.PCRs {
+		if !extendedLater(n) {
+			want[n] = value
+		}
+	}
+	value, quoted := tpm.PCRs[commandLinePCR]
+	if !quoted {
+		return want, nil
+	}
+	replayed, err := eventlog.Replay(log, eventlog.TCG, eventlog.Bank(tpm.Bank))
+	if err != nil {
+		return nil, err
+	}
+	have, extended := replayed[commandLinePCR]
+	if !extended {
+		have = make(evidence.Hex, len(value))
+	}
+	if bytes.Equal(have, value) {
+		want[commandLinePCR] = value
+	}
+	return want, nil
+}
 
 // extendedLater reports whether systems extend a PCR outside the firmware's log: 10 by IMA, 11 to 13
 // and 15 by systemd (UAPI group, Linux TPM PCR Registry).

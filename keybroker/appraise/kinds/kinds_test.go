@@ -10,6 +10,7 @@ import (
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/pem"
+	"errors"
 	"slices"
 	"strings"
 	"testing"
@@ -528,6 +529,53 @@ func TestAnEnrolledKeyIsOneWhateverCertificateItHas(t *testing.T) {
 		claims, err := kinds.New(kinds.Options{Authorities: authorities, Enrolled: c.enrolled}).Appraise(t.Context(), env, asked, time.Now())
 		if (err == nil) != (c.want != "") || err == nil && claims.TPM.AKTrust != c.want {
 			t.Errorf("%s: got %+v, %v", name, claims.TPM, err)
+		}
+	}
+}
+
+// TestTheCommandLinesRegisterIsLogged: policies that list what may be started want PCR 12 of the log, which no log led
+// to, so that they refused every guest. A register that the running system extended is left unjudged, as before.
+func TestTheCommandLinesRegisterIsLogged(t *testing.T) {
+	for name, c := range map[string]struct {
+		prepare func(*tpmsim.TPM) (log func([]byte) []byte, err error)
+		logged  bool
+		started int // events of PCR 12 among those that started something
+	}{
+		"empty": {func(*tpmsim.TPM) (func([]byte) []byte, error) { return nil, nil }, true, 0},
+		"measured and logged": {func(tpm *tpmsim.TPM) (func([]byte) []byte, error) {
+			return nil, tpm.Measure(12, tpmsim.EventIPL, []byte("words"), []byte("other words"))
+		}, true, 1},
+		"extended and not logged": {func(tpm *tpmsim.TPM) (func([]byte) []byte, error) {
+			before, err := tpm.EventLog(t.Context())
+			return func([]byte) []byte { return before }, errors.Join(err, tpm.Measure(12, tpmsim.EventIPL, nil, []byte("later")))
+		}, false, 0},
+	} {
+		tpm := newTPM(t, tpmsim.Options{PCRs: []int{0, 4, 7, 8, 9, 12}})
+		change, err := c.prepare(tpm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, log := tpmPart(t, tpm, [32]byte{})
+		if change != nil {
+			log.Data = change(log.Data)
+		}
+		env := assemble(t, evidence.KindVTPM, evidence.PartTPMQuote, func(data [64]byte) []byte {
+			q, _ := tpmPart(t, tpm, evidence.Nonce(evidence.PartTPMQuote, data))
+			return q.Data
+		}, log)
+		claims, err := kinds.New(kinds.Options{Enrolled: [][]byte{tpm.Name()}}).Appraise(t.Context(), env, asked, time.Now())
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		started := 0
+		for _, e := range claims.EventLog.Boot {
+			if e.Register == "pcr12" {
+				started++
+			}
+		}
+		if got := slices.Contains(claims.EventLog.Registers, "pcr12"); got != c.logged || started != c.started || !slices.Contains(claims.EventLog.Registers, "pcr9") {
+			t.Errorf("%s: %v, %+v", name, claims.EventLog.Registers, claims.EventLog.Boot)
 		}
 	}
 }
