@@ -109,7 +109,7 @@ workers: {path: %s}
 	if err = errors.Join(err, f.Close()); err != nil {
 		return "", err
 	}
-	if d.agent, err = start("agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
+	if d.agent, err = start(d.dir, "agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
 		return "", err
 	}
 	return "", d.agent.waitFor(ctx, "served models", time.Minute, func() bool {

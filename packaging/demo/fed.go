@@ -221,7 +221,7 @@ rounds:
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
-	if d.broker, err = start("broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
+	if d.broker, err = start(d.dir, "broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
 		return "", err
 	}
 	err = d.broker.waitFor(ctx, "operator socket", 20*time.Second, func() bool {
@@ -268,7 +268,7 @@ func (d *deployment) startAggregator(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("aggregator.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
-	if d.aggregator, err = start("aggregator", nil, filepath.Join(d.opt.bin, "anchorhold-aggregator"), "run", "--config", d.path("aggregator.yaml")); err != nil {
+	if d.aggregator, err = start(d.dir, "aggregator", nil, filepath.Join(d.opt.bin, "anchorhold-aggregator"), "run", "--config", d.path("aggregator.yaml")); err != nil {
 		return "", err
 	}
 	if err := d.aggregator.waitFor(ctx, "admin socket", 10*time.Second, func() bool {
@@ -306,7 +306,7 @@ socket: {path: %s}
 			return "", err
 		}
 		var err error
-		if d.guests[i], err = start(fmt.Sprintf("guest %d", i), nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", path); err != nil {
+		if d.guests[i], err = start(d.dir, fmt.Sprintf("guest %d", i), nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", path); err != nil {
 			return "", err
 		}
 	}

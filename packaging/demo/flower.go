@@ -114,7 +114,7 @@ func (d *flowerDemo) flower(name, program string, args ...string) (*daemon, erro
 	if err := os.MkdirAll(d.path("flwr-"+name), 0o700); err != nil {
 		return nil, err
 	}
-	return start(name, d.flowerEnv(name), filepath.Join(d.peers, "fed", "bin", program), args...)
+	return start(d.dir, name, d.flowerEnv(name), filepath.Join(d.peers, "fed", "bin", program), args...)
 }
 
 func (d *flowerDemo) startFlower(ctx context.Context) (_ string, err error) {
@@ -268,7 +268,7 @@ func (d *flowerDemo) viewersSocket(ctx context.Context) (string, error) {
 	if err := os.WriteFile(d.path("broker.yaml"), bytes.Replace(config, []byte("operator: {socket: "), []byte(viewers), 1), 0o600); err != nil {
 		return "", err
 	}
-	if d.broker, err = start("broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
+	if d.broker, err = start(d.dir, "broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
 		return "", err
 	}
 	return d.path("operator.sock"), d.broker.waitFor(ctx, "operator socket", 20*time.Second, func() bool {

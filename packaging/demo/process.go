@@ -41,16 +41,37 @@ func (t *tail) String() string {
 	return strings.TrimSpace(string(t.buf))
 }
 
+// logFile is what a daemon writes.
+type logFile struct{ name string }
+
+// String returns the last few kilobytes, without surrounding space.
+func (l *logFile) String() string {
+	f, err := os.Open(l.name)
+	if err != nil {
+		return err.Error()
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err.Error()
+	}
+	data, err := io.ReadAll(io.NewSectionReader(f, max(0, info.Size()-tailBytes), tailBytes))
+	if err != nil {
+		return err.Error()
+	}
+	return strings.TrimSpace(string(data))
+}
+
 // line returns the last line that holds all the words, or "".
-func (t *tail) line(words ...string) string {
+func (l *logFile) line(words ...string) string {
 	found := ""
-	for l := range strings.Lines(t.String()) {
+	for text := range strings.Lines(l.String()) {
 		all := true
 		for _, w := range words {
-			all = all && strings.Contains(l, w)
+			all = all && strings.Contains(text, w)
 		}
 		if all {
-			found = strings.TrimSpace(l)
+			found = strings.TrimSpace(text)
 		}
 	}
 	return found
@@ -60,16 +81,23 @@ func (t *tail) line(words ...string) string {
 type daemon struct {
 	name string
 	cmd  *exec.Cmd
-	log  *tail
+	log  *logFile
 	done chan struct{}
 	err  error // valid after done
 }
 
-// start runs a daemon in its own process group, its output kept, not shown.
-func start(name string, env []string, bin string, args ...string) (*daemon, error) {
-	d := &daemon{name: name, log: new(tail), done: make(chan struct{})}
+// start runs a daemon in its own process group, its output kept in the directory, not shown. The
+// daemon has the file itself: a pipe would end with the demo, and a daemon that is left running
+// (-keep) would end at the next line that it logs.
+func start(dir, name string, env []string, bin string, args ...string) (*daemon, error) {
+	file, err := os.CreateTemp(dir, strings.ReplaceAll(name, " ", "-")+"-*.log")
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	d := &daemon{name: name, log: &logFile{file.Name()}, done: make(chan struct{})}
 	d.cmd = exec.Command(bin, args...)
-	d.cmd.Stdout, d.cmd.Stderr = d.log, d.log
+	d.cmd.Stdout, d.cmd.Stderr = file, file
 	d.cmd.Env = append(os.Environ(), env...)
 	d.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true} // an interrupt at the terminal is the demo's to handle
 	if err := d.cmd.Start(); err != nil {

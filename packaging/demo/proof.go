@@ -188,7 +188,7 @@ func (d *proofDemo) startProver(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if d.agent, err = start("agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
+	if d.agent, err = start(d.dir, "agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
 		return "", err
 	}
 	err = d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {

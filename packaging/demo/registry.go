@@ -29,7 +29,7 @@ func (d *proofDemo) restart(ctx context.Context, config string) error {
 		return err
 	}
 	var err error
-	if d.agent, err = start("agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
+	if d.agent, err = start(d.dir, "agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
 		return err
 	}
 	return d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {

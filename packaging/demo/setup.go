@@ -84,7 +84,7 @@ operator: {socket: %s}
 	if err := os.WriteFile(d.path("broker.yaml"), []byte(config), 0o600); err != nil {
 		return "", err
 	}
-	if d.broker, err = start("broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
+	if d.broker, err = start(d.dir, "broker", []string{"CREDENTIALS_DIRECTORY=" + d.path("credentials")}, filepath.Join(d.opt.bin, "anchorhold-broker"), "run", "--config", d.path("broker.yaml")); err != nil {
 		return "", err
 	}
 	err = d.broker.waitFor(ctx, "operator socket", 20*time.Second, func() bool {
@@ -197,5 +197,5 @@ func (d *demo) runAgent(name, model, measurement string, limitMB int) (*daemon, 
 	if err != nil {
 		return nil, err
 	}
-	return start(name, nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config)
+	return start(d.dir, name, nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config)
 }
