@@ -78,10 +78,9 @@ const (
 	hclHeaderBytes                 = 0x20
 )
 
-// madeFor finds what the primary part says that it was made for.
-func madeFor(kind evidence.Kind, parts []evidence.Part) []byte {
-	env := evidence.Envelope{Kind: kind, Parts: parts}
-	switch primary := env.Primary(); kind {
+// MadeFor finds what the primary part says that it was made for; nil if it cannot be read.
+func MadeFor(env evidence.Envelope) []byte {
+	switch primary := env.Primary(); env.Kind {
 	case evidence.KindSNP:
 		if len(primary) == snpReportBytes {
 			return primary[snpReportDataAt:snpReportDone]

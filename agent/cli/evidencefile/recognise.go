@@ -130,7 +130,7 @@ func isEventLog(raw []byte) bool {
 
 // piece is evidence of one form, with what it was made for.
 func piece(form Form, kind evidence.Kind, parts ...evidence.Part) *Evidence {
-	return &Evidence{Form: form, Kind: kind, Parts: parts, MadeFor: madeFor(kind, parts)}
+	return &Evidence{Form: form, Kind: kind, Parts: parts, MadeFor: MadeFor(evidence.Envelope{Kind: kind, Parts: parts})}
 }
 
 // quote reads a quote, so that one of an SGX enclave or of an unknown version is refused for that.

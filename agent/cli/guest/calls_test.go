@@ -87,9 +87,9 @@ func TestAnAnswerThatIsNotWholeFails(t *testing.T) {
 
 // TestEvidenceIsReadAsItSays: over the nonce that was asked for, and of a kind that is known.
 func TestEvidenceIsReadAsItSays(t *testing.T) {
-	report := make([]byte, reportLength)
-	copy(report[reportDataAt:], strings.Repeat("d", 64))
-	copy(report[measurementAt:], strings.Repeat("m", 48))
+	report := make([]byte, 0x4a0)
+	copy(report[0x50:], strings.Repeat("d", 64))
+	copy(report[0x90:], strings.Repeat("m", 48))
 	answer := func(report []byte, data string) string {
 		envelope, err := evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}.Marshal()
 		if err != nil {

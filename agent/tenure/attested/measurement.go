@@ -24,48 +24,13 @@ type whitelisted struct {
 	list []string
 }
 
-// hclHeader is what stands before a report of SEV-SNP in the report of Azure's paravisor, which the
-// launch measurement is then of.
-const hclHeader = 0x20
-
-// Where a report or quote holds the measurement of the launch: MEASUREMENT (SEV-SNP ABI
-// specification, table "ATTESTATION_REPORT structure"); MRTD in the body, behind the header of
-// 48 bytes and, in version 5, the body's type and size (Intel TDX DCAP Quoting Library API).
-const (
-	snpMeasurement   = 0x90
-	tdxMRTD          = 48 + 136
-	tdxMRTDv5        = tdxMRTD + 6
-	measurementBytes = 48
-)
-
-// measurement is that of evidence which this guest made; nil if its kind has none.
-func measurement(env evidence.Envelope) []byte {
-	report, at := env.Part(evidence.PartTDXQuote), 0
-	switch {
-	case env.Kind == evidence.KindSNP:
-		report, at = env.Primary(), snpMeasurement
-	case env.Kind == evidence.KindAzureSNP:
-		report, at = env.Part(evidence.PartHCLReport), hclHeader+snpMeasurement
-	case len(report) > 1 && report[0] == 4 && report[1] == 0:
-		at = tdxMRTD
-	case len(report) > 1 && report[0] == 5 && report[1] == 0:
-		at = tdxMRTDv5
-	default:
-		return nil
-	}
-	if len(report) < at+measurementBytes {
-		return nil
-	}
-	return report[at : at+measurementBytes]
-}
-
 // Collect collects evidence and compares its measurement.
 func (w whitelisted) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
 	env, err := w.Collector.Collect(ctx, challenge)
 	if err != nil || len(w.list) == 0 {
 		return env, err
 	}
-	measured := measurement(env)
+	measured := env.LaunchMeasurement()
 	if measured == nil {
 		return evidence.Envelope{}, refusal.New(ReasonOwnMeasurement, "evidence of kind %q has no launch measurement to compare", env.Kind)
 	}

@@ -18,7 +18,7 @@ type quote struct {
 
 func (q quote) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
 	report := make([]byte, 0x4a0)
-	for i := snpMeasurement; i < snpMeasurement+48; i++ {
+	for i := 0x90; i < 0x90+48; i++ {
 		report[i] = q.measurement
 	}
 	return evidence.Envelope{Kind: q.kind, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: report}}}, nil
@@ -90,8 +90,8 @@ type onAzure struct{ kind evidence.Kind }
 
 func (a onAzure) Collect(context.Context, [64]byte) (evidence.Envelope, error) {
 	measured := strings.Repeat("\x05", 48)
-	hcl := append(make([]byte, hclHeader+snpMeasurement), measured...)
-	quote := append(make([]byte, tdxMRTD), measured...)
+	hcl := append(make([]byte, 0x20+0x90), measured...)
+	quote := append(make([]byte, 48+136), measured...)
 	quote[0] = 4
 	if a.kind == evidence.KindAzureTDX {
 		hcl = make([]byte, 2600)
