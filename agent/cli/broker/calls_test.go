@@ -70,7 +70,7 @@ func TestReferenceValuesSayWhatTheyChange(t *testing.T) {
 		"was accepted": {Run: (&removeValueOptions{force: true}).run, Args: []string{"images/6"}, Broker: gone.Socket, Says: "WARNING: the policy in force accepted guests with it."},
 		"is needed":    {Run: (&removeValueOptions{force: true}).run, Args: []string{"images/6"}, Broker: gone.Socket, Says: "WARNING: the policy names images/*, which no reference value matches any more\n"},
 		"refused":      {Run: (&removeValueOptions{}).run, Args: []string{"images/7"}, Broker: gone.Socket, Status: cli.StatusRefused, Reason: "not-now"},
-		"listed":       {Run: runListValues, Broker: clitest.Serve(t, map[string]any{"GET /v1/reference-values": `[{"id":"images/6","description":"the sixth"}]`}).Socket, Says: "images/6                  "},
+		"listed":       {Run: runListValues, Broker: clitest.Serve(t, map[string]any{"GET /v1/reference-values": `[{"id":"images/6","description":"the sixth"}]`}).Socket, Says: "images/6                 sev-snp, the sixth\n"},
 		"listed, JSON": {Run: runListValues, Broker: clitest.Serve(t, map[string]any{"GET /v1/reference-values": `[{"id":"images/6"}]`}).Socket, JSON: true, Says: `"images/6"`},
 		"no broker":    {Run: runListValues, Broker: filepath.Join(t.TempDir(), "away"), Status: cli.StatusFailed, Reason: "broker-unreachable"},
 	})
