@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
@@ -31,6 +32,7 @@ before the first item ends.`
 	exportResult   = "%s: %d items, made %s, signed by %s\n"
 	exportLeftOut  = "LEFT OUT  %s: it ended, is damaged or does not verify; fetch it again\n"
 	exportNothing  = "%s holds nothing that can be exported; fill it with 'collateral fetch' first"
+	exportRefused  = "%s holds nothing that can be exported: %s ended, are damaged or do not verify; fetch them again"
 	importUse      = "import FILE --dir DIR --trust IDENTITY"
 	importShort    = "Store what a signed file brings"
 	importNeeds    = "the file that 'collateral export' wrote"
@@ -95,7 +97,7 @@ func (o *exportOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 		return err
 	}
 	if len(list.Entries) == 0 {
-		return fmt.Errorf(exportNothing, o.dir)
+		return nothingToExport(o.dir, leftOut)
 	}
 	if err := cli.WriteNew(o.out, file.Bytes(), 0o644); err != nil {
 		return err
@@ -107,6 +109,18 @@ func (o *exportOptions) run(ctx context.Context, inv *cli.Invocation, _ []string
 			fmt.Fprintf(w, exportLeftOut, k)
 		}
 	})
+}
+
+// nothingToExport names what is there and no importer would take.
+func nothingToExport(dir string, leftOut []collateral.Key) error {
+	if len(leftOut) == 0 {
+		return fmt.Errorf(exportNothing, dir)
+	}
+	var names []string
+	for _, k := range leftOut {
+		names = append(names, k.String())
+	}
+	return fmt.Errorf(exportRefused, dir, strings.Join(names, ", "))
 }
 
 // importOptions are the flags of "import".
