@@ -4,6 +4,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
+	"slices"
 )
 
 // Hex is a byte string that shows as lower-case hexadecimal.
@@ -184,14 +185,25 @@ func (c Claims) Instance() [32]byte {
 	}
 	h := sha256.New()
 	h.Write(c.Processor())
-	if c.TPM != nil {
+	switch {
+	case c.Azure != nil:
+		h.Write(c.Azure.AK)
+	case c.TPM != nil && c.TPM.AKTrust != AKReport: // any key that the guest made
 		h.Write(c.TPM.AKName)
 		h.Write([]byte(c.TPM.AKSubject))
 	}
 	for _, r := range c.Image() { // others a guest can reset and extend, to go by many names
-		h.Write(r.Value)
+		if !extendedAtRunTime(r.Name) {
+			h.Write(r.Value)
+		}
 	}
 	return [32]byte(h.Sum(nil))
+}
+
+// extendedAtRunTime reports whether systems extend a register while they run: RTMR3, and PCR 10 to 13 and 15
+// (UAPI group, Linux TPM PCR Registry).
+func extendedAtRunTime(name string) bool {
+	return slices.Contains([]string{"rtmr3", "pcr10", "pcr11", "pcr12", "pcr13", "pcr15"}, name)
 }
 
 // Processor names the processor: the chip's id of SEV-SNP, zero where it is masked; the platform instance of

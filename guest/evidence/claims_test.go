@@ -206,3 +206,40 @@ func TestTrustDomainsAreNamedByTheirHardware(t *testing.T) {
 		t.Error("two images on one platform are one guest")
 	}
 }
+
+// TestAGuestDoesNotRenameItself: the broker counts what a guest asks for by this name (limits.per_guest), so that nothing
+// that a running guest chooses may be part of it.
+func TestAGuestDoesNotRenameItself(t *testing.T) {
+	domain := func(change func(*Claims)) [32]byte {
+		c := Claims{Kind: KindTDX, TDX: &TDXClaims{PlatformInstance: fill(16, 1)}, Registers: []Measured{{Register{"rtmr1", fill(48, 1)}, CoversImage}}}
+		if change != nil {
+			change(&c)
+		}
+		return c.Instance()
+	}
+	register := func(name string) func(*Claims) {
+		return func(c *Claims) { c.Registers = append(c.Registers, Measured{Register{name, fill(48, 9)}, CoversImage}) }
+	}
+	tpm := func(trust AKTrust) func(*Claims) {
+		return func(c *Claims) { c.TPM = &TPMClaims{AKName: fill(34, 9), AKTrust: trust} }
+	}
+	for name, change := range map[string]func(*Claims){
+		"RTMR3": register("rtmr3"), "IMA": register("pcr10"), "a phase of the boot": register("pcr11"), "words": register("pcr12"),
+		"extensions": register("pcr13"), "the machine's id": register("pcr15"), "a TPM of its own": tpm(AKReport),
+	} {
+		if domain(change) != domain(nil) {
+			t.Errorf("%s renames a guest", name)
+		}
+	}
+	if domain(tpm(AKEnrolled)) == domain(nil) || domain(register("rtmr2")) == domain(nil) {
+		t.Error("neither an enrolled key nor an image names a guest")
+	}
+	azure := func(key byte, name Hex) [32]byte {
+		return domain(func(c *Claims) {
+			c.Kind, c.Azure, c.TPM = KindAzureTDX, &AzureClaims{AK: fill(32, key)}, &TPMClaims{AKName: name, AKTrust: AKReport}
+		})
+	}
+	if azure(1, nil) != azure(1, fill(34, 9)) || azure(1, nil) == azure(2, nil) {
+		t.Error("under a paravisor the key that it states names the guest, whatever comes with the quote")
+	}
+}
