@@ -169,6 +169,10 @@ func TestReplayAsksWhatTheRecordSays(t *testing.T) {
 	if err := trouble(errChanged); cli.StatusOf(err) != cli.StatusFailed {
 		t.Errorf("%v", err)
 	}
+	// The state directory around the log, or any other: "nothing changes" would be said of nothing.
+	elsewhere := *o
+	elsewhere.log = t.TempDir()
+	clitest.Call{Run: elsewhere.run, Args: []string{file}, Status: cli.StatusFailed, Says: elsewhere.log + " holds no record"}.Expect(t, "no log")
 	inputs, err := filepath.Glob(filepath.Join(o.log, "inputs-*"))
 	if err != nil || len(inputs) != 1 {
 		t.Fatal(inputs, err)

@@ -44,6 +44,7 @@ Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble.`
 	flagUntil          = "only decisions before this time, RFC 3339"
 	flagResource       = "only decisions on this resource, or on a subtree that ends in /"
 	replayReadLine     = "%d records read, %d decisions\n"
+	replayNoRecords    = "%s holds no record: give the directory of an audit log (\"audit\" in the broker's state directory), or of a copy"
 	replayNoInputs     = "no decision has a kept input: nothing was asked"
 	replayTitle        = "%s, asked about %d past decisions: %d as before, %d otherwise\n"
 	replayGroupLine    = "\n%s  %d  %s\n"
@@ -53,7 +54,7 @@ Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble.`
 	replayRecords      = "  records      %s\n"
 	replayMore         = ", and %d more"
 	replayMissing      = "\n%d decisions were not asked: their input is not kept\n"
-	replayChanged      = "%d of %d past decisions would change"
+	replayChanged      = "%d of %d past decisions"
 	replayOtherInput   = "record %d: its input is of other claims than it says"
 	replayInputInvalid = "record %d: %w"
 	maxShownRecords    = 12
@@ -176,6 +177,9 @@ func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return failed == nil
 	}); err != nil || failed != nil {
 		return errors.Join(err, failed)
+	}
+	if read == 0 { // the log of a broker that started once has one
+		return fmt.Errorf(replayNoRecords, o.log)
 	}
 	if r.found == 0 && r.out.NoInput > 0 {
 		return errors.New(replayNoInputs)
