@@ -41,6 +41,16 @@ func Exactly(n int, what string) cobra.PositionalArgs {
 	}
 }
 
+// AtLeast is cobra.MinimumNArgs with an error that counts as a wrong command line.
+func AtLeast(n int, what string) cobra.PositionalArgs {
+	return func(c *cobra.Command, args []string) error {
+		if len(args) < n {
+			return Usage(fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), what, c.CommandPath()))
+		}
+		return nil
+	}
+}
+
 // AtMostOne is cobra.MaximumNArgs(1) with an error that says of what.
 func AtMostOne(what string) cobra.PositionalArgs {
 	return func(c *cobra.Command, args []string) error {

@@ -41,9 +41,9 @@ type Decision struct {
 	Reasons []Failure `json:"reasons,omitempty"`
 	// LeaseTTL is how long the lease may last; 0 unless Allowed. It never
 	// reaches past the end of the policy.
-	LeaseTTL time.Duration `json:"lease_ttl"`
+	LeaseTTL time.Duration `json:"-"`
 	// Roles are what the rule lets the guest sign for; none unless Allowed.
-	Roles protocol.Role `json:"roles"`
+	Roles protocol.Role `json:"-"`
 	// Tenant is the one tenant whose guests pass the rule, tied to something measured;
 	// empty where several do, or where it is only what the guest says.
 	Tenant string `json:"tenant,omitempty"`

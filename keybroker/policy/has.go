@@ -41,7 +41,7 @@ func evidenceHas(id int, in Input) string {
 	case checkTenant:
 		return orNone(g.Tenant)
 	case checkMemoryLimit:
-		return fmt.Sprintf("%d bytes", g.MemoryLimit)
+		return memoryText(g.MemoryLimit)
 	case checkClockSource:
 		return g.ClockSource.String()
 	}

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"fmt"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -77,10 +78,21 @@ func stated(reason refusal.Reason, allowed map[string]bool, value string) *Failu
 	return nil
 }
 
+// memoryText is a limit in the unit in which policies state it, where it is a whole number of it.
+func memoryText(limit uint64) string {
+	switch {
+	case limit == 0:
+		return "none"
+	case limit%(1<<20) == 0:
+		return fmt.Sprintf("%d MiB", limit>>20)
+	}
+	return fmt.Sprintf("%d bytes", limit)
+}
+
 func judgeMemoryLimit(_ *Policy, r *requirements, in Input) *Failure {
 	limit := in.Guest.MemoryLimit
 	if limit < r.memory.MinMiB<<20 || limit > r.memory.MaxMiB<<20 {
-		return failure(ReasonMemoryLimit, "%d bytes; allowed are %d to %d MiB", limit, r.memory.MinMiB, r.memory.MaxMiB)
+		return failure(ReasonMemoryLimit, "%s; allowed are %d to %d MiB", memoryText(limit), r.memory.MinMiB, r.memory.MaxMiB)
 	}
 	return nil
 }

@@ -16,7 +16,7 @@ import (
 
 // The words of "explain".
 const (
-	explainUse   = "explain EVIDENCE RESOURCE"
+	explainUse   = "explain EVIDENCE... RESOURCE"
 	explainShort = "Say how a policy decides on evidence from a file, check by check"
 	explainLong  = `Verifies the evidence as 'evidence verify' does, asks the policy about one resource, and
 prints which rules were considered, each check with what the evidence has and what the policy
@@ -24,14 +24,16 @@ wants, and, if the policy refuses, the smallest change of it or of the reference
 would allow it. The changed policy is asked before it is shown. It is not advice: the refusal
 may be what the policy is for.
 
-What a guest states of itself is no part of a file of evidence: say it with --image-id,
+Several files are one guest's evidence, as for 'evidence verify': a quote and its event log, a
+report and its certificates. What a guest states of itself is no part of a file of evidence: say it with --image-id,
 --agent-build, --tenant, --memory-limit-mib and --clock-source. It works without a broker and
 without a network.
 
 Exit status: 0 allowed, 1 failed, 2 wrong command line, 3 refused, with the first reason.`
 	explainExample = `  anchorhold policy explain evidence.bin models/demo --policy policy.yaml --values values.yaml --collateral collateral
+  anchorhold policy explain quote.bin ccel.bin models/demo --policy policy.yaml --values values.yaml --collateral collateral
   anchorhold policy explain report.bin models/demo --policy policy.yaml --values values.yaml --image-id image-7 --at 2026-01-15T12:00:00Z --json`
-	explainNeeds          = "a file with evidence and the name of a resource"
+	explainNeeds          = "at least one file with evidence, and the name of a resource"
 	flagPolicy            = "the policy to ask"
 	flagAt                = "decide as of this time, RFC 3339 (default now)"
 	flagCollateral        = "directory of certificates, revocation lists and Intel's documents"
@@ -56,6 +58,7 @@ Exit status: 0 allowed, 1 failed, 2 wrong command line, 3 refused, with the firs
 	remedyTitle           = "the smallest change that would allow it:\n"
 	remedyHolds           = "the policy, changed so, allows it\n"
 	remedyFails           = "the policy, changed so, does not load or still refuses: it lacks what this kind of evidence needs ('anchorhold evidence verify' prints a start)\n"
+	unsaidGuest           = "NOTE: the guest's own statements are taken as empty: say them with --image-id, --agent-build, --tenant, --memory-limit-mib, --clock-source\n"
 	remedyBeyond          = "no change of the policy allows it:\n"
 	unsaidValue           = "nothing"
 )
@@ -72,7 +75,7 @@ type explainOptions struct {
 // NewExplain is the command "policy explain".
 func NewExplain(inv *cli.Invocation) *cobra.Command {
 	var o explainOptions
-	c := &cobra.Command{Use: explainUse, Short: explainShort, Long: explainLong, Example: explainExample, Args: cli.Exactly(2, explainNeeds), RunE: inv.RunE(o.run, "policy")}
+	c := &cobra.Command{Use: explainUse, Short: explainShort, Long: explainLong, Example: explainExample, Args: cli.AtLeast(2, explainNeeds), RunE: inv.RunE(o.run, "policy")}
 	f, s := c.Flags(), &o.subject
 	f.StringVar(&o.policy, "policy", "", flagPolicy)
 	f.StringSliceVar(&o.values, "values", nil, flagValues)
@@ -98,6 +101,17 @@ type explained struct {
 	Evidence evidencejudge.Verdict `json:"evidence"`
 	// Examination is missing where the evidence itself was refused.
 	*policy.Examination
+	// LeaseTTL and Roles stand in the place of the decision's, which are nanoseconds and bits.
+	LeaseTTL float64  `json:"lease_ttl_seconds,omitempty"`
+	Roles    []string `json:"roles,omitempty"`
+}
+
+// set takes over what the policy said.
+func (e *explained) set(x policy.Examination) {
+	e.Examination, e.LeaseTTL = &x, x.LeaseTTL.Seconds()
+	if x.Roles != 0 {
+		e.Roles = strings.Split(x.Roles.String(), ",")
+	}
 }
 
 // refused is the error with the first reason, or nil.
@@ -116,7 +130,7 @@ func (e explained) refused() error {
 
 func (o *explainOptions) run(ctx context.Context, inv *cli.Invocation, args []string) (err error) {
 	s := o.subject
-	s.files, s.resource = args[:1], args[1]
+	s.files, s.resource = args[:len(args)-1], args[len(args)-1]
 	if s.at, err = parseTime("--at", o.at); err != nil {
 		return err
 	}
@@ -139,8 +153,10 @@ func (o *explainOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	}
 	out := explained{Policy: nameOf(p), Resource: s.resource, At: s.at.UTC(), Evidence: verdict}
 	if verdict.Claims != nil {
-		e := policy.Examine(p, in)
-		out.Examination = &e
+		out.set(policy.Examine(p, in))
+	}
+	if s.guest == (guest{}) && out.Examination != nil && !out.Allowed {
+		io.WriteString(inv.Err, unsaidGuest)
 	}
 	if err := inv.Print(out, out.write); err != nil {
 		return err
@@ -156,7 +172,7 @@ func (e explained) write(w io.Writer) {
 		fmt.Fprintf(w, notVerifiedTitle, e.Evidence.Refusal())
 		return
 	case e.Allowed:
-		fmt.Fprintf(w, allowedTitle, e.Resource, e.Policy, at, e.LeaseTTL)
+		fmt.Fprintf(w, allowedTitle, e.Resource, e.Policy, at, e.Examination.LeaseTTL)
 	default:
 		fmt.Fprintf(w, refusedTitle, e.Resource, e.Policy, at, strings.Join(codes(e.Reasons), ", "))
 	}

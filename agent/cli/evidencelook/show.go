@@ -44,7 +44,7 @@ type field struct {
 
 // NewShow is the command "evidence show".
 func NewShow(inv *cli.Invocation) *cobra.Command {
-	return &cobra.Command{Use: showUse, Short: showShort, Long: showLong, Example: showExample, Args: someFiles, RunE: inv.RunE(runShow)}
+	return &cobra.Command{Use: showUse, Short: showShort, Long: showLong, Example: showExample, Args: cli.AtLeast(1, verifyNeeds), RunE: inv.RunE(runShow)}
 }
 
 func runShow(_ context.Context, inv *cli.Invocation, args []string) error {

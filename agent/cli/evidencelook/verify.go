@@ -68,7 +68,7 @@ type verifyOptions struct {
 // NewVerify is the command "evidence verify".
 func NewVerify(inv *cli.Invocation) *cobra.Command {
 	var o verifyOptions
-	c := &cobra.Command{Use: verifyUse, Short: verifyShort, Long: verifyLong, Example: verifyExample, Args: someFiles, RunE: inv.RunE(o.run)}
+	c := &cobra.Command{Use: verifyUse, Short: verifyShort, Long: verifyLong, Example: verifyExample, Args: cli.AtLeast(1, verifyNeeds), RunE: inv.RunE(o.run)}
 	c.Flags().StringVar(&o.at, "at", "", flagAt)
 	c.Flags().StringVar(&o.collateral, "collateral", "", flagCollateral)
 	c.Flags().StringVar(&o.nonce, "nonce", "", flagNonce)
@@ -78,14 +78,6 @@ func NewVerify(inv *cli.Invocation) *cobra.Command {
 	c.Flags().StringSliceVar(&o.enrolled, "enrolled-ak", nil, flagEnrolled)
 	o.software.Add(c)
 	return c
-}
-
-// someFiles refuses a command line without a file.
-func someFiles(c *cobra.Command, args []string) error {
-	if len(args) == 0 {
-		return cli.Usage(fmt.Errorf("%s needs %s\nSee '%s --help'", c.CommandPath(), verifyNeeds, c.CommandPath()))
-	}
-	return nil
 }
 
 // parse checks the flags.
