@@ -21,6 +21,7 @@ import (
 	bolt "go.etcd.io/bbolt"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 const childVariable = "ANCHORHOLD_JOBS_TEST_CHILD"
@@ -307,9 +308,9 @@ func (w *witness) matrix(t *testing.T, variant string, rounds int) {
 }
 
 func TestKilledAtAnyMoment(t *testing.T) {
-	rounds := 60
-	if testing.Short() {
-		rounds = 6
+	rounds := 12
+	if longtest.All() {
+		rounds = 60
 	}
 	w := newWitness()
 	w.matrix(t, sound, rounds)

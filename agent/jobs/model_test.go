@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // modelJob and model say in the plainest way what a queue must do. They share no code
@@ -132,9 +133,9 @@ type run struct {
 }
 
 func TestQueueIsWhatItsModelSays(t *testing.T) {
-	seeds := uint64(6)
-	if testing.Short() {
-		seeds = 1
+	seeds := uint64(2)
+	if longtest.All() {
+		seeds = 6
 	}
 	for seed := range seeds {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {

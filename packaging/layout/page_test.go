@@ -6,11 +6,14 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // TestPagesAreRunWordForWord: .ci/by-hand, which CI trusts with docs/by-hand.md, fails
 // where a page does.
 func TestPagesAreRunWordForWord(t *testing.T) {
+	longtest.Run(t, "it starts a shell for each of thirty pages")
 	if _, err := exec.LookPath("python3"); err != nil {
 		t.Skip("python3 is not installed")
 	}

@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"os"
 	"path/filepath"
+	"strconv"
 	"testing"
 	"time"
 
@@ -23,6 +24,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
@@ -63,49 +65,59 @@ func nothing(worker.Progress) {}
 
 func TestWhatIsInsideTheBoundsIsProven(t *testing.T) {
 	for _, bits := range []int{8, 16} {
-		keys := federationtest.SharedNormKeys(t, provenLength, bits)
-		ring := keys.Ring(t, 0, nil)
-		r, c := round(t, keys), contribution()
-		phases := 0
-		proof, err := newProver(t, ring).Prove(t.Context(), r, &c, raw(inside...), func(worker.Progress) { phases++ })
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := (aggregator.NormChecker{Ring: ring}).Verify(t.Context(), r, c, proof); err != nil {
-			t.Errorf("%d bits: the aggregator refuses it: %v", bits, err)
-		}
-		if c.ProofDigest != digest.Of(proof) || phases == 0 {
-			t.Errorf("%d bits: %d phases, digest %s", bits, phases, c.ProofDigest)
-		}
-		// Two proofs of the same coordinates do not show that they are the same.
-		d := contribution()
-		if _, err := newProver(t, ring).Prove(t.Context(), r, &d, raw(inside...), nothing); err != nil || d.Commitment == c.Commitment {
-			t.Errorf("%d bits: the commitment is not salted: %v", bits, err)
-		}
+		t.Run(strconv.Itoa(bits)+" bits", func(t *testing.T) {
+			if bits == 16 {
+				longtest.Run(t, "it makes keys of one more circuit and proves with them")
+			}
+			keys := federationtest.SharedNormKeys(t, provenLength, bits)
+			ring := keys.Ring(t, 0, nil)
+			r, c := round(t, keys), contribution()
+			phases := 0
+			proof, err := newProver(t, ring).Prove(t.Context(), r, &c, raw(inside...), func(worker.Progress) { phases++ })
+			if err != nil {
+				t.Fatal(err)
+			}
+			if err := (aggregator.NormChecker{Ring: ring}).Verify(t.Context(), r, c, proof); err != nil {
+				t.Errorf("%d bits: the aggregator refuses it: %v", bits, err)
+			}
+			if c.ProofDigest != digest.Of(proof) || phases == 0 {
+				t.Errorf("%d bits: %d phases, digest %s", bits, phases, c.ProofDigest)
+			}
+			// Two proofs of the same coordinates do not show that they are the same.
+			d := contribution()
+			if _, err := newProver(t, ring).Prove(t.Context(), r, &d, raw(inside...), nothing); err != nil || d.Commitment == c.Commitment {
+				t.Errorf("%d bits: the commitment is not salted: %v", bits, err)
+			}
+		})
 	}
 }
 
 // What a worker gives as coordinates need not be inside the bounds: no proof is made then.
 func TestWhatIsOutsideTheBoundsIsNotProven(t *testing.T) {
 	for _, bits := range []int{8, 16} {
-		keys := federationtest.SharedNormKeys(t, provenLength, bits)
-		r := round(t, keys)
-		top := int16(1<<(bits-1) - 1)
-		for name, coordinates := range map[string][]int16{
-			"the norm":              {top, top, top, top, top}, // 1.12, with a bound of 1
-			"one value":             {top + 1, 0, 0, 0, 0},
-			"one value, below":      {-top - 1, 0, 0, 0, 0},
-			"one value, by a digit": {256, 0, 0, 0, 0},
-		} {
-			if bits == 16 && name == "one value, by a digit" {
-				continue
+		t.Run(strconv.Itoa(bits)+" bits", func(t *testing.T) {
+			if bits == 16 {
+				longtest.Run(t, "it makes keys of one more circuit and proves with them")
 			}
-			c := contribution()
-			_, err := newProver(t, keys.Ring(t, 0, nil)).Prove(t.Context(), r, &c, raw(coordinates...), nothing)
-			if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (digest.Digest{}) {
-				t.Errorf("%d bits, %s: %v", bits, name, err)
+			keys := federationtest.SharedNormKeys(t, provenLength, bits)
+			r := round(t, keys)
+			top := int16(1<<(bits-1) - 1)
+			for name, coordinates := range map[string][]int16{
+				"the norm":              {top, top, top, top, top}, // 1.12, with a bound of 1
+				"one value":             {top + 1, 0, 0, 0, 0},
+				"one value, below":      {-top - 1, 0, 0, 0, 0},
+				"one value, by a digit": {256, 0, 0, 0, 0},
+			} {
+				if bits == 16 && name == "one value, by a digit" {
+					continue
+				}
+				c := contribution()
+				_, err := newProver(t, keys.Ring(t, 0, nil)).Prove(t.Context(), r, &c, raw(coordinates...), nothing)
+				if got, _ := refusal.ReasonOf(err); got != normproof.ReasonNotProven || c.ProofDigest != (digest.Digest{}) {
+					t.Errorf("%d bits, %s: %v", bits, name, err)
+				}
 			}
-		}
+		})
 	}
 }
 

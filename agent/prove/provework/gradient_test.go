@@ -8,6 +8,7 @@ import (
 	"io"
 	"os"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // gradientTask is what the handler gets; tests change it before it runs.
@@ -103,28 +105,33 @@ func (k *gradientTask) verify(t *testing.T, proof []byte) error {
 
 func TestBoundsThatHoldAreProven(t *testing.T) {
 	for _, bits := range []int{8, 16} {
-		k := newGradientTask(t, bits)
-		done, proof, err := k.run(t, t.Context())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if done.Bytes != len(proof) || done.Constraints < 1 || done.Millis < 0 {
-			t.Errorf("%+v", done)
-		}
-		if err := k.verify(t, proof); err != nil {
-			t.Error(err)
-		}
-		for name, change := range map[string]func(g *statement.Gradient){
-			"round": func(g *statement.Gradient) { g.Round[0]++ }, "participant": func(g *statement.Gradient) { g.Participant[0]++ }, "ciphertext": func(g *statement.Gradient) { g.Ciphertext[0]++ },
-			"commitment": func(g *statement.Gradient) { g.Commitment[31]++ }, "bound": func(g *statement.Gradient) { g.LInf++ }, "squares": func(g *statement.Gradient) { g.SquaredL2++ },
-		} {
-			before := *k.statement.Gradient
-			change(k.statement.Gradient)
-			if k.verify(t, proof) == nil {
-				t.Errorf("%d bits: it verifies for another %s", bits, name)
+		t.Run(strconv.Itoa(bits)+" bits", func(t *testing.T) {
+			if bits == 16 {
+				longtest.Run(t, "it makes keys of one more circuit and proves with them")
 			}
-			*k.statement.Gradient = before
-		}
+			k := newGradientTask(t, bits)
+			done, proof, err := k.run(t, t.Context())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if done.Bytes != len(proof) || done.Constraints < 1 || done.Millis < 0 {
+				t.Errorf("%+v", done)
+			}
+			if err := k.verify(t, proof); err != nil {
+				t.Error(err)
+			}
+			for name, change := range map[string]func(g *statement.Gradient){
+				"round": func(g *statement.Gradient) { g.Round[0]++ }, "participant": func(g *statement.Gradient) { g.Participant[0]++ }, "ciphertext": func(g *statement.Gradient) { g.Ciphertext[0]++ },
+				"commitment": func(g *statement.Gradient) { g.Commitment[31]++ }, "bound": func(g *statement.Gradient) { g.LInf++ }, "squares": func(g *statement.Gradient) { g.SquaredL2++ },
+			} {
+				before := *k.statement.Gradient
+				change(k.statement.Gradient)
+				if k.verify(t, proof) == nil {
+					t.Errorf("%d bits: it verifies for another %s", bits, name)
+				}
+				*k.statement.Gradient = before
+			}
+		})
 	}
 }
 
