@@ -258,7 +258,7 @@ func (o *migrateOptions) run(_ context.Context, inv *cli.Invocation, args []stri
 	}
 	migrated, changes, err := policy.Migrate(data)
 	if err != nil {
-		return fmt.Errorf("%w: %s: %w", cli.ErrRefused, args[0], err)
+		return dryrun.Malformed(args[0], err)
 	}
 	if o.out != "" {
 		if err := cli.WriteNew(o.out, migrated, 0o644); err != nil {

@@ -3,6 +3,8 @@ package broker
 import (
 	"cmp"
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -18,7 +20,7 @@ import (
 )
 
 // The words of "values".
-const referenceValuesShort = "Extract, import, list and remove reference values (expected measurements)"
+const referenceValuesShort = "Extract, import, list, export and remove reference values (expected measurements)"
 
 // The words of "remove".
 const (
@@ -54,6 +56,18 @@ const (
 	listValuesExample = "  anchorhold policy values list"
 )
 
+// The words of "export".
+const (
+	exportValuesUse   = "export"
+	exportValuesShort = "Print the broker's expected measurements as a file"
+	exportValuesLong  = `Prints a file that 'policy values import' of another broker takes, and --values of 'policy
+check', 'explain', 'test' and 'replay'.`
+	exportValuesExample = "  anchorhold policy values export --out values.json"
+	exportValuesFlagOut = "write the values to this new file instead of standard output"
+	exportValuesWritten = "%s is written, reference values: %d\n"
+	exportValuesNone    = "the broker has no reference values"
+)
+
 // The words of what an import changed.
 const (
 	importValuesOne    = "1 reference value is now known"
@@ -63,7 +77,7 @@ const (
 )
 
 func newReferenceValues(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("values", referenceValuesShort, "", newExtractValues(inv), newImportValues(inv), newListValues(inv), newRemoveValue(inv))
+	return cli.Subcommands("values", referenceValuesShort, "", newExtractValues(inv), newImportValues(inv), newListValues(inv), newExportValues(inv), newRemoveValue(inv))
 }
 
 func writeImported(w io.Writer, n operator.ValuesImported) {
@@ -157,7 +171,11 @@ func runListValues(ctx context.Context, inv *cli.Invocation, _ []string) error {
 // writeValue prints a value's name, and each of its registers in a line of its own.
 func writeValue(w io.Writer, v policy.ReferenceValue) {
 	fmt.Fprintf(w, "%-24s %s", v.ID, cmp.Or(v.Kind, string(evidence.KindSNP)))
-	for _, more := range []string{v.Product, v.Description} {
+	covers := ""
+	if v.Covers != "" {
+		covers = "covers " + v.Covers
+	}
+	for _, more := range []string{v.Product, covers, v.Description} {
 		if more != "" {
 			fmt.Fprintf(w, ", %s", more)
 		}
@@ -171,4 +189,52 @@ func writeValue(w io.Writer, v policy.ReferenceValue) {
 	for _, name := range slices.Sorted(maps.Keys(registers)) {
 		fmt.Fprintf(w, "  %-7s %s\n", name, registers[name])
 	}
+}
+
+// exportValuesOptions are the flags of "export".
+type exportValuesOptions struct {
+	out string // --out
+}
+
+func newExportValues(inv *cli.Invocation) *cobra.Command {
+	var o exportValuesOptions
+	c := &cobra.Command{Use: exportValuesUse, Short: exportValuesShort, Long: exportValuesLong, Example: exportValuesExample, Args: cobra.NoArgs, RunE: inv.RunE(o.run)}
+	c.Flags().StringVar(&o.out, "out", "", exportValuesFlagOut)
+	return c
+}
+
+// valuesFile is a file of reference values, as JSON.
+type valuesFile struct {
+	Format int                     `json:"format"`
+	Values []policy.ReferenceValue `json:"reference_values"`
+}
+
+func (o *exportValuesOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
+	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
+		all, err := b.ReferenceValues(ctx)
+		if err != nil {
+			return nil, nil, err
+		}
+		if len(all) == 0 {
+			return nil, nil, errors.New(exportValuesNone) // a file without any is refused everywhere
+		}
+		file := valuesFile{2, all}
+		text, err := json.MarshalIndent(file, "", "  ")
+		if err != nil {
+			return nil, nil, err
+		}
+		text = append(text, '\n')
+		if o.out != "" {
+			if err := cli.WriteNew(o.out, text, 0o644); err != nil {
+				return nil, nil, err
+			}
+		}
+		return file, func(w io.Writer) {
+			if o.out != "" {
+				fmt.Fprintf(w, exportValuesWritten, o.out, len(all))
+				return
+			}
+			_, _ = w.Write(text) // as every other output of a command
+		}, nil
+	})
 }

@@ -6,11 +6,15 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
 // FlagValues describes the flag "values" of every command that calls [ReadPolicy].
 const FlagValues = "file of reference values (repeatable; a later value replaces an earlier one of its id)"
+
+// ReasonPolicy is the broker's word, too, for a file that is no policy, or none of reference values.
+const ReasonPolicy refusal.Reason = "policy-invalid"
 
 // The words of what all commands take.
 const (
@@ -41,7 +45,7 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 	}
 	p, err := policy.Parse(data)
 	if err != nil {
-		return nil, fmt.Errorf("%w: "+unreadablePath, cli.ErrRefused, file, err)
+		return nil, Malformed(file, err)
 	}
 	var all []policy.ReferenceValue
 	for _, name := range values {
@@ -51,7 +55,7 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 		}
 		some, err := policy.ParseReferenceValues(data)
 		if err != nil {
-			return nil, fmt.Errorf("%w: "+unreadablePath, cli.ErrRefused, name, err)
+			return nil, Malformed(name, err)
 		}
 		all = policy.Merge(all, some)
 	}
@@ -59,6 +63,11 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 		fmt.Fprintf(warn, warnUnmatched, cli.Printable(name))
 	}
 	return p.WithReferenceValues(all)
+}
+
+// Malformed is the refusal of a file that is no policy, or none of reference values.
+func Malformed(file string, err error) error {
+	return cli.RefusedFor(refusal.New(ReasonPolicy, unreadablePath, file, err))
 }
 
 // parseTime reads a time that may be absent.
