@@ -68,8 +68,15 @@ func machine() devices {
 }
 
 func (d devices) open(ctx context.Context, c settings.Compute) (Opened, error) {
-	var o Opened
-	var err error
+	o, err := d.named(ctx, c)
+	if err != nil {
+		return Opened{}, fmt.Errorf("compute.tee.provider: %s: %w", c.TEE.Provider, err)
+	}
+	return o, nil
+}
+
+// named opens the provider that the settings name.
+func (d devices) named(ctx context.Context, c settings.Compute) (o Opened, err error) {
 	var tpm settings.TPM
 	if c.TEE.TPM != nil {
 		tpm = *c.TEE.TPM
@@ -88,10 +95,7 @@ func (d devices) open(ctx context.Context, c settings.Compute) (Opened, error) {
 	default:
 		err = errors.New("no hardware has this name")
 	}
-	if err != nil {
-		return Opened{}, fmt.Errorf("compute.tee.provider: %s: %w", c.TEE.Provider, err)
-	}
-	return o, nil
+	return o, err
 }
 
 // privilege is the level that reports are asked for; it was checked.
@@ -104,20 +108,20 @@ func privilege(vmpl *int) tsm.Privilege {
 
 // whichever asks for each TEE. A machine has one of them at most.
 func (d devices) whichever(ctx context.Context, vmpl *int) (Opened, error) {
-	var absent []error
+	absent := errors.New("no TEE was found (a TPM alone is taken only where vtpm is written)")
 	for _, provider := range []string{settings.ProviderAzure, settings.ProviderSNP, settings.ProviderTDX} {
 		var c settings.Compute
 		c.TEE.Provider, c.TEE.VMPL = provider, vmpl
-		o, err := d.open(ctx, c)
+		o, err := d.named(ctx, c)
 		if err == nil {
 			return o, nil
 		}
-		if !missing(err) {
+		if err = fmt.Errorf("%s: %w", provider, err); !missing(err) {
 			return Opened{}, err // it is there and does not work
 		}
-		absent = append(absent, err)
+		absent = fmt.Errorf("%w\n  %w", absent, err)
 	}
-	return Opened{}, errors.Join(absent...)
+	return Opened{}, absent
 }
 
 // missing says whether a TEE is not there. A TPM that the agent may not open is one that nobody

@@ -124,10 +124,18 @@ func (c *Collector) Collect(ctx context.Context) (Evidence, error) {
 	return e, nil
 }
 
+// noDevice says whether it was the TPM that refused to be opened, and not the index to be read.
+func noDevice(err error) bool {
+	_, named := refusal.ReasonOf(err)
+	return named
+}
+
 // read returns the index's content and the kind that it names.
 func (c *Collector) read(ctx context.Context) ([]byte, evidence.Kind, error) {
 	blob, err := c.tpm.ReadNV(ctx, ReportIndex, maxReport)
 	switch {
+	case errors.Is(err, fs.ErrNotExist) && noDevice(err):
+		return nil, "", refusal.New(ReasonNotAzure, "on Azure a TPM has the paravisor's report, and there is none: %w", err)
 	case errors.Is(err, fs.ErrNotExist):
 		return nil, "", refusal.New(ReasonNotAzure, "the TPM has no index %#x: %w", ReportIndex, err)
 	case err != nil:

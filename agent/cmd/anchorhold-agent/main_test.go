@@ -21,13 +21,13 @@ func call(t *testing.T, args ...string) (code int, out string) {
 }
 
 func TestWrongWordsAreWrongCommandLines(t *testing.T) {
-	for _, args := range []string{"", "chck", "check", "check a b", "run FILE", "run --what", "version stray", "help stray"} {
+	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "run FILE", "run --what", "version stray", "help stray"} {
 		if code, out := call(t, strings.Fields(args)...); code != 2 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
 	}
-	for _, args := range []string{"version", "help", "--help"} {
-		if code, out := call(t, args); code != 0 || out == "" {
+	for _, args := range []string{"version", "help", "--help", "check --help", "check -h"} {
+		if code, out := call(t, strings.Fields(args)...); code != 0 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
 	}
@@ -48,6 +48,9 @@ socket: {path: ` + dir + `/absent/agent.sock}
 		t.Fatal(err)
 	}
 	code, out := call(t, "check", path)
+	if again, same := call(t, "check", "--config", path); again != code || same != out {
+		t.Errorf("with --config: status %d:\n%s", again, same)
+	}
 	for _, says := range []string{"compute.tee.provider: software is refused", "broker.tls_roots: ", "broker.root_keys: ", "guest.state_dir: ", "models[0].path: ", "models[0].publisher: ", "socket.path: "} {
 		if !strings.Contains(out, says) {
 			t.Errorf("%q is not in\n%s", says, out)
@@ -63,7 +66,7 @@ socket: {path: ` + dir + `/absent/agent.sock}
 	auto.Compute.TEE.Provider = settings.ProviderAuto
 	if _, err := checkHardware(t.Context(), auto); err != nil { // as on every machine that builds
 		for provider, says := range map[string]string{
-			"amd_sev_snp": "compute.tee.provider: amd_sev_snp: ", "intel_tdx": "compute.tee.provider: intel_tdx: ", "auto": "compute.tee.provider: intel_tdx: ",
+			"amd_sev_snp": "compute.tee.provider: amd_sev_snp: ", "intel_tdx": "compute.tee.provider: intel_tdx: ", "auto": "compute.tee.provider: auto: no TEE was found",
 			"vtpm, tpm: {device: " + dir + "/tpm}":  "compute.tee.provider: vtpm: tpm-absent: ",
 			"azure, tpm: {device: " + dir + "/tpm}": "compute.tee.provider: azure: azure-absent: ",
 		} {
