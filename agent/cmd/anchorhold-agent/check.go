@@ -5,8 +5,10 @@ import (
 	"fmt"
 	"io"
 	"slices"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
 // check prints what is wrong with a file or missing on this machine, and what an admin
@@ -31,4 +33,21 @@ func check(ctx context.Context, path string, out io.Writer) int {
 		fmt.Fprintf(out, "warning: %v\n", err)
 	}
 	return findings.Print(out, path)
+}
+
+// fileOf is the file that "check" is given, alone or with --config as "run" and the other daemons
+// take it; empty, with the exit code, if it is not.
+func fileOf(args []string, out io.Writer, complaint *journal.Output) (path string, code int) {
+	switch {
+	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
+		fmt.Fprint(out, usage)
+		return "", 0
+	case len(args) == 2 && args[0] == "--config":
+		args = args[1:]
+	}
+	if len(args) != 1 || strings.HasPrefix(args[0], "-") || args[0] == "" {
+		fmt.Fprintln(complaint, "anchorhold-agent check needs one file: anchorhold-agent check FILE")
+		return "", 2
+	}
+	return args[0], 0
 }

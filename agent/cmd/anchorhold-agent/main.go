@@ -9,7 +9,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"strings"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/systemd/journal"
@@ -22,23 +21,6 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	os.Exit(command(ctx, os.Args[1:], journal.Stdout(), journal.Stderr("anchorhold-agent")))
-}
-
-// fileOf is the file that "check" is given, alone or with --config as "run" and the other daemons
-// take it; empty, with the exit code, if it is not.
-func fileOf(args []string, out io.Writer, complaint *journal.Output) (path string, code int) {
-	switch {
-	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
-		fmt.Fprint(out, usage)
-		return "", 0
-	case len(args) == 2 && args[0] == "--config":
-		args = args[1:]
-	}
-	if len(args) != 1 || strings.HasPrefix(args[0], "-") || args[0] == "" {
-		fmt.Fprintln(complaint, "anchorhold-agent check needs one file: anchorhold-agent check FILE")
-		return "", 2
-	}
-	return args[0], 0
 }
 
 // command runs one sub-command and returns the exit code.
