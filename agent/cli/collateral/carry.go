@@ -36,7 +36,7 @@ before the first item ends.`
 	importUse      = "import FILE --dir DIR --trust IDENTITY"
 	importShort    = "Store what a signed file brings"
 	importNeeds    = "the file that 'collateral export' wrote"
-	importExample  = "  anchorhold collateral import 2027-03.bundle --dir /var/lib/anchorhold-broker/collateral --trust operator.pub"
+	importExample  = "  anchorhold collateral import 2027-03.bundle --dir /var/lib/anchorhold/collateral --trust operator.pub"
 	importFlagFrom = "public identity that may sign bundles, as text or a file (repeatable)"
 	importLong     = `Reads a bundle that one of the trusted identities signed, verifies each item up to the
 vendor's root and stores what is new or newer. An item that is refused keeps no other out.

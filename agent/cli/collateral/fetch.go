@@ -32,7 +32,7 @@ certificates that are stored are not fetched again.
 
 Exit status: 0 all is stored, 1 a source did not answer, 2 wrong command line, 3 a document
 was refused, with the reason.`
-	fetchExample = "  anchorhold collateral fetch --dir /var/lib/anchorhold-broker/collateral --product Milan --product Genoa\n" +
+	fetchExample = "  anchorhold collateral fetch --dir /var/lib/anchorhold/collateral --product Milan --product Genoa\n" +
 		"  anchorhold collateral fetch --dir collateral --chips chips.txt --kds https://mirror.example/kds\n" +
 		"  anchorhold collateral fetch --dir collateral --fmspc 90c06f000000 --ca platform --update early"
 	fetchFlagProduct = "fetch the authorities and the revocation list of a product line: Milan, Genoa or Turin (repeatable)"

@@ -15,7 +15,7 @@ import (
 const (
 	showUse     = "show --dir DIR"
 	showShort   = "Show what the directory holds, its age, and what failed last"
-	showExample = "  anchorhold collateral show --dir /var/lib/anchorhold-broker/collateral\n  anchorhold collateral show --dir collateral --json | jq -r '.items[] | select(.ended) | .key'"
+	showExample = "  anchorhold collateral show --dir /var/lib/anchorhold/collateral\n  anchorhold collateral show --dir collateral --json | jq -r '.items[] | select(.ended) | .key'"
 	showLong    = `Shows each item with its age, the number and date of each document, when it ends, when a
 broker with a network would fetch it again, and the last attempt if that failed.`
 	showCertificates = "%d certificates of chips\n"

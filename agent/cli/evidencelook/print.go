@@ -2,9 +2,12 @@ package evidencelook
 
 import (
 	"bytes"
+	"cmp"
 	"encoding/json"
 	"fmt"
 	"io"
+	"slices"
+	"strconv"
 	"strings"
 	"time"
 
@@ -16,6 +19,7 @@ import (
 const (
 	printVerified     = "VERIFIED  %s%s, as of %s\n"
 	printRefused      = "REFUSED  %s%s, as of %s: %s\n          %s\n"
+	printNext         = "          What to do: %s\n"
 	printFile         = "  %-26s %s\n"
 	printCheck        = "  %-12s %-15s %s\n"
 	printUnread       = "  not read: %s\n"
@@ -44,6 +48,9 @@ func printVerdict(w io.Writer, v verified) {
 		fmt.Fprintf(w, printVerified, v.Form, kind, v.At.Format(time.RFC3339))
 	} else {
 		fmt.Fprintf(w, printRefused, v.Form, kind, v.At.Format(time.RFC3339), v.Error.Reason, v.Error.Message)
+		if v.Next != "" {
+			fmt.Fprintf(w, printNext, v.Next)
+		}
 	}
 	printFiles(w, v.Files)
 	if len(v.MadeFor) > 0 {
@@ -94,7 +101,9 @@ func printClaims(w io.Writer, c evidence.Claims) {
 	}
 	if len(c.Registers) > 0 {
 		io.WriteString(w, headingRegisters)
-		for _, r := range c.Registers {
+		for _, r := range slices.SortedStableFunc(slices.Values(c.Registers), func(a, b evidence.Measured) int {
+			return byNumber(a.Name, b.Name)
+		}) {
 			fmt.Fprintf(w, registerCovers, r.Name, r.Value, r.Covers)
 		}
 	}
@@ -131,14 +140,37 @@ func printObject(w io.Writer, raw []byte, indent string) {
 	if t, err := dec.Token(); err != nil || t != json.Delim('{') {
 		return
 	}
+	type member struct {
+		name  string
+		value json.RawMessage
+	}
+	var members []member
+	numbered := true // such as the PCRs of a quote, which JSON has in the order of their digits
 	for dec.More() {
 		name, err := dec.Token()
 		var value json.RawMessage
 		if err != nil || dec.Decode(&value) != nil {
 			return
 		}
-		printValue(w, fmt.Sprint(name), value, indent)
+		members = append(members, member{fmt.Sprint(name), value})
+		_, err = strconv.Atoi(fmt.Sprint(name))
+		numbered = numbered && err == nil
 	}
+	if numbered {
+		slices.SortStableFunc(members, func(a, b member) int { return byNumber(a.name, b.name) })
+	}
+	for _, m := range members {
+		printValue(w, m.name, m.value, indent)
+	}
+}
+
+// byNumber puts pcr2 before pcr10.
+func byNumber(a, b string) int {
+	word := func(s string) string { return strings.TrimRight(s, "0123456789") }
+	if word(a) != word(b) {
+		return strings.Compare(a, b)
+	}
+	return cmp.Or(len(a)-len(b), strings.Compare(a, b))
 }
 
 func printValue(w io.Writer, name string, value json.RawMessage, indent string) {

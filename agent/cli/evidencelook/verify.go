@@ -37,7 +37,7 @@ so. A Milan, Genoa or Turin chain is refused if AMD's revocation list is not at 
 --without-revocation is written; documents of Intel's always bring their lists.
 
 Exit status: 0 verified, 1 failed, 2 wrong command line, 3 refused, with the reason.`
-	verifyExample = `  anchorhold evidence verify evidence.bin --collateral /var/lib/anchorhold-broker/collateral
+	verifyExample = `  anchorhold evidence verify evidence.bin --collateral /var/lib/anchorhold/collateral
   anchorhold evidence verify report.bin vcek.der chain.pem milan.crl --at 2026-01-15T12:00:00Z
   anchorhold evidence verify quote.bin --collateral collateral --nonce 00112233445566778899aabbccddeeff --json`
 	verifyNeeds          = "at least one file"
@@ -125,6 +125,8 @@ func parseHex(flag, text string, least, most int) ([]byte, error) {
 // verified is what "verify --json" prints.
 type verified struct {
 	evidencejudge.Verdict
+	// Next is what to do, where the refusal is about what was given beside the evidence.
+	Next       string      `json:"next,omitempty"`
 	Suggestion *suggestion `json:"suggestion,omitempty"`
 }
 
@@ -149,6 +151,9 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return err
 	}
 	out := verified{Verdict: verdict}
+	if verdict.Error != nil {
+		out.Next = next[string(verdict.Error.Reason)]
+	}
 	if verdict.Claims != nil {
 		if s := policy.Suggest(*verdict.Claims, verdict.At); s.Policy != "" {
 			out.Suggestion = &suggestion{s.Policy, s.ReferenceValues, append([]string{}, s.Warnings...)}
