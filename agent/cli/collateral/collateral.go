@@ -7,8 +7,11 @@
 package collateral
 
 import (
+	"errors"
 	"fmt"
 	"io"
+	"io/fs"
+	"os"
 	"strings"
 	"time"
 
@@ -35,7 +38,8 @@ Items are named as in
   amd-crl/Milan                             its revocation list
   amd-vcek/Milan/HWID/TCB                   a chip's certificate for one firmware version
   intel-tdx/FMSPC/platform/standard         all that a TDX platform is judged with`
-	flagDir = "directory of collateral, which must exist"
+	noDirectory = "--dir: there is no directory %s: make it first, empty (mkdir)"
+	flagDir     = "directory of collateral, which must exist"
 )
 
 // New makes the command.
@@ -57,6 +61,9 @@ func (d *directory) add(c *cobra.Command) {
 // open opens the directory. These commands verify AMD's documents by the roots that are pinned;
 // revocation is asked where evidence is judged.
 func (d *directory) open(o depot.Options) (*depot.Depot, error) {
+	if _, err := os.Stat(d.dir); errors.Is(err, fs.ErrNotExist) {
+		return nil, fmt.Errorf(noDirectory, d.dir)
+	}
 	v, err := appraise.New(appraise.Options{WithoutRevocation: true})
 	if err != nil {
 		return nil, err

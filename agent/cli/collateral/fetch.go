@@ -5,7 +5,6 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"errors"
 	"fmt"
 	"io"
 	"slices"
@@ -158,8 +157,14 @@ func (o *fetchOptions) wanted(args []string) error {
 	}
 	for _, p := range o.products {
 		product := evidence.Product(p)
-		if err := errors.Join(add(collateral.ChainKey(product, false)), add(collateral.ChainKey(product, true)), add(collateral.CRLKey(product))); err != nil {
-			return err
+		for _, key := range []func() (collateral.Key, error){
+			func() (collateral.Key, error) { return collateral.ChainKey(product, false) },
+			func() (collateral.Key, error) { return collateral.ChainKey(product, true) },
+			func() (collateral.Key, error) { return collateral.CRLKey(product) },
+		} {
+			if err := add(key()); err != nil { // one word is wrong once
+				return err
+			}
 		}
 	}
 	for _, text := range o.fmspcs {

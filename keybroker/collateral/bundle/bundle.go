@@ -165,8 +165,9 @@ func Read(r io.Reader, trusted []identity.Public, visit func(collateral.Item) er
 func readList(in *bufio.Reader, trusted []identity.Public) (List, error) {
 	head := &recorder{from: in, limit: maxListBytes}
 	label := head.prefixed(1, len(Context))
-	if head.err == nil && string(label) != Context {
-		return List{}, refusal.New(collateral.ReasonBundle, "not a bundle of this version")
+	_, long := refusal.ReasonOf(head.err) // the first byte is no length of a label
+	if (head.err == nil || long) && string(label) != Context {
+		return List{}, refusal.New(collateral.ReasonBundle, "this is no bundle of collateral, or of another version")
 	}
 	made, id, count := head.number(8), head.prefixed(2, maxIdentityBytes), head.number(4)
 	if head.err != nil || count > MaxItems || made > 1<<50 {
