@@ -38,6 +38,33 @@ func TestGuestsOfEveryKindGetTheirKeys(t *testing.T) {
 	}
 }
 
+// TestFirmwareAloneIsMeasuredAndTheTPMsLogSaysTheRest: beside SEV-SNP, a TPM that is tied to the guest shows what was
+// started. One program that nobody listed, or no log, is a refusal; the launch digest is the same in all three.
+func TestFirmwareAloneIsMeasuredAndTheTPMsLogSaysTheRest(t *testing.T) {
+	guest := guesttest.NewBeside(t)
+	programs := guest.Programs(t)
+	if len(programs) < 3 {
+		t.Fatal(programs)
+	}
+	f := brokertest.New(t, brokertest.WithGuest(guest), brokertest.WithPolicy(guesttest.BesidePolicy(programs...)))
+	lease, err := f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+	if err != nil {
+		t.Fatalf("%v\n%s", err, f.Logs)
+	}
+	lease.Wipe()
+	silent := guest
+	silent.WithoutLog = true
+	_, err = f.Client(func(c *client.Config) { c.Collector = silent }).Acquire(t.Context(), []string{brokertest.Resource})
+	if got := reasonOf(err); got != "event-log-not-allowed" {
+		t.Errorf("without a log: %v", err)
+	}
+	f = brokertest.New(t, brokertest.WithGuest(guest), brokertest.WithPolicy(guesttest.BesidePolicy(programs[1:]...)))
+	_, err = f.Client(nil).Acquire(t.Context(), []string{brokertest.Resource})
+	if got := reasonOf(err); got != "event-log-not-allowed" {
+		t.Errorf("a program that is not listed: %v", err)
+	}
+}
+
 // TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing: the emulator proves nothing, and is
 // refused wherever nobody allowed it.
 func TestATrustDomainThatThePolicyDoesNotAdmitGetsNothing(t *testing.T) {

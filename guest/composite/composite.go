@@ -138,18 +138,17 @@ type Beside struct {
 // Kinds are the kinds of evidence that Collect makes.
 func (b Beside) Kinds() []evidence.Kind { return []evidence.Kind{b.Processor.Kind()} }
 
-// Collect returns evidence for a challenge. Evidence has room for one log: the TPM's takes the place
-// of a trust domain's.
+// Collect returns evidence for a challenge, with the TPM's log beside that of a trust domain.
 func (b Beside) Collect(ctx context.Context, challenge [64]byte) (evidence.Envelope, error) {
 	parts, err := b.log(ctx)
 	if err != nil {
 		return evidence.Envelope{}, err
 	}
-	if len(parts) == 0 {
-		if parts, err = b.Processor.Bound(ctx); err != nil {
-			return evidence.Envelope{}, err
-		}
+	own, err := b.Processor.Bound(ctx)
+	if err != nil {
+		return evidence.Envelope{}, err
 	}
+	parts = append(parts, own...)
 	made, err := b.quote(ctx, challenge)
 	if err != nil {
 		return evidence.Envelope{}, err

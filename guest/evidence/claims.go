@@ -78,12 +78,15 @@ type Claims struct {
 	// Registers are the measurements that identify the software, sorted by name.
 	Registers []Measured `json:"registers"`
 
-	SNP      *SNPClaims      `json:"sev_snp,omitempty"`
-	TDX      *TDXClaims      `json:"tdx,omitempty"`
-	TPM      *TPMClaims      `json:"tpm,omitempty"`
-	Azure    *AzureClaims    `json:"azure,omitempty"`
+	SNP   *SNPClaims   `json:"sev_snp,omitempty"`
+	TDX   *TDXClaims   `json:"tdx,omitempty"`
+	TPM   *TPMClaims   `json:"tpm,omitempty"`
+	Azure *AzureClaims `json:"azure,omitempty"`
+	// EventLog is the log behind the registers that the primary part states.
 	EventLog *EventLogClaims `json:"event_log,omitempty"`
 	GPUs     []GPUClaims     `json:"gpus,omitempty"`
+	// TPMEventLog is the log behind the PCRs of a TPM beside a processor, which does not vouch for it.
+	TPMEventLog *EventLogClaims `json:"tpm_event_log,omitempty"`
 }
 
 // ClaimsFormat is the version of Claims.

@@ -26,6 +26,10 @@ func Kinds() []Kind { return []Kind{KindSNP, KindTDX, KindVTPM, KindAzureSNP, Ki
 // Known reports whether this version knows the kind.
 func (k Kind) Known() bool { return slices.Contains(Kinds(), k) }
 
+// TPMBeside reports whether a TPM's quote in evidence of the kind stands beside a processor's report that does not
+// vouch for the TPM: only a policy can say what ties the two.
+func (k Kind) TPMBeside() bool { return k == KindSNP || k == KindTDX }
+
 // primary is the part that is signed over what the evidence is bound to.
 func (k Kind) primary() PartType {
 	switch k {

@@ -67,6 +67,7 @@ const (
 	checkTPMInstance
 	checkAzure
 	checkEventLog
+	checkTPMEventLog
 	checkGPU
 	numChecks
 )
@@ -97,7 +98,7 @@ func (g group) covers(k evidence.Kind) bool {
 	case ofTPM:
 		return k == evidence.KindVTPM || k == evidence.KindAzureSNP || k == evidence.KindAzureTDX
 	case ofBeside:
-		return k == evidence.KindSNP || k == evidence.KindTDX
+		return k.TPMBeside()
 	case ofAnyTPM:
 		return k.Known()
 	case ofAzure:
@@ -132,8 +133,8 @@ type check struct {
 	// means that the check always runs and asks for nothing in the file.
 	configured func(*Policy, *requirements) bool
 	// always runs the check at the policy's level even if nothing is
-	// configured: its default refuses, but for clock-source, gpu, tpm-binding and
-	// tpm-instance, which ask for something only where a policy does.
+	// configured: its default refuses, but for clock-source, gpu, tpm-binding,
+	// tpm-instance and tpm-event-log, which ask for something only where a policy does.
 	always bool
 	run    func(*Policy, *requirements, Input) *Failure
 }
@@ -213,6 +214,7 @@ func checks() [numChecks]check {
 		{"tpm-instance", ofAnyTPM, false, asks(func(r *requirements) bool { return r.instances != nil }), true, judgeTPMInstance},
 		{"azure-configuration", ofAzure, true, asks(func(r *requirements) bool { return r.azure != nil }), false, judgeAzure},
 		{"event-log", ofLog, true, asks(func(r *requirements) bool { return r.log != nil }), false, judgeEventLog},
+		{"tpm-event-log", ofBeside, false, asks(func(r *requirements) bool { return r.log != nil && len(besideLogged(r.log)) > 0 }), true, judgeTPMEventLog},
 		{"gpu", ofGuest, false, asks(func(r *requirements) bool { return r.gpu != nil }), true, judgeGPU},
 	}
 }

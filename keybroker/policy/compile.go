@@ -176,7 +176,7 @@ func (p *Policy) checkComplete() error {
 			name    string
 			of      group
 			present bool
-		}{{"sev_snp", ofSNP, r.SNP != nil}, {"tdx", ofTDX, r.TDX != nil}, {"tpm", ofTPM, r.TPM != nil && (r.TPM.Binding == nil || r.TPM.AKTrust != nil)}, {"tpm.binding", ofBeside, r.TPM != nil && r.TPM.Binding != nil}, {"azure", ofAzure, r.Azure != nil}, {"event_log", ofLog, r.EventLog != nil}} {
+		}{{"sev_snp", ofSNP, r.SNP != nil}, {"tdx", ofTDX, r.TDX != nil}, {"tpm", ofTPM, r.TPM != nil && (r.TPM.Binding == nil || r.TPM.AKTrust != nil)}, {"tpm.binding", ofBeside, r.TPM != nil && r.TPM.Binding != nil}, {"azure", ofAzure, r.Azure != nil}} {
 			if g.present && !p.asked(check{of: g.of}) {
 				where := "require"
 				if i > 0 {
@@ -186,7 +186,7 @@ func (p *Policy) checkComplete() error {
 			}
 		}
 	}
-	if err := checkLog(p.require.log, p.require.kinds); err != nil {
+	if err := checkLog(p.require.log, p.require.kinds, p.boundIn(p.doc.Require)); err != nil {
 		return err
 	}
 	return p.checkMinimums()
@@ -232,7 +232,7 @@ func (p *Policy) compileRules(values *catalogue) error {
 				return invalid("rule %d: kinds: the policy does not accept %q", i+1, kind)
 			}
 		}
-		if err := checkLog(narrow.log, kindsOf(&p.require, narrow)); err != nil {
+		if err := checkLog(narrow.log, kindsOf(&p.require, narrow), p.boundIn(rule.Require)); err != nil {
 			return inRule(i, err)
 		}
 		if narrow.tdx.grace != nil && narrow.tdx.statuses == nil { // it would be no part of any check

@@ -148,16 +148,22 @@ func evidenceHasTPM(id int, c evidence.Claims) string {
 		}
 		return orNone(strings.Join(list, ", "))
 	case checkEventLog:
-		if c.EventLog == nil {
-			return "none"
-		}
-		text := "a log that leads to " + strings.Join(c.EventLog.Registers, ", ")
-		if c.EventLog.SecureBoot != nil {
-			text += ", Secure Boot " + onOff(*c.EventLog.SecureBoot)
-		}
-		return text
+		return logText(c.EventLog)
+	case checkTPMEventLog:
+		return logText(c.TPMEventLog)
 	}
 	return fmt.Sprintf("%d devices", len(c.GPUs))
+}
+
+func logText(log *evidence.EventLogClaims) string {
+	if log == nil {
+		return "none"
+	}
+	text := "a log that leads to " + strings.Join(log.Registers, ", ")
+	if log.SecureBoot != nil {
+		text += ", Secure Boot " + onOff(*log.SecureBoot)
+	}
+	return text
 }
 
 func sortedPCRs(c *evidence.TPMClaims) []int {

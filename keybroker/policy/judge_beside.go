@@ -37,6 +37,11 @@ func (p *Policy) tpmBound(resource string) bool {
 	return p.require.binding != nil || narrow != nil && narrow.binding != nil || p.waived[checkTPMBinding] != ""
 }
 
+// boundIn is tpmBound for the resources that requirements, the policy's own or those of a rule, are of.
+func (p *Policy) boundIn(r Require) bool {
+	return p.require.binding != nil || r.TPM != nil && r.TPM.Binding != nil || p.waived[checkTPMBinding] != ""
+}
+
 // judgeTPMBinding wants a quote of a TPM beside the processor's report only where a policy asks for it: a
 // TPM that nothing is concluded from is no danger.
 func judgeTPMBinding(p *Policy, r *requirements, in Input) *Failure {

@@ -76,30 +76,51 @@ func judgeEventLog(_ *Policy, r *requirements, in Input) *Failure {
 	if len(wanted) == 0 {
 		return failure(ReasonEventLog, "none of %s is a register that the log of %s leads to", strings.Join(r.log.registers, ", "), in.Claims.Kind)
 	}
+	return r.log.judge(log, wanted)
+}
+
+// judgeTPMEventLog wants the log of a TPM beside the processor's report where the policy names PCRs, and says what ties
+// that TPM to the guest: the log of any other machine's proves nothing.
+func judgeTPMEventLog(p *Policy, r *requirements, in Input) *Failure {
+	if r.log == nil || !p.tpmBound(in.Resource) {
+		return nil
+	}
+	wanted := besideLogged(r.log)
+	if len(wanted) == 0 {
+		return nil
+	}
+	if in.Claims.TPM == nil || in.Claims.TPMEventLog == nil {
+		return failure(ReasonEventLog, "the evidence has no event log of a TPM beside the processor's report")
+	}
+	return r.log.judge(in.Claims.TPMEventLog, wanted)
+}
+
+// judge looks at a log, which must lead to the registers wanted.
+func (r *logRequirements) judge(log *evidence.EventLogClaims, wanted []string) *Failure {
 	for _, name := range wanted {
 		if !slices.Contains(log.Registers, name) {
 			return failure(ReasonEventLog, "the log does not lead to the value of %s", name)
 		}
 	}
-	if text := differs(log.SecureBoot, r.log.secureBoot); text != "" {
+	if text := differs(log.SecureBoot, r.secureBoot); text != "" {
 		return failure(ReasonEventLog, "Secure Boot %s", text)
 	}
-	if r.log.boot == nil {
+	if r.boot == nil {
 		return nil
 	}
 	if len(log.Boot) == 0 || len(log.Boot) >= evidence.MaxBootEvents {
 		return failure(ReasonEventLog, "the log names %d started programs", len(log.Boot))
 	}
 	for _, e := range log.Boot {
-		if !r.log.boot[string(e.Digest)] {
-			return failure(ReasonEventLog, "%s with digest %s is not among %d allowed", e.Type, e.Digest, len(r.log.boot))
+		if !r.boot[string(e.Digest)] {
+			return failure(ReasonEventLog, "%s with digest %s is not among %d allowed", e.Type, e.Digest, len(r.boot))
 		}
 	}
 	return nil
 }
 
-// logged are those of some registers that the log of a kind of evidence leads to. Beside a trust domain's quote
-// there may be a quote of a TPM, but nothing ties that to the domain, so a log of its PCRs proves nothing here.
+// logged are those of some registers that the log of a kind of evidence leads to. The log of a TPM beside a
+// processor is another one: see besideLogged.
 func logged(kind evidence.Kind, registers []string) []string {
 	prefix := "rtmr"
 	if ofTPM.covers(kind) {
@@ -110,21 +131,32 @@ func logged(kind evidence.Kind, registers []string) []string {
 	})
 }
 
+// besideLogged are the registers that the log of a TPM beside a processor has to lead to.
+func besideLogged(log *logRequirements) []string {
+	return slices.DeleteFunc(slices.Clone(log.registers), func(name string) bool {
+		return !strings.HasPrefix(name, "pcr") || registerBytes(evidence.KindVTPM, name) == nil
+	})
+}
+
+// bootPCRs are bootRegisters of a TPM.
+func bootPCRs() []string { return []string{"pcr4", "pcr8", "pcr9", "pcr12"} }
+
 // bootRegisters are those into which boot loaders and kernels measure what they start and the words that they
 // give it. A guest chooses the PCRs that are quoted, and of those alone the log's events are judged: without
 // PCR 9, GRUB may have started any kernel (UAPI group, Linux TPM PCR Registry).
 func bootRegisters(kind evidence.Kind) []string {
 	switch {
 	case ofTPM.covers(kind):
-		return []string{"pcr4", "pcr8", "pcr9", "pcr12"}
+		return bootPCRs()
 	case ofLog.covers(kind):
 		return []string{"rtmr1", "rtmr2"}
 	}
 	return nil
 }
 
-// checkLog wants of each kind of evidence with a log at least one register, and no register that none has.
-func checkLog(log *logRequirements, kinds map[string]bool) error {
+// checkLog wants of each kind of evidence with a log at least one register, and no register that none has. A
+// TPM beside a processor has one that counts if the TPM is bound.
+func checkLog(log *logRequirements, kinds map[string]bool, bound bool) error {
 	if log == nil {
 		return nil
 	}
@@ -134,7 +166,11 @@ func checkLog(log *logRequirements, kinds map[string]bool) error {
 		if len(names) == 0 && ofLog.covers(evidence.Kind(kind)) {
 			return invalid("event_log.registers: the log of %s leads to none of %s", kind, strings.Join(log.registers, ", "))
 		}
-		for _, name := range bootRegisters(evidence.Kind(kind)) {
+		boot := bootRegisters(evidence.Kind(kind))
+		if beside := besideLogged(log); bound && ofBeside.covers(evidence.Kind(kind)) && len(beside) > 0 {
+			names, boot = append(names, beside...), append(boot, bootPCRs()...)
+		}
+		for _, name := range boot {
 			if log.boot != nil && !slices.Contains(names, name) {
 				return invalid("event_log.boot: name %s under registers, or what is measured there into a guest of %s is not seen", name, kind)
 			}
@@ -145,7 +181,7 @@ func checkLog(log *logRequirements, kinds map[string]bool) error {
 	}
 	for _, name := range log.registers {
 		if !known[name] {
-			return invalid("event_log.registers: no log of the accepted kinds leads to %q", name)
+			return invalid("event_log.registers: no log of the accepted kinds leads to %q; that of a TPM beside a processor counts where tpm.binding is required", name)
 		}
 	}
 	return nil
@@ -276,7 +312,10 @@ func describeTPM(id int, r *requirements) string {
 		return fmt.Sprintf("the certificate is of one of %d projects, zones or machines", len(r.instances))
 	case checkAzure:
 		return "the virtual machine's configuration as given"
-	case checkEventLog:
+	case checkEventLog, checkTPMEventLog:
+		if r.log == nil {
+			return "no log asked for"
+		}
 		text := "a log that leads to " + strings.Join(r.log.registers, ", ")
 		if r.log.secureBoot != nil {
 			text += fmt.Sprintf(", Secure Boot %t", *r.log.secureBoot)

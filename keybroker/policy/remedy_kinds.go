@@ -235,7 +235,7 @@ func (d *draft) mendTPM(id int, s Step, r *Require, path string) {
 		r.TPM.PCRs = slices.DeleteFunc(slices.Clone(r.TPM.PCRs), func(n int) bool { return c.TPM.PCRs[n] == nil })
 	case checkAzure:
 		d.drop(s, func() { r.Azure = nil }, path+".azure")
-	case checkEventLog:
+	case checkEventLog, checkTPMEventLog:
 		d.mendEventLog(s, r, path)
 	default:
 		d.beyond(s.Check, s.Detail)
@@ -245,6 +245,9 @@ func (d *draft) mendTPM(id int, s Step, r *Require, path string) {
 // mendEventLog accepts what the log says, as far as there is one.
 func (d *draft) mendEventLog(s Step, r *Require, path string) {
 	c := d.in.Claims.EventLog
+	if s.Check == checks()[checkTPMEventLog].name {
+		c = d.in.Claims.TPMEventLog
+	}
 	if c == nil || r.EventLog == nil {
 		d.drop(s, func() { r.EventLog = nil }, path+".event_log")
 		return

@@ -84,7 +84,8 @@ type RequireAzure struct {
 // RequireEventLog is about the log behind the registers.
 type RequireEventLog struct {
 	// Registers are those whose replay must have ended at the verified value: "rtmr1" of trust domains,
-	// "pcr4" of kinds with a TPM. Each kind with a log needs one, and is asked for its own.
+	// "pcr4" of kinds with a TPM. Each kind with a log needs one, and is asked for its own. Beside SEV-SNP and
+	// TDX, PCRs are asked for where tpm.binding is required or waived: a TPM that nothing ties to the guest proves nothing.
 	Registers []string `yaml:"registers" json:"registers,omitempty"`
 	// SecureBoot must be as given, if it is.
 	SecureBoot *bool `yaml:"secure_boot" json:"secure_boot,omitempty"`

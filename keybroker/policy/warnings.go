@@ -57,7 +57,7 @@ func (p *Policy) oneSided() (out []string) {
 			kinds = p.doc.Require.Kinds
 		}
 		var narrowed []group
-		for of, asked := range map[group]bool{ofSNP: r.SNP != nil, ofTDX: r.TDX != nil, ofTPM: r.TPM != nil, ofBeside: r.TPM != nil && r.TPM.Binding != nil, ofAzure: r.Azure != nil, ofLog: r.EventLog != nil} {
+		for of, asked := range map[group]bool{ofSNP: r.SNP != nil, ofTDX: r.TDX != nil, ofTPM: r.TPM != nil, ofBeside: r.TPM != nil && r.TPM.Binding != nil || r.EventLog != nil && p.boundIn(r), ofAzure: r.Azure != nil, ofLog: r.EventLog != nil} {
 			if asked {
 				narrowed = append(narrowed, of)
 			}
@@ -77,7 +77,10 @@ func (p *Policy) oneSided() (out []string) {
 
 // logsPrograms reports whether guests of a kind must show a log of which each program is listed.
 func (p *Policy) logsPrograms(kind evidence.Kind) bool {
-	return ofLog.covers(kind) && p.require.log != nil && p.require.log.boot != nil
+	if p.require.log == nil || p.require.log.boot == nil {
+		return false
+	}
+	return ofLog.covers(kind) || ofBeside.covers(kind) && p.require.binding != nil && len(besideLogged(p.require.log)) > 0
 }
 
 // imageByRegisters reports whether a value names registers that identify an image: those into which the

@@ -5,6 +5,7 @@ import (
 	"crypto/subtle"
 	"fmt"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
@@ -323,8 +324,14 @@ func (j *judgement) details(c *evidence.Claims, waived bool) {
 		}
 		j.detail(CheckTPM, Passed, fmt.Sprintf("%d registers of bank %s; the key is believed by: %s%s", len(c.TPM.PCRs), c.TPM.Bank, c.TPM.AKTrust, of))
 	}
-	if l := c.EventLog; l != nil {
-		j.detail(CheckEventLog, Passed, fmt.Sprintf("%d events lead to %d verified registers", l.Events, len(l.Registers)))
+	var logs []string
+	for _, l := range []*evidence.EventLogClaims{c.EventLog, c.TPMEventLog} {
+		if l != nil {
+			logs = append(logs, fmt.Sprintf("%d events lead to %d verified registers", l.Events, len(l.Registers)))
+		}
+	}
+	if logs != nil {
+		j.detail(CheckEventLog, Passed, strings.Join(logs, "; the TPM's log: "))
 	}
 	if len(c.GPUs) > 0 && j.bound {
 		j.detail(CheckGPU, Passed, wordGPU)

@@ -112,7 +112,7 @@ func printClaims(w io.Writer, c evidence.Claims) {
 		claim any
 		there bool
 	}{
-		{"SEV-SNP", c.SNP, c.SNP != nil}, {"TDX", c.TDX, c.TDX != nil}, {"Azure", c.Azure, c.Azure != nil}, {"TPM", c.TPM, c.TPM != nil}, {"Event log", c.EventLog, c.EventLog != nil},
+		{"SEV-SNP", c.SNP, c.SNP != nil}, {"TDX", c.TDX, c.TDX != nil}, {"Azure", c.Azure, c.Azure != nil}, {"TPM", c.TPM, c.TPM != nil}, {"Event log", c.EventLog, c.EventLog != nil}, {"Event log of the TPM", c.TPMEventLog, c.TPMEventLog != nil},
 	} {
 		if part.there {
 			fmt.Fprintf(w, headingIndented, part.name)

@@ -24,7 +24,7 @@ type Nonces struct {
 func boundNonces(env evidence.Envelope, challenge [64]byte) Nonces {
 	n := Nonces{Report: env.ReportData(challenge), GPU: evidence.Nonce(evidence.PartGPUReport, challenge)}
 	over := challenge
-	if env.Kind != evidence.KindSNP && env.Kind != evidence.KindTDX { // the quote is the primary part
+	if !env.Kind.TPMBeside() { // the quote is the primary part
 		over = n.Report
 	}
 	tpm := evidence.Nonce(evidence.PartTPMQuote, over)

@@ -10,39 +10,42 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
 )
 
-// log replays the event log, which must lead to registers that a quote stated.
-func (a *appraisal) log() error {
-	tcg, cc := a.env.Part(evidence.PartTCGLog), a.env.Part(evidence.PartCCLog)
-	var want eventlog.Registers
-	raw, format := cc, eventlog.CCEL
-	switch {
-	case tcg == nil && cc == nil:
-		return nil
-	case tcg != nil && cc != nil:
-		return refusal.New(ReasonTwoLogs, "one of a TPM and one of a trust domain")
-	case tcg != nil:
-		if a.claims.TPM == nil {
-			return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
-		}
-		var err error
-		if want, err = loggedPCRs(tcg, *a.claims.TPM); err != nil {
-			return err
-		}
-		raw, format = tcg, eventlog.TCG
-	default:
+// logs replays the event logs, each of which must lead to registers that a quote stated.
+func (a *appraisal) logs() error {
+	if log := a.env.Part(evidence.PartCCLog); log != nil {
 		if a.claims.TDX == nil {
 			return refusal.New(ReasonLogWithoutQuote, "a log of RTMRs comes without a quote of TDX")
 		}
-		want = eventlog.Registers{}
+		want := eventlog.Registers{}
 		for i, value := range a.claims.TDX.RTMR[:lastRTMR] {
 			want[i] = value
 		}
+		c, err := eventlog.Verify(log, eventlog.CCEL, want)
+		if err != nil {
+			return err
+		}
+		a.claims.EventLog = &c
 	}
-	c, err := eventlog.Verify(raw, format, want)
+	log := a.env.Part(evidence.PartTCGLog)
+	switch {
+	case log == nil:
+		return nil
+	case a.claims.TPM == nil:
+		return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
+	}
+	want, err := loggedPCRs(log, *a.claims.TPM)
 	if err != nil {
 		return err
 	}
-	a.claims.EventLog = &c
+	c, err := eventlog.Verify(log, eventlog.TCG, want)
+	if err != nil {
+		return err
+	}
+	if a.env.Kind.TPMBeside() {
+		a.claims.TPMEventLog = &c
+	} else {
+		a.claims.EventLog = &c
+	}
 	return nil
 }
 

@@ -107,7 +107,7 @@ func (a *appraisal) run(ctx context.Context) (err error) {
 	if err := a.tpm(); err != nil {
 		return err
 	}
-	if err := a.log(); err != nil {
+	if err := a.logs(); err != nil {
 		return err
 	}
 	if err := a.gpus(ctx); err != nil {
@@ -209,7 +209,7 @@ func (a *appraisal) tpm() error {
 	if quote == nil || a.claims.TPM != nil {
 		return nil
 	}
-	beside := a.env.Kind == evidence.KindSNP || a.env.Kind == evidence.KindTDX
+	beside := a.env.Kind.TPMBeside()
 	certificate := a.env.Part(evidence.EndorsementAK)
 	var name []byte
 	if len(a.v.o.Enrolled) > 0 || a.v.o.ReportedKeys {

@@ -172,6 +172,17 @@ func tpmPart(t *testing.T, tpm *tpmsim.TPM, nonce [32]byte) (quote, log evidence
 	return evidence.Part{Type: evidence.PartTPMQuote, Data: e.Quote}, evidence.Part{Type: evidence.PartTCGLog, Data: text}
 }
 
+// otherLog is that of a TPM that measured something else.
+func otherLog(t *testing.T) []byte {
+	t.Helper()
+	tpm := newTPM(t, tpmsim.Options{})
+	if err := tpm.Measure(4, tpmsim.EventIPL, nil, []byte("another loader")); err != nil {
+		t.Fatal(err)
+	}
+	_, log := tpmPart(t, tpm, [32]byte{})
+	return log.Data
+}
+
 // azure is a guest under the emulated paravisor, of SEV-SNP or of TDX.
 type azure struct {
 	vm  *azuresim.VM
@@ -256,11 +267,14 @@ func TestEveryKindIsAppraised(t *testing.T) {
 		"report":             {w.snpEnvelope(t), func(c evidence.Claims) bool { return c.SNP != nil && c.TPM == nil && c.EventLog == nil }, "launch"},
 		"report and devices": {w.snpEnvelope(t, w.gpuParts(t, asked)...), func(c evidence.Claims) bool { return c.SNP != nil && len(c.GPUs) == 1 && c.GPUs[0].Software }, "launch"},
 		"report and TPM": {w.snpEnvelope(t, bound, log), func(c evidence.Claims) bool {
-			return c.TPM.AKTrust == evidence.AKEnrolled && c.EventLog.Format == "tcg"
+			return c.TPM.AKTrust == evidence.AKEnrolled && c.TPMEventLog.Format == "tcg" && c.EventLog == nil
 		}, "pcr9"},
 		"quote":               {w.tdEnvelope(t), func(c evidence.Claims) bool { return c.TDX.TCB.Status == evidence.TCBUpToDate && c.EventLog == nil }, "rtmr3"},
 		"quote, log, devices": {w.tdEnvelope(t, append(w.gpuParts(t, asked), w.ccLog())...), func(c evidence.Claims) bool { return *c.EventLog.SecureBoot && len(c.GPUs) == 1 }, "rtmr3"},
-		"TPM alone":           {alone, func(c evidence.Claims) bool { return c.TPM.AKTrust == evidence.AKEnrolled && c.EventLog != nil }, "pcr9"},
+		"quote, TPM, two logs": {w.tdEnvelope(t, bound, log, w.ccLog()), func(c evidence.Claims) bool {
+			return c.EventLog.Format == "ccel" && c.TPMEventLog.Format == "tcg"
+		}, "rtmr3"},
+		"TPM alone": {alone, func(c evidence.Claims) bool { return c.TPM.AKTrust == evidence.AKEnrolled && c.EventLog != nil }, "pcr9"},
 		"Azure, SEV-SNP": {w.azureSNP(t), func(c evidence.Claims) bool {
 			return c.TPM.AKTrust == evidence.AKReport && *c.Azure.SecureBoot && c.SNP != nil
 		}, "pcr9"},
@@ -365,7 +379,8 @@ func TestPartsThatProveNothingAreRefused(t *testing.T) {
 		"a stale quote":          {enrolled, w.snpEnvelope(t, stale), "tpm-nonce-mismatch"},
 		"a quote without PCR 7":  {few2, w.snpEnvelope(t, short), "tpm-pcr-selection"},
 		"a log without a quote":  {w.o, w.snpEnvelope(t, log), kinds.ReasonLogWithoutQuote},
-		"two logs":               {enrolled, w.tdEnvelope(t, bound, log, w.ccLog()), kinds.ReasonTwoLogs},
+		"a log of another TPM":   {enrolled, w.tdEnvelope(t, bound, evidence.Part{Type: evidence.PartTCGLog, Data: otherLog(t)}, w.ccLog()), "event-log-register-mismatch"},
+		"two logs, one untied":   {enrolled, w.tdEnvelope(t, log, w.ccLog()), kinds.ReasonLogWithoutQuote},
 		"a log of another boot":  {w.o, w.tdEnvelope(t, evidence.Part{Type: evidence.PartCCLog, Data: tpmsim.NewLog(tpmsim.CCLog).Bytes()}), "event-log-register-mismatch"},
 		"devices unasked for":    {withoutGPU, w.snpEnvelope(t, devices...), kinds.ReasonKind},
 		"a report and no chain":  {w.o, w.snpEnvelope(t, devices[0]), kinds.ReasonGPUParts},

@@ -10,6 +10,4 @@ const (
 	ReasonGPUParts refusal.Reason = "gpu-chain-missing"
 	// ReasonLogWithoutQuote: there is an event log, and nothing verified that it could lead to.
 	ReasonLogWithoutQuote refusal.Reason = "event-log-without-quote"
-	// ReasonTwoLogs: there are two event logs. Claims have room for one.
-	ReasonTwoLogs refusal.Reason = "event-log-twice"
 )
