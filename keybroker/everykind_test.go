@@ -52,6 +52,11 @@ func TestFirmwareAloneIsMeasuredAndTheTPMsLogSaysTheRest(t *testing.T) {
 		t.Fatalf("%v\n%s", err, f.Logs)
 	}
 	lease.Wipe()
+	// The policy's value names the launch digest alone, so that no register of the TPM is part of the guest's name.
+	m := brokertest.Measurement()
+	if want, err := evidence.ImageOf(evidence.KindSNP, []evidence.Register{{Name: evidence.RegisterLaunch, Value: m[:]}}); err != nil || lease.Image != want {
+		t.Errorf("got the image %s, want %s, %v", lease.Image, want, err)
+	}
 	silent := guest
 	silent.WithoutLog = true
 	_, err = f.Client(func(c *client.Config) { c.Collector = silent }).Acquire(t.Context(), []string{brokertest.Resource})

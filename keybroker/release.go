@@ -165,7 +165,7 @@ func (x *exchange) certificate(grants []protocol.Granted) (protocol.LeaseCertifi
 		Lease: x.grant.Lease, Broker: x.epoch.Broker, Epoch: x.epoch.Epoch, AgentKey: x.attest.AgentKey,
 		Kind: x.evidence.Kind, SoftwareTEE: x.claims.SoftwareTEE, EvidenceDigest: x.evidence.Digest(),
 		Processor: protocol.ProcessorOf(x.epoch.Broker, x.epoch.Epoch, x.evidence.Kind, x.claims.Processor()),
-		Registers: x.claims.Image(), Grants: grants,
+		Registers: x.claims.Image(x.policy.CountedPCRs(x.claims)...), Grants: grants,
 		ImageID: x.guest.ImageID, PolicyID: x.grant.PolicyID, PolicyVersion: x.grant.PolicyVersion, PolicyDigest: x.grant.PolicyDigest,
 		NotBefore: x.grant.BrokerTime, NotAfter: x.grant.LeaseEnd,
 	}

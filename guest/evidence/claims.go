@@ -5,6 +5,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"slices"
+	"strings"
 )
 
 // Hex is a byte string that shows as lower-case hexadecimal.
@@ -191,7 +192,7 @@ func (c Claims) Instance() [32]byte {
 	switch {
 	case c.Azure != nil:
 		h.Write(c.Azure.AK)
-	case c.TPM != nil && c.TPM.AKTrust != AKReport: // any key that the guest made
+	case c.TPM != nil && !c.Kind.TPMBeside(): // there the guest may show any machine's
 		h.Write(c.TPM.AKName)
 		h.Write([]byte(c.TPM.AKSubject))
 	}
@@ -221,8 +222,21 @@ func (c Claims) Processor() []byte {
 	return nil
 }
 
-// Image are the registers that identify the software.
-func (c Claims) Image() []Register {
+// Image are the registers that identify the software. Of a TPM beside a processor that does not vouch for it, those are
+// the PCRs that the caller names, because a policy counted them: a guest may show any machine's TPM, and go
+// by a name for each.
+func (c Claims) Image(counted ...string) []Register {
+	var out []Register
+	for _, r := range c.Shown() {
+		if !c.Kind.TPMBeside() || !strings.HasPrefix(r.Name, "pcr") || slices.Contains(counted, r.Name) {
+			out = append(out, r)
+		}
+	}
+	return out
+}
+
+// Shown are the registers of software that the evidence shows, of a TPM that nobody ties to the guest too.
+func (c Claims) Shown() []Register {
 	var out []Register
 	for _, r := range c.Registers {
 		if r.Covers != CoversData {

@@ -74,3 +74,41 @@ func TestImageDigestsHaveOneSpelling(t *testing.T) {
 		}
 	}
 }
+
+// TestATPMBesideAProcessorRenamesNobody: a guest may show any machine's, so its registers and its key count only where a
+// caller says so. Where the TPM is the guest's by the kind of evidence, all of them do.
+func TestATPMBesideAProcessorRenamesNobody(t *testing.T) {
+	shown := func(kind Kind, key byte) Claims {
+		pcr := func(name string, covers Coverage) Measured { return Measured{Register{name, fill(32, key)}, covers} }
+		return Claims{Kind: kind, TPM: &TPMClaims{AKName: fill(34, key), AKSubject: string(fill(4, key))}, Registers: []Measured{
+			{Register{"mrtd", fill(48, 1)}, CoversFirmware}, pcr("pcr4", CoversImage), pcr("pcr5", CoversData), pcr("pcr9", CoversImage)}}
+	}
+	for _, kind := range Kinds() {
+		image, other := shown(kind, 1).Image(), shown(kind, 2).Image()
+		if same := equalImages(t, kind, image, other); same != kind.TPMBeside() {
+			t.Errorf("%s: two TPMs have the same image: %t", kind, same)
+		}
+		if same := shown(kind, 1).Instance() == shown(kind, 2).Instance(); same != kind.TPMBeside() {
+			t.Errorf("%s: two TPMs are the same guest: %t", kind, same)
+		}
+		if n := len(shown(kind, 1).Shown()); n != 3 {
+			t.Errorf("%s: %d registers are shown", kind, n)
+		}
+	}
+	if counted := shown(KindSNP, 1).Image("pcr5", "pcr9"); len(counted) != 2 || counted[1].Name != "pcr9" {
+		t.Errorf("%v", counted)
+	}
+}
+
+func equalImages(t *testing.T, kind Kind, a, b []Register) bool {
+	t.Helper()
+	first, err := ImageOf(kind, a)
+	if err != nil {
+		t.Fatal(err)
+	}
+	second, err := ImageOf(kind, b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return first == second
+}

@@ -318,3 +318,32 @@ func TestWarnsOfDevicesThatARuleAsksFor(t *testing.T) {
 		}
 	}
 }
+
+// TestOnlyRegistersThatThePolicyCountedNameAGuest: those of the value that admits it, of a TPM that the policy itself ties to it.
+func TestOnlyRegistersThatThePolicyCountedNameAGuest(t *testing.T) {
+	bound := "{binding: [enrolled]}"
+	in := beside(evidence.AKEnrolled)
+	if got := besidePolicy(t, bound).CountedPCRs(in.Claims); !slices.Equal(got, []string{"pcr4", "pcr9"}) {
+		t.Errorf("got %v", got)
+	}
+	four := besideValue()
+	four.Registers = map[string]string{"launch": hexOf(5, 48), "pcr4": hexOf(4, 32)}
+	if got := besidePolicy(t, bound, four).CountedPCRs(in.Claims); !slices.Equal(got, []string{"pcr4"}) {
+		t.Errorf("a quoted register that no value names: got %v", got)
+	}
+	alone := in.Claims
+	alone.Kind = evidence.KindVTPM
+	other := in.Claims
+	other.Registers = nil
+	for name, got := range map[string][]string{
+		"no binding":     besidePolicy(t, "").CountedPCRs(in.Claims),
+		"no policy":      (*Policy)(nil).CountedPCRs(in.Claims),
+		"a launch alone": besidePolicy(t, bound, ReferenceValue{ID: "images/a", Measurement: hexOf(5, 48)}).CountedPCRs(in.Claims),
+		"another kind":   besidePolicy(t, bound).CountedPCRs(alone),
+		"no match":       besidePolicy(t, bound).CountedPCRs(other),
+	} {
+		if len(got) > 0 {
+			t.Errorf("%s: %v", name, got)
+		}
+	}
+}

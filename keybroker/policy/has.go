@@ -26,7 +26,7 @@ func evidenceHas(id int, in Input) string {
 		return map[bool]string{true: "the software TEE", false: "hardware"}[in.Claims.SoftwareTEE]
 	case checkMeasurement:
 		var list []string
-		for _, m := range in.Claims.Image() {
+		for _, m := range in.Claims.Shown() {
 			list = append(list, m.Name+" "+m.Value.String())
 		}
 		return strings.Join(list, ", ")

@@ -82,6 +82,20 @@ func (p *Policy) measuredImage(in Input) bool {
 	return false
 }
 
+// CountedPCRs are the registers of a TPM beside a processor that identify the guest's image: those that the reference value
+// names by which the policy itself admits the guest, if the policy itself requires what ties the TPM to it. What a rule asks
+// besides names no guest, or one guest would go by a name for each set of keys that it asks for.
+func (p *Policy) CountedPCRs(c evidence.Claims) []string {
+	if p == nil || !c.Kind.TPMBeside() || p.require.binding == nil || p.require.measurements == nil {
+		return nil
+	}
+	v, ok := p.require.measurements.match(c, func(ReferenceValue) bool { return true })
+	if !ok {
+		return nil
+	}
+	return slices.DeleteFunc(sortedKeys(v.Registers), func(name string) bool { return !strings.HasPrefix(name, "pcr") })
+}
+
 // judgeTPMInstance is about keys that a certificate vouches for: an authority certifies those of every virtual
 // machine of its cloud. Whoever enrols a key, or has a processor's report name it, knows whose it is.
 func judgeTPMInstance(_ *Policy, r *requirements, in Input) *Failure {

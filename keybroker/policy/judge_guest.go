@@ -31,7 +31,7 @@ func judgeMeasurement(p *Policy, r *requirements, in Input) *Failure {
 		return failure(ReasonTPMBinding, "reference value %s names registers of a TPM that nothing ties to the processor beside it", v.ID)
 	}
 	var shown []string
-	for _, m := range in.Claims.Image() {
+	for _, m := range in.Claims.Shown() {
 		shown = append(shown, m.Name+" "+m.Value.String())
 	}
 	return failure(ReasonMeasurement, "%s is not among %d reference values", strings.Join(shown, ", "), r.measurements.count)
