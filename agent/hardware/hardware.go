@@ -3,8 +3,8 @@
 //
 // [Open] asks each device that evidence needs, so that what is missing is said at the start and by
 // "anchorhold-agent check", with what to do about it. "auto" looks for Azure's paravisor, then for
-// SEV-SNP and for TDX: a device that is there and does not work is an error, and no reason to look
-// further. It never settles for a TPM alone. The package trusts the kernel to be the guest's own.
+// SEV-SNP and for TDX: a processor's device that is there and does not work is an error, and no
+// reason to look further. It never settles for a TPM alone. The package trusts the kernel to be the guest's own.
 // The agent's main calls it.
 package hardware
 
@@ -13,7 +13,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"net"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -58,6 +57,7 @@ type devices struct {
 	snp  func(tsm.Privilege) (processor, error)
 	tdx  func() (processor, error)
 	dial func(ctx context.Context, network, address string) (net.Conn, error) // to Azure's metadata service; nil is the system's
+	tpm  string                                                               // where auto looks for Azure's report; empty is the system's
 }
 
 func machine() devices {
@@ -112,11 +112,15 @@ func (d devices) whichever(ctx context.Context, vmpl *int) (Opened, error) {
 	for _, provider := range []string{settings.ProviderAzure, settings.ProviderSNP, settings.ProviderTDX} {
 		var c settings.Compute
 		c.TEE.Provider, c.TEE.VMPL = provider, vmpl
+		if d.tpm != "" && provider == settings.ProviderAzure {
+			c.TEE.TPM = &settings.TPM{Device: d.tpm}
+		}
 		o, err := d.named(ctx, c)
 		if err == nil {
 			return o, nil
 		}
-		if err = fmt.Errorf("%s: %w", provider, err); !missing(err) {
+		// A TPM that does not work, on a machine that has a processor's TEE, is one that nobody asked for.
+		if err = fmt.Errorf("%s: %w", provider, err); !missing(err) && provider != settings.ProviderAzure {
 			return Opened{}, err // it is there and does not work
 		}
 		absent = fmt.Errorf("%w\n  %w", absent, err)
@@ -124,11 +128,10 @@ func (d devices) whichever(ctx context.Context, vmpl *int) (Opened, error) {
 	return Opened{}, absent
 }
 
-// missing says whether a TEE is not there. A TPM that the agent may not open is one that nobody
-// meant it to have, as on most machines with a TPM.
+// missing says whether a processor's TEE is not there.
 func missing(err error) bool {
 	reason, _ := refusal.ReasonOf(err)
-	return reason == device.ReasonAbsent || reason == azure.ReasonNotAzure || reason == azure.ReasonReport && errors.Is(err, fs.ErrPermission)
+	return reason == device.ReasonAbsent
 }
 
 // processors opens a processor's collector, with a TPM beside it if that is configured.

@@ -42,8 +42,8 @@ type TPM struct {
 }
 
 // DefaultPCRs are the registers that are quoted where none are named: the firmware and what it
-// starts (0 to 9), a unified kernel image (11) and the machine owner's keys (14).
-func DefaultPCRs() []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 14} }
+// starts (0 to 9), a unified kernel image with what is given to it (11 to 13) and the machine owner's keys (14).
+func DefaultPCRs() []int { return []int{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 11, 12, 13, 14} }
 
 // alwaysQuoted are the registers that brokers want of every quote: firmware, boot loader, Secure
 // Boot.

@@ -204,7 +204,7 @@ func TestAnybodysTPMAloneIsWarnedAbout(t *testing.T) {
 		"{ak_trust: [certificate], pcrs: [4], instances: [{project: example}]}": false,
 	} {
 		p, err := Parse([]byte(strings.NewReplacer("kinds: [tdx]", "kinds: [tdx, vtpm]", "  event_log: {registers: [",
-			"  tpm: "+tpm+"\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr12, ").Replace(tdxFull())))
+			"  tpm: "+tpm+"\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr12, pcr13, ").Replace(tdxFull())))
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -139,7 +139,7 @@ func besideLogged(log *logRequirements) []string {
 }
 
 // bootPCRs are bootRegisters of a TPM.
-func bootPCRs() []string { return []string{"pcr4", "pcr8", "pcr9", "pcr12"} }
+func bootPCRs() []string { return []string{"pcr4", "pcr8", "pcr9", "pcr12", "pcr13"} }
 
 // bootRegisters are those into which boot loaders and kernels measure what they start and the words that they
 // give it. A guest chooses the PCRs that are quoted, and of those alone the log's events are judged: without

@@ -301,7 +301,7 @@ func TestFirmwareAloneIsWarnedAbout(t *testing.T) {
 	unsaid := ReferenceValue{ID: "b", Measurement: hexOf(1, 48)}
 	whole := unsaid
 	whole.Covers = "image"
-	tpm, err := Parse([]byte(strings.NewReplacer("kinds: [tdx]", "kinds: [tdx, vtpm]", "  event_log: {registers: [", "  tpm: {ak_trust: [certificate], pcrs: [4]}\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr14, pcr11, pcr12, ").Replace(tdxFull())))
+	tpm, err := Parse([]byte(strings.NewReplacer("kinds: [tdx]", "kinds: [tdx, vtpm]", "  event_log: {registers: [", "  tpm: {ak_trust: [certificate], pcrs: [4]}\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr14, pcr11, pcr12, pcr13, ").Replace(tdxFull())))
 	if err != nil || !strings.Contains(strings.Join(tpm.Warnings(), "\n"), "TPM alone") {
 		t.Errorf("a TPM alone: %v", err)
 	}

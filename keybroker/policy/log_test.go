@@ -53,7 +53,7 @@ func TestEachKindIsAskedForItsOwnRegisters(t *testing.T) {
 // TestStartedProgramsAreSoughtWhereTheyAreMeasured: a guest that leaves a register out of its quote must not
 // hide what was measured there.
 func TestStartedProgramsAreSoughtWhereTheyAreMeasured(t *testing.T) {
-	for kind, all := range map[string][]string{"tdx": {"rtmr1", "rtmr2"}, "vtpm": {"pcr4", "pcr8", "pcr9", "pcr12"}, "azure-tdx": {"pcr4", "pcr8", "pcr9", "pcr12"}} {
+	for kind, all := range map[string][]string{"tdx": {"rtmr1", "rtmr2"}, "vtpm": {"pcr4", "pcr8", "pcr9", "pcr12", "pcr13"}, "azure-tdx": {"pcr4", "pcr8", "pcr9", "pcr12", "pcr13"}} {
 		kinds := map[string]bool{kind: true}
 		some := map[string]bool{"x": true}
 		if err := checkLog(&logRequirements{registers: all, boot: some}, kinds, false); err != nil {
@@ -80,11 +80,11 @@ func besideLog(in Input, registers ...string) Input {
 // TestTheLogOfABoundTPMIsJudged: beside SEV-SNP it says what the firmware that was measured at launch has started.
 func TestTheLogOfABoundTPMIsJudged(t *testing.T) {
 	six := hexOf(6, 32)
-	all := []string{"pcr4", "pcr8", "pcr9", "pcr12"}
+	all := []string{"pcr4", "pcr8", "pcr9", "pcr12", "pcr13"}
 	source := func(tpm, log string) string {
 		return strings.Replace(full(), "\n  reference_values:", "\n  tpm: "+tpm+"\n  event_log: "+log+"\n  reference_values:", 1)
 	}
-	p, err := Parse([]byte(source("{binding: [certificate]}", "{registers: [pcr4, pcr8, pcr9, pcr12], secure_boot: true, boot: ["+six+"]}")))
+	p, err := Parse([]byte(source("{binding: [certificate]}", "{registers: [pcr4, pcr8, pcr9, pcr12, pcr13], secure_boot: true, boot: ["+six+"]}")))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -115,7 +115,7 @@ func TestTheLogOfABoundTPMIsJudged(t *testing.T) {
 		"programs and not all registers":    {source("{binding: [certificate]}", "{registers: [pcr4, pcr8, pcr9], boot: ["+six+"]}"), "name pcr12"},
 		"a register of another kind":        {source("{binding: [certificate]}", "{registers: [pcr4, rtmr1]}"), `leads to "rtmr1"`},
 		"a trust domain's, TPM not bound":   {strings.Replace(tdxFull(), "registers: [rtmr1, rtmr2]", "registers: [rtmr1, rtmr2, pcr4]", 1), `leads to "pcr4"`},
-		"a trust domain's own log left out": {strings.Replace(tdxFull(), "event_log: {registers: [rtmr1, rtmr2]", "tpm: {binding: [certificate]}\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr12]", 1), "leads to none of pcr4"},
+		"a trust domain's own log left out": {strings.Replace(tdxFull(), "event_log: {registers: [rtmr1, rtmr2]", "tpm: {binding: [certificate]}\n  event_log: {registers: [pcr4, pcr8, pcr9, pcr12, pcr13]", 1), "leads to none of pcr4"},
 	} {
 		if _, err := Parse([]byte(c[0])); err == nil || !strings.Contains(err.Error(), c[1]) {
 			t.Errorf("%s: got %v, want %s", name, err, c[1])
@@ -125,11 +125,11 @@ func TestTheLogOfABoundTPMIsJudged(t *testing.T) {
 
 // TestATrustDomainsTwoLogsAreJudgedApart: each leads to its own registers.
 func TestATrustDomainsTwoLogsAreJudgedApart(t *testing.T) {
-	source := strings.Replace(tdxFull(), "event_log: {registers: [rtmr1, rtmr2]", "tpm: {binding: [enrolled]}\n  event_log: {registers: [rtmr1, rtmr2, pcr4, pcr8, pcr9, pcr12]", 1)
+	source := strings.Replace(tdxFull(), "event_log: {registers: [rtmr1, rtmr2]", "tpm: {binding: [enrolled]}\n  event_log: {registers: [rtmr1, rtmr2, pcr4, pcr8, pcr9, pcr12, pcr13]", 1)
 	p := tdxParse(t, source)
 	in := tdxGood()
 	in.Claims.TPM = &evidence.TPMClaims{AKTrust: evidence.AKEnrolled}
-	in = besideLog(in, "pcr4", "pcr8", "pcr9", "pcr12")
+	in = besideLog(in, "pcr4", "pcr8", "pcr9", "pcr12", "pcr13")
 	in.Claims.TPMEventLog.Boot[0].Digest = bytes.Repeat([]byte{6}, 48)
 	if d := Decide(p, in); !d.Allowed {
 		t.Fatalf("%+v", d)

@@ -91,7 +91,7 @@ type RequireEventLog struct {
 	SecureBoot *bool `yaml:"secure_boot" json:"secure_boot,omitempty"`
 	// Boot are digests (hexadecimal) of which each started program's, configuration's and command
 	// line's must be one, if any are given. Registers then has "rtmr1" and "rtmr2", or "pcr4", "pcr8",
-	// "pcr9" and "pcr12".
+	// "pcr9", "pcr12" and "pcr13".
 	Boot []string `yaml:"boot" json:"boot,omitempty"`
 }
 

@@ -52,12 +52,13 @@ func (a *appraisal) logs() error {
 // lastRTMR is the register that systems extend outside the firmware's log: runtime events.
 const lastRTMR = 3
 
-// commandLinePCR is the register into which systemd-stub measures a kernel's words that came from outside the image. The
-// stub logs that as the firmware does; what a running system extends there later is in no log.
-const commandLinePCR = 12
+// stubPCRs are the registers into which systemd-stub measures what it gives to a kernel from outside the image: its
+// words and credentials (12), extensions of the system (13). The stub logs that as the firmware does; what a running
+// system extends there later is in no log.
+func stubPCRs() []int { return []int{12, 13} }
 
-// loggedPCRs are the quoted registers that the log has to lead to, and the command line's where it does: a policy
-// that lists what may be started wants that one, too.
+// loggedPCRs are the quoted registers that the log has to lead to, and the stub's where it does: a policy that lists
+// what may be started wants those, too.
 func loggedPCRs(log []byte, tpm evidence.TPMClaims) (eventlog.Registers, error) {
 	want := eventlog.Registers{}
 	for n, value := range tpm.PCRs {
@@ -65,20 +66,19 @@ func loggedPCRs(log []byte, tpm evidence.TPMClaims) (eventlog.Registers, error) 
 			want[n] = value
 		}
 	}
-	value, quoted := tpm.PCRs[commandLinePCR]
-	if !quoted {
-		return want, nil
-	}
 	replayed, err := eventlog.Replay(log, eventlog.TCG, eventlog.Bank(tpm.Bank))
 	if err != nil {
 		return nil, err
 	}
-	have, extended := replayed[commandLinePCR]
-	if !extended {
-		have = make(evidence.Hex, len(value))
-	}
-	if bytes.Equal(have, value) {
-		want[commandLinePCR] = value
+	for _, n := range stubPCRs() {
+		value, quoted := tpm.PCRs[n]
+		have, extended := replayed[n]
+		if !extended {
+			have = make(evidence.Hex, len(value))
+		}
+		if quoted && bytes.Equal(have, value) {
+			want[n] = value
+		}
 	}
 	return want, nil
 }

@@ -36,7 +36,7 @@ func NewBeside(tb testing.TB) Beside {
 	must(tb, err)
 	tpm, err := tpmsim.New(tpmsim.Options{
 		Boot: tpmsim.Boot{SecureBoot: true, Loader: []byte("loader"), Kernel: []byte("kernel"), Initrd: []byte("initrd"), CommandLine: "quiet"},
-		PCRs: []int{0, 4, 7, 8, 9, 12},
+		PCRs: []int{0, 4, 7, 8, 9, 12, 13},
 	})
 	must(tb, err)
 	return Beside{composite.Beside{Quotes: composite.Quotes{TPM: tpm}, Processor: snp{tee}}, tpm}
@@ -71,7 +71,7 @@ func (b Beside) Verifier(_ testing.TB, snp *appraise.Verifier) keybroker.KindApp
 func BesidePolicy(programs ...string) string {
 	return head + "require:\n  kinds: [sev-snp]\n  reference_values: [test-guest]\n" + `  sev_snp: {products: [Genoa], vmpl: 0, minimum_tcb: [{product: Genoa, all: {}}]}
   tpm: {binding: [enrolled], pcrs: [0, 4, 7, 9]}
-  event_log: {registers: [pcr4, pcr8, pcr9, pcr12], secure_boot: true, boot: [` + strings.Join(programs, ", ") + `]}
+  event_log: {registers: [pcr4, pcr8, pcr9, pcr12, pcr13], secure_boot: true, boot: [` + strings.Join(programs, ", ") + `]}
 waive:
 ` + brokertest.WaiveSNP + tail
 }
