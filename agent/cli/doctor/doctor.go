@@ -48,7 +48,7 @@ const (
 	teeTPM                = "a TPM (/dev/tpmrm0), and no processor's evidence by the kernel: a confidential VM on Azure, or a guest that a TPM alone can prove"
 	teeTPMAdvice          = "set compute.tee.provider to azure or vtpm and put tpm.conf in place, which gives the agent the TPM; \"anchorhold-agent check FILE\" says whether it works"
 	teeNone               = "no /dev/sev-guest and no configfs-tsm: this is not a confidential VM, or its modules are not loaded"
-	teeNoneAdvice         = "start the VM with SEV-SNP; for development use the software TEE (make demo)"
+	teeNoneAdvice         = "start the VM with SEV-SNP or TDX (docs/clouds.md); for development use the software TEE (make demo)"
 	clockSafe             = ": the host can neither slow nor stop the clock that times leases"
 	clockUnknown          = "the kernel does not name its clock source"
 	clockUnknownAdvice    = "a guest with such a clock is refused if a policy requires a clock source"

@@ -86,7 +86,7 @@ func TestTheWholeVerdictIsTheExitStatus(t *testing.T) {
 	clitest.Calls(t, map[string]clitest.Call{
 		"good":      {Run: (&doctorOptions{root: good}).run, Says: "ok       TEE evidence"},
 		"bad":       {Run: (&doctorOptions{root: bad}).run, Status: cli.StatusRefused, Reason: "refused", Says: "this machine lacks what a production agent needs"},
-		"advice":    {Run: (&doctorOptions{root: bad}).run, Status: cli.StatusRefused, Says: "-> start the VM with SEV-SNP"},
+		"advice":    {Run: (&doctorOptions{root: bad}).run, Status: cli.StatusRefused, Says: "-> start the VM with SEV-SNP or TDX (docs/clouds.md)"},
 		"full disk": {Run: (&doctorOptions{root: bad}).run, Out: clitest.Full{}, Status: cli.StatusFailed, Says: io.ErrShortWrite.Error()},
 	})
 	var findings []finding
