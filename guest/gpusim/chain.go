@@ -59,7 +59,7 @@ func template(name, serial string, authority bool) *x509.Certificate {
 		SignatureAlgorithm: x509.ECDSAWithSHA384, KeyUsage: x509.KeyUsageDigitalSignature,
 	}
 	if authority {
-		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign
+		t.IsCA, t.BasicConstraintsValid, t.KeyUsage = true, true, x509.KeyUsageCertSign|x509.KeyUsageCRLSign
 	}
 	return t
 }
@@ -81,6 +81,7 @@ func (g *GPU) certify() error {
 		Device:      template(model+" BROM", "", true),
 		Firmware:    template(model+" FMC LF", "", false),
 	}
+	g.authorities = []*ecdsa.PrivateKey{g.opt.Authority.key}
 	keys := make([]*ecdsa.PrivateKey, 4)
 	for i := range keys {
 		key, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
@@ -97,6 +98,7 @@ func (g *GPU) certify() error {
 	if err != nil {
 		return err
 	}
+	t.Device.KeyUsage = x509.KeyUsageCertSign
 	t.Firmware.ExtraExtensions = []pkix.Extension{extension}
 	if g.opt.ChangeCertificates != nil {
 		g.opt.ChangeCertificates(t)
@@ -110,7 +112,7 @@ func (g *GPU) certify() error {
 		signer = keys[i]
 		g.chain = append([][]byte{parent.Raw}, g.chain...)
 	}
-	g.key = signer
+	g.key, g.authorities = signer, append(g.authorities, keys[:2]...)
 	if t.Reissued != nil {
 		identity, err := x509.ParseCertificate(g.chain[3])
 		if err != nil {

@@ -14,9 +14,12 @@ import (
 	"crypto/ecdsa"
 	"crypto/rand"
 	"crypto/sha512"
+	"crypto/x509"
 	"encoding/binary"
 	"fmt"
+	"math/big"
 	"slices"
+	"time"
 )
 
 // Options describe a device.
@@ -50,6 +53,8 @@ type GPU struct {
 	chain [][]byte
 	key   *ecdsa.PrivateKey
 	fwid  []byte
+	// authorities are the keys that sign lists: of the root, the chip's authority and the provisioner.
+	authorities []*ecdsa.PrivateKey
 }
 
 // New makes a device.
@@ -78,6 +83,25 @@ func New(o Options) (*GPU, error) {
 
 // RootPEM is the root's certificate, for a broker's development configuration.
 func (g *GPU) RootPEM() []byte { return slices.Clone(g.opt.Authority.rootPEM) }
+
+// Revocation is a list of an authority, 0 for the root, 1 for the chip's authority, 2 for the provisioner, which revokes what
+// that certified if revoked is set.
+func (g *GPU) Revocation(authority int, number int64, from, until time.Time, revoked bool) ([]byte, error) {
+	at := len(g.chain) - 1 - authority
+	by, err := x509.ParseCertificate(g.chain[at])
+	if err != nil {
+		return nil, err
+	}
+	below, err := x509.ParseCertificate(g.chain[at-1])
+	if err != nil {
+		return nil, err
+	}
+	list := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: from, NextUpdate: until}
+	if revoked {
+		list.RevokedCertificateEntries = []x509.RevocationListEntry{{SerialNumber: below.SerialNumber, RevocationTime: from}}
+	}
+	return x509.CreateRevocationList(rand.Reader, list, by, g.authorities[authority])
+}
 
 // blackwell says whether the chip is of that generation.
 func (g *GPU) blackwell() bool { return g.opt.Chip[:2] == "GB" }

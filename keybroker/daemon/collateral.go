@@ -2,6 +2,7 @@ package daemon
 
 import (
 	"context"
+	"errors"
 	"os"
 	"slices"
 	"time"
@@ -20,6 +21,13 @@ type Revocable interface {
 	Ends() []appraise.End
 }
 
+// KeyRevocable is an appraiser whose revocation lists of TPMs' attestation keys and of GPUs can be replaced, too. An appraiser
+// need not be one.
+type KeyRevocable interface {
+	SetTPMRevocationLists(raw [][]byte) error
+	SetGPURevocationLists(raw [][]byte) error
+}
+
 // Supplied is an appraiser that renews what it judges with until the context ends, and that has
 // something to close. An appraiser need not be one.
 type Supplied interface {
@@ -30,8 +38,13 @@ type Supplied interface {
 
 // lists are the files of revocation lists, and what they were when they were read last.
 type lists struct {
-	paths []string
-	seen  []version
+	of   settings.Appraisal
+	seen []version
+}
+
+// paths are all files.
+func (l *lists) paths() []string {
+	return slices.Concat(l.of.RevocationLists, l.of.TPM.RevocationLists, l.of.GPURevocationLists)
 }
 
 // version is what tells that a file was replaced.
@@ -43,8 +56,9 @@ type version struct {
 
 // versions looks at the files without reading them.
 func (l *lists) versions() []version {
-	out := make([]version, len(l.paths))
-	for i, path := range l.paths {
+	paths := l.paths()
+	out := make([]version, len(paths))
+	for i, path := range paths {
 		st, err := os.Stat(path)
 		if out[i].missing = err != nil; err == nil {
 			out[i].size, out[i].modified = st.Size(), st.ModTime()
@@ -56,17 +70,27 @@ func (l *lists) versions() []version {
 // loadLists has the appraiser take over what the files hold now. What cannot be read
 // changes nothing.
 func (d *daemon) loadLists() error {
-	r, ok := d.verifier.(Revocable)
-	if !ok || len(d.lists.paths) == 0 {
-		return nil
-	}
 	seen := d.lists.versions() // before they are read: a change meanwhile is seen next time
-	raw, err := settings.ReadDER(d.lists.paths)
-	if err == nil {
-		err = r.SetRevocationLists(raw)
+	var failed []error
+	take := func(paths []string, set func([][]byte) error) {
+		if len(paths) == 0 {
+			return
+		}
+		raw, err := settings.ReadDER(paths)
+		if err == nil {
+			err = set(raw)
+		}
+		failed = append(failed, err)
+	}
+	if r, ok := d.verifier.(Revocable); ok {
+		take(d.lists.of.RevocationLists, r.SetRevocationLists)
+	}
+	if r, ok := d.verifier.(KeyRevocable); ok {
+		take(d.lists.of.TPM.RevocationLists, r.SetTPMRevocationLists)
+		take(d.lists.of.GPURevocationLists, r.SetGPURevocationLists)
 	}
 	d.lists.seen = seen // a file that is wrong is not read again until it changes
-	return err
+	return errors.Join(failed...)
 }
 
 // pollLists loads the files if one of them was replaced.
@@ -78,5 +102,5 @@ func (d *daemon) pollLists() {
 		d.opts.Logger.Error("revocation lists not reloaded; those that are held stay in use", "err", err)
 		return
 	}
-	d.opts.Logger.Info("revocation lists reloaded", "files", len(d.lists.paths))
+	d.opts.Logger.Info("revocation lists reloaded", "files", len(d.lists.paths()))
 }

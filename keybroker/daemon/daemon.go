@@ -134,7 +134,7 @@ func open(o Options) (d *daemon, err error) {
 			err = errors.Join(err, d.close())
 		}
 	}()
-	d.lists.paths = o.Config.Appraisal.RevocationLists
+	d.lists.of = o.Config.Appraisal
 	d.lists.seen = d.lists.versions() // before they are read
 	if err := d.openParts(); err != nil {
 		return d, err
@@ -335,6 +335,7 @@ func (d *daemon) status() operator.Status {
 	if a := d.address.Load(); a != nil {
 		st.Address = *a
 	}
+	st.RevocationUnchecked = d.opts.Config.Appraisal.RevocationUnchecked()
 	st.Ends = map[string]time.Time{}
 	for _, date := range d.dates() {
 		name := date.Kind

@@ -22,7 +22,23 @@ type revocable struct {
 	echo
 	mu    sync.Mutex
 	lists []string
+	keys  [2][]string // of TPMs and of GPUs
 	end   time.Time
+}
+
+// SetTPMRevocationLists and SetGPURevocationLists remember theirs.
+func (r *revocable) SetTPMRevocationLists(raw [][]byte) error { return r.setKeys(0, raw) }
+
+func (r *revocable) SetGPURevocationLists(raw [][]byte) error { return r.setKeys(1, raw) }
+
+func (r *revocable) setKeys(i int, raw [][]byte) error {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.keys[i] = nil
+	for _, der := range raw {
+		r.keys[i] = append(r.keys[i], string(der))
+	}
+	return nil
 }
 
 func (r *revocable) SetRevocationLists(raw [][]byte) error {
@@ -109,6 +125,53 @@ func TestRevocationListsAreReloadedWithoutARestart(t *testing.T) {
 			t.Errorf("on a reload: %v, %q", err, verifier.held())
 		}
 	})
+}
+
+// TestEachAuthoritysListsGoToItsVerifier, also when those of another cannot be read; and the status says which are checked.
+func TestEachAuthoritysListsGoToItsVerifier(t *testing.T) {
+	s := newState(t, false)
+	dir := t.TempDir()
+	file := func(name, text string) string {
+		t.Helper()
+		path := filepath.Join(dir, name)
+		if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		return path
+	}
+	verifier := &revocable{}
+	s.options.NewAppraiser = func() (Appraiser, error) { return verifier, nil }
+	a := &s.options.Config.Appraisal
+	a.RevocationLists = []string{file("amd", "damaged")}
+	a.GPU, a.GPURevocationLists = true, []string{file("gpu", "devices")}
+	a.TPM.Roots, a.TPM.RevocationLists = []string{"google"}, []string{file("tpm", "keys")}
+	d, err := open(s.options)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := d.close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	if len(d.lists.seen) != 3 {
+		t.Errorf("%d files are watched", len(d.lists.seen))
+	}
+	if err := d.loadLists(); err == nil || len(verifier.held()) != 0 || !slices.Equal(verifier.keys[0], []string{"keys"}) || !slices.Equal(verifier.keys[1], []string{"devices"}) {
+		t.Errorf("%v: %v, %v", err, verifier.held(), verifier.keys)
+	}
+}
+
+// TestStatusSaysWhatIsNotCheckedForRevocation.
+func TestStatusSaysWhatIsNotCheckedForRevocation(t *testing.T) {
+	s := newState(t, false)
+	s.options.NewAppraiser = func() (Appraiser, error) { return &revocable{}, nil }
+	s.options.Config.Appraisal.GPU = true
+	op, _, _ := s.run(t)
+	st, err := op.Status(t.Context())
+	if err != nil || len(st.RevocationUnchecked) != 1 || !strings.Contains(st.RevocationUnchecked[0], "gpu_revocation_lists") {
+		t.Errorf("%v, %v", st.RevocationUnchecked, err)
+	}
 }
 
 // TestReloadReadsRevocationLists: what a signal has read again includes them.

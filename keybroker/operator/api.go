@@ -49,6 +49,8 @@ type Status struct {
 	Epochs      []EpochInfo `json:"epochs"`
 	// Ends are all dates on which the broker would stop to serve, by what ends then.
 	Ends map[string]time.Time `json:"ends,omitempty"`
+	// RevocationUnchecked are the certificates of which no list is asked whether they were revoked.
+	RevocationUnchecked []string `json:"revocation_unchecked,omitempty"`
 	// RefusesUntil is until when every guest is refused because the clock was set back; zero
 	// if it was not.
 	RefusesUntil  time.Time `json:"refuses_until,omitzero"`

@@ -96,7 +96,7 @@ type RequireEventLog struct {
 }
 
 // RequireGPU is about reports of NVIDIA GPUs. Their measurements are signed, but compared with
-// nothing here, and nobody asks whether their certificates were revoked. Emulators, and firmware in debug
+// nothing here; the broker's settings say whether revoked certificates are known. Emulators, and firmware in debug
 // or recovery mode, are refused.
 type RequireGPU struct {
 	// Minimum is how many devices the guest must show at least, 1 to 8.

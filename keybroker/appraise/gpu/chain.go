@@ -34,10 +34,11 @@ const (
 
 // Places in a chain.
 const (
-	atLeaf     = 0 // the key that firmware holds and that signs reports
-	atDevice   = 1 // the boot ROM's key, certified when the device was made
-	atIdentity = 3 // the authority for one chip, which the root issued
-	atRoot     = 4
+	atLeaf        = 0 // the key that firmware holds and that signs reports
+	atDevice      = 1 // the boot ROM's key, certified when the device was made
+	atProvisioner = 2 // which certifies devices
+	atIdentity    = 3 // the authority for one chip, which the root issued
+	atRoot        = 4
 )
 
 // ParseChain reads certificates in PEM, as NVIDIA's driver gives them: the report key's first,

@@ -28,6 +28,10 @@ const (
 	ReasonDevice refusal.Reason = "gpu-device"
 	// ReasonExpired: a certificate is not valid at this time.
 	ReasonExpired refusal.Reason = "gpu-expired"
+	// ReasonRevoked: the certificate of the device, or of an authority of it, was revoked.
+	ReasonRevoked refusal.Reason = "gpu-revoked"
+	// ReasonRevocationUnknown: no current list says whether a certificate was revoked.
+	ReasonRevocationUnknown refusal.Reason = "gpu-revocation-unknown"
 	// ReasonSameDevice: two reports are of one device, or there are too many, or none.
 	ReasonSameDevice refusal.Reason = "gpu-same-device"
 )

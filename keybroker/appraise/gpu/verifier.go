@@ -5,12 +5,14 @@ import (
 	"crypto/ecdsa"
 	"crypto/sha512"
 	"crypto/subtle"
+	"errors"
 	"fmt"
 	"math/big"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/crl"
 )
 
 // MaxDevices bounds the reports that are appraised together.
@@ -27,6 +29,7 @@ type Evidence struct {
 // several goroutines.
 type Verifier struct {
 	software map[[32]byte]bool // roots of emulators; nil in a release
+	lists    *crl.Lists        // nil: the caller wrote that revocation is not checked by configuring none
 	cache    chainCache
 }
 
@@ -51,6 +54,9 @@ func (v *Verifier) Appraise(ctx context.Context, e Evidence, nonce [32]byte, now
 	if err := c.validAt(now); err != nil {
 		return evidence.GPUClaims{}, err
 	}
+	if err := v.unrevoked(c, now); err != nil {
+		return evidence.GPUClaims{}, err
+	}
 	digest := sha512.Sum384(r.signed)
 	if !ecdsa.Verify(c.key, digest[:], new(big.Int).SetBytes(r.r), new(big.Int).SetBytes(r.s)) {
 		return evidence.GPUClaims{}, refusal.New(ReasonSignature, "the report was changed or signed by another key")
@@ -59,6 +65,41 @@ func (v *Verifier) Appraise(ctx context.Context, e Evidence, nonce [32]byte, now
 		return evidence.GPUClaims{}, refusal.New(ReasonFirmware, "the report is from firmware %x, its certificate is for %x", r.opaque.fwid, c.firmware.fwid)
 	}
 	return c.claims(r), nil
+}
+
+// Revocation has certificates judged by lists (DER) of their authorities. Those of a chip's authority and of its
+// provisioner need a current one of their issuer, unless without accepts those that no list is held of. It is called before the verifier is used; without it nobody asks for lists.
+func (v *Verifier) Revocation(lists [][]byte, without bool) (err error) {
+	v.lists, err = crl.New(crl.Options{Lists: lists, WithoutRevocation: without, Revoked: ReasonRevoked, Unknown: ReasonRevocationUnknown})
+	return err
+}
+
+// SetRevocationLists takes new lists besides those that are held: see [crl.Lists.Set].
+func (v *Verifier) SetRevocationLists(raw [][]byte) error {
+	if v.lists == nil {
+		return errors.New("gpu: the verifier was made without revocation lists")
+	}
+	return v.lists.Set(raw)
+}
+
+// ListEnds are when the lists end.
+func (v *Verifier) ListEnds() []crl.End {
+	if v.lists == nil {
+		return nil
+	}
+	return v.lists.Ends()
+}
+
+// unrevoked asks the lists at every use of a chain. NVIDIA names a list in the certificates of a chip's authority and of its
+// provisioner, and none in a device's. The report key's was issued by the device itself.
+func (v *Verifier) unrevoked(c *chain, now time.Time) error {
+	if v.lists == nil {
+		return nil
+	}
+	if err := v.lists.Check(c.certificates[atProvisioner:], now); err != nil {
+		return err
+	}
+	return v.lists.Ask(c.certificates[atDevice], c.certificates[atProvisioner], now)
 }
 
 // AppraiseAll appraises the reports of one guest's devices, all over one nonce, and refuses the

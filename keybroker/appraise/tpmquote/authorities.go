@@ -14,6 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/crl"
 )
 
 // Limits of certificates.
@@ -32,8 +33,11 @@ type AuthorityOptions struct {
 	// Certificates are root and intermediate certificates (DER) that evidence may leave out. They
 	// are no more believed than those that come with evidence.
 	Certificates [][]byte
-	// WithoutRevocation must be set: no lists of revoked attestation keys are read by this
-	// version, and whoever relies on certificates accepts that in writing.
+	// RevocationLists (DER) are of the authorities. Every certificate below the root then needs a current one of
+	// its issuer.
+	RevocationLists [][]byte
+	// WithoutRevocation believes certificates of issuers that no list is held of. Without lists it must be set: whoever
+	// relies on certificates that nobody can revoke accepts that in writing.
 	WithoutRevocation bool
 }
 
@@ -58,6 +62,7 @@ func GoogleRoots() [][32]byte {
 type Authorities struct {
 	roots        map[[32]byte]bool
 	certificates []*x509.Certificate
+	lists        *crl.Lists
 
 	mu    sync.Mutex
 	known map[[32]byte]certified // verified chains by their bytes; owned by mu
@@ -65,6 +70,7 @@ type Authorities struct {
 
 // certified is what a verified chain says.
 type certified struct {
+	chain     []*x509.Certificate
 	key       crypto.PublicKey
 	subject   string
 	instance  *evidence.CloudInstance // nil if the certificate names none
@@ -77,10 +83,14 @@ func NewAuthorities(o AuthorityOptions) (*Authorities, error) {
 	if len(o.Roots) == 0 {
 		return nil, errors.New("tpmquote: no root is pinned")
 	}
-	if !o.WithoutRevocation {
-		return nil, errors.New("tpmquote: revocation of attestation keys cannot be checked; WithoutRevocation accepts that")
+	if !o.WithoutRevocation && len(o.RevocationLists) == 0 {
+		return nil, errors.New("tpmquote: there is no list of revoked attestation keys; WithoutRevocation accepts that")
 	}
-	a := &Authorities{roots: map[[32]byte]bool{}, known: map[[32]byte]certified{}}
+	lists, err := crl.New(crl.Options{Lists: o.RevocationLists, WithoutRevocation: o.WithoutRevocation, Revoked: ReasonRevoked, Unknown: ReasonRevocationUnknown})
+	if err != nil {
+		return nil, fmt.Errorf("tpmquote: %w", err)
+	}
+	a := &Authorities{roots: map[[32]byte]bool{}, lists: lists, known: map[[32]byte]certified{}}
 	for _, digest := range o.Roots {
 		a.roots[digest] = true
 	}
@@ -94,8 +104,26 @@ func NewAuthorities(o AuthorityOptions) (*Authorities, error) {
 	return a, nil
 }
 
-// certified verifies a chain at a time; one that was verified before is only checked for its dates.
+// SetRevocationLists takes new lists besides those that are held: see [crl.Lists.Set].
+func (a *Authorities) SetRevocationLists(raw [][]byte) error { return a.lists.Set(raw) }
+
+// ListEnds are when the lists end.
+func (a *Authorities) ListEnds() []crl.End { return a.lists.Ends() }
+
+// certified verifies a chain at a time, and asks the lists that are held then.
 func (a *Authorities) certified(ders [][]byte, now time.Time) (certified, error) {
+	c, err := a.verified(ders, now)
+	if err != nil {
+		return certified{}, err
+	}
+	if err := a.lists.Check(c.chain, now); err != nil {
+		return certified{}, err
+	}
+	return c, nil
+}
+
+// verified verifies a chain at a time; one that was verified before is only checked for its dates.
+func (a *Authorities) verified(ders [][]byte, now time.Time) (certified, error) {
 	if a == nil {
 		return certified{}, refusal.New(ReasonKey, "no authority is configured")
 	}
@@ -175,7 +203,7 @@ func (a *Authorities) chain(ders [][]byte, now time.Time) (certified, error) {
 	if err != nil {
 		return certified{}, err
 	}
-	c := certified{key: leaf.PublicKey, subject: leaf.Subject.String(), instance: instance, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter}
+	c := certified{chain: chains[0], key: leaf.PublicKey, subject: leaf.Subject.String(), instance: instance, notBefore: leaf.NotBefore, notAfter: leaf.NotAfter}
 	for _, cert := range chains[0] {
 		if cert.NotBefore.After(c.notBefore) {
 			c.notBefore = cert.NotBefore

@@ -1,10 +1,13 @@
 package tpmquote
 
 import (
+	"crypto/ecdsa"
 	"crypto/elliptic"
+	"crypto/rand"
 	"crypto/sha256"
 	"crypto/x509"
 	"encoding/asn1"
+	"math/big"
 	"testing"
 	"time"
 
@@ -138,5 +141,63 @@ func TestKnownChainsAreBounded(t *testing.T) {
 	want.Trust = TrustCertificate(a, p.leaf(t, leafTemplate(), m.key.Public()).Raw, p.intermediate.Raw, p.root.Raw)
 	if _, err := Verify(m.quote(t), want); err != nil || len(a.known) != 1 {
 		t.Errorf("%d chains are known, %v", len(a.known), err)
+	}
+}
+
+// TestRevokedKeysAreRefusedAtEveryUse: a chain that was verified before is judged by the lists that are held now.
+func TestRevokedKeysAreRefusedAtEveryUse(t *testing.T) {
+	p, m := newPKI(t), newMaker(t)
+	leaf, want := p.leaf(t, leafTemplate(), m.key.Public()), m.expected()
+	list := func(by *x509.Certificate, key *ecdsa.PrivateKey, number int64, revoked ...*x509.Certificate) []byte {
+		t.Helper()
+		l := &x509.RevocationList{Number: big.NewInt(number), ThisUpdate: noon().Add(-time.Minute), NextUpdate: noon().Add(time.Hour)}
+		for _, cert := range revoked {
+			l.RevokedCertificateEntries = append(l.RevokedCertificateEntries, x509.RevocationListEntry{SerialNumber: cert.SerialNumber, RevocationTime: noon()})
+		}
+		der, err := x509.CreateRevocationList(rand.Reader, l, by, key)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return der
+	}
+	root, below := list(p.root, p.rootKey, 1), list(p.intermediate, p.intermediateKey, 1)
+	authorities := func(without bool, lists ...[]byte) *Authorities {
+		t.Helper()
+		a, err := NewAuthorities(AuthorityOptions{Roots: [][32]byte{sha256.Sum256(p.root.RawSubjectPublicKeyInfo)}, RevocationLists: lists, WithoutRevocation: without})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return a
+	}
+	verify := func(a *Authorities, at time.Time) error {
+		want.Trust, want.Now = TrustCertificate(a, leaf.Raw, p.intermediate.Raw, p.root.Raw), at
+		_, err := Verify(m.quote(t), want)
+		return err
+	}
+	for _, newer := range [][]byte{list(p.root, p.rootKey, 2, p.intermediate), list(p.intermediate, p.intermediateKey, 2, leaf)} {
+		a := authorities(false, root, below)
+		if err := verify(a, noon()); err != nil {
+			t.Fatal(err)
+		}
+		if err := a.SetRevocationLists([][]byte{newer}); err != nil {
+			t.Fatal(err)
+		}
+		wantReason(t, verify(a, noon()), ReasonRevoked)
+		if len(a.known) != 1 || len(a.ListEnds()) != 2 {
+			t.Errorf("%d chains, lists %v", len(a.known), a.ListEnds())
+		}
+	}
+	a := authorities(false, root, below)
+	if err := verify(a, noon()); err != nil {
+		t.Fatal(err)
+	}
+	wantReason(t, verify(a, noon().Add(2*time.Hour)), ReasonRevocationUnknown)
+	wantReason(t, verify(authorities(false, root), noon()), ReasonRevocationUnknown)
+	wantReason(t, verify(authorities(false, below), noon()), ReasonRevocationUnknown)
+	if err := verify(authorities(true, root), noon()); err != nil {
+		t.Errorf("waived: %v", err)
+	}
+	if _, err := NewAuthorities(AuthorityOptions{Roots: GoogleRoots(), RevocationLists: [][]byte{{1}}}); err == nil {
+		t.Error("a damaged list was taken")
 	}
 }

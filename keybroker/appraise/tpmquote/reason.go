@@ -18,6 +18,10 @@ const (
 	ReasonCertificate refusal.Reason = "tpm-certificate"
 	// ReasonChain: the certificates do not lead to a pinned authority at this time.
 	ReasonChain refusal.Reason = "tpm-certificate-chain"
+	// ReasonRevoked: the certificate of the attestation key, or of an authority of it, was revoked.
+	ReasonRevoked refusal.Reason = "tpm-certificate-revoked"
+	// ReasonRevocationUnknown: no current list says whether a certificate was revoked.
+	ReasonRevocationUnknown refusal.Reason = "tpm-revocation-unknown"
 	// ReasonSignature: the signature does not verify.
 	ReasonSignature refusal.Reason = "tpm-signature"
 	// ReasonSelection: the quote is not over one bank, or lacks a required PCR.

@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
+	"github.com/anchorhold/anchorhold/keybroker/appraise/crl"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
@@ -39,11 +40,13 @@ type Roots struct {
 // Appraiser judges evidence. It may be used by several goroutines.
 type Appraiser struct {
 	*kinds.Verifier
-	snp    *appraise.Verifier
-	depot  *depot.Depot      // nil without a directory
-	supply *supply.Appraiser // nil without a directory
-	grace  depot.Grace
-	log    *slog.Logger
+	snp         *appraise.Verifier
+	authorities *tpmquote.Authorities // nil without roots
+	gpu         *gpu.Verifier         // nil if no GPU is judged
+	depot       *depot.Depot          // nil without a directory
+	supply      *supply.Appraiser     // nil without a directory
+	grace       depot.Grace
+	log         *slog.Logger
 }
 
 // Open makes an appraiser. Close it after Run and all else has returned.
@@ -92,8 +95,14 @@ func open(c settings.Appraisal, roots Roots, log *slog.Logger) (a *Appraiser, er
 	}
 	o.ReportedKeys = c.TPM.Reported
 	if c.GPU {
-		o.GPU = &gpu.Verifier{}
+		if o.GPU, err = gpus(c); err != nil {
+			return a, fmt.Errorf("gpu: %w", err)
+		}
 	}
+	for _, what := range c.RevocationUnchecked() {
+		log.Warn("revocation is not checked", "of", what)
+	}
+	a.authorities, a.gpu = o.Authorities, o.GPU
 	a.Verifier = kinds.New(o)
 	return a, nil
 }
@@ -166,7 +175,9 @@ func attestationKeys(c settings.TPM, log *slog.Logger) (*tpmquote.Authorities, [
 	if err != nil || len(c.Roots) == 0 {
 		return nil, names, err
 	}
-	log.Warn("revoked attestation keys of TPMs go unnoticed: appraisal.tpm.without_revocation is set", "reason", c.WithoutRevocation)
+	if c.WithoutRevocation != "" {
+		log.Warn("revoked attestation keys of TPMs may go unnoticed: appraisal.tpm.without_revocation is set", "reason", c.WithoutRevocation)
+	}
 	o := tpmquote.AuthorityOptions{WithoutRevocation: c.WithoutRevocation != ""}
 	if o.Roots, err = c.RootKeys(tpmquote.GoogleRoots()); err != nil {
 		return nil, nil, err
@@ -174,8 +185,24 @@ func attestationKeys(c settings.TPM, log *slog.Logger) (*tpmquote.Authorities, [
 	if o.Certificates, err = settings.ReadDER(c.Certificates); err != nil {
 		return nil, nil, err
 	}
+	if o.RevocationLists, err = settings.ReadDER(c.RevocationLists); err != nil {
+		return nil, nil, err
+	}
 	authorities, err := tpmquote.NewAuthorities(o)
 	return authorities, names, err
+}
+
+// gpus makes the verifier of GPUs, which asks for lists if there are any.
+func gpus(c settings.Appraisal) (*gpu.Verifier, error) {
+	v := &gpu.Verifier{}
+	if len(c.GPURevocationLists) == 0 {
+		return v, nil
+	}
+	lists, err := settings.ReadDER(c.GPURevocationLists)
+	if err != nil {
+		return nil, err
+	}
+	return v, v.Revocation(lists, c.GPUWithoutRevocation != "")
 }
 
 // Appraise is [kinds.Verifier.Appraise].
@@ -186,9 +213,40 @@ func (a *Appraiser) Appraise(ctx context.Context, env evidence.Envelope, challen
 // SetRevocationLists replaces AMD's lists, for lists from files.
 func (a *Appraiser) SetRevocationLists(raw [][]byte) error { return a.snp.SetRevocationLists(raw) }
 
+// SetTPMRevocationLists takes lists of authorities of attestation keys besides those that are held.
+func (a *Appraiser) SetTPMRevocationLists(raw [][]byte) error {
+	if a.authorities == nil {
+		return errors.New("tpm: without roots there is nothing to revoke")
+	}
+	return a.authorities.SetRevocationLists(raw)
+}
+
+// SetGPURevocationLists does the same for GPUs.
+func (a *Appraiser) SetGPURevocationLists(raw [][]byte) error {
+	if a.gpu == nil {
+		return errors.New("gpu: none is judged")
+	}
+	return a.gpu.SetRevocationLists(raw)
+}
+
+// listEnds are the ends of the lists of TPMs' and GPUs' authorities.
+func (a *Appraiser) listEnds() (out []appraise.End) {
+	var ends []crl.End
+	if a.authorities != nil {
+		ends = append(ends, a.authorities.ListEnds()...)
+	}
+	if a.gpu != nil {
+		ends = append(ends, a.gpu.ListEnds()...)
+	}
+	for _, e := range ends {
+		out = append(out, appraise.End{Kind: "revocation_list", Name: e.Issuer, At: e.At})
+	}
+	return out
+}
+
 // Ends are [appraise.Verifier.Ends], those of Intel's documents that are kept, and that of a grace.
 func (a *Appraiser) Ends() []appraise.End {
-	ends := a.snp.Ends()
+	ends := append(a.snp.Ends(), a.listEnds()...)
 	for _, item := range a.items() {
 		if item.Key.Kind() == collateral.KindTDX && item.Ends != nil {
 			ends = append(ends, appraise.End{Kind: "tdx_collateral", Name: item.Key.String(), At: *item.Ends})

@@ -5,6 +5,7 @@ package appraisal
 import (
 	"context"
 	"log/slog"
+	"os"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -13,6 +14,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/gpusim"
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
@@ -176,6 +178,8 @@ func TestFilesThatCannotBeReadAreNamed(t *testing.T) {
 	absent := filepath.Join(t.TempDir(), "absent")
 	for name, c := range map[string]settings.Appraisal{
 		"certificates": {Certificates: []string{absent}}, "lists": {RevocationLists: []string{absent}},
+		"tpm lists": {TPM: settings.TPM{Roots: []string{settings.RootGoogle}, RevocationLists: []string{absent}}},
+		"gpu lists": {GPU: true, GPURevocationLists: []string{absent}},
 		"directory": {Collateral: settings.Collateral{Directory: absent}},
 		"tpm":       {TPM: settings.TPM{Roots: []string{settings.RootGoogle}, Certificates: []string{absent}, WithoutRevocation: "test"}},
 	} {
@@ -222,4 +226,56 @@ func TestAGraceIsDatedAndShown(t *testing.T) {
 	}
 	_, err = a.Appraise(t.Context(), env, asked, time.Now())
 	wantReason(t, err, collateral.ReasonMissing)
+}
+
+// TestListsOfGPUsAndTPMsAreAskedAndReplaced while the broker runs, and their ends are shown.
+func TestListsOfGPUsAndTPMsAreAskedAndReplaced(t *testing.T) {
+	g, err := gpusim.New(gpusim.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	until := time.Now().Add(time.Hour).Truncate(time.Second).UTC()
+	list, err := g.Revocation(0, 1, time.Now().Add(-time.Hour), until, false)
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := filepath.Join(t.TempDir(), "list.crl")
+	if err := os.WriteFile(file, list, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var said strings.Builder
+	log := slog.New(slog.NewTextHandler(&said, nil))
+	c := settings.Appraisal{GPU: true, GPURevocationLists: []string{file}, TPM: settings.TPM{Roots: []string{settings.RootGoogle}, RevocationLists: []string{file}}}
+	a, err := Open(c, Roots{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer a.Close()
+	if strings.Contains(said.String(), "revocation is not checked") {
+		t.Error(said.String())
+	}
+	if ends := a.Ends(); len(ends) != 2 || ends[0] != (appraise.End{Kind: "revocation_list", Name: "NVIDIA Device Identity CA", At: until}) {
+		t.Error(ends)
+	}
+	for name, set := range map[string]func([][]byte) error{"tpm": a.SetTPMRevocationLists, "gpu": a.SetGPURevocationLists} {
+		if err := set([][]byte{list}); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		if err := set([][]byte{{1}}); err == nil {
+			t.Errorf("%s: a damaged list was taken", name)
+		}
+	}
+	c.GPURevocationLists, c.TPM.RevocationLists, c.TPM.WithoutRevocation = nil, nil, "test"
+	none, err := Open(c, Roots{}, log)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer none.Close()
+	if strings.Count(said.String(), "revocation is not checked") != 2 {
+		t.Error(said.String())
+	}
+	bare := opened(t, settings.Appraisal{}, brokertest.TEE(t).RootsPEM())
+	if bare.SetTPMRevocationLists(nil) == nil || bare.SetGPURevocationLists(nil) == nil || none.SetGPURevocationLists([][]byte{list}) == nil {
+		t.Error("lists were taken that nobody asks")
+	}
 }

@@ -34,6 +34,11 @@ type Appraisal struct {
 	TPM TPM `yaml:"tpm"`
 	// GPU has reports of NVIDIA GPUs judged, by NVIDIA's pinned root.
 	GPU bool `yaml:"gpu"`
+	// GPURevocationLists are files of lists of revoked GPU certificates, read again when they change. Every certificate
+	// above the report key's then needs a current list of its issuer. Without any, none is checked, and each start says so.
+	GPURevocationLists []string `yaml:"gpu_revocation_lists"`
+	// GPUWithoutRevocation is the reason, in writing, for believing certificates of GPUs of whose issuer no list is held.
+	GPUWithoutRevocation string `yaml:"gpu_without_revocation"`
 }
 
 // Collateral is a directory of certificates, revocation lists and TCB information, as "anchorhold
@@ -100,8 +105,11 @@ type TPM struct {
 	// Reported believes the key of a TPM beside a report of SEV-SNP or a quote of TDX because that covers
 	// it: the guest says which TPM is its own. Policies tell such keys from others ("report").
 	Reported bool `yaml:"reported"`
-	// WithoutRevocation is the reason, in writing, for believing certificates although no list of
-	// revoked attestation keys is read. Roots need it.
+	// RevocationLists are files of the authorities' lists, read again when they change. Every certificate below the
+	// root then needs a current list of its issuer.
+	RevocationLists []string `yaml:"revocation_lists"`
+	// WithoutRevocation is the reason, in writing, for believing certificates of whose issuer no list is held.
+	// Roots without lists need it.
 	WithoutRevocation string `yaml:"without_revocation"`
 }
 
@@ -149,7 +157,21 @@ func (a Appraisal) Check() error {
 	if err := a.TPM.check(); err != nil {
 		bad("tpm.%w", err)
 	}
+	if !a.GPU && (len(a.GPURevocationLists) > 0 || a.GPUWithoutRevocation != "") {
+		bad("gpu: revocation of GPUs is configured, and none is judged")
+	}
 	return errors.Join(problems...)
+}
+
+// RevocationUnchecked says of which certificates nobody asks whether they were revoked.
+func (a Appraisal) RevocationUnchecked() (out []string) {
+	if len(a.TPM.Roots) > 0 && len(a.TPM.RevocationLists) == 0 {
+		out = append(out, "certificates of TPM attestation keys: no appraisal.tpm.revocation_lists")
+	}
+	if a.GPU && len(a.GPURevocationLists) == 0 {
+		out = append(out, "certificates of GPUs: no appraisal.gpu_revocation_lists")
+	}
+	return out
 }
 
 func (t TPM) check() error {
@@ -160,8 +182,10 @@ func (t TPM) check() error {
 		return err
 	}
 	switch {
-	case len(t.Roots) > 0 && t.WithoutRevocation == "":
-		return errors.New("without_revocation: no list of revoked attestation keys is read; give the reason for believing certificates all the same")
+	case len(t.Roots) > 0 && t.WithoutRevocation == "" && len(t.RevocationLists) == 0:
+		return errors.New("revocation_lists: no list of revoked attestation keys is read; name one, or give under without_revocation the reason for believing certificates all the same")
+	case len(t.Roots) == 0 && len(t.RevocationLists) > 0:
+		return errors.New("revocation_lists: they are about roots, and there are none")
 	case len(t.Roots) == 0 && len(t.Certificates) > 0:
 		return errors.New("certificates: without roots none is believed")
 	case len(t.Roots) == 0 && t.WithoutRevocation != "":

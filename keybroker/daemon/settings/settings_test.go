@@ -138,10 +138,33 @@ func TestAppraisalSettingsAreChecked(t *testing.T) {
 		"{tpm: {without_revocation: x}}":                                                     "there are none",
 		"{tpm: {enrolled: [5a]}}":                                                            "enrolled: entry 1",
 		"{tpm: {enrolled: [000c" + strings.Repeat("5a", 32) + "]}}":                          "enrolled: entry 1",
-		"{gpu: 2}": "want true or false",
+		"{tpm: {revocation_lists: [/l]}}":                                                    "revocation_lists: they are about roots",
+		"{gpu_revocation_lists: [/l]}":                                                       "none is judged",
+		"{gpu_without_revocation: x}":                                                        "none is judged",
+		"{gpu: 2}":                                                                           "want true or false",
 	} {
 		if _, err := Parse([]byte(good + "appraisal: " + text + "\n")); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%s: %v", text, err)
+		}
+	}
+}
+
+// TestWhatIsNotCheckedForRevocationIsSaid, with the setting that would change it.
+func TestWhatIsNotCheckedForRevocationIsSaid(t *testing.T) {
+	for text, want := range map[string]string{
+		"{}": "",
+		"{tpm: {roots: [google], revocation_lists: [/l]}, gpu: true, gpu_revocation_lists: [/g]}":          "",
+		"{tpm: {roots: [google], without_revocation: x}}":                                                  "tpm.revocation_lists",
+		"{gpu: true, gpu_without_revocation: x}":                                                           "gpu_revocation_lists",
+		"{tpm: {roots: [google], revocation_lists: [/l], without_revocation: x}, gpu: true}":               "gpu_revocation_lists",
+		"{tpm: {enrolled: [000b" + strings.Repeat("5a", 32) + "]}, gpu: true, gpu_revocation_lists: [/g]}": "",
+	} {
+		c, err := Parse([]byte(good + "appraisal: " + text + "\n"))
+		if err != nil {
+			t.Fatalf("%s: %v", text, err)
+		}
+		if got := c.Appraisal.RevocationUnchecked(); len(got) > 1 || (len(got) == 1) != (want != "") || want != "" && !strings.Contains(got[0], want) {
+			t.Errorf("%s: got %v, want %q", text, got, want)
 		}
 	}
 }
