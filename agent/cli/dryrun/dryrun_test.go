@@ -1,10 +1,13 @@
 package dryrun
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"os"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -63,6 +66,63 @@ cases:
 	explain := explainOptions{policy: filepath.Join(dir, "policy.yaml"), values: []string{filepath.Join(dir, "values.yaml")}, at: "2024-01-01T12:00:00Z"}
 	explain.subject.withoutRevocation = true
 	clitest.Call{Run: explain.run, Args: []string{files[0], "models/a"}, Status: cli.StatusRefused, Reason: "certificate-missing", Says: "the evidence itself"}.Expect(t, "explain")
+}
+
+// TestEveryReasonIsKnown: tables may expect every code of the packages that refuse evidence, and no other.
+func TestEveryReasonIsKnown(t *testing.T) {
+	code := regexp.MustCompile(`(?m)^\s*(?:const )?Reason[A-Z]\w*\s*(?:refusal\.)?Reason\s*=\s*"([a-z0-9-]+)"`)
+	source, err := os.ReadFile("reasons.go")
+	if err != nil {
+		t.Fatal(err)
+	}
+	folders := regexp.MustCompile(`(?m)^\t\t\{ // (.+)$`).FindAllStringSubmatch(string(source), -1)
+	if len(folders) != len(reasons()) {
+		t.Fatalf("got %d folders for %d lists", len(folders), len(reasons()))
+	}
+	for i, folder := range folders {
+		files, err := filepath.Glob(filepath.Join("..", "..", "..", folder[1], "*.go"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want []string
+		for _, file := range files {
+			source, err := os.ReadFile(file)
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, m := range code.FindAllStringSubmatch(string(source), -1) {
+				if !strings.HasSuffix(file, "_test.go") {
+					want = append(want, m[1])
+				}
+			}
+		}
+		if slices.Sort(want); len(want) == 0 || !slices.Equal(slices.Compact(want), reasons()[i]) {
+			t.Errorf("reasons.go: %s: got %q, want %q", folder[1], reasons()[i], want)
+		}
+	}
+}
+
+// TestReportsAreReplaced, and nothing else is; what cannot be written has not the status of a failed case.
+func TestReportsAreReplaced(t *testing.T) {
+	dir := t.TempDir()
+	clitest.Write(t, filepath.Join(dir, "policy.yaml"), strings.NewReplacer("2030-", "2020-", "2031-", "2099-").Replace(pastPolicy))
+	file := clitest.Write(t, filepath.Join(dir, "table.yaml"), "format: 1\npolicy: policy.yaml\ncases: [{name: none, evidence: [none], resource: models/a, expect: allow}]\n")
+	run := func(o testOptions) cli.Run {
+		return func(ctx context.Context, inv *cli.Invocation, args []string) error {
+			return testTrouble(o.run(ctx, inv, args))
+		}
+	}
+	report := filepath.Join(dir, "report.xml")
+	for _, name := range []string{"first", "second"} {
+		clitest.Call{Run: run(testOptions{junit: report}), Args: []string{file}, Status: cli.StatusFailed, Says: "1 of 1 cases are not as expected"}.Expect(t, name)
+	}
+	if text, err := os.ReadFile(report); err != nil || strings.Count(string(text), "<testsuite ") != 1 || !strings.Contains(string(text), `failures="1"`) {
+		t.Errorf("%s, %v", text, err)
+	}
+	clitest.Call{Run: run(testOptions{junit: file}), Args: []string{file}, Status: cli.StatusUsage, Says: "is no report"}.Expect(t, "the table itself")
+	clitest.Call{Run: run(testOptions{junit: filepath.Join(dir, "none", "report.xml")}), Args: []string{file}, Status: cli.StatusUsage, Says: "does not exist"}.Expect(t, "no directory")
+	clitest.Call{Run: run(testOptions{}), Args: []string{filepath.Join(dir, "no.yaml")}, Status: cli.StatusUsage}.Expect(t, "no table")
+	clitest.Call{Run: run(testOptions{}), Args: []string{filepath.Join(dir, "policy.yaml")}, Status: cli.StatusRefused, Reason: string(ReasonTable)}.Expect(t, "no table's form")
 }
 
 // pastLog is a log of n decisions on a TPM's guests, every third of which was refused.
@@ -235,6 +295,7 @@ func TestTablesHaveLimits(t *testing.T) {
 		"no resource": {strings.Replace(cases(1), "resource: models/a, ", "", 1), "resource: name one"},
 		"no outcome":  {strings.Replace(cases(1), "expect: allow", "expect: perhaps", 1), `got "perhaps"`},
 		"both":        {strings.Replace(cases(1), "expect: allow", "expect: allow, reasons: [a]", 1), "nothing else has any"},
+		"misspelt":    {strings.Replace(cases(1), "expect: allow", "expect: refuse, reasons: [debug-enabled, debug-enable]", 1), `refuses for "debug-enable"`},
 	} {
 		if _, err := parseTable([]byte(c.text)); cli.FailureOf(err).Reason != string(ReasonTable) || !strings.Contains(err.Error(), c.says) {
 			t.Errorf("%s: %v", name, err)

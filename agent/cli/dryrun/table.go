@@ -100,6 +100,9 @@ func parseTable(data []byte) (t table, err error) {
 		case (c.Expect == expectDeny) != (len(c.Reasons) > 0):
 			return t, invalidTable("case %q: reasons: a refusal has at least one, and nothing else has any", c.Name)
 		}
+		if i := slices.IndexFunc(c.Reasons, func(code string) bool { return !knownReason(code) }); i >= 0 {
+			return t, invalidTable("case %q: reasons: no policy and no verifier refuses for %q; docs/protocol.md, section 9, lists the codes", c.Name, c.Reasons[i])
+		}
 		seen[c.Name] = true
 	}
 	return t, nil

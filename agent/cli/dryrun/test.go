@@ -3,8 +3,10 @@ package dryrun
 import (
 	"context"
 	"encoding/xml"
+	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path/filepath"
 	"strings"
 	"time"
@@ -41,20 +43,21 @@ network.
       expect: refuse
       reasons: [debug-enabled]
 
-Exit status: 0 all cases are as expected, 1 one is not, 2 wrong command line, 3 the table or the
-policy is not well formed.`
+Exit status: 0 all cases are as expected, 1 one is not, 2 trouble, such as a wrong command line or
+a report that cannot be written, 3 the table or the policy is not well formed.`
 	testExample = `  anchorhold policy test policies/table.yaml
   anchorhold policy test policies/table.yaml --policy new.yaml --verbose --junit report.xml`
 	testNeeds        = "one table of cases"
 	flagTestPolicy   = "ask this policy instead of the table's"
 	flagVerbose      = "print every case, not only those that fail"
-	flagJUnit        = "write a report for CI systems (JUnit XML) to this new file"
+	flagJUnit        = "write a report for CI systems (JUnit XML) to this file; the report of an earlier run is replaced"
 	testNoPolicy     = "the table names no policy, and --policy is not given"
 	testFailedLine   = "--- FAIL: %s (%.2fs)\n    %s\n"
 	testPassedLine   = "--- PASS: %s (%.2fs)\n    %s\n"
 	testAllPassed    = "ok    %s  %d cases under %s\n"
 	testSomeFailed   = "FAIL  %s  %d of %d cases under %s\n"
-	testFailedError  = "%d of %d cases are not as expected"
+	testFailedError  = "%d of %d cases are %w"
+	junitOther       = "--junit: %s is there and is no report: only reports are replaced"
 	outcomeAllowed   = "allowed, for %s"
 	outcomeRefused   = "refused: %s"
 	caseNotDecided   = "it could not be decided: %s"
@@ -72,12 +75,26 @@ type testOptions struct {
 // NewTest is the command "policy test".
 func NewTest(inv *cli.Invocation) *cobra.Command {
 	var o testOptions
-	c := &cobra.Command{Use: testUse, Short: testShort, Long: testLong, Example: testExample, Args: cli.Exactly(1, testNeeds), RunE: inv.RunE(o.run)}
+	run := func(ctx context.Context, inv *cli.Invocation, args []string) error {
+		return testTrouble(o.run(ctx, inv, args))
+	}
+	c := &cobra.Command{Use: testUse, Short: testShort, Long: testLong, Example: testExample, Args: cli.Exactly(1, testNeeds), RunE: inv.RunE(run)}
 	c.Flags().StringVar(&o.policy, "policy", "", flagTestPolicy)
 	c.Flags().StringSliceVar(&o.values, "values", nil, flagValues)
 	c.Flags().BoolVar(&o.verbose, "verbose", false, flagVerbose)
 	c.Flags().StringVar(&o.junit, "junit", "", flagJUnit)
 	return c
+}
+
+// errDiffers is the answer that a case is not as expected. What is malformed is refused; every other
+// error is trouble, and never the status of an answer.
+var errDiffers = errors.New("not as expected")
+
+func testTrouble(err error) error {
+	if err == nil || errors.Is(err, errDiffers) || errors.Is(err, cli.ErrRefused) {
+		return err
+	}
+	return cli.Trouble(err)
 }
 
 // caseResult is one case's.
@@ -143,16 +160,16 @@ func (o *testOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 			out.Failed++
 		}
 	}
+	if err := inv.Print(out, func(w io.Writer) { out.write(w, o.verbose) }); err != nil {
+		return err
+	}
 	if o.junit != "" {
 		if err := out.writeJUnit(o.junit); err != nil {
 			return err
 		}
 	}
-	if err := inv.Print(out, func(w io.Writer) { out.write(w, o.verbose) }); err != nil {
-		return err
-	}
 	if out.Failed > 0 {
-		return fmt.Errorf(testFailedError, out.Failed, len(out.Cases))
+		return fmt.Errorf(testFailedError, out.Failed, len(out.Cases), errDiffers)
 	}
 	return nil
 }
@@ -255,5 +272,29 @@ func (t tested) writeJUnit(file string) error {
 	if err != nil {
 		return err
 	}
-	return cli.WriteNew(file, append([]byte(xml.Header), append(raw, '\n')...), 0o644)
+	if err := checkReport(file); err != nil {
+		return err
+	}
+	return cli.ExplainNew(file, os.WriteFile(file, append([]byte(xml.Header), append(raw, '\n')...), 0o644))
+}
+
+// reportHead is how every report begins.
+const reportHead = xml.Header + "<testsuite"
+
+// checkReport keeps a slip of the fingers, such as the name of the policy, from destroying a file.
+func checkReport(file string) error {
+	info, err := os.Stat(file)
+	if err != nil || !info.Mode().IsRegular() || info.Size() == 0 {
+		return nil // writing it says what is wrong
+	}
+	f, err := os.Open(file)
+	if err != nil {
+		return err
+	}
+	defer f.Close()
+	old, err := io.ReadAll(io.LimitReader(f, int64(len(reportHead))))
+	if err == nil && string(old) != reportHead {
+		return fmt.Errorf(junitOther, file)
+	}
+	return err
 }
