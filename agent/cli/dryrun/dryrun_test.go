@@ -243,6 +243,28 @@ func TestReplayAsksWhatTheRecordSays(t *testing.T) {
 	clitest.Call{Run: o.run, Args: []string{file}, Status: cli.StatusFailed, Says: replayNoInputs}.Expect(t, "no inputs")
 }
 
+// TestReplayOfNothingIsTrouble: a flag that selects no decision is not the answer that nothing changes.
+func TestReplayOfNothingIsTrouble(t *testing.T) {
+	o, file := replayOf(t, pastLog(t, 3, nil))
+	run := func(change func(*replayOptions)) cli.Run {
+		other := *o
+		change(&other)
+		return func(ctx context.Context, inv *cli.Invocation, args []string) error {
+			return trouble(other.run(ctx, inv, args))
+		}
+	}
+	for name, change := range map[string]func(*replayOptions){
+		"resource": func(o *replayOptions) { o.resource = "models/b" },
+		"since":    func(o *replayOptions) { o.since = "2027-01-01T00:00:00Z" },
+		"until":    func(o *replayOptions) { o.until = "2025-01-01T00:00:00Z" },
+	} {
+		clitest.Call{Run: run(change), Args: []string{file}, Status: cli.StatusUsage, Says: "select none of the 3 decisions", Silent: "as before"}.Expect(t, name)
+	}
+	clitest.Call{Run: run(func(o *replayOptions) { o.resource = "models/" }), Args: []string{file}, Says: "3 as before"}.Expect(t, "a subtree")
+	o, file = replayOf(t, pastLog(t, 0, nil))
+	clitest.Call{Run: run(func(*replayOptions) {}), Args: []string{file}, Status: cli.StatusUsage, Says: "holds no record"}.Expect(t, "an empty log")
+}
+
 // TestWordsForEveryOutput: text and JSON fail on a full disk.
 func TestWordsForEveryOutput(t *testing.T) {
 	o, file := replayOf(t, pastLog(t, 3, nil))

@@ -34,7 +34,8 @@ older than audit.inputs_days, and refusals for which no policy was asked, such a
 
 It asks no broker and does not verify the log: 'anchorhold audit verify' does.
 
-Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble.`
+Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble, also
+where --resource, --since and --until select no decision.`
 	replayExample = `  anchorhold policy replay new.yaml --values values.yaml --log /var/lib/anchorhold/broker/audit
   anchorhold policy replay new.yaml --values values.yaml --log copy/audit --archive segments --since 2026-06-01T00:00:00Z --resource models/ --json`
 	replayNeeds        = "one policy file"
@@ -45,6 +46,7 @@ Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble.`
 	flagResource       = "only decisions on this resource, or on a subtree that ends in /"
 	replayReadLine     = "%d records read, %d decisions\n"
 	replayNoRecords    = "%s holds no record: give the directory of an audit log (\"audit\" in the broker's state directory), or of a copy"
+	replayNoneSelected = "nothing was asked: --resource, --since and --until select none of the %d decisions of the log"
 	replayNoInputs     = "no decision has a kept input: nothing was asked"
 	replayTitle        = "%s, asked about %d past decisions: %d as before, %d otherwise\n"
 	replayGroupLine    = "\n%s  %d  %s\n"
@@ -144,7 +146,8 @@ type replay struct {
 	since    time.Time
 	until    time.Time
 	resource string
-	found    uint64 // decisions whose input is kept, selected or not
+	all      uint64 // decisions, whatever is asked for
+	found    uint64 // those in the time asked for whose input is kept, of any resource
 	out      replayed
 	groups   map[string]*group
 }
@@ -184,6 +187,9 @@ func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 	if r.found == 0 && r.out.NoInput > 0 {
 		return errors.New(replayNoInputs)
 	}
+	if r.out.Decisions == 0 && o.narrows() { // a slip of the pen would read as "nothing changes"
+		return fmt.Errorf(replayNoneSelected, r.all)
+	}
 	r.sort()
 	if err := inv.Print(r.out, r.out.write); err != nil {
 		return err
@@ -193,6 +199,9 @@ func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 	}
 	return nil
 }
+
+// narrows reports whether the flags leave some decisions out.
+func (o *replayOptions) narrows() bool { return o.resource != "" || o.since != "" || o.until != "" }
 
 // decided says whether a record is of a decision of a policy, and what it was. The releases of a
 // grant are its consequences, and so is a refusal behind it by another part of the broker.
@@ -210,6 +219,9 @@ func decided(rec audit.Record) (allowed, is bool) {
 func (r *replay) visit(e audit.Entry) error {
 	rec := e.Record
 	allowed, is := decided(rec)
+	if is {
+		r.all++
+	}
 	if !is || !r.since.IsZero() && rec.Time.Before(r.since) || !r.until.IsZero() && !rec.Time.Before(r.until) {
 		return nil
 	}
