@@ -65,14 +65,16 @@ type Status struct {
 
 // PolicyInfo describes a policy.
 type PolicyInfo struct {
-	ID              string                  `json:"id"`
-	Version         uint64                  `json:"version"`
-	Digest          digest.Digest           `json:"digest"`
-	NotBefore       time.Time               `json:"not_before"`
-	NotAfter        time.Time               `json:"not_after"`
-	Imported        time.Time               `json:"imported,omitzero"`
-	Active          bool                    `json:"active"`
-	Waived          []string                `json:"waived,omitempty"`
+	ID        string        `json:"id"`
+	Version   uint64        `json:"version"`
+	Digest    digest.Digest `json:"digest"`
+	NotBefore time.Time     `json:"not_before"`
+	NotAfter  time.Time     `json:"not_after"`
+	Imported  time.Time     `json:"imported,omitzero"`
+	Active    bool          `json:"active"`
+	Waived    []string      `json:"waived,omitempty"`
+	// Warnings, of the policy in force, say what it accepts that its operator may not have meant.
+	Warnings        []string                `json:"warnings,omitempty"`
 	Source          string                  `json:"source,omitempty"`
 	Explanation     string                  `json:"explanation,omitempty"`
 	ReferenceValues []policy.ReferenceValue `json:"reference_values,omitempty"`

@@ -173,6 +173,10 @@ func TestPolicyLifeCycle(t *testing.T) {
 	if err != nil || info.Version != 1 || !info.Active || len(info.Waived) == 0 {
 		t.Fatalf("%+v %v", info, err)
 	}
+	inForce, err := c.Policy(ctx)
+	if err != nil || len(info.Warnings) == 0 || !strings.Contains(info.Warnings[0], "software TEE") || !slices.Equal(inForce.Warnings, info.Warnings) {
+		t.Fatalf("got the warnings %q and %q, %v", info.Warnings, inForce.Warnings, err)
+	}
 	test := TestRequest{Resource: "models/x", Claims: evidence.Claims{Kind: evidence.KindSNP, Platform: "Genoa", SoftwareTEE: true,
 		Registers: []evidence.Measured{evidence.LaunchRegister(bytes.Repeat([]byte{0xab}, 48))}, SNP: &evidence.SNPClaims{}}}
 	if d, err := c.TestPolicy(ctx, test); err != nil || d.Allowed {

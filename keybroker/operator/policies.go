@@ -288,7 +288,7 @@ func (p *Policies) Show() *PolicyInfo {
 		return nil
 	}
 	info := describe(current)
-	info.Active = true
+	info.Active, info.Warnings = true, current.Warnings()
 	info.Source, info.Explanation, info.ReferenceValues = string(p.source), policy.Explain(current), current.ReferenceValues()
 	return &info
 }

@@ -230,7 +230,10 @@ func (r *request) policyImport() (any, error) {
 		r.s.opts.Logger.Warn("policy waives a check", "id", p.ID(), "waived", w)
 	}
 	info := describe(p)
-	info.Active = true
+	info.Active, info.Warnings = true, p.Warnings()
+	for _, w := range info.Warnings {
+		r.s.opts.Logger.Warn("policy may accept more than is meant", "id", p.ID(), "warning", w)
+	}
 	info.Unmatched = p.Unmatched(r.s.opts.Policies.ReferenceValues())
 	r.warnUnmatched(info.Unmatched)
 	return info, nil

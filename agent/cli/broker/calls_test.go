@@ -24,9 +24,12 @@ func TestAnImportedPolicySaysWhatItDoesNotAllow(t *testing.T) {
 	}
 	day := 24 * time.Hour
 	in := imports(operator.PolicyInfo{NotBefore: now.Add(-day), NotAfter: now.Add(day), Waived: []string{"chip-ids: no list yet"}})
+	warned := imports(operator.PolicyInfo{NotAfter: now.Add(day), Warnings: []string{"it accepts Milan"}})
 	clitest.Calls(t, map[string]clitest.Call{
 		"in force":    {Run: runPolicyImport, Args: []string{file}, Broker: in, Says: "policy clinic version 3 is in force", Silent: "WARNING"},
 		"waived":      {Run: runPolicyImport, Args: []string{file}, Broker: in, Says: "  waived: chip-ids: no list yet\n"},
+		"warned":      {Run: runPolicyImport, Args: []string{file}, Broker: warned, Says: "\nWARNING: it accepts Milan\n"},
+		"warned, all": {Run: runPolicyImport, Args: []string{file}, Broker: warned, JSON: true, Says: `"it accepts Milan"`},
 		"not yet":     {Run: runPolicyImport, Args: []string{file}, Broker: imports(operator.PolicyInfo{NotBefore: now.Add(day), NotAfter: now.Add(2 * day)}), Says: "WARNING: it allows nothing before " + now.Add(day).Format(time.RFC3339)},
 		"over":        {Run: runPolicyImport, Args: []string{file}, Broker: imports(operator.PolicyInfo{NotAfter: now.Add(-day)}), Says: "WARNING: it has allowed nothing since " + now.Add(-day).Format(time.RFC3339)},
 		"unmatched":   {Run: runPolicyImport, Args: []string{file}, Broker: imports(operator.PolicyInfo{NotAfter: now.Add(day), Unmatched: []string{"images/*"}}), Says: "WARNING: the policy names images/*, and no reference value matches it"},

@@ -44,6 +44,7 @@ const (
 	policyImportNeeds   = "one policy file"
 	policyImportResult  = "policy %s version %d is in force, digest %s\n"
 	policyImportWaived  = "  waived: %s\n"
+	policyImportWarning = "WARNING: %s\n"
 	policyImportNotYet  = "WARNING: it allows nothing before %s (not_before)\n"
 	policyImportExpired = "WARNING: it has allowed nothing since %s (not_after)\n"
 )
@@ -142,6 +143,9 @@ func runPolicyImport(ctx context.Context, inv *cli.Invocation, args []string) er
 			fmt.Fprintf(w, policyImportResult, info.ID, info.Version, info.Digest)
 			for _, waived := range info.Waived {
 				fmt.Fprintf(w, policyImportWaived, waived)
+			}
+			for _, warning := range info.Warnings {
+				fmt.Fprintf(w, policyImportWarning, warning)
 			}
 			switch now := time.Now(); {
 			case now.Before(info.NotBefore):
