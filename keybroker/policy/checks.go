@@ -223,6 +223,8 @@ func checks() [numChecks]check {
 type Check struct {
 	// Name is what a waiver calls it.
 	Name string `json:"name"`
+	// Setting is where a policy configures it under "require"; empty if there is nothing to configure.
+	Setting string `json:"setting,omitempty"`
 	// Waivable says whether a policy may leave it out.
 	Waivable bool `json:"waivable"`
 	// Kinds are the kinds of evidence that it is about.
@@ -232,9 +234,9 @@ type Check struct {
 // Checks lists every check that there is, in order.
 func Checks() []Check {
 	var out []Check
-	for _, c := range checks() {
+	for id, c := range checks() {
 		kinds := slices.DeleteFunc(evidence.Kinds(), func(k evidence.Kind) bool { return !c.of.covers(k) })
-		out = append(out, Check{c.name, c.waivable, kinds})
+		out = append(out, Check{c.name, settings()[id], c.waivable, kinds})
 	}
 	return out
 }

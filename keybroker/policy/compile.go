@@ -142,7 +142,7 @@ func (p *Policy) compileWaivers() error {
 		case p.waived[id] != "":
 			return invalid("waive: %s is waived twice", w.Check)
 		case checks()[id].configured != nil && checks()[id].configured(p, &p.require):
-			return invalid("the check %s is configured and waived", w.Check)
+			return invalid("the check %s is configured and waived", withSetting(id))
 		}
 		p.waived[id] = w.Reason
 	}
@@ -165,11 +165,11 @@ func (p *Policy) checkComplete() error {
 	var missing []string
 	for id, c := range checks() {
 		if p.asked(c) && p.waived[id] == "" && c.configured != nil && !c.always && !c.configured(p, &p.require) {
-			missing = append(missing, c.name)
+			missing = append(missing, withSetting(id))
 		}
 	}
 	if len(missing) > 0 {
-		return invalid("neither required nor waived: %s; configure each under require, or waive it with a reason", strings.Join(missing, ", "))
+		return invalid("neither required nor waived: %s; write the setting in brackets under require, or waive the check with a reason", strings.Join(missing, ", "))
 	}
 	for i, r := range append([]Require{p.doc.Require}, ruleRequires(p.doc)...) {
 		for _, g := range []struct {

@@ -13,8 +13,8 @@ import (
 // Suggestion is a start for a policy that accepts guests like one that was looked at.
 type Suggestion struct {
 	// Policy is what to put into a policy of format 2: "require" for what the hardware says, and a
-	// waiver for each check that the evidence gives nothing for. What a guest states of itself
-	// (agent_builds, image_ids, tenants, memory_limit) is for its author to add.
+	// waiver for each check that the evidence gives nothing for, such as those of what a guest states of
+	// itself: its author replaces these by requirements.
 	Policy string
 	// ReferenceValues is a file of reference values: the registers as they were.
 	ReferenceValues string
@@ -31,6 +31,9 @@ func Suggest(c evidence.Claims, seen time.Time) Suggestion {
 	}
 	s := &suggester{claims: c}
 	id := s.reference(seen)
+	for _, id := range []int{checkAgentBuild, checkImage, checkTenant, checkMemoryLimit} {
+		s.waive(checks()[id].name, "the evidence does not have what the guest states of itself; replace this by "+settings()[id])
+	}
 	s.line(0, "require:")
 	s.line(1, "kinds: [%s]", c.Kind)
 	s.line(1, "reference_values: [%s]", id)
@@ -48,11 +51,9 @@ func Suggest(c evidence.Claims, seen time.Time) Suggestion {
 	}
 	s.eventLog(c.EventLog)
 	s.gpus(c.GPUs)
-	if len(s.waived) > 0 {
-		s.line(0, "waive:")
-		for _, w := range s.waived {
-			s.line(1, "- {check: %s, reason: %s}", w.name, w.reason)
-		}
+	s.line(0, "waive:")
+	for _, w := range s.waived {
+		s.line(1, "- {check: %s, reason: %s}", w.name, w.reason)
 	}
 	head := ""
 	if c.SoftwareTEE {

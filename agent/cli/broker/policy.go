@@ -3,6 +3,7 @@
 package broker
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"io"
@@ -69,13 +70,13 @@ const (
 const (
 	policyChecksUse      = "checks"
 	policyChecksShort    = "List the checks that a policy requires or waives"
-	policyChecksLong     = "Lists every check, or those that a policy must require or waive if it accepts one kind of evidence."
+	policyChecksLong     = "Lists every check, or those that a policy must require or waive if it accepts one kind of evidence,\neach with the setting that configures it under \"require\"."
 	policyChecksExample  = "  anchorhold policy checks\n  anchorhold policy checks --kind tdx"
 	policyChecksKind     = "only the checks of this kind of evidence (sev-snp, tdx, vtpm, azure-sev-snp, azure-tdx)"
 	policyChecksNoKind   = "--kind: there is no kind of evidence %q"
 	policyChecksWaivable = "may be waived in writing"
 	policyChecksAlways   = "always"
-	policyChecksLine     = "%-24s %-25s %s\n"
+	policyChecksLine     = "%-22s %-33s %-25s %s\n"
 )
 
 // The words of "migrate".
@@ -236,7 +237,7 @@ func (o *checksOptions) run(_ context.Context, inv *cli.Invocation, _ []string) 
 			if len(kinds) < len(evidence.Kinds()) {
 				of = strings.Join(kinds, ", ")
 			}
-			fmt.Fprintf(w, policyChecksLine, k.Name, when, of)
+			fmt.Fprintf(w, policyChecksLine, k.Name, cmp.Or(k.Setting, "-"), when, of)
 		}
 	})
 }

@@ -102,13 +102,11 @@ func TestRealEvidenceIsJudgedAtItsClock(t *testing.T) {
 	}
 }
 
-// decided is what the policy that is suggested decides, once its author added what a guest states.
+// decided is what the policy that is suggested decides.
 func decided(t *testing.T, v Verdict) policy.Decision {
 	t.Helper()
 	s := policy.Suggest(*v.Claims, v.At)
-	own := "waive:\n  - {check: agent-build, reason: test}\n  - {check: image, reason: test}\n  - {check: tenant, reason: test}\n  - {check: memory-limit, reason: test}\n"
-	text := "format: 2\nid: suggested\nversion: 1\nnot_before: \"2020-01-01T00:00:00Z\"\nnot_after: \"2040-01-01T00:00:00Z\"\nattestation_ttl_seconds: 300\nrules: [{resources: [models/*]}]\n" +
-		strings.Replace(s.Policy, "waive:\n", own, 1)
+	text := "format: 2\nid: suggested\nversion: 1\nnot_before: \"2020-01-01T00:00:00Z\"\nnot_after: \"2040-01-01T00:00:00Z\"\nattestation_ttl_seconds: 300\nrules: [{resources: [models/*]}]\n" + s.Policy
 	p, err := policy.Parse([]byte(text))
 	if err != nil {
 		t.Fatalf("%v\n%s", err, text)

@@ -24,7 +24,7 @@ const (
 	printCheck        = "  %-12s %-15s %s\n"
 	printUnread       = "  not read: %s\n"
 	printMadeFor      = "  made for: %s\n"
-	printPolicy       = "\nPolicy: put this into a policy of format 2, and say what the guest itself must state\n(agent_builds, image_ids, tenants, memory_limit)\n\n"
+	printPolicy       = "\nPolicy: put this into a policy of format 2. What the guest itself states (agent_builds, image_ids,\ntenants, memory_limit) is waived: replace these waivers by what you expect\n\n"
 	printReference    = "\nReference values: import with 'anchorhold policy values import'\n\n"
 	printWarning      = "  WARNING: %s\n"
 	printNotVerified  = "NOT VERIFIED: these are the bytes' own words, and whoever wrote them may have lied\n"
