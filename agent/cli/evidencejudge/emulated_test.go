@@ -146,10 +146,19 @@ func TestEnvelopesAreBoundByTheirChallenge(t *testing.T) {
 	if v = judge(t, o, d.documents, path); !v.Verified || !v.Fresh || v.outcome(CheckBinding) != Passed {
 		t.Errorf("%+v", v)
 	}
+	o.Challenge = &[64]byte{1}
+	if v = judge(t, o, d.documents, path); v.outcome(CheckFreshness) != Failed || v.outcome(CheckEventLog) != Passed || v.outcome(CheckBinding) != NotDecided {
+		t.Errorf("another challenge: %+v", v.Checks)
+	}
+	o.Challenge = &d.challenge
 	short := d.envelope
 	short.Parts = short.Parts[:1] // the log is taken away
 	path = file(t, must[[]byte](t)(short.Marshal()))
-	wantRefusal(t, judge(t, o, d.documents, path), CheckFreshness, tdx.ReasonReportData)
+	v = judge(t, o, d.documents, path)
+	wantRefusal(t, v, CheckFreshness, tdx.ReasonReportData)
+	if v.outcome(CheckSignature) != Passed || v.outcome(CheckBinding) != NotDecided {
+		t.Errorf("the quote holds, and covers a log that is not there: %+v", v.Checks)
+	}
 }
 
 // TestALogThatLeadsElsewhereIsRefused, of another system's evidence too.
@@ -164,7 +173,11 @@ func TestALogThatLeadsElsewhereIsRefused(t *testing.T) {
 	if err := (tpmsim.Boot{Loader: []byte("another")}).Write(other); err != nil {
 		t.Fatal(err)
 	}
-	wantRefusal(t, judge(t, o, d.documents, quote, file(t, other.Bytes())), CheckEventLog, eventlog.ReasonRegister)
+	v := judge(t, o, d.documents, quote, file(t, other.Bytes()))
+	wantRefusal(t, v, CheckEventLog, eventlog.ReasonRegister)
+	if v.outcome(CheckSignature) != Passed || v.outcome(CheckCollateral) != Passed || v.outcome(CheckRevocation) != Passed {
+		t.Errorf("the quote holds without its log: %+v", v.Checks)
+	}
 }
 
 // TestATPMsKeyNeedsAReason: enrolment, or a certificate of an authority.
@@ -201,7 +214,7 @@ func TestADeviceBesideAGuestIsNotBoundToIt(t *testing.T) {
 	quote := file(t, d.envelope.Part(evidence.PartTDXQuote))
 	v := judge(t, Options{Now: d.now, SoftwareRoots: d.tdx.RootsPEM()}, d.documents, quote, file(t, report))
 	wantRefusal(t, v, CheckGPU, kinds.ReasonGPUParts)
-	if v.outcome(CheckBinding) != NotChecked {
+	if v.outcome(CheckBinding) != NotChecked || v.outcome(CheckSignature) != Passed {
 		t.Errorf("%+v", v)
 	}
 	v = judge(t, Options{Now: d.now, SoftwareRoots: gpu.RootPEM()}, "", file(t, report))

@@ -42,9 +42,6 @@ func wantRefusal(tb testing.TB, v Verdict, check string, reason refusal.Reason) 
 		if c.Outcome == Failed {
 			failed++
 		}
-		if c.Outcome == Passed || c.Outcome == Waived {
-			tb.Errorf("%s passed in a refusal", c.Name)
-		}
 	}
 	if v.Verified || v.Fresh || v.Claims != nil || v.Error == nil || v.Error.Reason != reason || v.outcome(check) != Failed || failed != 1 {
 		tb.Errorf("got %+v, want a refusal %q of %s", v, reason, check)

@@ -30,7 +30,7 @@ const (
 	Failed     Outcome = "failed"
 	Waived     Outcome = "waived"      // the caller did without
 	NotChecked Outcome = "not-checked" // it cannot be told from what was given
-	NotDecided Outcome = "not-decided" // another check failed before
+	NotDecided Outcome = "not-decided" // another check failed before, and it cannot be told without that one
 )
 
 // Names of checks.
@@ -91,8 +91,8 @@ func (v *Verdict) add(name string, outcome Outcome, detail string) {
 	v.Checks = append(v.Checks, Check{name, outcome, detail})
 }
 
-// refuse ends the verdict: one check failed, and those that had not failed by then were not decided.
-func (v *Verdict) refuse(err error) {
+// refuse ends the verdict: one check failed, which it returns, and those that had not failed by then were not decided.
+func (v *Verdict) refuse(err error) string {
 	reason, ok := refusal.ReasonOf(err)
 	if !ok {
 		reason = evidencefile.ReasonMalformed
@@ -111,6 +111,7 @@ func (v *Verdict) refuse(err error) {
 	if !found {
 		v.add(failed, Failed, string(reason)+": "+message)
 	}
+	return failed
 }
 
 // checkOf is the check that a reason belongs to.

@@ -33,9 +33,14 @@ type verifiers struct {
 // softwareRoots are what a development build believes beside the vendors' roots.
 type softwareRoots struct{ pem []byte }
 
-func newVerifiers(c *evidencefile.Contents, o Options) (*verifiers, error) {
+// newVerifiers makes them; without AMD's lists if unlisted.
+func newVerifiers(c *evidencefile.Contents, o Options, unlisted bool) (*verifiers, error) {
 	software := softwareRoots{o.SoftwareRoots}
 	s := &c.Supplies
+	lists := amdLists(s)
+	if unlisted {
+		lists = nil
+	}
 	roots, err := software.tdx()
 	if err != nil {
 		return nil, err
@@ -58,7 +63,7 @@ func newVerifiers(c *evidencefile.Contents, o Options) (*verifiers, error) {
 		to      **kinds.Verifier
 		without bool
 	}{{&v.strict, false}, {&v.waiving, true}} {
-		snp, err := appraise.New(appraise.Options{Certificates: raws(s.Authorities), RevocationLists: amdLists(s), WithoutRevocation: w.without})
+		snp, err := appraise.New(appraise.Options{Certificates: raws(s.Authorities), RevocationLists: lists, WithoutRevocation: w.without})
 		if err != nil {
 			return nil, err
 		}
