@@ -37,7 +37,7 @@ func read(raw []byte, spans []span) (list []field) {
 			copy(number, value)
 			text = fmt.Sprint(binary.LittleEndian.Uint64(number))
 		} else if s.size == maxNumberBytes {
-			text = fmt.Sprintf("%#016x", binary.LittleEndian.Uint64(value))
+			text = fmt.Sprintf(bitField, binary.LittleEndian.Uint64(value))
 		}
 		list = append(list, field{s.name, text})
 	}

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/spf13/cobra"
 )
@@ -74,8 +75,30 @@ func TestClaimsAreInGroups(t *testing.T) {
 		}
 		last += i
 	}
+	if policy := "policy_bits              0x00000000000"; !strings.Contains(text, policy) {
+		t.Errorf("no bits in hexadecimal:\n%s", text)
+	}
 	text, err = run(t, NewVerify, false, filepath.Join(dir, "nvidia", "hopper-report.hex"), filepath.Join(dir, "nvidia", "hopper-chain.txt"), "--at", "2026-01-15T12:00:00Z")
 	if err != nil || !strings.Contains(text, "\nGPU 0\n") || strings.Contains(text, "\nPolicy") {
 		t.Errorf("%v\n%s", err, text)
+	}
+	if strings.Contains(text, strings.Repeat("0", 96)) || strings.Count(text, "    zeros  ") != 1 {
+		t.Errorf("measurements of nothing are not one line:\n%s", text)
+	}
+	if got := ranges([]int{1, 3, 4, 5, 9, 10}); got != "1, 3-5, 9-10" {
+		t.Errorf("got %q", got)
+	}
+}
+
+// TestBitFieldsAreThoseOfTheClaims: none is misspelt.
+func TestBitFieldsAreThoseOfTheClaims(t *testing.T) {
+	raw, err := json.Marshal([]any{evidence.SNPClaims{}, evidence.TDXClaims{Extended: &evidence.TDXExtended{}}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range bitFields() {
+		if !strings.Contains(string(raw), `"`+name+`":0`) {
+			t.Errorf("no claim has the number %s", name)
+		}
 	}
 }

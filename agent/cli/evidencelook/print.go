@@ -36,6 +36,8 @@ const (
 	headingIndented   = "\n%s\n"
 	registerCovers    = "  %-8s %s (%s)\n"
 	fieldLine         = "%s%-24s %s\n"
+	bitField          = "0x%016x"
+	allZeros          = "zeros"
 	maxPrintedSetting = 40 // of a list, before it is counted only
 )
 
@@ -159,9 +161,46 @@ func printObject(w io.Writer, raw []byte, indent string) {
 	if numbered {
 		slices.SortStableFunc(members, func(a, b member) int { return byNumber(a.name, b.name) })
 	}
+	var zeros []int
 	for _, m := range members {
+		if n, err := strconv.Atoi(m.name); numbered && err == nil && onlyZeros(m.value) {
+			zeros = append(zeros, n)
+			continue
+		}
 		printValue(w, m.name, m.value, indent)
 	}
+	if len(zeros) > 0 {
+		fmt.Fprintf(w, fieldLine, indent, allZeros, ranges(zeros))
+	}
+}
+
+// onlyZeros reports whether a value is a register or a measurement that nothing was measured into.
+func onlyZeros(value json.RawMessage) bool {
+	var text string
+	return json.Unmarshal(value, &text) == nil && text != "" && strings.Trim(text, "0") == ""
+}
+
+// ranges shortens 1, 2, 3, 7 to "1-3, 7".
+func ranges(sorted []int) string {
+	var out []string
+	for i := 0; i < len(sorted); i++ {
+		first := i
+		for i+1 < len(sorted) && sorted[i+1] == sorted[i]+1 {
+			i++
+		}
+		if i == first {
+			out = append(out, strconv.Itoa(sorted[i]))
+		} else {
+			out = append(out, fmt.Sprintf("%d-%d", sorted[first], sorted[i]))
+		}
+	}
+	return strings.Join(out, ", ")
+}
+
+// bitFields are the numbers of claims whose bits have meanings of their own.
+func bitFields() []string {
+	return []string{"policy_bits", "platform_info", "launch_mitigations", "current_mitigations", "seam_attributes", "td_attributes", "xfam",
+		"initial_service_td_attributes", "current_service_td_attributes"}
 }
 
 // byNumber puts pcr2 before pcr10.
@@ -185,7 +224,11 @@ func printValue(w io.Writer, name string, value json.RawMessage, indent string) 
 	case value[0] == '[' && json.Unmarshal(value, &list) == nil:
 		printList(w, name, list, indent)
 	default:
-		fmt.Fprintf(w, fieldLine, indent, name, value)
+		text = string(value)
+		if bits, err := strconv.ParseUint(text, 10, 64); err == nil && slices.Contains(bitFields(), name) {
+			text = fmt.Sprintf(bitField, bits)
+		}
+		fmt.Fprintf(w, fieldLine, indent, name, text)
 	}
 }
 
