@@ -134,6 +134,7 @@ type imported struct {
 	Made   time.Time       `json:"made"`
 	Signer identity.Public `json:"signer"`
 	Items  []result        `json:"items"`
+	Error  *cli.Failure    `json:"error,omitempty"`
 }
 
 func newImport(inv *cli.Invocation) *cobra.Command {
@@ -173,11 +174,13 @@ func (o *importOptions) run(_ context.Context, inv *cli.Invocation, args []strin
 		}
 		out.Items = append(out.Items, r)
 	}
+	bad := verdict(out.Items)
+	out.Error = failureOf(bad)
 	if err := inv.Print(out, func(w io.Writer) {
 		fmt.Fprintf(w, importResult, out.Made.Format(time.RFC3339), out.Signer)
 		printResults(w, out.Items)
 	}); err != nil {
 		return err
 	}
-	return verdict(out.Items)
+	return bad
 }

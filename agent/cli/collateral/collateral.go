@@ -84,6 +84,15 @@ type result struct {
 	Error  string         `json:"error,omitempty"`
 }
 
+// failureOf is the error beside results, for scripts; nil without one.
+func failureOf(err error) *cli.Failure {
+	if err == nil {
+		return nil
+	}
+	f := cli.FailureOf(err)
+	return &f
+}
+
 // Statuses of a result.
 const (
 	statusFetched = "fetched"

@@ -59,9 +59,12 @@ func TestFetchGetsAProductAndItsChipsAndRenewsThem(t *testing.T) {
 	}
 	before := kds.Served()
 	out, _, status = fetch("--json")
-	var raw []struct{ Key, Status string }
-	if err := json.Unmarshal([]byte(out), &raw); err != nil || status != 0 || len(raw) != 4 {
-		t.Errorf("status %d, %d results, %v", status, len(raw), err)
+	var raw struct {
+		Items []struct{ Key, Status string }
+		Error *cli.Failure
+	}
+	if err := json.Unmarshal([]byte(out), &raw); err != nil || status != 0 || len(raw.Items) != 4 || raw.Error != nil {
+		t.Errorf("status %d, %d results, %v", status, len(raw.Items), err)
 	}
 	for url, n := range kds.Served() {
 		if strings.Contains(url, "SPL=") != (n == before[url]) {
@@ -94,8 +97,13 @@ func TestFetchTellsRefusalsFromFailures(t *testing.T) {
 	}
 	kds.Hook = func(*http.Request) (int, http.Header) { return http.StatusNotFound, nil }
 	out, _, status = fetch("amd-chain/Milan/vcek", "--json")
-	if status != cli.StatusRefused || !strings.Contains(out, `"reason": "collateral-unknown"`) {
-		t.Errorf("status %d\n%s", status, out)
+	var failing struct {
+		Items []struct{ Reason string }
+		Error *cli.Failure
+	}
+	if err := json.Unmarshal([]byte(out), &failing); err != nil || status != cli.StatusRefused || len(failing.Items) != 1 || failing.Items[0].Reason != "collateral-unknown" ||
+		failing.Error == nil || failing.Error.Reason != "collateral-unknown" || !strings.Contains(failing.Error.Message, "1 of 1 items were not stored") {
+		t.Errorf("status %d, %v\n%s", status, err, out)
 	}
 	if _, _, status = run(t, "fetch", "--dir", dir, "--pccs", "https://pccs.example", "--pcs", "https://pcs.example"); status == 0 {
 		t.Error("a PCCS and a PCS together were taken")

@@ -59,6 +59,12 @@ type fetchOptions struct {
 	keys           []collateral.Key
 }
 
+// fetched is what "fetch --json" prints.
+type fetched struct {
+	Items []result     `json:"items"`
+	Error *cli.Failure `json:"error,omitempty"`
+}
+
 func newFetch(inv *cli.Invocation) *cobra.Command { return (&fetchOptions{}).command(inv) }
 
 func (o *fetchOptions) command(inv *cli.Invocation) *cobra.Command {
@@ -101,7 +107,8 @@ func (o *fetchOptions) run(ctx context.Context, inv *cli.Invocation, args []stri
 	if err != nil {
 		return err
 	}
-	if err := inv.Print(results, func(w io.Writer) {
+	bad := verdict(results)
+	if err := inv.Print(fetched{results, failureOf(bad)}, func(w io.Writer) {
 		printResults(w, results)
 		if len(results) == 0 {
 			fmt.Fprintln(w, fetchNothing)
@@ -109,7 +116,7 @@ func (o *fetchOptions) run(ctx context.Context, inv *cli.Invocation, args []stri
 	}); err != nil {
 		return err
 	}
-	return verdict(results)
+	return bad
 }
 
 // fetch fetches one item after the other: the sources allow no more.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io"
 	"math/rand/v2"
+	"net"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -29,6 +30,7 @@ const (
 	maxSlowdown     = 16               // times the pace
 	retryAfterError = 2 * time.Second  // after an answer that never came
 	networkAttempts = 3
+	unresolvedFor   = 30 * time.Second // a name that could not be resolved is not tried again
 )
 
 // Options configure a Client. The zero value works.
@@ -96,13 +98,19 @@ type Response struct {
 // Get waits for its turn, asks, and asks again where the host says that it is busy. Its errors are
 // refusals: ReasonUnknown for a document that the host does not have, ReasonBusy for a full queue,
 // ReasonSource and ReasonTooLarge for answers that nobody wants, else ReasonUnavailable; and the
-// context's.
+// context's. A host whose name cannot be resolved is given up for all requests, for half a minute.
 func (c *Client) Get(ctx context.Context, r Request) (Response, error) {
 	h := c.host(r)
 	var last error
 	failed := 0
 	for range maxAttempts {
+		if err := h.lost(); err != nil && last == nil { // nor is its turn waited for
+			return Response{}, err
+		}
 		if err := h.turn(ctx, r.Urgent, last != nil); err != nil {
+			return Response{}, err
+		}
+		if err := h.lost(); err != nil && last == nil {
 			return Response{}, err
 		}
 		resp, pause, err := c.once(ctx, r)
@@ -120,7 +128,11 @@ func (c *Client) Get(ctx context.Context, r Request) (Response, error) {
 			h.busy(pause)
 			continue
 		}
-		if failed++; failed == networkAttempts {
+		name, unresolved := errors.AsType[*net.DNSError](err)
+		if failed++; failed == networkAttempts || unresolved && name.IsNotFound {
+			if unresolved {
+				h.giveUp(err)
+			}
 			break
 		}
 		h.pause(retryAfterError << failed)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io"
+	"net"
 	"net/http"
 	"net/http/httptest"
 	"net/url"
@@ -244,6 +245,45 @@ func TestThePaceIsKept(t *testing.T) {
 			}
 		}
 	})
+}
+
+// TestAHostWithoutAnAddressIsGivenUp for all of its documents, for a while, and no other host is.
+func TestAHostWithoutAnAddressIsGivenUp(t *testing.T) {
+	for name, c := range map[string]struct {
+		lookup net.DNSError
+		asked  int           // for the first document
+		within time.Duration // all that are given up
+	}{
+		"no such name": {net.DNSError{Err: "no such host", Name: "kds", IsNotFound: true}, 1, 0},
+		"no answer":    {net.DNSError{Err: "server misbehaving", Name: "kds", IsTemporary: true}, networkAttempts, 14 * time.Second},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			begin, asked, works := time.Now(), map[string]int{}, false
+			cl := client(t, Options{Transport: transport(func(r *http.Request) (int, http.Header, error) {
+				if asked[r.URL.Host]++; r.URL.Host == "kds" && !works {
+					return 0, nil, &net.OpError{Op: "dial", Err: &c.lookup}
+				}
+				return 200, nil, nil
+			})})
+			for range 3 {
+				_, err := cl.Get(t.Context(), request(t, "kds", Pace{1, time.Minute}))
+				wantReason(t, name, err, collateral.ReasonUnavailable)
+				if took := time.Since(begin); !strings.Contains(err.Error(), c.lookup.Err) || took > c.within || asked["kds"] != c.asked {
+					t.Errorf("%s: %v after %s and %d requests", name, err, took, asked["kds"])
+				}
+			}
+			if _, err := cl.Get(t.Context(), request(t, "pcs", Pace{1, time.Minute})); err != nil {
+				t.Errorf("%s: another host: %v", name, err)
+			}
+			works = true
+			ctx, cancel := context.WithTimeout(t.Context(), unresolvedFor)
+			defer cancel()
+			<-ctx.Done()
+			if _, err := cl.Get(t.Context(), request(t, "kds", Pace{1, time.Minute})); err != nil {
+				t.Errorf("%s: later: %v", name, err)
+			}
+		})
+	}
 }
 
 // TestTheQueueIsBounded, urgent requests pass the others, and who leaves makes room.

@@ -26,6 +26,8 @@ type host struct {
 	refused  int       // in a row
 	waiting  []*waiter
 	timer    *time.Timer // nil while none waits
+	gone     error       // the host's name could not be resolved
+	goneTo   time.Time   // until when that counts
 }
 
 // waiter is a request that waits for its turn.
@@ -126,6 +128,23 @@ func (h *host) answered() {
 	defer h.mu.Unlock()
 	h.refused = 0
 	h.slowdown = max(1, h.slowdown*recovery)
+}
+
+// giveUp lets every request fail for a while: they would all wait for the same name.
+func (h *host) giveUp(err error) {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	h.gone, h.goneTo = err, time.Now().Add(unresolvedFor)
+}
+
+// lost is why the host was given up; nil if it was not, or not lately.
+func (h *host) lost() error {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	if !time.Now().Before(h.goneTo) {
+		return nil
+	}
+	return h.gone
 }
 
 // recovery is what one answer leaves of the slowdown.
