@@ -77,3 +77,35 @@ func TestPagesForAdministratorsAreReadAsInService(t *testing.T) {
 		t.Error("half a policy is accepted")
 	}
 }
+
+// TestPagesShowValuesOfTheNewestFormat: whoever copies one can say what it covers.
+func TestPagesShowValuesOfTheNewestFormat(t *testing.T) {
+	docs := filepath.Join("..", "..", "..", "docs")
+	pages, err := filepath.Glob(filepath.Join(docs, "*.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	shown := 0
+	for _, page := range pages {
+		text, err := os.ReadFile(page)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range regexp.MustCompile(`(?m)^format: (\d+)\nreference_values:`).FindAllStringSubmatch(string(text), -1) {
+			if shown++; m[1] != "2" {
+				t.Errorf("%s: values of format %s", page, m[1])
+			}
+		}
+	}
+	byHand, err := os.ReadFile(filepath.Join(docs, "by-hand.md"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := regexp.MustCompile(`(?s)cat > values.yaml <<END\n(.*?)END\n`).FindSubmatch(byHand)
+	if file == nil || shown < 2 {
+		t.Fatalf("%d files of values are shown, and by-hand.md has %q", shown, file)
+	}
+	if v, err := policy.ParseReferenceValues(file[1]); err != nil || len(v) != 1 || v[0].Covers != "image" || !v[0].Software {
+		t.Errorf("%+v, %v", v, err)
+	}
+}
