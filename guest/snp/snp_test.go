@@ -54,7 +54,7 @@ func TestNoTEEIsOneClearSentence(t *testing.T) {
 		want  refusal.Reason
 		words []string
 	}{
-		"no configfs":    {func(t *tree) { t.MkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent"}},
+		"no configfs":    {func(t *tree) { t.MkdirErr = fs.ErrNotExist }, ReasonNoTEE, []string{DefaultRoot + " is absent", "this is not a guest of ", "load the modules tsm and sev-guest"}},
 		"no provider":    {func(t *tree) { t.MkdirErr = unix.ENXIO }, ReasonNoTEE, []string{"no TEE"}},
 		"no permission":  {func(t *tree) { t.MkdirErr = unix.EACCES }, ReasonNoTEE, []string{"may not"}},
 		"a TDX guest":    {func(t *tree) { t.Provider = "tdx_guest" }, ReasonNoTEE, []string{"tdx_guest"}},

@@ -127,7 +127,7 @@ func (d *Device) explain(err error) error {
 	module := strings.ReplaceAll(d.provider, "_", "-")
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return refusal.New(device.ReasonAbsent, "%s is absent: load the modules tsm and %s and mount configfs (Linux 6.7 or later): %w", d.root, module, fs.ErrNotExist)
+		return refusal.New(device.ReasonAbsent, "%s is absent: this is not a guest of %s, or its kernel does not offer reports yet: load the modules tsm and %s and mount configfs (Linux 6.7 or later): %w", d.root, d.tee, module, fs.ErrNotExist)
 	case errors.Is(err, unix.ENXIO):
 		return refusal.New(device.ReasonAbsent, "%s exists but no TEE provides reports: this is not a guest of %s, or %s is not loaded", d.root, d.tee, module)
 	case errors.Is(err, fs.ErrPermission):
