@@ -297,6 +297,51 @@ func TestWarnsOfAWordThatNeverCounts(t *testing.T) {
 	}
 }
 
+// TestWarnsOfBindingsThatExcludeEachOther: such a rule refuses every guest with a TPM beside its processor.
+func TestWarnsOfBindingsThatExcludeEachOther(t *testing.T) {
+	const text = "nothing is in both, so every guest of sev-snp is refused"
+	for name, c := range map[string]struct {
+		own, rule string
+		warns     bool
+	}{
+		"apart":        {"{binding: [enrolled]}", "{tpm: {binding: [certificate, report]}}", true},
+		"one common":   {"{binding: [enrolled, report]}", "{tpm: {binding: [certificate, report]}}", false},
+		"the rule's":   {"", "{tpm: {binding: [certificate]}}", false},
+		"the policy's": {"{binding: [enrolled]}", "{}", false},
+	} {
+		source := full()
+		if c.own != "" {
+			source = strings.Replace(source, "\n  reference_values:", "\n  tpm: "+c.own+"\n  reference_values:", 1)
+		}
+		p, err := Parse([]byte(strings.Replace(source, "\nrules:\n  - resources:", "\nrules:\n  - require: "+c.rule+"\n    resources:", 1)))
+		if err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		if warnsOf(p, text) != c.warns {
+			t.Errorf("%s: %q", name, p.Warnings())
+		}
+		if p, err = p.WithReferenceValues([]ReferenceValue{besideValue()}); err != nil {
+			t.Fatal(err)
+		}
+		for _, trust := range []evidence.AKTrust{evidence.AKCertificate, evidence.AKReport, evidence.AKEnrolled} {
+			if d := Decide(p, beside(trust)); c.warns && (d.Allowed || d.Reasons[0].Reason != ReasonTPMBinding) {
+				t.Errorf("%s: %+v", trust, d)
+			}
+		}
+	}
+	// A rule of other kinds asks nothing of a TPM beside a processor.
+	source := strings.Replace(full(), "kinds: [sev-snp]", "kinds: [sev-snp, vtpm]", 1)
+	source = strings.Replace(source, "\n  reference_values:", "\n  tpm: {ak_trust: [enrolled], pcrs: [0], binding: [enrolled]}\n  reference_values:", 1)
+	source = strings.Replace(source, "\nrules:\n  - resources:", "\nwaive: [{check: event-log, reason: a test}]\nrules:\n  - require: {kinds: [vtpm], tpm: {binding: [certificate]}}\n    resources:", 1)
+	p, err := Parse([]byte(source))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if warnsOf(p, "nothing is in both") {
+		t.Errorf("%q", p.Warnings())
+	}
+}
+
 // TestWarnsOfDevicesThatARuleAsksFor as it does where the policy asks for them.
 func TestWarnsOfDevicesThatARuleAsksFor(t *testing.T) {
 	const text = "it asks for GPUs"

@@ -187,7 +187,7 @@ func (p *Policy) besideWarnings() (out []string) {
 	if p.believesGuestsAlone() && !slices.ContainsFunc(p.values, func(v ReferenceValue) bool { return ofBeside.covers(v.kind()) && imageByProcessor(v) }) {
 		out = append(out, "tpm.binding accepts the guest's own word (report) alone, which counts only where a reference value says that the processor measured an image: none does, so no guest with a TPM beside its processor passes")
 	}
-	return append(append(out, p.machinesUnchecked()...), p.anybodysTPM()...)
+	return append(append(append(out, p.bindingsApart()...), p.machinesUnchecked()...), p.anybodysTPM()...)
 }
 
 // asksForGPUs reports whether the policy or one of its rules does.
@@ -198,6 +198,24 @@ func (p *Policy) asksForGPUs() bool {
 // believesGuestsAlone reports whether the policy wants a TPM that the report alone ties to the guest.
 func (p *Policy) believesGuestsAlone() bool {
 	return len(p.require.binding) == 1 && p.require.binding[string(evidence.AKReport)] && len(p.values) > 0
+}
+
+// bindingsApart finds rules under which a guest's TPM would have to be tied to it in two ways at once: a TPM has
+// one, so the rule opens nothing to guests that must show one.
+func (p *Policy) bindingsApart() (out []string) {
+	for i, rule := range p.doc.Rules {
+		open := p.rules[rule.Resources[0]]
+		if open == nil || p.require.binding == nil || open.require.binding == nil ||
+			slices.ContainsFunc(sortedKeys(open.require.binding), func(of string) bool { return p.require.binding[of] }) {
+			continue
+		}
+		kinds := slices.DeleteFunc(sortedKeys(kindsOf(&p.require, open.require)), func(k string) bool { return !ofBeside.covers(evidence.Kind(k)) })
+		if len(kinds) > 0 {
+			out = append(out, fmt.Sprintf("rule %d: tpm.binding accepts %s, and the policy's own %s: nothing is in both, so every guest of %s is refused; a rule narrows, it adds nothing",
+				i+1, short(sortedKeys(open.require.binding)), short(sortedKeys(p.require.binding)), short(kinds)))
+		}
+	}
+	return out
 }
 
 // machinesUnchecked finds rules whose guests may leave their TPM out, and with it the machine that the policy names.
