@@ -317,8 +317,7 @@ func (r *corimReader) tdx(key int64, values object) ([]map[string]string, error)
 		raw, used = values[valueDigests], valueDigests
 	}
 	if raw == nil || key >= 0 && key != keyMRTEE {
-		r.file.note("Left out: a measurement without an MRTD (key %d, values %s).", key, keyList(values))
-		return nil, nil
+		return nil, r.apart(key, values)
 	}
 	if err := r.further(values, used, valueRegisters); err != nil {
 		return nil, err
@@ -340,6 +339,27 @@ func (r *corimReader) tdx(key int64, values object) ([]map[string]string, error)
 		out = append(out, registers)
 	}
 	return out, nil
+}
+
+// apart says what a measurement without an MRTD demands beside the others of its guest: a value of theirs is wider
+// than its signer meant.
+func (r *corimReader) apart(key int64, values object) error {
+	rtmrs, err := r.registers(values[valueRegisters])
+	if err != nil {
+		return err
+	}
+	if len(rtmrs) == 0 {
+		r.file.note("NOT ENFORCED by any value: a measurement without an MRTD (key %d, values %s).", key, keyList(values))
+		return nil
+	}
+	var list []string
+	for name, value := range rtmrs {
+		list = append(list, name+": "+value)
+	}
+	slices.Sort(list)
+	r.file.note("NOT ENFORCED by any value: a measurement without an MRTD demands %s (key %d, values %s). Write these registers into the values of the same guest, which accept any.",
+		strings.Join(list, ", "), key, keyList(values))
+	return nil
 }
 
 // further names what else a measurement demands, so that the operator can require it.

@@ -145,7 +145,8 @@ func TestSignedCoRIMsGiveValuesOfTDX(t *testing.T) {
 			item{1: item{-83: []any{[]any{1, repeated(1, 32)}, sha384(2)}}},
 			item{0: 83, 1: item{2: []any{sha384(3)}}},
 			item{1: item{-83: tag(60020, []any{6, []any{sha384(4), sha384(5)}})}},
-			item{1: item{-73: 4}}),
+			item{1: item{-73: 4}},
+			item{1: item{14: item{"rtmr2": []any{sha384(13)}, 1: []any{sha384(14)}}}}),
 		reference(seamClass(), item{1: item{-83: sha384(9)}}),
 	)
 	f, err := Read("td.corim", sign1(t, key, -7, crypto.SHA256, payload, nil, nil), Options{Trust: Trust{Keys: []crypto.PublicKey{key.Public()}}, Now: testNow(), ID: "td"})
@@ -163,10 +164,21 @@ func TestSignedCoRIMsGiveValuesOfTDX(t *testing.T) {
 		t.Errorf("got %+v", f.Values)
 	}
 	notes := strings.Join(f.Notes, "\n")
-	for _, says := range []string{"also demands attributes", "a component of Intel's", "without an MRTD"} {
+	for _, says := range []string{"also demands attributes", "a component of Intel's", "NOT ENFORCED by any value: a measurement without an MRTD (key -1, values -73)",
+		"NOT ENFORCED by any value: a measurement without an MRTD demands rtmr1: " + strings.Repeat("0e", 48) + ", rtmr2: " + strings.Repeat("0d", 48)} {
 		if !strings.Contains(notes, says) {
 			t.Errorf("notes do not say %q:\n%s", says, notes)
 		}
+	}
+}
+
+// TestRegistersOnTheirOwnAreRead, for what they say is shown.
+func TestRegistersOnTheirOwnAreRead(t *testing.T) {
+	key := newEC(t, elliptic.P256())
+	payload := manifest(t, func(m item) { m[3] = intelOID() }, reference(tdClass(), item{1: item{-83: sha384(1)}}, item{1: item{14: item{"rtmr9": []any{sha384(1)}}}}))
+	_, err := Read("td.corim", sign1(t, key, -7, crypto.SHA256, payload, nil, nil), Options{Trust: Trust{Keys: []crypto.PublicKey{key.Public()}}, Now: testNow(), ID: "td"})
+	if reason, _ := refusal.ReasonOf(err); reason != ReasonUnsupported {
+		t.Errorf("got %v", err)
 	}
 }
 
