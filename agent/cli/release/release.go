@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/agent/cli/manual"
 	"github.com/anchorhold/anchorhold/crypto/filelist"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
@@ -27,7 +28,7 @@ const publicName = "publisher.pub"
 
 // New makes the command.
 func New(inv *cli.Invocation) *cobra.Command {
-	return cli.Subcommands("release", short, long, newVerify(inv), newSign(inv), newVKey(inv))
+	return cli.Subcommands("release", short, long, newVerify(inv), newSign(inv), newVKey(inv), manual.New(inv))
 }
 
 // verifyOptions are the flags and arguments of `release verify`.

@@ -37,6 +37,10 @@ func main() {
 		fmt.Println("anchorhold-worker", version)
 		return
 	}
+	if len(os.Args) == 2 && os.Args[1] == "help" {
+		fmt.Print(usage)
+		return
+	}
 	if len(os.Args) != 2 || os.Args[1] != worker.Mode {
 		fmt.Fprint(os.Stderr, usage)
 		os.Exit(worker.Refused.Code())
