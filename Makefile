@@ -14,7 +14,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -129,9 +129,13 @@ bench-exhaust: ## attack each of the five listeners, with figures (test-all does
 
 ##@ Release
 
-release: ## build what a release holds into dist/, twice and byte for byte the same, and sign it (VERSION=, RELEASE_KEY= and RELEASE_CREDENTIAL=)
+release: ## build what a release holds, packages included, into dist/, twice and byte for byte the same, and sign it (VERSION=, RELEASE_KEY= and RELEASE_CREDENTIAL=)
 	@rm -rf dist
 	@go run ./packaging/release -out dist $(if $(filter command environment,$(firstword $(origin VERSION))),-version "$(VERSION)") $(if $(RELEASE_KEY),-key "$(RELEASE_KEY)") $(if $(RELEASE_CREDENTIAL),-credential "$(RELEASE_CREDENTIAL)")
+
+packages: ## check the deb and rpm packages of dist/, which make release makes: contents, lintian, and their life in a Debian 13 (root, mmdebstrap, lintian)
+	@ls dist/*.deb >/dev/null 2>&1 || $(MAKE) --no-print-directory release
+	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" env ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_DEBIAN="$$trees/guest.tar" ANCHORHOLD_PACKAGES="$(CURDIR)/dist" go test -count 1 -v -timeout 20m ./packaging/packages
 
 ##@ Clean up
 

@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"bytes"
 	"compress/gzip"
+	"context"
 	"errors"
 	"fmt"
 	"io"
@@ -23,8 +24,8 @@ type entry struct {
 	mode fs.FileMode
 }
 
-// assemble writes a target's archive and its list of contents.
-func (r *release) assemble(tree, made string, b *built) error {
+// assemble writes a target's archive, its list of contents and, with a packer, its packages.
+func (r *release) assemble(ctx context.Context, tree, made string, b *built, extra *packer) error {
 	base := "anchorhold-" + r.version + "-" + b.target.String()
 	bom, err := r.bom(b)
 	if err != nil {
@@ -46,7 +47,14 @@ func (r *release) assemble(tree, made string, b *built) error {
 	if err != nil {
 		return err
 	}
-	archive, err := pack(base, r.when, append(entries, fromTree...))
+	entries = append(entries, fromTree...)
+	if extra != nil {
+		entries = append(entries, extra.pages...)
+		if err := extra.pack(ctx, r, b.target, entries, made); err != nil {
+			return err
+		}
+	}
+	archive, err := pack(base, r.when, entries)
 	if err != nil {
 		return err
 	}

@@ -26,6 +26,7 @@ var targets = []target{{"linux", "amd64"}, {"linux", "arm64"}}
 type contents struct {
 	programs []string // main packages, below the module
 	files    []string // files of the tree, as patterns of package path
+	packaged bool     // with manual pages, completions, and packages for distributions
 }
 
 // anchorhold is what our releases consist of. A pattern that nothing fits is an error: a file
@@ -37,8 +38,9 @@ var anchorhold = contents{
 	},
 	files: []string{
 		"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "docs/*.md", "docs/*.svg",
-		"systemd/*.service", "systemd/*.socket", "systemd/*.slice", "systemd/*.sysusers", "systemd/*.tmpfiles", "systemd/*.d/*.example",
+		"systemd/*.service", "systemd/*.socket", "systemd/*.slice", "systemd/*.sysusers", "systemd/*.tmpfiles", "systemd/*.rules", "systemd/*.d/*.example",
 	},
+	packaged: true,
 }
 
 // releaseTags keep the software TEE out at compile time, and HTTP/2, which nothing here speaks:

@@ -125,15 +125,26 @@ func (r *release) once(ctx context.Context, p place) (string, error) {
 	if err := os.MkdirAll(made, 0o755); err != nil {
 		return "", err
 	}
+	var all []*built
 	for _, t := range r.targets {
 		b, err := r.compile(ctx, p, tree, t)
 		if err != nil {
 			return "", fmt.Errorf("%s: %w", t, err)
 		}
-		if err := r.assemble(tree, made, b); err != nil {
-			return "", fmt.Errorf("%s: %w", t, err)
+		all = append(all, b)
+	}
+	var extra *packer
+	if r.packaged {
+		var err error
+		if extra, err = r.newPacker(ctx, p, tree, all); err != nil {
+			return "", err
 		}
-		r.say("%s: %d programs, %d modules", t, len(b.programs), len(b.modules()))
+	}
+	for _, b := range all {
+		if err := r.assemble(ctx, tree, made, b, extra); err != nil {
+			return "", fmt.Errorf("%s: %w", b.target, err)
+		}
+		r.say("%s: %d programs, %d modules", b.target, len(b.programs), len(b.modules()))
 	}
 	return made, nil
 }
