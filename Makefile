@@ -135,7 +135,7 @@ release: ## build what a release holds, packages included, into dist/, twice and
 
 packages: ## check the deb and rpm packages of dist/, which make release makes: contents, lintian, and their life in a Debian 13 (root, mmdebstrap, lintian)
 	@ls dist/*.deb >/dev/null 2>&1 || $(MAKE) --no-print-directory release
-	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" env ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_DEBIAN="$$trees/guest.tar" ANCHORHOLD_PACKAGES="$(CURDIR)/dist" go test -count 1 -v -timeout 20m ./packaging/packages
+	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" env ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_DEBIAN="$$trees/guest.tar" ANCHORHOLD_PACKAGES="$(CURDIR)/dist" go test -count 1 -v -timeout 20m -run 'Life|Release' ./packaging/packages
 
 ##@ Clean up
 

@@ -44,6 +44,7 @@ var checks = []check{
 	{"a MemoryMax that is too small is named", memoryTooSmall},
 	{"a checkpoint is kept outside the broker", keepCheckpoints},
 	{"a clock that ran ahead is set back once", clockAhead},
+	{"an update of the packages restarts what runs, and going back is refused", updatePackages},
 }
 
 func unitsVerify(*guest) (string, error) {

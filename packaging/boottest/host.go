@@ -6,12 +6,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/anchorhold/anchorhold/packaging/packages"
 )
 
 // host is the half that makes the machine and listens to it.
@@ -166,38 +170,22 @@ func copyFile(from, to string, mode os.FileMode) error {
 	return errors.Join(err, out.Close())
 }
 
-// install follows the table of docs/operations.md, "Install".
+// install installs the packages of one version, as an administrator would, and leaves those of a
+// later one for the guest, which updates itself.
 func (h *host) install(ctx context.Context) error {
-	files := map[string]string{
-		"systemd/anchorhold.sysusers": "usr/lib/sysusers.d/anchorhold.conf",
-		"systemd/anchorhold.tmpfiles": "usr/lib/tmpfiles.d/anchorhold.conf",
-	}
-	for _, pattern := range []string{"*.service", "*.socket", "*.slice"} {
-		units, err := filepath.Glob(filepath.Join("systemd", pattern))
-		if err != nil {
-			return err
-		}
-		for _, u := range units {
-			files[u] = filepath.Join("usr/lib/systemd/system", filepath.Base(u))
-		}
-	}
-	files["systemd/anchorhold-broker.service.d/checkpoint.conf.example"] = "etc/systemd/system/anchorhold-broker.service.d/checkpoint.conf"
-	pages, err := filepath.Glob(filepath.Join("docs", "*.md"))
+	first, err := h.packages(ctx, "v0.0.1", "root/packages/first")
 	if err != nil {
 		return err
 	}
-	for _, p := range pages {
-		files[p] = filepath.Join("usr/share/doc/anchorhold", filepath.Base(p))
+	if _, err := h.packages(ctx, "v0.0.2", laterPackages[1:]); err != nil {
+		return err
 	}
-	for from, to := range files {
-		if err := copyFile(from, h.path(to), 0o644); err != nil {
-			return err
-		}
+	if _, err := command(ctx, "chroot", append([]string{h.root, "dpkg", "-i"}, first...)...); err != nil {
+		return err
 	}
-	for _, name := range []string{"anchorhold", "anchorhold-agent", "anchorhold-worker", "anchorhold-broker", "anchorhold-aggregator"} {
-		if err := copyFile(filepath.Join(h.bin, name), h.path("usr/bin", name), 0o755); err != nil {
-			return err
-		}
+	const dropIn = "anchorhold-broker.service.d/checkpoint.conf"
+	if err := copyFile(h.path("usr/share/doc/anchorhold-broker/examples/checkpoint.conf"), h.path("etc/systemd/system", dropIn), 0o644); err != nil {
+		return err
 	}
 	own, err := os.Executable()
 	if err != nil {
@@ -209,9 +197,6 @@ func (h *host) install(ctx context.Context) error {
 	if err := os.WriteFile(h.path("etc/systemd/system/boottest.service"), []byte(fmt.Sprintf(checksUnit, patienceVariable, max(1, float64(h.deadline)/float64(deadline)), unitWord(h.only))), 0o644); err != nil {
 		return err
 	}
-	if _, err := command(ctx, "chroot", h.root, "systemd-sysusers"); err != nil {
-		return err
-	}
 	for _, user := range []string{"alice", "mallory"} {
 		if _, err := command(ctx, "chroot", h.root, "useradd", "--create-home", user); err != nil {
 			return err
@@ -219,6 +204,34 @@ func (h *host) install(ctx context.Context) error {
 	}
 	_, err = command(ctx, "chroot", h.root, "usermod", "-aG", "anchorhold", "alice")
 	return errors.Join(err, os.Symlink("../boottest.service", h.path("etc/systemd/system/multi-user.target.wants/boottest.service")))
+}
+
+// packages makes the packages of the programs under test below a directory of the guest, and returns
+// the deb files as the guest names them.
+func (h *host) packages(ctx context.Context, version, dir string) (debs []string, err error) {
+	r := packages.Release{Version: version, When: h.began, Arch: runtime.GOARCH, Nfpm: filepath.Join(h.work, "nfpm")}
+	if r.Files, err = packages.TreeFiles("."); err != nil {
+		return nil, err
+	}
+	pages, err := packages.HelpPages(ctx, h.bin, version)
+	if err != nil {
+		return nil, err
+	}
+	maps.Copy(r.Files, pages)
+	r.Files["THIRD-PARTY-NOTICES.txt"] = []byte("These programs are for a test.\n")
+	for _, name := range []string{"anchorhold", "anchorhold-agent", "anchorhold-worker", "anchorhold-verify", "anchorhold-broker", "anchorhold-aggregator"} {
+		if r.Files["bin/"+name], err = os.ReadFile(filepath.Join(h.bin, name)); err != nil {
+			return nil, err
+		}
+	}
+	if err := errors.Join(packages.BuildNfpm(ctx, ".", r.Nfpm, nil), os.MkdirAll(h.path(dir), 0o755)); err != nil {
+		return nil, err
+	}
+	names, err := r.Make(ctx, h.path(dir), "deb")
+	for _, name := range names {
+		debs = append(debs, filepath.Join("/", dir, name))
+	}
+	return debs, err
 }
 
 // checksUnit runs the checks once the machine is up and turns it off afterwards.

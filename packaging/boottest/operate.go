@@ -3,6 +3,7 @@ package main
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"os"
 	"regexp"
 	"strings"
@@ -130,4 +131,51 @@ func clockAhead(*guest) (string, error) {
 		err = fmt.Errorf("the verification does not mention the step:\n%s", out)
 	}
 	return "from " + at[1], err
+}
+
+// laterPackages is where the packages are that the guest updates itself with.
+const laterPackages = "/root/packages/later"
+
+// updatePackages installs the packages of a later version over those that run.
+func updatePackages(*guest) (string, error) {
+	before, err := daemons()
+	if err != nil {
+		return "", err
+	}
+	if _, err := runFor(4*time.Minute, "sh", "-c", "dpkg -i "+laterPackages+"/*.deb"); err != nil {
+		return "", err
+	}
+	after, err := daemons()
+	if err != nil {
+		return "", err
+	}
+	for unit, pid := range before {
+		if (pid == after[unit]) != (pid == 0) || pid == 0 && after[unit] != 0 {
+			return "", fmt.Errorf("%s was process %d before the update and is %d after it, want another one if it ran, and none if not", unit, pid, after[unit])
+		}
+	}
+	if err := await(time.Minute, "the classifier after the update", ready); err != nil {
+		return "", fmt.Errorf("%w\n%s\n%s", err, said(brokerUnit), said(agentUnit))
+	}
+	_, err = runFor(2*time.Minute, "sh", "-c", "dpkg -i /root/packages/first/anchorhold-broker_*.deb")
+	if err == nil || !strings.Contains(err.Error(), "0.0.1 is older than 0.0.2") {
+		return "", fmt.Errorf("going back: %v", err)
+	}
+	last, err := daemons()
+	if err == nil && !maps.Equal(last, after) {
+		err = fmt.Errorf("a refused package touched the daemons: processes %v before it, %v after it", after, last)
+	}
+	return fmt.Sprintf("processes %v, then %v", before, after), err
+}
+
+// daemons are the main processes by unit; 0 of one that does not run.
+func daemons() (map[string]int64, error) {
+	pids := map[string]int64{}
+	for _, unit := range []string{agentUnit, brokerUnit, "anchorhold-aggregator.service"} {
+		var err error
+		if pids[unit], err = number(unit, "MainPID"); err != nil {
+			return nil, err
+		}
+	}
+	return pids, nil
 }

@@ -2,7 +2,9 @@ package packages
 
 import (
 	"io/fs"
+	"os"
 	"path"
+	"path/filepath"
 	"strings"
 )
 
@@ -149,4 +151,27 @@ var all = []pkg{
 		},
 		lintian: static,
 	},
+}
+
+// TreeFiles are the files of a checkout that packages have, in the place of a release's archive.
+// Programs, their pages and the notices are not among them: those are built.
+func TreeFiles(tree string) (map[string][]byte, error) {
+	files := map[string][]byte{}
+	for _, p := range all {
+		for _, f := range p.files {
+			if !strings.HasPrefix(f.from, "systemd/") && !strings.HasPrefix(f.from, "docs/") {
+				continue
+			}
+			names, err := filepath.Glob(filepath.Join(tree, filepath.FromSlash(f.from)))
+			if err != nil {
+				return nil, err
+			}
+			for _, name := range names {
+				if files[path.Join(path.Dir(f.from), filepath.Base(name))], err = os.ReadFile(name); err != nil {
+					return nil, err
+				}
+			}
+		}
+	}
+	return files, nil
 }

@@ -62,10 +62,8 @@ func TestLintianFindsNothing(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	for name := range made(t, r, dir) {
-		if strings.HasSuffix(name, ".deb") {
-			checkWithLintian(t, filepath.Join(dir, name))
-		}
+	for name := range made(t, r, dir, "deb") {
+		checkWithLintian(t, filepath.Join(dir, name))
 	}
 }
 
@@ -130,11 +128,9 @@ func (d *debian) stock(r Release, version string) map[string]string {
 	}
 	r.Version = version
 	debs := map[string]string{}
-	for name := range made(d.t, r, dir) {
-		if strings.HasSuffix(name, ".deb") {
-			p, _, _ := strings.Cut(name, "_")
-			debs[p] = "/packages/" + version + "/" + name
-		}
+	for name := range made(d.t, r, dir, "deb") {
+		p, _, _ := strings.Cut(name, "_")
+		debs[p] = "/packages/" + version + "/" + name
 	}
 	return debs
 }

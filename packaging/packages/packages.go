@@ -47,8 +47,9 @@ func BuildNfpm(ctx context.Context, tree, to string, env []string) error {
 	return nil
 }
 
-// Make writes the packages of one architecture into a directory and returns their names.
-func (r Release) Make(ctx context.Context, out string) (names []string, err error) {
+// Make writes the packages of one architecture into a directory, as deb, rpm or both, and returns
+// their names.
+func (r Release) Make(ctx context.Context, out string, kinds ...string) (names []string, err error) {
 	version, err := Version(r.Version, r.When)
 	if err != nil {
 		return nil, err
@@ -59,7 +60,11 @@ func (r Release) Make(ctx context.Context, out string) (names []string, err erro
 	}
 	defer os.RemoveAll(scratch)
 	for _, p := range all {
-		for _, f := range formats {
+		for _, kind := range kinds {
+			f, err := formatOf(kind)
+			if err != nil {
+				return nil, err
+			}
 			l := layout{release: r, pkg: p, format: f, version: version, dir: filepath.Join(scratch, p.name+"."+f.name), staged: map[string]string{}}
 			name, err := l.make(ctx, out)
 			if err != nil {
@@ -79,6 +84,14 @@ type format struct {
 	join func(name, version, arch string) string
 
 	equal, least string // how a package and its version are required
+}
+
+func formatOf(kind string) (format, error) {
+	i := slices.IndexFunc(formats, func(f format) bool { return f.name == kind })
+	if i < 0 {
+		return format{}, fmt.Errorf("packages are deb or rpm, not %q", kind)
+	}
+	return formats[i], nil
 }
 
 // oldestSystemd is the oldest version that the units are written for.

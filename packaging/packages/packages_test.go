@@ -165,8 +165,11 @@ func TestAFileThatIsMissingIsNoPackage(t *testing.T) {
 	}
 	r := standIns(t, "v1.0.0")
 	r.Arch = "riscv64"
-	if _, err := r.Make(t.Context(), t.TempDir()); err == nil || !strings.Contains(err.Error(), `architecture "riscv64"`) {
+	if _, err := r.Make(t.Context(), t.TempDir(), "deb"); err == nil || !strings.Contains(err.Error(), `architecture "riscv64"`) {
 		t.Errorf("another architecture: %v", err)
+	}
+	if _, err := standIns(t, "v1.0.0").Make(t.Context(), t.TempDir(), "apk"); err == nil || !strings.Contains(err.Error(), `not "apk"`) {
+		t.Errorf("another kind: %v", err)
 	}
 }
 
@@ -259,9 +262,9 @@ func nfpm(t *testing.T) string {
 	return program
 }
 
-func made(t *testing.T, r Release, dir string) map[string][]byte {
+func made(t *testing.T, r Release, dir string, kinds ...string) map[string][]byte {
 	t.Helper()
-	names, err := r.Make(t.Context(), dir)
+	names, err := r.Make(t.Context(), dir, kinds...)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -282,12 +285,12 @@ func TestPackagesAreTheSameBytesTwice(t *testing.T) {
 	r.Nfpm = nfpm(t)
 	for _, arch := range []string{"amd64", "arm64"} {
 		r.Arch = arch
-		first := made(t, r, t.TempDir())
+		first := made(t, r, t.TempDir(), "deb", "rpm")
 		elsewhere := t.TempDir()
 		t.Setenv("TMPDIR", elsewhere)
 		t.Setenv("TZ", "Pacific/Kiritimati")
 		t.Setenv("SOURCE_DATE_EPOCH", "1")
-		second := made(t, r, t.TempDir())
+		second := made(t, r, t.TempDir(), "deb", "rpm")
 		if len(first) != 2*len(all) || len(second) != len(first) {
 			t.Errorf("%d and %d packages, want %d", len(first), len(second), 2*len(all))
 		}
@@ -298,7 +301,7 @@ func TestPackagesAreTheSameBytesTwice(t *testing.T) {
 		}
 	}
 	dir := t.TempDir()
-	made(t, r, dir)
+	made(t, r, dir, "deb", "rpm")
 	for _, f := range formats {
 		if _, err := exec.LookPath(map[string]string{"deb": "dpkg-deb", "rpm": "rpm2cpio"}[f.name]); err != nil {
 			t.Logf("NOT UNPACKED: %v", err)

@@ -44,7 +44,7 @@ func (x *packer) pack(ctx context.Context, r *release, t target, entries []entry
 	for _, e := range entries {
 		of.Files[e.name] = e.data
 	}
-	names, err := of.Make(ctx, made)
+	names, err := of.Make(ctx, made, "deb", "rpm")
 	if err == nil {
 		r.say("%s: %d packages", t, len(names))
 	}
