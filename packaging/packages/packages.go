@@ -145,13 +145,19 @@ func (l *layout) make(ctx context.Context, out string) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	name := l.format.join(l.pkg.name, l.version, arch)
+	name := l.fileName(arch)
 	cmd := exec.CommandContext(ctx, l.release.Nfpm, "package", "--config", config, "--packager", l.format.name, "--target", filepath.Join(out, name))
 	cmd.Env = append(os.Environ(), fmt.Sprintf("SOURCE_DATE_EPOCH=%d", l.release.When.Unix()), "TZ=UTC")
 	if said, err := cmd.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("nfpm: %w\n%s", err, said)
 	}
 	return name, os.Chmod(filepath.Join(out, name), 0o644)
+}
+
+// fileName is how the package's file is called. A tilde is on no signed list, and places that host
+// releases rename such files.
+func (l *layout) fileName(arch string) string {
+	return l.format.join(l.pkg.name, strings.ReplaceAll(l.version, "~", "."), arch)
 }
 
 // stage writes every file of the package below the scratch directory.

@@ -15,6 +15,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/filelist"
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
@@ -40,6 +42,32 @@ func TestVersionsHaveTheirPlaceInTheOrder(t *testing.T) {
 	for _, v := range []string{"", "v1", "v1.2", "v1.2.3 ", "main", "v1.2.3-dirty space", "1.2.3;rm", "v1.2.3-4", "abcdeg0", "v1.2.3+meta"} {
 		if got, err := Version(v, when); err == nil {
 			t.Errorf("%q: got %q", v, got)
+		}
+	}
+}
+
+// TestEveryPackageCanBeOnTheSignedList: the list refuses names that others would rename.
+func TestEveryPackageCanBeOnTheSignedList(t *testing.T) {
+	key, err := identity.Generate(identity.LevelEpoch)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer key.Wipe()
+	for _, release := range []string{"v0.2.0", "v0.2.0-rc.1", "v0.2.0-rc.1-5-gabcdef0", "abcdef0"} {
+		version, err := Version(release, when)
+		if err != nil {
+			t.Fatal(err)
+		}
+		list := filelist.List{Version: release, Commit: strings.Repeat("a", 40)}
+		for _, p := range all {
+			for _, f := range formats {
+				l := layout{pkg: p, format: f, version: version}
+				list.Files = append(list.Files, filelist.File{Name: l.fileName("x")})
+			}
+		}
+		slices.SortFunc(list.Files, func(a, b filelist.File) int { return strings.Compare(a.Name, b.Name) })
+		if _, err := filelist.Sign(key, list); err != nil {
+			t.Errorf("%s: %v", release, err)
 		}
 	}
 }
