@@ -209,6 +209,47 @@ func TestLifeOfThePackages(t *testing.T) {
 	}
 }
 
+// TestLifeOfTheRPMs has this machine's rpm install them into the same Debian, without what they
+// depend on by name: the scripts run there with rpm's arguments.
+func TestLifeOfTheRPMs(t *testing.T) {
+	longtest.Run(t, "it installs packages in a Debian 13")
+	if _, err := exec.LookPath("rpm"); err != nil {
+		t.Skip("rpm is not installed")
+	}
+	d := newDebian(t)
+	r := standIns(t, "")
+	r.Arch, r.Nfpm = runtime.GOARCH, nfpm(t)
+	files := map[string]string{}
+	for _, version := range []string{"v1.2.3", "v1.10.0"} {
+		dir := t.TempDir()
+		r.Version = version
+		for name := range made(t, r, dir, "rpm") {
+			if strings.HasPrefix(name, common+"-") || strings.HasPrefix(name, "anchorhold-broker-") {
+				files[version] += " " + filepath.Join(dir, name)
+			}
+		}
+	}
+	rpm := func(words, want string, good bool) {
+		t.Helper()
+		out, err := exec.Command("sh", "-c", "rpm --root "+d.root+" --nodeps "+words).CombinedOutput()
+		if (err == nil) != good || !strings.Contains(string(out), want) {
+			t.Fatalf("rpm %s: %v, want %q in\n%s", words, err, want, out)
+		}
+	}
+	rpm("-i"+files["v1.2.3"], "", true)
+	d.must("id anchorhold-broker; cat /var/lib/anchorhold/broker.version", "1.2.3\n")
+	d.must("install -d -m 0700 -o anchorhold-broker /var/lib/anchorhold/broker; echo secret >/var/lib/anchorhold/broker/keys; systemctl enable anchorhold-broker.service", "")
+	rpm("-U"+files["v1.10.0"], "", true)
+	d.must("cat /var/lib/anchorhold/broker.version /var/lib/anchorhold/broker/keys", "1.10.0\nsecret\n")
+	d.must("systemctl is-enabled anchorhold-broker.service", "enabled\n")
+	rpm("-U --oldpackage"+files["v1.2.3"], "1.2.3 is older than 1.10.0", false)
+	rpm("-e anchorhold-broker", "stays", true)
+	d.must("cat /var/lib/anchorhold/broker.version /var/lib/anchorhold/broker/keys", "1.10.0\nsecret\n")
+	d.refused("ls /usr/bin/anchorhold-broker /etc/systemd/system/multi-user.target.wants/anchorhold-broker.service", "")
+	rpm("-U --oldpackage --replacepkgs"+files["v1.2.3"], "1.2.3 is older than 1.10.0", false)
+	rpm("-U --replacepkgs"+files["v1.10.0"], "", true)
+}
+
 // TestPackagesOfTheRelease looks at the packages that make release has made, where it has.
 func TestPackagesOfTheRelease(t *testing.T) {
 	longtest.Run(t, "it reads a release")
