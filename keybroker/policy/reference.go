@@ -178,10 +178,17 @@ func (v ReferenceValue) checkRegister(name, value string, bytes ...int) error {
 	switch {
 	case err != nil || !slices.Contains(bytes, len(b)):
 		return invalid("reference value %s: %s: got %d characters, want %d hexadecimal digits", v.ID, name, len(value), 2*bytes[0])
-	case allZero(b) && name != "rtmr3": // nothing extends it on most systems
+	case allZero(b) && !mayStayZero(name):
 		return invalid("reference value %s: a measurement of zeros names nothing", v.ID)
 	}
 	return nil
+}
+
+// mayStayZero says whether zeros are what a register holds after an ordinary boot: nothing extends RTMR3 on most
+// systems, and systemd's stub extends PCRs 12 and 13 only where somebody adds to the image's command line,
+// credentials or extensions, which a value may forbid. None of them is an anchor.
+func mayStayZero(register string) bool {
+	return register == "rtmr3" || register == "pcr12" || register == "pcr13"
 }
 
 func (v ReferenceValue) kind() evidence.Kind {
