@@ -16,6 +16,10 @@ var reach = map[string][]string{
 	"keybroker":            {"keybroker", "crypto", "guest/evidence", "systemd"},
 	"keybroker/brokertest": {"keybroker", "crypto", "guest", "systemd"},
 	"agent":                {"agent", "keybroker", "crypto", "guest", "runtime", "systemd"},
+	// Nothing may import image: what it computes reaches others as a signed file (keybroker/policy/publication).
+	"image": {"image", "crypto", "guest/evidence", "keybroker/policy", "keybroker/appraise/eventlog", "systemd/config"},
+	// the command has the exit statuses, flags for keys and output of anchorhold's
+	"image/cmd": {"image", "agent/cli", "crypto", "guest/evidence", "keybroker/policy"},
 	// which workers tests run depends on whether all tests run
 	"agent/worker/workertest": {"agent", "packaging/longtest"},
 	"packaging":               {"agent", "keybroker", "crypto", "guest", "runtime", "systemd", "packaging"},
@@ -85,6 +89,9 @@ func TestArrowCheckBites(t *testing.T) {
 		{ImportPath: module + "/runtime/infer", Imports: []string{module + "/keybroker/client"}},
 		{ImportPath: module + "/keybroker/rounds", Imports: []string{module + "/guest/teesim"}},
 		{ImportPath: module + "/keybroker/rounds", Imports: []string{module + "/guest/evidenced"}},
+		{ImportPath: module + "/keybroker/policy", Imports: []string{module + "/image/measure"}},
+		{ImportPath: module + "/image/measure", Imports: []string{module + "/keybroker/protocol"}},
+		{ImportPath: module + "/image/measure", Imports: []string{module + "/agent/cli"}},
 		{ImportPath: module + "/agent/localapi", Imports: []string{"github.com/cloudflare/circl/sign"}},
 		{ImportPath: module + "/agent/localapi", Imports: []string{"golang.org/x/mod/sumdb/tlog"}},
 		{ImportPath: module + "/unheard/of"},
