@@ -22,12 +22,13 @@ type Program struct {
 	Version string
 	// Commands makes the commands, which share the flags of the invocation.
 	Commands func(*Invocation) []*cobra.Command
+	// Top makes the command above them, of another program than anchorhold; nil is anchorhold's.
+	Top func(*Invocation) *cobra.Command
 }
 
-// Root is the tree of commands.
-func (p Program) Root() *cobra.Command {
-	inv := &Invocation{}
-	root := &cobra.Command{
+// anchorhold is the command above all others of that program.
+func anchorhold(*Invocation) *cobra.Command {
+	return &cobra.Command{
 		Use:   "anchorhold",
 		Short: "Seal models, operate a key broker, talk to an attested guest",
 		Long: `anchorhold is the command line of Anchorhold. Its commands, by who uses them:
@@ -42,17 +43,24 @@ Every command takes --json for scripts; a command that fails without a result pr
 {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
 (audit verify).`,
-		Version:       p.Version,
-		SilenceUsage:  true,
-		SilenceErrors: true,
-		Args:          knownCommand,
-		RunE:          func(c *cobra.Command, _ []string) error { return c.Help() },
+		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
+}
+
+// Root is the tree of commands.
+func (p Program) Root() *cobra.Command {
+	inv := &Invocation{}
+	top := p.Top
+	if top == nil {
+		top = anchorhold
+	}
+	root := top(inv)
+	root.Version, root.SilenceUsage, root.SilenceErrors, root.Args = p.Version, true, true, knownCommand
 	root.PersistentFlags().BoolVar(&inv.AsJSON, "json", false, "print JSON")
 	root.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return Usage(fmt.Errorf("%w\nSee '%s --help'", invalidValue(err), c.CommandPath()))
 	})
-	root.AddCommand(append(p.Commands(inv), newVersion(inv, p.Version))...)
+	root.AddCommand(append(p.Commands(inv), newVersion(inv, root.Name(), p.Version))...)
 	root.InitDefaultHelpCmd()
 	root.InitDefaultCompletionCmd()
 	complainOfArguments(root)
@@ -60,13 +68,13 @@ Every command takes --json for scripts; a command that fails without a result pr
 }
 
 // newVersion prints what the flag --version prints, as agent and broker do.
-func newVersion(inv *Invocation, version string) *cobra.Command {
+func newVersion(inv *Invocation, program, version string) *cobra.Command {
 	return &cobra.Command{
 		Use: "version", Short: "Print the version of this program", Args: cobra.NoArgs,
-		Example: "  anchorhold version\n  anchorhold version --json | jq -r .version",
+		Example: fmt.Sprintf("  %[1]s version\n  %[1]s version --json | jq -r .version", program),
 		RunE: inv.RunE(func(_ context.Context, inv *Invocation, _ []string) error {
 			return inv.Print(map[string]string{"version": version}, func(w io.Writer) {
-				fmt.Fprintln(w, "anchorhold version", version)
+				fmt.Fprintln(w, program, "version", version)
 			})
 		}),
 	}

@@ -1,0 +1,33 @@
+// Command anchorhold-measure computes what guests of an image will measure, from the image and a description of the
+// machines, and signs it as the image's publisher.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/spf13/cobra"
+)
+
+// version is set at link time.
+var version = "development"
+
+// command is the whole command line.
+var command = cli.Program{Version: version, Top: newMeasure, Commands: func(inv *cli.Invocation) []*cobra.Command {
+	return []*cobra.Command{newShow(inv)}
+}}
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	context.AfterFunc(ctx, stop) // a second signal ends what waits where no context reaches
+	if err := command.Main(ctx, os.Args[1:], os.Stdout); err != nil {
+		fmt.Fprintf(os.Stderr, "anchorhold-measure: %s\n", cli.Printable(err.Error()))
+		stop()
+		os.Exit(cli.StatusOf(err))
+	}
+}
