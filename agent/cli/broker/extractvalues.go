@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/agent/cli/valuefile"
 	"github.com/spf13/cobra"
 )
@@ -21,6 +22,7 @@ const (
 	extractValuesLong  = `Recognises by the bytes what the file is, verifies its signature, and prints a file of
 reference values for 'policy values import'. It asks no broker and needs no network.
 
+  publisher's statement   of what guests of an image measure (anchorhold-measure)
   CoRIM                   signed (COSE_Sign1) or not; measurements of SEV-SNP (AMD's profile)
                           and of TDX (Intel's profile)
   launch endorsement      Google's, for the firmware of GCE's SEV-SNP and TDX guests
@@ -28,7 +30,8 @@ reference values for 'policy values import'. It asks no broker and needs no netw
                           binary or in base64
 
 The signer is never taken from the file: --signer is a public key or certificate of whoever
-signed, --root a certificate that issued the signer's. An ID block has no certificates: give
+signed, of a publisher's statement the publisher's public key (publisher.pub);
+--root a certificate that issued the signer's. An ID block has no certificates: give
 its ID key or its author key. An unsigned CoRIM is refused unless --unsigned says why it is
 accepted.
 
@@ -36,10 +39,11 @@ What the file demands besides measurements is printed as comments: values do not
 a policy can. Intel's TCB information is no such file: the broker verifies quotes with it
 (see 'anchorhold collateral').`
 	extractValuesExample = `  anchorhold policy values extract endorsement.binarypb --root GCE-cc-tcb-root_1.crt --out google.yaml
+  anchorhold policy values extract web-7.values --signer publisher.pub --out web-7.yaml
   anchorhold policy values extract image.corim --signer publisher.pem --id images/web-7 --covers image
   anchorhold policy values extract id-block.base64 id-auth.base64 --signer id-key.pem --covers image`
 	extractValuesNeeds    = "one file, or an ID block and its authentication"
-	extractValuesSigner   = "PEM file with the public key or certificate of whoever signed (repeatable)"
+	extractValuesSigner   = "public key of whoever signed: a PEM file, or a publisher's key as text or in a file (repeatable)"
 	extractValuesRoot     = "certificate that issued the signer's, PEM or DER (repeatable)"
 	extractValuesUnsigned = "accept a file that nobody signed, for this `REASON`"
 	extractValuesID       = "first part of the values' ids (default derived from the content)"
@@ -95,6 +99,10 @@ func (o *extractValuesOptions) trust() (t valuefile.Trust, err error) {
 		return t, cli.Usage(errors.New(extractValuesBoth))
 	}
 	for _, path := range o.signers {
+		if publisher, err := keyfile.Public(path); err == nil {
+			t.Publishers = append(t.Publishers, publisher)
+			continue
+		}
 		data, err := cli.ReadFile(path)
 		if err != nil {
 			return t, err

@@ -8,10 +8,13 @@ import (
 	"fmt"
 	"io"
 	"maps"
+	"path/filepath"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/agent/cli/valuefile"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
@@ -42,9 +45,12 @@ those guests are to be refused.`
 
 // The words of "import".
 const (
-	importValuesUse         = "import FILE"
-	importValuesShort       = "Add expected measurements"
-	importValuesExample     = "  anchorhold policy values import image.values.yaml"
+	importValuesUse     = "import FILE"
+	importValuesShort   = "Add expected measurements"
+	importValuesExample = "  anchorhold policy values import image.values.yaml\n  anchorhold policy values import web-7.values --signer publisher.pub"
+	importValuesLong    = `Adds the values of a file of reference values, which is believed as it is, or of a file that
+its publisher signed, which needs --signer. Other signed files: 'policy values extract'.`
+	importValuesFlagSigner  = "the file is a publisher's statement: the publisher's public key, as text or in a file"
 	importValuesNeeds       = "one file of reference values"
 	importValuesFlagReplace = "remove all others"
 )
@@ -129,19 +135,22 @@ func (o *removeValueOptions) run(ctx context.Context, inv *cli.Invocation, args 
 
 // importValuesOptions are the flags of "import".
 type importValuesOptions struct {
-	replace bool // --replace
+	replace bool   // --replace
+	signer  string // --signer
 }
 
 func newImportValues(inv *cli.Invocation) *cobra.Command {
 	var o importValuesOptions
 	c := &cobra.Command{Use: importValuesUse, Short: importValuesShort, Example: importValuesExample, Args: cli.Exactly(1, importValuesNeeds), RunE: inv.RunE(o.run)}
+	c.Long = importValuesLong
 	c.Flags().BoolVar(&o.replace, "replace", false, importValuesFlagReplace)
+	c.Flags().StringVar(&o.signer, "signer", "", importValuesFlagSigner)
 	return c
 }
 
 func (o *importValuesOptions) run(ctx context.Context, inv *cli.Invocation, args []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
-		data, err := cli.ReadFile(args[0])
+		data, err := o.read(args[0])
 		if err != nil {
 			return nil, nil, err
 		}
@@ -151,6 +160,27 @@ func (o *importValuesOptions) run(ctx context.Context, inv *cli.Invocation, args
 			operator.ValuesImported
 		}{n.Total, n}, func(w io.Writer) { writeImported(w, n) }, err
 	})
+}
+
+// read reads the file. One that a publisher signed is verified, and its values are written as the broker reads them.
+func (o *importValuesOptions) read(path string) ([]byte, error) {
+	data, err := cli.ReadFile(path)
+	if err != nil || o.signer == "" && !valuefile.IsPublished(data) {
+		return data, err
+	}
+	var trust valuefile.Trust
+	if o.signer != "" {
+		publisher, err := keyfile.Public(o.signer)
+		if err != nil {
+			return nil, fmt.Errorf("--signer: %w", err)
+		}
+		trust.Publishers = append(trust.Publishers, publisher)
+	}
+	f, err := valuefile.ReadPublished(filepath.Base(path), data, trust)
+	if err != nil {
+		return nil, cli.RefusedFor(fmt.Errorf("%s: %w", path, err))
+	}
+	return f.YAML(), nil
 }
 
 func newListValues(inv *cli.Invocation) *cobra.Command {

@@ -15,6 +15,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/policy/publication"
 )
 
 // Limits of a file.
@@ -103,7 +104,7 @@ func Read(name string, raw []byte, o Options) (File, error) {
 		return File{}, refusal.New(ReasonSize, "got more than %d different things to note about the %s", maxNotes, f.Form)
 	}
 	if len(f.Values) == 0 {
-		return File{}, refusal.New(ReasonEmpty, "the %s holds no launch measurement of SEV-SNP or TDX%s", f.Form, because(f.Notes))
+		return File{}, refusal.New(ReasonEmpty, "the %s holds no measurement that guests are judged by%s", f.Form, because(f.Notes))
 	}
 	source := f.source(name, o.Trust)
 	for i := range f.Values {
@@ -128,6 +129,8 @@ func read(raw []byte, o Options, mayBeText bool) (File, error) {
 	switch {
 	case len(raw) > MaxFileBytes:
 		return File{}, refusal.New(ReasonSize, "got more than %d bytes", MaxFileBytes)
+	case publication.Is(raw):
+		return readPublished(raw, o)
 	case isIDBlock(raw):
 		return readIDBlock(raw, o)
 	case isCoRIM(raw):
@@ -141,7 +144,7 @@ func read(raw []byte, o Options, mayBeText bool) (File, error) {
 	if isEndorsement(raw) {
 		return readEndorsement(raw, o)
 	}
-	return File{}, refusal.New(ReasonForm, "known are %s, %s and %s", FormCoRIM, FormEndorsement, FormIDBlock)
+	return File{}, refusal.New(ReasonForm, "known are %s, %s, %s and %s", FormPublished, FormCoRIM, FormEndorsement, FormIDBlock)
 }
 
 // plainText decodes a file that is base64 or hexadecimal alone.
@@ -199,9 +202,16 @@ func (f *File) YAML() []byte {
 	return b.Bytes()
 }
 
+// maxPCR is the last register of a TPM.
+const maxPCR = 23
+
 // registerNames are the registers that a value of these forms may have, in the order of a boot.
 func registerNames() []string {
-	return []string{evidence.RegisterLaunch, "mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}
+	names := []string{evidence.RegisterLaunch, "mrtd", "rtmr0", "rtmr1", "rtmr2", "rtmr3"}
+	for n := range maxPCR + 1 {
+		names = append(names, fmt.Sprintf("pcr%d", n))
+	}
+	return names
 }
 
 // quote writes a string of YAML: JSON's strings are such.

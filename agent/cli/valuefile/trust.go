@@ -15,6 +15,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -33,6 +34,8 @@ type Trust struct {
 	Keys []crypto.PublicKey
 	// Roots issue certificates of such keys.
 	Roots []*x509.Certificate
+	// Publishers sign statements of their own images (package publication).
+	Publishers []identity.Public
 	// Unsigned is why an unsigned file is accepted; empty refuses it.
 	Unsigned string
 }
