@@ -146,17 +146,23 @@ func (f Format) name(register int) string {
 	return fmt.Sprintf("pcr%d", register)
 }
 
+// reached is the value that the events led a register to.
+func (s *registers) reached(r *reader, n int) []byte {
+	have := s.values[n][:digestBytes(r.bank)]
+	// These start as all ones, and as zeros after a dynamic launch, without which nothing is
+	// measured into them (PC Client Platform TPM Profile, 4.6.2).
+	if r.format == TCG && n >= 17 && n <= 22 && !s.extended[n] {
+		for i := range have {
+			have[i] = 0xff
+		}
+	}
+	return have
+}
+
 // compare checks that each verified register was reached.
 func (s *registers) compare(r *reader, want Registers) error {
 	for n, value := range want {
-		have := s.values[n][:digestBytes(r.bank)]
-		// These start as all ones, and as zeros after a dynamic launch, without which nothing is
-		// measured into them (PC Client Platform TPM Profile, 4.6.2).
-		if r.format == TCG && n >= 17 && n <= 22 && !s.extended[n] {
-			for i := range have {
-				have[i] = 0xff
-			}
-		}
+		have := s.reached(r, n)
 		if subtle.ConstantTimeCompare(have, value) != 1 {
 			return refusal.New(ReasonRegister, "%s: the log leads to %x, the verified value is %x", r.format.name(n), have, []byte(value))
 		}

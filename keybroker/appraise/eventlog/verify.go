@@ -3,6 +3,8 @@ package eventlog
 import (
 	"bytes"
 	"crypto/sha256"
+	"crypto/subtle"
+	"maps"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -16,11 +18,18 @@ import (
 // without an entry in the firmware's log, such as PCR 10 (IMA) and PCRs 11 to 13 and 15
 // (systemd). A refusal is an *refusal.Error.
 func Verify(log []byte, format Format, want Registers) (evidence.EventLogClaims, error) {
+	return VerifyReached(log, format, want, nil)
+}
+
+// VerifyReached is [Verify], and judges in the same way those of the other verified values to which the log
+// leads. The others of them stay unjudged: a running system may have extended their registers later.
+func VerifyReached(log []byte, format Format, want, others Registers) (evidence.EventLogClaims, error) {
 	none := evidence.EventLogClaims{}
 	bank, err := bankOf(format, want)
 	if err != nil {
 		return none, err
 	}
+	want = maps.Clone(want)
 	r, err := newReader(log, format, bank)
 	if err != nil {
 		return none, err
@@ -33,6 +42,11 @@ func Verify(log []byte, format Format, want Registers) (evidence.EventLogClaims,
 	if err := state.compare(&r, want); err != nil {
 		return none, err
 	}
+	for n, value := range others {
+		if n >= 0 && n < pcrs && subtle.ConstantTimeCompare(state.reached(&r, n), value) == 1 {
+			want[n] = value
+		}
+	}
 	digest := sha256.Sum256(log[:r.at])
 	j := judge{format: format, bank: bank, want: want}
 	j.zeros, _ = hash(bank, []byte{0, 0, 0, 0})
@@ -41,12 +55,7 @@ func Verify(log []byte, format Format, want Registers) (evidence.EventLogClaims,
 		return none, err
 	}
 	c := evidence.EventLogClaims{Format: string(format), Digest: digest[:], Events: r.events, SecureBoot: j.secureBoot, Boot: j.boot}
-	numbers := make([]int, 0, len(want))
-	for n := range want {
-		numbers = append(numbers, n)
-	}
-	slices.Sort(numbers)
-	for _, n := range numbers {
+	for _, n := range slices.Sorted(maps.Keys(want)) {
 		c.Registers = append(c.Registers, format.name(n))
 	}
 	return c, nil

@@ -1,8 +1,8 @@
 package kinds
 
 import (
-	"bytes"
 	"context"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -33,11 +33,8 @@ func (a *appraisal) logs() error {
 	case a.claims.TPM == nil:
 		return refusal.New(ReasonLogWithoutQuote, "a log of PCRs comes without a TPM's quote")
 	}
-	want, err := loggedPCRs(log, *a.claims.TPM)
-	if err != nil {
-		return err
-	}
-	c, err := eventlog.Verify(log, eventlog.TCG, want)
+	want, stub := loggedPCRs(a.claims.TPM.PCRs)
+	c, err := eventlog.VerifyReached(log, eventlog.TCG, want, stub)
 	if err != nil {
 		return err
 	}
@@ -57,35 +54,24 @@ const lastRTMR = 3
 // system extends there later is in no log.
 func stubPCRs() []int { return []int{12, 13} }
 
-// loggedPCRs are the quoted registers that the log has to lead to, and the stub's where it does: a policy that lists
-// what may be started wants those, too.
-func loggedPCRs(log []byte, tpm evidence.TPMClaims) (eventlog.Registers, error) {
-	want := eventlog.Registers{}
-	for n, value := range tpm.PCRs {
-		if !extendedLater(n) {
+// loggedPCRs are the quoted registers that the log has to lead to, and apart from them those of the stub, which count
+// where it does: a policy that lists what may be started wants those, too.
+func loggedPCRs(quoted map[int]evidence.Hex) (want, stub eventlog.Registers) {
+	want, stub = eventlog.Registers{}, eventlog.Registers{}
+	for n, value := range quoted {
+		switch {
+		case slices.Contains(stubPCRs(), n):
+			stub[n] = value
+		case !extendedLater(n):
 			want[n] = value
 		}
 	}
-	replayed, err := eventlog.Replay(log, eventlog.TCG, eventlog.Bank(tpm.Bank))
-	if err != nil {
-		return nil, err
-	}
-	for _, n := range stubPCRs() {
-		value, quoted := tpm.PCRs[n]
-		have, extended := replayed[n]
-		if !extended {
-			have = make(evidence.Hex, len(value))
-		}
-		if quoted && bytes.Equal(have, value) {
-			want[n] = value
-		}
-	}
-	return want, nil
+	return want, stub
 }
 
-// extendedLater reports whether systems extend a PCR outside the firmware's log: 10 by IMA, 11 to 13
+// extendedLater reports whether systems extend a PCR outside the firmware's log, beside the stub's: 10 by IMA, 11
 // and 15 by systemd (UAPI group, Linux TPM PCR Registry).
-func extendedLater(pcr int) bool { return pcr >= 10 && pcr <= 13 || pcr == 15 }
+func extendedLater(pcr int) bool { return pcr == 10 || pcr == 11 || pcr == 15 }
 
 // gpus verifies the reports of devices, each with its chain, and that they are different ones.
 func (a *appraisal) gpus(ctx context.Context) error {
