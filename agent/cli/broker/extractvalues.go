@@ -52,7 +52,6 @@ a policy can. Intel's TCB information is no such file: the broker verifies quote
 	extractValuesAt       = "judge as of this time, RFC 3339 (default now)"
 	extractValuesOut      = "write the values to this new file instead of standard output"
 	extractValuesWritten  = "%s is written: %d reference values, %s\n"
-	extractValuesTime     = "--at: got %q, want a time such as 2026-01-15T12:00:00Z"
 	extractValuesBoth     = "--unsigned excludes --signer and --root: what is signed is verified"
 	extractValuesReason   = "--unsigned needs a reason"
 )
@@ -128,12 +127,10 @@ func (o *extractValuesOptions) trust() (t valuefile.Trust, err error) {
 }
 
 func (o *extractValuesOptions) run(_ context.Context, inv *cli.Invocation, args []string) error {
-	options := valuefile.Options{Now: time.Now(), ID: o.id, Covers: o.covers, Product: o.product}
+	options := valuefile.Options{ID: o.id, Covers: o.covers, Product: o.product}
 	var err error
-	if o.at != "" {
-		if options.Now, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return cli.Usage(fmt.Errorf(extractValuesTime, o.at))
-		}
+	if options.Now, err = cli.ParseTime("--at", o.at, time.Now()); err != nil {
+		return err
 	}
 	if options.Trust, err = o.trust(); err != nil {
 		return err

@@ -131,7 +131,7 @@ func (e explained) refused() error {
 func (o *explainOptions) run(ctx context.Context, inv *cli.Invocation, args []string) (err error) {
 	s := o.subject
 	s.files, s.resource = args[:len(args)-1], args[len(args)-1]
-	if s.at, err = parseTime("--at", o.at); err != nil {
+	if s.at, err = cli.ParseTime("--at", o.at, time.Time{}); err != nil {
 		return err
 	}
 	if s.at.IsZero() {

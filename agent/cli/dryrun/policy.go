@@ -3,7 +3,6 @@ package dryrun
 import (
 	"fmt"
 	"io"
-	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -19,7 +18,6 @@ const ReasonPolicy refusal.Reason = "policy-invalid"
 // The words of what all commands take.
 const (
 	flagValues     = FlagValues
-	wrongTime      = "%s: got %q, want a time such as 2026-01-15T12:00:00Z"
 	warnUnmatched  = "WARNING: the policy names %s, and no reference value given with --values matches it\n"
 	policyTitle    = "%s version %d"
 	unreadablePath = "%s: %w"
@@ -68,16 +66,4 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 // Malformed is the refusal of a file that is no policy, or none of reference values.
 func Malformed(file string, err error) error {
 	return cli.RefusedFor(refusal.New(ReasonPolicy, unreadablePath, file, err))
-}
-
-// parseTime reads a time that may be absent.
-func parseTime(name, text string) (time.Time, error) {
-	if text == "" {
-		return time.Time{}, nil
-	}
-	t, err := time.Parse(time.RFC3339, text)
-	if err != nil {
-		return t, cli.Usage(fmt.Errorf(wrongTime, name, text))
-	}
-	return t, nil
 }

@@ -154,10 +154,10 @@ type replay struct {
 
 func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []string) (err error) {
 	r := replay{resource: o.resource, groups: map[string]*group{}}
-	if r.since, err = parseTime("--since", o.since); err != nil {
+	if r.since, err = cli.ParseTime("--since", o.since, time.Time{}); err != nil {
 		return err
 	}
-	if r.until, err = parseTime("--until", o.until); err != nil {
+	if r.until, err = cli.ParseTime("--until", o.until, time.Time{}); err != nil {
 		return err
 	}
 	p, err := ReadPolicy(inv.Err, args[0], o.values)

@@ -132,7 +132,7 @@ func (t table) subject(dir string, c tableCase, roots []byte) (subject, error) {
 	if c.Guest != nil {
 		s.guest = *c.Guest
 	}
-	at, err := parseTime("at", or(c.At, t.Defaults.At))
+	at, err := cli.ParseTime("at", or(c.At, t.Defaults.At), time.Time{})
 	if err != nil {
 		return s, errors.New(strings.TrimSpace(err.Error())) // of the case, not of the command line
 	}

@@ -48,7 +48,6 @@ Exit status: 0 verified, 1 failed, 2 wrong command line, 3 refused, with the rea
 	flagWithoutRevoked   = "accept an AMD chain although its revocation list is not at hand, and certificates of TPM keys, which have none"
 	flagEvaluation       = "lowest number of Intel's TCB recoveries that its documents may be of"
 	flagEnrolled         = "name of a TPM's attestation key that is believed, in hexadecimal (repeatable)"
-	wrongTime            = "--at: got %q, want a time such as 2026-01-15T12:00:00Z"
 	wrongHex             = "--%s: got %q, want %d to %d bytes in hexadecimal"
 	wrongBoth            = "--nonce and --challenge exclude each other"
 	minNonce, maxNonce   = 8, 64
@@ -82,11 +81,9 @@ func NewVerify(inv *cli.Invocation) *cobra.Command {
 
 // parse checks the flags.
 func (o *verifyOptions) parse(now time.Time) (out evidencejudge.Options, err error) {
-	out = evidencejudge.Options{Now: now, WithoutRevocation: o.withoutRevocation, MinimumEvaluationNumber: o.evaluation}
-	if o.at != "" {
-		if out.Now, err = time.Parse(time.RFC3339, o.at); err != nil {
-			return out, cli.Usage(fmt.Errorf(wrongTime, o.at))
-		}
+	out = evidencejudge.Options{WithoutRevocation: o.withoutRevocation, MinimumEvaluationNumber: o.evaluation}
+	if out.Now, err = cli.ParseTime("--at", o.at, now); err != nil {
+		return out, err
 	}
 	if o.nonce != "" && o.challenge != "" {
 		return out, cli.Usage(errors.New(wrongBoth))

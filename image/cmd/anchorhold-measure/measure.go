@@ -71,12 +71,9 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, _ []string) erro
 }
 
 func (o *options) compute() (*publication.Statement, error) {
-	made := time.Now()
-	var err error
-	if o.made != "" {
-		if made, err = time.Parse(time.RFC3339, o.made); err != nil {
-			return nil, cli.Usage(fmt.Errorf(badMade, o.made))
-		}
+	made, err := cli.ParseTime("--made", o.made, time.Now())
+	if err != nil {
+		return nil, err
 	}
 	text, err := cli.ReadFile(o.platform)
 	if err != nil {

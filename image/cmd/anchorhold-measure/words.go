@@ -30,7 +30,6 @@ Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused or cannot be comp
 	flagBootedKind = "the kind of evidence that --booted was quoted in"
 
 	needsBoth     = "--key and --out go together: sign into a new file, or print alone"
-	badMade       = "--made: got %q, want a time such as 2026-12-01T12:00:00Z"
 	badBooted     = "--booted: %s: want a JSON object of registers in hexadecimal, such as {\"pcr4\": \"...\"}: %w"
 	signedText    = "signed    %s, by publisher %s\nvalues    %d, gaps %d\nread with anchorhold policy values import %s --signer publisher.pub\n"
 	valueText     = "%s\n  kind      %s, covers %s\n  platform  %s\n"
