@@ -18,6 +18,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/image/measure/firmware"
 	"github.com/anchorhold/anchorhold/image/measure/firmware/firmwaretest"
@@ -28,13 +29,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/appraise/eventlog"
 	"github.com/anchorhold/anchorhold/keybroker/policy/publication"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 var made = time.Date(2026, 12, 1, 17, 0, 0, 5, time.UTC)
 
@@ -272,7 +266,7 @@ func TestLogsMustFit(t *testing.T) {
 		"a TPM's": {tpm("tcg"), ""}, "without PCR 7": {tpm("no7"), ReasonLog}, "no TPM's log": {tpm("none"), eventlog.ReasonMalformed}, "of another bank": {tpm("other"), eventlog.ReasonBank},
 	} {
 		_, err := compute(t, dir, "format: 1\nname: images/web-7\n"+c.text)
-		wantReason(t, what, err, c.want)
+		refusaltest.Want(t, what, err, c.want)
 	}
 }
 
@@ -339,14 +333,14 @@ func TestDescriptionsAreChecked(t *testing.T) {
 		"a cloud twice":         {"clouds: [gce, gce]\n", ReasonPlatform},
 	} {
 		_, err := compute(t, dir, "format: 1\nname: images/web-7\n"+c.text)
-		wantReason(t, what, err, c.want)
+		refusaltest.Want(t, what, err, c.want)
 	}
 	_, err := compute(t, dir, "format: 2\nname: a\nclouds: [gce]\n")
-	wantReason(t, "format 2", err, ReasonPlatform)
+	refusaltest.Want(t, "format 2", err, ReasonPlatform)
 	_, err = compute(t, dir, "format: 1\nclouds: [gce]\n")
-	wantReason(t, "no name", err, ReasonPlatform)
+	refusaltest.Want(t, "no name", err, ReasonPlatform)
 	_, err = Compute(Platform{}, dir, made)
-	wantReason(t, "the zero value", err, ReasonPlatform)
+	refusaltest.Want(t, "the zero value", err, ReasonPlatform)
 }
 
 // TestMissingFilesAreNamed with the part of the description that names them.
@@ -367,7 +361,7 @@ func TestMissingFilesAreNamed(t *testing.T) {
 	}
 	large := files{dir: dir}
 	_, err := large.read("a role", "OVMF.fd", 16)
-	wantReason(t, "a file above its limit", err, ReasonFile)
+	refusaltest.Want(t, "a file above its limit", err, ReasonFile)
 }
 
 // TestAGuestConfirmsItsValues or ends the matter.
@@ -398,12 +392,12 @@ func TestAGuestConfirmsItsValues(t *testing.T) {
 	} {
 		s, other := fresh(), maps.Clone(quoted)
 		change(other)
-		wantReason(t, what, Confirm(s, "vtpm", other), ReasonBoot)
+		refusaltest.Want(t, what, Confirm(s, "vtpm", other), ReasonBoot)
 		if find(t, s, "vtpm/ready").Checked["pcr4"] != publication.CheckVectors {
 			t.Errorf("%s: marked", what)
 		}
 	}
-	wantReason(t, "no value of the kind", Confirm(fresh(), "azure-tdx", quoted), ReasonBoot)
+	refusaltest.Want(t, "no value of the kind", Confirm(fresh(), "azure-tdx", quoted), ReasonBoot)
 }
 
 func FuzzPlatform(f *testing.F) {

@@ -6,17 +6,9 @@ import (
 	"testing"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func mustKey(tb testing.TB, text string) Key {
 	tb.Helper()
@@ -67,16 +59,16 @@ func TestNothingButDigitsReachesAURL(t *testing.T) {
 		"intel-tdx/90c06f000000/platform/4294967296", "intel-tdx/90c06f000000/platform/latest", "intel-tdx/90c06f00000g/platform/standard", "intel-tdx/90c06f000000/platform/standard&x=1",
 	} {
 		_, err := ParseKey(text)
-		wantReason(t, text, err, ReasonKey)
+		refusaltest.Want(t, text, err, ReasonKey)
 	}
 	_, err := ParseFileName("amd-crl/Milan")
-	wantReason(t, "a path", err, ReasonKey)
+	refusaltest.Want(t, "a path", err, ReasonKey)
 	_, err = Chip{}.Key()
-	wantReason(t, "no chip", err, ReasonKey)
+	refusaltest.Want(t, "no chip", err, ReasonKey)
 	_, err = Platform{}.Key()
-	wantReason(t, "no platform", err, ReasonKey)
+	refusaltest.Want(t, "no platform", err, ReasonKey)
 	_, err = ParseKey(Key{}.String())
-	wantReason(t, "no key", err, ReasonKey)
+	refusaltest.Want(t, "no key", err, ReasonKey)
 }
 
 func FuzzParseKey(f *testing.F) {
@@ -121,7 +113,7 @@ func TestItemsAreReadAsTheyAreWritten(t *testing.T) {
 			}
 		}
 		_, err = ParseItem(append(raw, 0))
-		wantReason(t, "a byte more", err, ReasonMalformed)
+		refusaltest.Want(t, "a byte more", err, ReasonMalformed)
 	}
 	tdx := someItem(t, keys[5], "1", "2", "3", "4", "5", "6", "7")
 	if d := tdx.TDX(); string(d.TCBInfo)+string(d.TCBInfoChain)+string(d.QEIdentity)+string(d.QEIdentityChain)+string(d.PCKCRL)+string(d.PCKCRLChain)+string(d.RootCRL) != "1234567" || !slicesEqual(d.Documents(), tdx.Documents) {
@@ -132,12 +124,12 @@ func TestItemsAreReadAsTheyAreWritten(t *testing.T) {
 		"a large one": someItem(t, "amd-crl/Milan", strings.Repeat("x", MaxDocumentBytes+1)), "no time": {Key: mustKey(t, "amd-crl/Milan"), Documents: [][]byte{{1}}},
 	} {
 		_, err := it.Marshal()
-		wantReason(t, what, err, ReasonMalformed)
+		refusaltest.Want(t, what, err, ReasonMalformed)
 	}
 	_, err := someItem(t, keys[5], slicesRepeat(strings.Repeat("x", MaxDocumentBytes), 7)...).Marshal()
-	wantReason(t, "large ones together", err, ReasonTooLarge)
+	refusaltest.Want(t, "large ones together", err, ReasonTooLarge)
 	_, err = ParseItem(make([]byte, MaxItemBytes+1))
-	wantReason(t, "a large file", err, ReasonTooLarge)
+	refusaltest.Want(t, "a large file", err, ReasonTooLarge)
 }
 
 func slicesEqual(a, b [][]byte) bool {

@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 )
 
@@ -55,7 +56,7 @@ func TestNeitherNumberNorDateGoesBack(t *testing.T) {
 		"another document": {Stamp{Name: "y", Number: big.NewInt(9), Issued: noon.AddDate(1, 0, 0)}, false, ReasonMismatch},
 	} {
 		newer, err := c.offered.Replaces(kept)
-		if wantReason(t, what, err, c.reason); newer != c.newer {
+		if refusaltest.Want(t, what, err, c.reason); newer != c.newer {
 			t.Errorf("%s: newer is %t", what, newer)
 		}
 	}
@@ -114,7 +115,7 @@ func TestOnlyTheSignedPartDatesADocument(t *testing.T) {
 		"nesting without end":    `{"tcbInfo":` + strings.Repeat("[", 100000),
 	} {
 		_, err := tdxItem(t, doc, document("enclaveIdentity", 17)).Stamps()
-		wantReason(t, what, err, ReasonMalformed)
+		refusaltest.Want(t, what, err, ReasonMalformed)
 	}
 }
 
@@ -133,10 +134,10 @@ func TestListsWithoutNumberOrEndAreNotDated(t *testing.T) {
 	}
 	it.Documents[0] = []byte("list")
 	_, err := it.Stamps()
-	wantReason(t, "no list", err, ReasonMalformed)
+	refusaltest.Want(t, "no list", err, ReasonMalformed)
 	chain := Item{Key: mustKey(t, "amd-chain/Milan/vcek"), Fetched: noon, Documents: [][]byte{{1}, {2}}}
 	_, err = chain.Stamps()
-	wantReason(t, "no certificate", err, ReasonMalformed)
+	refusaltest.Want(t, "no certificate", err, ReasonMalformed)
 	vcek := Item{Key: mustKey(t, keys[3]), Fetched: noon, Documents: [][]byte{{1}}}
 	if s, err := vcek.Stamps(); s != nil || err != nil {
 		t.Errorf("a VCEK is dated: %v, %v", s, err)
@@ -154,7 +155,7 @@ func TestChainsAreCertificatesAndNothingElse(t *testing.T) {
 	for what, bad := range map[string]string{"nothing": "", "four": strings.Repeat(block, 4), "text before": "x" + block, "text between": block + "x\n" + block, "text behind": block + "x",
 		"a key": key, "a certificate and a key": block + key, "headers": strings.Replace(block, "-----\n", "-----\na: b\n\n", 1), "half": block[:40]} {
 		_, err := Certificates([]byte(bad))
-		wantReason(t, what, err, ReasonMalformed)
+		refusaltest.Want(t, what, err, ReasonMalformed)
 	}
 }
 

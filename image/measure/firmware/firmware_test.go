@@ -6,15 +6,9 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/image/measure/firmware/firmwaretest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func parse(tb testing.TB, raw []byte) *Image {
 	tb.Helper()
@@ -60,11 +54,11 @@ func TestWhatIsNotThereIsSaid(t *testing.T) {
 	_, reset := m.APReset()
 	_, hashes := m.HashesTable()
 	for what, err := range map[string]error{"SEV": sev, "TDX": tdx, "reset": reset, "hashes": hashes} {
-		wantReason(t, what, err, ReasonUnsupported)
+		refusaltest.Want(t, what, err, ReasonUnsupported)
 	}
 	zero := parse(t, firmwaretest.Image{Bytes: PageBytes, More: []firmwaretest.Entry{{Name: firmwaretest.Hashes, Data: make([]byte, 8)}}}.Make())
 	_, err := zero.HashesTable()
-	wantReason(t, "a table at 0, as in Debian's builds", err, ReasonUnsupported)
+	refusaltest.Want(t, "a table at 0, as in Debian's builds", err, ReasonUnsupported)
 }
 
 func TestImagesThatAreNoneAreRefused(t *testing.T) {
@@ -104,7 +98,7 @@ func TestImagesThatAreNoneAreRefused(t *testing.T) {
 		"too many entries":   {many.Make(), ReasonMalformed},
 	} {
 		_, err := Parse(c.raw)
-		wantReason(t, what, err, c.want)
+		refusaltest.Want(t, what, err, c.want)
 	}
 }
 
@@ -148,21 +142,21 @@ func TestMetadataAreChecked(t *testing.T) {
 		_, errSEV := m.SEV()
 		_, errTDX := m.TDX()
 		if c.behind <= sev {
-			wantReason(t, what, errSEV, c.want)
-			wantReason(t, what+", the other", errTDX, "")
+			refusaltest.Want(t, what, errSEV, c.want)
+			refusaltest.Want(t, what+", the other", errTDX, "")
 		} else {
-			wantReason(t, what, errTDX, c.want)
-			wantReason(t, what+", the other", errSEV, "")
+			refusaltest.Want(t, what, errTDX, c.want)
+			refusaltest.Want(t, what+", the other", errSEV, "")
 		}
 	}
 	for what, offset := range map[string]uint32{"before the image": 5 * PageBytes, "at its end": 15} {
 		m := parse(t, firmwaretest.Image{Bytes: PageBytes, More: []firmwaretest.Entry{{Name: firmwaretest.Metadata, Data: le(nil, offset)}}}.Make())
 		_, err := m.SEV()
-		wantReason(t, what, err, ReasonMalformed)
+		refusaltest.Want(t, what, err, ReasonMalformed)
 	}
 	short := parse(t, firmwaretest.Image{Bytes: PageBytes, More: []firmwaretest.Entry{{Name: firmwaretest.Metadata, Data: []byte{1}}}}.Make())
 	_, err := short.SEV()
-	wantReason(t, "an entry of one byte", err, ReasonMalformed)
+	refusaltest.Want(t, "an entry of one byte", err, ReasonMalformed)
 }
 
 func FuzzFirmware(f *testing.F) {

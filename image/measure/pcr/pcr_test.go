@@ -13,18 +13,11 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/image/measure/uki"
 	"github.com/anchorhold/anchorhold/image/measure/uki/ukitest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func open(tb testing.TB, stub int, sections ...ukitest.Section) *uki.Image {
 	tb.Helper()
@@ -37,7 +30,7 @@ func open(tb testing.TB, stub int, sections ...ukitest.Section) *uki.Image {
 
 func TestBanksByName(t *testing.T) {
 	for _, b := range []Bank{"", "sha1", "SHA256", "sha512"} {
-		wantReason(t, string(b), b.Check(), ReasonBank)
+		refusaltest.Want(t, string(b), b.Check(), ReasonBank)
 	}
 	for b, size := range map[Bank]int{SHA256: 32, SHA384: 48} {
 		if b.Check() != nil || len(b.Zero()) != size || len(b.Sum(nil)) != size || !bytes.Equal(b.Replay(nil), b.Zero()) {
@@ -64,9 +57,9 @@ func TestPCR4ByHand(t *testing.T) {
 		t.Errorf("got %x, want %x", got, value)
 	}
 	_, err = PCR4(SHA256, open(t, 258, ukitest.Usual("quiet")...))
-	wantReason(t, "a stub that may start the kernel by itself", err, ReasonUnknownBoot)
+	refusaltest.Want(t, "a stub that may start the kernel by itself", err, ReasonUnknownBoot)
 	_, err = RTMR1(open(t, 258, ukitest.Usual("quiet")...), nil)
-	wantReason(t, "the same, RTMR1", err, ReasonUnknownBoot)
+	refusaltest.Want(t, "the same, RTMR1", err, ReasonUnknownBoot)
 }
 
 // TestPCR11BesideSystemdMeasure: the value of each phase, for images with several sets of sections.
@@ -233,7 +226,7 @@ func TestPartitionTablesAsFirmwareMeasuresThem(t *testing.T) {
 		"a disk cut short":     func(b []byte) []byte { return b[:2*blockBytes+3] },
 	} {
 		_, err := PartitionTable(bytes.NewReader(change(disk())))
-		wantReason(t, what, err, ReasonDisk)
+		refusaltest.Want(t, what, err, ReasonDisk)
 	}
 }
 

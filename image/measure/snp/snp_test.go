@@ -6,17 +6,10 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/image/measure/firmware"
 	"github.com/anchorhold/anchorhold/image/measure/firmware/firmwaretest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func parse(tb testing.TB, raw []byte) *firmware.Image {
 	tb.Helper()
@@ -103,7 +96,7 @@ func TestWrongMachinesAreRefused(t *testing.T) {
 		m := milan()
 		change(&m)
 		d, err := Digest(parse(t, plain.Make()), m, nil)
-		if wantReason(t, what, err, ReasonMachine); d != [DigestBytes]byte{} {
+		if refusaltest.Want(t, what, err, ReasonMachine); d != [DigestBytes]byte{} {
 			t.Errorf("%s: a digest beside the error", what)
 		}
 	}
@@ -125,7 +118,7 @@ func TestKernelHashesNeedAPlace(t *testing.T) {
 		d := firmwaretest.AmdSev()
 		change(&d)
 		_, err := Digest(parse(t, d.Make()), milan(), &k)
-		wantReason(t, what, err, ReasonKernelHashes)
+		refusaltest.Want(t, what, err, ReasonKernelHashes)
 	}
 	last := firmwaretest.AmdSev()
 	last.Hashes = 0x811000 - 176
@@ -136,9 +129,9 @@ func TestKernelHashesNeedAPlace(t *testing.T) {
 	digest(t, noReset.Make(), m, nil)
 	m.VCPUs = 2
 	_, err := Digest(parse(t, noReset.Make()), m, nil)
-	wantReason(t, "no address for other processors", err, firmware.ReasonUnsupported)
+	refusaltest.Want(t, "no address for other processors", err, firmware.ReasonUnsupported)
 	_, err = Digest(parse(t, firmwaretest.Image{Bytes: firmware.PageBytes}.Make()), milan(), nil)
-	wantReason(t, "no metadata", err, firmware.ReasonUnsupported)
+	refusaltest.Want(t, "no metadata", err, firmware.ReasonUnsupported)
 }
 
 func TestModelsByName(t *testing.T) {
@@ -152,7 +145,7 @@ func TestModelsByName(t *testing.T) {
 	}
 	for _, name := range []string{"", "max", "epyc", "EPYC-Milan-v0", "EPYC-Milan-v10", "EPYC-Milan-v", "-v1", "EPYC-Venice"} {
 		_, err := Model(name)
-		wantReason(t, name, err, ReasonMachine)
+		refusaltest.Want(t, name, err, ReasonMachine)
 	}
 	if len(Models()) != 6 || !slices.IsSorted(Models()) {
 		t.Errorf("%v", Models())

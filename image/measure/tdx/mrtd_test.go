@@ -7,17 +7,10 @@ import (
 	"encoding/hex"
 	"testing"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/image/measure/firmware"
 	"github.com/anchorhold/anchorhold/image/measure/firmware/firmwaretest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func parse(tb testing.TB, raw []byte) *firmware.Image {
 	tb.Helper()
@@ -95,8 +88,8 @@ func TestEverythingThatIsMeasuredShows(t *testing.T) {
 func TestWhatCannotBeBuiltIsRefused(t *testing.T) {
 	for _, order := range []Order{"", "two-pass"} {
 		_, err := MRTD(parse(t, firmwaretest.AmdSev().Make()), order)
-		wantReason(t, string(order), err, ReasonOrder)
+		refusaltest.Want(t, string(order), err, ReasonOrder)
 	}
 	_, err := MRTD(parse(t, firmwaretest.Image{Bytes: 4096}.Make()), ByPage)
-	wantReason(t, "no metadata", err, firmware.ReasonUnsupported)
+	refusaltest.Want(t, "no metadata", err, firmware.ReasonUnsupported)
 }

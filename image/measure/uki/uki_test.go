@@ -12,15 +12,9 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/image/measure/uki/ukitest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func authenticode(tb testing.TB, raw []byte) string {
 	tb.Helper()
@@ -187,7 +181,7 @@ func TestImagesThatCannotBeMeasuredAreRefused(t *testing.T) {
 		"a kernel of its own": {ukitest.Kernel("6.12"), ReasonUnsupported},
 	} {
 		_, err := Open(c.raw)
-		wantReason(t, what, err, c.want)
+		refusaltest.Want(t, what, err, c.want)
 	}
 }
 
@@ -225,7 +219,7 @@ func TestHeadersAreChecked(t *testing.T) {
 		raw := bytes.Clone(good)
 		copy(raw[c.at:], c.bytes)
 		_, err := Parse(raw)
-		wantReason(t, what, err, c.want)
+		refusaltest.Want(t, what, err, c.want)
 	}
 	few := bytes.Clone(good[:len(good)-8])
 	copy(few[optional+108:], le(4)) // a file without a directory of certificates

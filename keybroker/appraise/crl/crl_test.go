@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/crl"
 )
 
@@ -80,13 +81,6 @@ func newLists(tb testing.TB, without bool, raw ...[]byte) *crl.Lists {
 	return l
 }
 
-func wantReason(tb testing.TB, name string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", name, err, want)
-	}
-}
-
 // chain is leaf, intermediate and root.
 func chain(tb testing.TB) (root, intermediate *authority, list []*x509.Certificate) {
 	root = certify(tb, "root", 1, signs, nil)
@@ -121,22 +115,22 @@ func TestEveryCertificateNeedsACurrentListOfItsIssuer(t *testing.T) {
 	} {
 		for range 2 { // the second time from memory
 			l := newLists(t, false, c.lists...)
-			wantReason(t, name, l.Check(certs, noon()), c.want)
-			wantReason(t, name, l.Check(certs, noon()), c.want)
-			wantReason(t, name+", waived", newLists(t, true, c.lists...).Check(certs, noon()), c.otherwise)
+			refusaltest.Want(t, name, l.Check(certs, noon()), c.want)
+			refusaltest.Want(t, name, l.Check(certs, noon()), c.want)
+			refusaltest.Want(t, name+", waived", newLists(t, true, c.lists...).Check(certs, noon()), c.otherwise)
 		}
 	}
-	wantReason(t, "a root alone", newLists(t, false).Check(certs[2:], noon()), "")
+	refusaltest.Want(t, "a root alone", newLists(t, false).Check(certs[2:], noon()), "")
 }
 
 // TestAListThatNobodyNeedsIsAskedIfItIsHeld.
 func TestAListThatNobodyNeedsIsAskedIfItIsHeld(t *testing.T) {
 	_, intermediate, certs := chain(t)
-	wantReason(t, "none", newLists(t, false).Ask(certs[0], certs[1], noon()), "")
-	wantReason(t, "another's entry", newLists(t, false, intermediate.list(t, 1, nil, 2)).Ask(certs[0], certs[1], noon()), "")
-	wantReason(t, "revoked", newLists(t, false, intermediate.list(t, 1, nil, 3)).Ask(certs[0], certs[1], noon()), revoked)
+	refusaltest.Want(t, "none", newLists(t, false).Ask(certs[0], certs[1], noon()), "")
+	refusaltest.Want(t, "another's entry", newLists(t, false, intermediate.list(t, 1, nil, 2)).Ask(certs[0], certs[1], noon()), "")
+	refusaltest.Want(t, "revoked", newLists(t, false, intermediate.list(t, 1, nil, 3)).Ask(certs[0], certs[1], noon()), revoked)
 	ended := func(l *x509.RevocationList) { l.NextUpdate = noon().Add(-time.Second) }
-	wantReason(t, "ended", newLists(t, false, intermediate.list(t, 1, ended)).Ask(certs[0], certs[1], noon()), unknown)
+	refusaltest.Want(t, "ended", newLists(t, false, intermediate.list(t, 1, ended)).Ask(certs[0], certs[1], noon()), unknown)
 }
 
 // TestAnIssuerThatMayNotSignListsSignsNone.
@@ -147,7 +141,7 @@ func TestAnIssuerThatMayNotSignListsSignsNone(t *testing.T) {
 	able := *mute.Certificate
 	able.KeyUsage = signs
 	list := (&authority{&able, mute.key}).list(t, 1, nil)
-	wantReason(t, "mute", newLists(t, false, list).Check([]*x509.Certificate{leaf.Certificate, mute.Certificate}, noon()), unknown)
+	refusaltest.Want(t, "mute", newLists(t, false, list).Check([]*x509.Certificate{leaf.Certificate, mute.Certificate}, noon()), unknown)
 }
 
 // TestNewListsCountAtOnceAndOldOnesBringNothingBack while it runs.
@@ -155,7 +149,7 @@ func TestNewListsCountAtOnceAndOldOnesBringNothingBack(t *testing.T) {
 	root, intermediate, certs := chain(t)
 	above := root.list(t, 1, nil)
 	l := newLists(t, false, above, intermediate.list(t, 1, nil))
-	wantReason(t, "at first", l.Check(certs, noon()), "")
+	refusaltest.Want(t, "at first", l.Check(certs, noon()), "")
 	set := func(raw ...[]byte) {
 		t.Helper()
 		if err := l.Set(raw); err != nil {
@@ -163,18 +157,18 @@ func TestNewListsCountAtOnceAndOldOnesBringNothingBack(t *testing.T) {
 		}
 	}
 	set(above, intermediate.list(t, 2, nil, 3))
-	wantReason(t, "a newer one", l.Check(certs, noon()), revoked)
+	refusaltest.Want(t, "a newer one", l.Check(certs, noon()), revoked)
 	set(above, intermediate.list(t, 1, nil))
-	wantReason(t, "an older one again", l.Check(certs, noon()), revoked)
+	refusaltest.Want(t, "an older one again", l.Check(certs, noon()), revoked)
 	if err := l.Set([][]byte{above, {1}}); err == nil {
 		t.Error("a damaged list was taken")
 	}
 	set()
-	wantReason(t, "none", l.Check(certs, noon()), revoked)
+	refusaltest.Want(t, "none", l.Check(certs, noon()), revoked)
 	for n := range int64(crl.MaxLists + 5) {
 		set(above, intermediate.list(t, 3+n, func(x *x509.RevocationList) { x.NextUpdate = noon().Add(time.Duration(n+1) * time.Hour) }))
 	}
-	wantReason(t, "many later", l.Check(certs, noon()), "")
+	refusaltest.Want(t, "many later", l.Check(certs, noon()), "")
 	if ends := l.Ends(); len(ends) != 2 {
 		t.Errorf("%v", ends)
 	}

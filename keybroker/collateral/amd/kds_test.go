@@ -10,7 +10,7 @@ import (
 	"testing/synctest"
 	"time"
 
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
@@ -18,14 +18,6 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/collateral/fetch"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func key(tb testing.TB, text string) collateral.Key {
 	tb.Helper()
@@ -92,13 +84,13 @@ func TestEveryProductIsFetchedAndMatched(t *testing.T) {
 				t.Errorf("%s: %v", p, err)
 			}
 			_, err = s.VCEK(t.Context(), k, collateral.Item{}, time.Now)
-			wantReason(t, "without a chain", err, collateral.ReasonMissing)
+			refusaltest.Want(t, "without a chain", err, collateral.ReasonMissing)
 			_, err = s.List(t.Context(), key(t, "amd-crl/"+string(p)), chain, func() time.Time { return time.Now().AddDate(30, 0, 0) })
-			wantReason(t, "after the root's end", err, collateral.ReasonSignature)
+			refusaltest.Want(t, "after the root's end", err, collateral.ReasonSignature)
 			_, err = s.Chain(t.Context(), key(t, "amd-chain/"+string(p)+"/vcek"), func() time.Time { return time.Now().AddDate(30, 0, 0) })
-			wantReason(t, "a chain after its end", err, collateral.ReasonSignature)
+			refusaltest.Want(t, "a chain after its end", err, collateral.ReasonSignature)
 			_, err = s.VCEK(t.Context(), k, chain, func() time.Time { return time.Now().AddDate(30, 0, 0) })
-			wantReason(t, "a certificate after its end", err, collateral.ReasonSignature)
+			refusaltest.Want(t, "a certificate after its end", err, collateral.ReasonSignature)
 		}
 		// Of a chain that is valid, the chip's certificate alone ended; of one that is signed, the
 		// root's own signature alone is wrong.
@@ -113,14 +105,14 @@ func TestEveryProductIsFetchedAndMatched(t *testing.T) {
 			t.Fatal(err)
 		}
 		_, err = s.VCEK(t.Context(), k, chain, time.Now)
-		wantReason(t, "an ended certificate", err, collateral.ReasonSignature)
+		refusaltest.Want(t, "an ended certificate", err, collateral.ReasonSignature)
 		root := chain.Documents[1]
 		root[len(root)-1] ^= 1
-		wantReason(t, "a root that did not sign itself", Verify(v, chain, collateral.Item{}, time.Now()), collateral.ReasonSignature)
+		refusaltest.Want(t, "a root that did not sign itself", Verify(v, chain, collateral.Item{}, time.Now()), collateral.ReasonSignature)
 		kds.Hook = func(*http.Request) (int, http.Header) { return http.StatusNotFound, nil }
 		_, err = s.Chain(t.Context(), key(t, "amd-chain/Milan/vcek"), time.Now)
-		wantReason(t, "no chain", err, collateral.ReasonUnknown)
-		wantReason(t, "Intel's", Verify(v, collateral.Item{Key: key(t, "intel-tdx/90c06f000000/platform/standard")}, collateral.Item{}, time.Now()), collateral.ReasonMissing)
+		refusaltest.Want(t, "no chain", err, collateral.ReasonUnknown)
+		refusaltest.Want(t, "Intel's", Verify(v, collateral.Item{Key: key(t, "intel-tdx/90c06f000000/platform/standard")}, collateral.Item{}, time.Now()), collateral.ReasonMissing)
 	})
 }
 
@@ -151,17 +143,17 @@ func TestRealDocumentsVerify(t *testing.T) {
 			t.Fatal(err)
 		}
 		chains[p] = item("amd-chain/"+p+"/vcek", certs...)
-		wantReason(t, p, Verify(v, chains[p], collateral.Item{}, now), "")
-		wantReason(t, p+" as the other signer's", Verify(v, item("amd-chain/"+p+"/vlek", certs...), collateral.Item{}, now), collateral.ReasonSignature)
-		wantReason(t, p+" as Turin's", Verify(v, item("amd-chain/Turin/vcek", certs...), collateral.Item{}, now), collateral.ReasonSignature)
-		wantReason(t, p+" without a verifier", Verify(nil, chains[p], collateral.Item{}, now), collateral.ReasonUnverifiable)
+		refusaltest.Want(t, p, Verify(v, chains[p], collateral.Item{}, now), "")
+		refusaltest.Want(t, p+" as the other signer's", Verify(v, item("amd-chain/"+p+"/vlek", certs...), collateral.Item{}, now), collateral.ReasonSignature)
+		refusaltest.Want(t, p+" as Turin's", Verify(v, item("amd-chain/Turin/vcek", certs...), collateral.Item{}, now), collateral.ReasonSignature)
+		refusaltest.Want(t, p+" without a verifier", Verify(nil, chains[p], collateral.Item{}, now), collateral.ReasonUnverifiable)
 	}
 	milan, genoa := evidencetest.Read(t, "snp", "roots", "milan.crl"), evidencetest.Read(t, "snp", "roots", "genoa.crl")
-	wantReason(t, "Milan's list", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now), "")
-	wantReason(t, "Genoa's list", Verify(v, item("amd-crl/Genoa", genoa), chains["Genoa"], now), "")
-	wantReason(t, "Genoa's list as Milan's", Verify(v, item("amd-crl/Milan", genoa), chains["Milan"], now), collateral.ReasonSignature)
-	wantReason(t, "Milan's list with Genoa's chain", Verify(v, item("amd-crl/Milan", milan), chains["Genoa"], now), collateral.ReasonMissing)
-	wantReason(t, "Milan's list before it began", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now.AddDate(-1, 0, 0)), collateral.ReasonSignature)
+	refusaltest.Want(t, "Milan's list", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now), "")
+	refusaltest.Want(t, "Genoa's list", Verify(v, item("amd-crl/Genoa", genoa), chains["Genoa"], now), "")
+	refusaltest.Want(t, "Genoa's list as Milan's", Verify(v, item("amd-crl/Milan", genoa), chains["Milan"], now), collateral.ReasonSignature)
+	refusaltest.Want(t, "Milan's list with Genoa's chain", Verify(v, item("amd-crl/Milan", milan), chains["Genoa"], now), collateral.ReasonMissing)
+	refusaltest.Want(t, "Milan's list before it began", Verify(v, item("amd-crl/Milan", milan), chains["Milan"], now.AddDate(-1, 0, 0)), collateral.ReasonSignature)
 	vcek := evidencetest.Read(t, "snp", "06-milan-v2-virtee", "vcek.der")
 	stated, err := v.VerifyVCEK(vcek, chains["Milan"].Documents[0], chains["Milan"].Documents[1], now)
 	if err != nil || stated.Product != "Milan" || len(stated.HWID) != 64 {
@@ -172,10 +164,10 @@ func TestRealDocumentsVerify(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, "its certificate", Verify(v, item(k.String(), vcek), chains["Milan"], now), "")
+	refusaltest.Want(t, "its certificate", Verify(v, item(k.String(), vcek), chains["Milan"], now), "")
 	chip.TCB.SNP++
 	if k, err = chip.Key(); err != nil {
 		t.Fatal(err)
 	}
-	wantReason(t, "for another version", Verify(v, item(k.String(), vcek), chains["Milan"], now), collateral.ReasonMismatch)
+	refusaltest.Want(t, "for another version", Verify(v, item(k.String(), vcek), chains["Milan"], now), collateral.ReasonMismatch)
 }

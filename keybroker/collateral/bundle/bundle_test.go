@@ -16,6 +16,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/crypto/vectortest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 )
@@ -78,14 +79,6 @@ func read(raw []byte, trusted ...identity.Public) (order []string, l List, err e
 	return order, l, err
 }
 
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
-
 func TestABundleBringsItsItemsInOrder(t *testing.T) {
 	by := signer(t)
 	raw := write(t, items(t), by)
@@ -111,7 +104,7 @@ func TestBundlesOfStrangersAreRefused(t *testing.T) {
 	raw := write(t, items(t), by)
 	for what, trusted := range map[string][]identity.Public{"nobody": nil, "another": {signer(t).Public()}, "the zero value": {{}}} {
 		order, _, err := read(raw, trusted...)
-		if wantReason(t, what, err, collateral.ReasonBundleSigner); order != nil {
+		if refusaltest.Want(t, what, err, collateral.ReasonBundleSigner); order != nil {
 			t.Errorf("%s: items were handed over: %v", what, order)
 		}
 	}
@@ -135,7 +128,7 @@ func TestEveryByteOfABundleCounts(t *testing.T) {
 		}
 	}
 	_, _, err := read(append(bytes.Clone(raw), 0), by.Public())
-	wantReason(t, "a byte more", err, collateral.ReasonBundle)
+	refusaltest.Want(t, "a byte more", err, collateral.ReasonBundle)
 }
 
 // signed is a bundle of a list that a signer signed, whatever it holds.
@@ -204,7 +197,7 @@ func TestSignedNonsenseIsRefused(t *testing.T) {
 		}(), collateral.ReasonBundleSigner},
 	} {
 		_, _, err := read(c.raw, by.Public())
-		wantReason(t, what, err, c.reason)
+		refusaltest.Want(t, what, err, c.reason)
 	}
 }
 
@@ -225,7 +218,7 @@ func TestWhatCannotBeExportedIsNot(t *testing.T) {
 		t.Error("an item that changed meanwhile was exported")
 	}
 	_, err := Write(io.Discard, []collateral.Key{k, k}, func(k collateral.Key) (collateral.Item, error) { return all[k], nil }, by, made)
-	wantReason(t, "twice", err, collateral.ReasonBundle)
+	refusaltest.Want(t, "twice", err, collateral.ReasonBundle)
 }
 
 func FuzzRead(f *testing.F) {

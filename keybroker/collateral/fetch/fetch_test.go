@@ -15,16 +15,9 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func TestBasesAreHTTPSOrThisMachine(t *testing.T) {
 	for text, ok := range map[string]bool{
@@ -34,7 +27,7 @@ func TestBasesAreHTTPSOrThisMachine(t *testing.T) {
 	} {
 		b, err := ParseBase(text, Pace{})
 		if want := map[bool]refusal.Reason{false: collateral.ReasonSource}[ok]; true {
-			wantReason(t, text, err, want)
+			refusaltest.Want(t, text, err, want)
 		}
 		if b.IsZero() == ok {
 			t.Errorf("%s: base %q", text, b)
@@ -82,7 +75,7 @@ func TestAnswersAreBounded(t *testing.T) {
 	} {
 		r := server(t, func(w http.ResponseWriter, _ *http.Request) { c.answer(w) })
 		resp, err := client(t, Options{}).Get(t.Context(), r)
-		if wantReason(t, what, err, c.reason); err == nil && len(resp.Body) != 100 {
+		if refusaltest.Want(t, what, err, c.reason); err == nil && len(resp.Body) != 100 {
 			t.Errorf("%s: %d bytes", what, len(resp.Body))
 		}
 	}
@@ -111,7 +104,7 @@ func TestRedirectsStayAtTheHost(t *testing.T) {
 			http.Redirect(w, r, c.to, http.StatusFound)
 		})
 		_, err := client(t, Options{}).Get(t.Context(), r)
-		wantReason(t, what, err, c.reason)
+		refusaltest.Want(t, what, err, c.reason)
 	}
 	if asked {
 		t.Error("the other host was asked")
@@ -149,7 +142,7 @@ func TestAHostThatNeverAnswersIsGivenUp(t *testing.T) {
 		})})
 		start := time.Now()
 		_, err := c.Get(t.Context(), request(t, "x", Pace{1, time.Second}))
-		wantReason(t, "never", err, collateral.ReasonUnavailable)
+		refusaltest.Want(t, "never", err, collateral.ReasonUnavailable)
 		if took := time.Since(start); asked != networkAttempts || took > networkAttempts*defaultTimeout+time.Minute {
 			t.Errorf("asked %d times in %s", asked, took)
 		}
@@ -211,7 +204,7 @@ func TestAHostThatStaysBusyIsGivenUp(t *testing.T) {
 			return 429, nil, nil
 		})})
 		_, err := c.Get(t.Context(), request(t, "x", Pace{1, time.Second}))
-		if wantReason(t, "busy", err, collateral.ReasonUnavailable); asked != maxAttempts {
+		if refusaltest.Want(t, "busy", err, collateral.ReasonUnavailable); asked != maxAttempts {
 			t.Errorf("asked %d times", asked)
 		}
 	})
@@ -267,7 +260,7 @@ func TestAHostWithoutAnAddressIsGivenUp(t *testing.T) {
 			})})
 			for range 3 {
 				_, err := cl.Get(t.Context(), request(t, "kds", Pace{1, time.Minute}))
-				wantReason(t, name, err, collateral.ReasonUnavailable)
+				refusaltest.Want(t, name, err, collateral.ReasonUnavailable)
 				if took := time.Since(begin); !strings.Contains(err.Error(), c.lookup.Err) || took > c.within || asked["kds"] != c.asked {
 					t.Errorf("%s: %v after %s and %d requests", name, err, took, asked["kds"])
 				}
@@ -310,7 +303,7 @@ func TestTheQueueIsBounded(t *testing.T) {
 				if errors.Is(err, context.Canceled) && want == "canceled" {
 					return
 				}
-				wantReason(t, name, err, want)
+				refusaltest.Want(t, name, err, want)
 			})
 			synctest.Wait()
 		}

@@ -13,19 +13,12 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/fetch"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 func base(tb testing.TB, text string) fetch.Base {
 	tb.Helper()
@@ -116,7 +109,7 @@ func TestChainsComeFromTheirHeaders(t *testing.T) {
 			pcs := sourcetest.NewPCS(t, time.Now())
 			s := Service{Base: base(t, "https://pccs.example"), Client: fetch.New(fetch.Options{Transport: rewriting{pcs, func(r *http.Response) { c.change(r.Header) }}})}
 			docs, err := s.Documents(t.Context(), platform)
-			if wantReason(t, what, err, c.reason); err == nil && pcs.Check(platform, docs, time.Now()) != nil {
+			if refusaltest.Want(t, what, err, c.reason); err == nil && pcs.Check(platform, docs, time.Now()) != nil {
 				t.Errorf("%s: the chain is another", what)
 			}
 		})
@@ -135,7 +128,7 @@ func TestFailuresOfEachDocumentAreErrors(t *testing.T) {
 			}
 			s := Service{Base: base(t, "https://pccs.example"), Client: fetch.New(fetch.Options{Transport: pcs})}
 			_, err := s.Documents(t.Context(), platform)
-			wantReason(t, path, err, collateral.ReasonUnknown)
+			refusaltest.Want(t, path, err, collateral.ReasonUnknown)
 		})
 	}
 }
@@ -167,7 +160,7 @@ func TestRealHeadersAndListsAreRead(t *testing.T) {
 	}
 	for what, bad := range map[string]string{"nothing": "", "a page": "<html>", "a certificate": string(pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte{1}})), "digits": "abcd"} {
 		_, err := revocationList([]byte(bad))
-		wantReason(t, what, err, collateral.ReasonMalformed)
+		refusaltest.Want(t, what, err, collateral.ReasonMalformed)
 	}
 }
 
@@ -186,8 +179,8 @@ func TestWithoutACheckNothingIsVerified(t *testing.T) {
 		t.Fatal(err)
 	}
 	accept := func(collateral.Platform, collateral.TDXDocuments, time.Time) error { return nil }
-	wantReason(t, "no check", Verify(nil, collateral.Item{Key: k}, time.Now()), collateral.ReasonUnverifiable)
-	wantReason(t, "AMD's", Verify(accept, collateral.Item{}, time.Now()), collateral.ReasonUnverifiable)
-	wantReason(t, "accepted", Verify(accept, collateral.Item{Key: k}, time.Now()), "")
-	wantReason(t, "refused", Verify(func(collateral.Platform, collateral.TDXDocuments, time.Time) error { return refusal.New("x", "y") }, collateral.Item{Key: k}, time.Now()), collateral.ReasonSignature)
+	refusaltest.Want(t, "no check", Verify(nil, collateral.Item{Key: k}, time.Now()), collateral.ReasonUnverifiable)
+	refusaltest.Want(t, "AMD's", Verify(accept, collateral.Item{}, time.Now()), collateral.ReasonUnverifiable)
+	refusaltest.Want(t, "accepted", Verify(accept, collateral.Item{Key: k}, time.Now()), "")
+	refusaltest.Want(t, "refused", Verify(func(collateral.Platform, collateral.TDXDocuments, time.Time) error { return refusal.New("x", "y") }, collateral.Item{Key: k}, time.Now()), collateral.ReasonSignature)
 }

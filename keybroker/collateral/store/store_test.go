@@ -21,6 +21,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
@@ -75,14 +76,6 @@ func open(tb testing.TB, dir string) *Store {
 	return s
 }
 
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
-
 func vcek(tb testing.TB, n int) collateral.Item {
 	hwid := make([]byte, 64)
 	hwid[0], hwid[62], hwid[63] = 1, byte(n>>8), byte(n)
@@ -102,13 +95,13 @@ func TestListsNeverGoBackAlsoAfterARestart(t *testing.T) {
 		changed bool
 	}{{5, 0, "", true}, {5, 0, "", false}, {4, 0, collateral.ReasonRollback, false}, {6, -1, collateral.ReasonRollback, false}, {5, 1, "", true}, {5, 0, collateral.ReasonRollback, false}, {7, 1, "", true}} {
 		changed, err := open(t, dir).Put(crl(t, i, c.number, c.day)) // each time by a new process
-		if wantReason(t, fmt.Sprint("step ", step), err, c.reason); changed != c.changed {
+		if refusaltest.Want(t, fmt.Sprint("step ", step), err, c.reason); changed != c.changed {
 			t.Errorf("step %d: changed is %t", step, changed)
 		}
 	}
 	other := newIssuer(t)
 	_, err := open(t, dir).Put(crl(t, other, 7, 1))
-	wantReason(t, "other bytes", err, collateral.ReasonConflict)
+	refusaltest.Want(t, "other bytes", err, collateral.ReasonConflict)
 	it, err := open(t, dir).Get(key(t, "amd-crl/Milan"))
 	if err != nil || !bytes.Equal(it.Documents[0], i.list(t, 7, 1)) {
 		t.Errorf("the newest list is not the kept one: %v", err)
@@ -143,7 +136,7 @@ func TestPlatformsShareWhatIsNewest(t *testing.T) {
 		{"the same with a lower one", tdx(t, i, b, 16, 18, 2, 2, 2), collateral.ReasonRollback},
 	} {
 		_, err := s.Put(c.item)
-		wantReason(t, c.what, err, c.reason)
+		refusaltest.Want(t, c.what, err, c.reason)
 	}
 	found, err := s.Newest(key(t, "intel-tdx/"+a))
 	if err != nil || len(found) != 8 || found["intel-tcb/90c06f000000/standard"].Stamp.Number.Int64() != 18 || len(found["intel-qe/standard"].Parts) != 2 {
@@ -168,12 +161,12 @@ func TestCertificatesAreKeptAsTheyAre(t *testing.T) {
 	if err := s.Replace(again); err != nil {
 		t.Error(err)
 	}
-	wantReason(t, "a list", s.Replace(crl(t, newIssuer(t), 1, 1)), collateral.ReasonRollback)
+	refusaltest.Want(t, "a list", s.Replace(crl(t, newIssuer(t), 1, 1)), collateral.ReasonRollback)
 	_, err := s.Get(vcek(t, 2).Key)
-	wantReason(t, "missing", err, collateral.ReasonMissing)
+	refusaltest.Want(t, "missing", err, collateral.ReasonMissing)
 	s.limit = 1
 	_, err = s.Put(vcek(t, 2))
-	wantReason(t, "one too many", err, collateral.ReasonFull)
+	refusaltest.Want(t, "one too many", err, collateral.ReasonFull)
 	if _, err := s.Put(again); err != nil {
 		t.Errorf("full, and what is kept is refused: %v", err)
 	}

@@ -11,20 +11,13 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/depot"
 	"github.com/anchorhold/anchorhold/keybroker/collateral/sourcetest"
 )
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	got, _ := refusal.ReasonOf(err)
-	if got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
-}
 
 var (
 	bound = [64]byte{1, 63: 2}
@@ -85,7 +78,7 @@ func TestAHostWithoutCertificatesCanAttest(t *testing.T) {
 		}
 		env.Parts[0].Data[0x2a0] ^= 1
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
-		wantReason(t, "a changed signature", err, appraise.ReasonSignature)
+		refusaltest.Want(t, "a changed signature", err, appraise.ReasonSignature)
 	})
 }
 
@@ -111,7 +104,7 @@ func TestNothingIsFetchedForWhatIsRefusedAnyway(t *testing.T) {
 			"a certificate of it": {snp(good(), evidence.Part{Type: evidence.EndorsementVCEK, Data: []byte{1}}), appraise.ReasonCertificate},
 		} {
 			_, err := w.Appraise(t.Context(), c.env, bound, time.Now())
-			wantReason(t, what, err, c.reason)
+			refusaltest.Want(t, what, err, c.reason)
 		}
 		if w.asked != 0 {
 			t.Errorf("asked %d times", w.asked)
@@ -127,7 +120,7 @@ func TestASlowSourceDoesNotHoldTheGuest(t *testing.T) {
 		env := snp(w.kds.Report(chip, bound))
 		start := time.Now()
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
-		if wantReason(t, "at first", err, collateral.ReasonUnavailable); time.Since(start) > Wait+time.Second {
+		if refusaltest.Want(t, "at first", err, collateral.ReasonUnavailable); time.Since(start) > Wait+time.Second {
 			t.Errorf("waited %s", time.Since(start))
 		}
 		time.Sleep(time.Minute)
@@ -162,7 +155,7 @@ func TestRevocationListsReachTheVerifier(t *testing.T) {
 		w.kds.RevokeASK()
 		time.Sleep(13 * time.Hour)
 		_, err := w.Appraise(t.Context(), env, bound, time.Now())
-		wantReason(t, "revoked", err, appraise.ReasonRevoked)
+		refusaltest.Want(t, "revoked", err, appraise.ReasonRevoked)
 		if st, err := w.Status(); err != nil || st.Certificates != 1 || len(st.Items) != 2 {
 			t.Errorf("%+v, %v", st, err)
 		}

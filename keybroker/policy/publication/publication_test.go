@@ -10,7 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/crypto/signednote"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
@@ -25,13 +25,6 @@ func publisher(tb testing.TB, level identity.Level) *identity.Private {
 	}
 	tb.Cleanup(k.Wipe)
 	return k
-}
-
-func wantReason(tb testing.TB, what string, err error, want refusal.Reason) {
-	tb.Helper()
-	if got, _ := refusal.ReasonOf(err); got != want || (err == nil) != (want == "") {
-		tb.Errorf("%s: got %v, want %q", what, err, want)
-	}
 }
 
 // sample is a statement with a value of each kind and a gap.
@@ -98,21 +91,21 @@ func TestOnlyThePublisherIsBelieved(t *testing.T) {
 	k, other := publisher(t, identity.LevelEpoch), publisher(t, identity.LevelEpoch)
 	signed := sign(t, k, sample())
 	_, err := Open(signed, other.Public())
-	wantReason(t, "another publisher's", err, ReasonPublisher)
+	refusaltest.Want(t, "another publisher's", err, ReasonPublisher)
 	_, err = Open(signed, identity.Public{})
-	wantReason(t, "no key", err, ReasonPublisher)
+	refusaltest.Want(t, "no key", err, ReasonPublisher)
 	body := string(signed[bytes.IndexByte(signed, '\n')+1 : bytes.Index(signed, []byte("\n\n"))+1])
 	_, err = Open(signBody(t, other, Origin(k.Public()), body), k.Public())
-	wantReason(t, "signed by another under its name", err, ReasonInvalid)
+	refusaltest.Want(t, "signed by another under its name", err, ReasonInvalid)
 	_, err = Open(signBody(t, k, "anchorhold/release/"+strings.TrimPrefix(Origin(k.Public()), originPrefix), body), k.Public())
-	wantReason(t, "another kind of note of the same key", err, ReasonInvalid)
+	refusaltest.Want(t, "another kind of note of the same key", err, ReasonInvalid)
 	lines := strings.SplitAfter(string(signed), "\n")
 	for _, half := range []int{len(lines) - 2, len(lines) - 3} {
 		_, err := Open([]byte(strings.Join(slices.Delete(slices.Clone(lines), half, half+1), "")), k.Public())
-		wantReason(t, "half a signature", err, ReasonInvalid)
+		refusaltest.Want(t, "half a signature", err, ReasonInvalid)
 	}
 	_, err = Open([]byte(Origin(k.Public())+"\n"+body), k.Public())
-	wantReason(t, "no signature", err, ReasonInvalid)
+	refusaltest.Want(t, "no signature", err, ReasonInvalid)
 	_, err = Sign(publisher(t, identity.LevelRoot), sample())
 	if err == nil {
 		t.Error("a root key signs values")
@@ -153,12 +146,12 @@ func TestOneFormAlone(t *testing.T) {
 		"a long list":   `{"values": [` + strings.Repeat("{},", MaxValues) + "{}]}\n",
 	} {
 		s, err := Open(signBody(t, k, Origin(k.Public()), text), k.Public())
-		if wantReason(t, what, err, ReasonInvalid); s != nil {
+		if refusaltest.Want(t, what, err, ReasonInvalid); s != nil {
 			t.Errorf("%s: something is returned", what)
 		}
 	}
 	_, err = Open(make([]byte, MaxBytes+1), k.Public())
-	wantReason(t, "above the limit", err, ReasonInvalid)
+	refusaltest.Want(t, "above the limit", err, ReasonInvalid)
 }
 
 // TestStatementsAreChecked before they are signed and after: each has one fault.
@@ -213,7 +206,7 @@ func TestStatementsAreChecked(t *testing.T) {
 		s := sample()
 		change(s)
 		_, err := Sign(k, s)
-		wantReason(t, what, err, ReasonInvalid)
+		refusaltest.Want(t, what, err, ReasonInvalid)
 		body, err := s.marshal()
 		if err != nil {
 			t.Fatal(err)
@@ -222,7 +215,7 @@ func TestStatementsAreChecked(t *testing.T) {
 			continue
 		}
 		_, err = Open(signBody(t, k, Origin(k.Public()), string(body)), k.Public())
-		wantReason(t, what+", signed", err, ReasonInvalid)
+		refusaltest.Want(t, what+", signed", err, ReasonInvalid)
 	}
 	most := sample()
 	most.Values = many(MaxValues)
@@ -233,7 +226,7 @@ func TestStatementsAreChecked(t *testing.T) {
 		most.Values[i].Platform = strings.Repeat("x", maxTextBytes)
 	}
 	_, err := Sign(k, most)
-	wantReason(t, "a file above the limit", err, ReasonInvalid)
+	refusaltest.Want(t, "a file above the limit", err, ReasonInvalid)
 	if c := Checks(); len(c) != 5 || slices.Contains(c, "") {
 		t.Errorf("%v", c)
 	}
