@@ -148,12 +148,17 @@ func (c *computation) tdx() error {
 	return nil
 }
 
-func (c *computation) tdxMachine(role string, m TDXMachine) error {
-	raw, err := c.files.read(role+".firmware", m.Firmware, firmware.MaxBytes)
+// firmware reads the firmware of a machine.
+func (c *computation) firmware(role, path string) (*firmware.Image, error) {
+	raw, err := c.files.read(role+".firmware", path, firmware.MaxBytes)
 	if err != nil {
-		return err
+		return nil, err
 	}
-	image, err := firmware.Parse(raw)
+	return firmware.Parse(raw)
+}
+
+func (c *computation) tdxMachine(role string, m TDXMachine) error {
+	image, err := c.firmware(role, m.Firmware)
 	if err != nil {
 		return err
 	}

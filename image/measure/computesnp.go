@@ -6,7 +6,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/image/measure/firmware"
 	"github.com/anchorhold/anchorhold/image/measure/snp"
 	"github.com/anchorhold/anchorhold/image/measure/uki"
 	"github.com/anchorhold/anchorhold/keybroker/policy/publication"
@@ -66,11 +65,7 @@ func (m SNPMachine) models() (list []model, err error) {
 }
 
 func (c *computation) snpMachine(role string, m SNPMachine) error {
-	raw, err := c.files.read(role+".firmware", m.Firmware, firmware.MaxBytes)
-	if err != nil {
-		return err
-	}
-	image, err := firmware.Parse(raw)
+	image, err := c.firmware(role, m.Firmware)
 	if err != nil {
 		return err
 	}
