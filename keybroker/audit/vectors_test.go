@@ -77,6 +77,12 @@ func TestRecordVector(t *testing.T) {
 				edited("no time", 2, 8, make(vectortest.Hex, 8), recordMalformed), edited("a byte follows", len(raw), 0, vectortest.Hex{0}, recordMalformed),
 				edited("the last byte is missing", len(raw)-1, 1, vectortest.Hex{}, recordMalformed)}}
 	})
+	verifyRecord(t, v)
+}
+
+// verifyRecord rebuilds a record from its fields, and reads it and what is to be refused.
+func verifyRecord(t *testing.T, v vectortest.Vector) {
+	t.Helper()
 	v.Rebuilt(t, nil, encodeRecord(readFields[Record](t, &v)))
 	if leaf := tlog.RecordHash(v.Statement); !bytes.Equal(leaf[:], v.Given["leaf_hash"]) {
 		t.Errorf("the leaf is %x, want %x", leaf, v.Given["leaf_hash"])
@@ -107,16 +113,7 @@ func TestRecordVectorOfVersion2(t *testing.T) {
 				edited("no input", inputDigestAt, 32, make(vectortest.Hex, 32), recordMalformed), edited("a byte follows", len(raw), 0, vectortest.Hex{0}, recordMalformed),
 				edited("the last byte is missing", len(raw)-1, 1, vectortest.Hex{}, recordMalformed)}}
 	})
-	v.Rebuilt(t, nil, encodeRecord(readFields[Record](t, &v)))
-	if leaf := tlog.RecordHash(v.Statement); !bytes.Equal(leaf[:], v.Given["leaf_hash"]) {
-		t.Errorf("the leaf is %x, want %x", leaf, v.Given["leaf_hash"])
-	}
-	v.Verify(t, func(raw []byte, _ uint64) error {
-		if _, err := ParseRecord(raw); err != nil {
-			return refusal.New(recordMalformed, "%w", err)
-		}
-		return nil
-	})
+	verifyRecord(t, v)
 }
 
 // inputDigestAt is the offset of the seventh digest: behind version, kind, five numbers and six digests.
