@@ -97,20 +97,6 @@ func (d *demo) readMeasurements() error {
 // Parts of the policies, which require what an emulated guest can show and waive the rest in writing,
 // as a policy must.
 const (
-	policyHead = `format: 2
-id: demo
-version: 1
-not_before: "2020-01-01T00:00:00Z"
-not_after: "2099-01-01T00:00:00Z"
-attestation_ttl_seconds: 300
-allow_software_tee: true
-rules:
-  - resources: [models/*]
-require:
-  reference_values: [demo/*]
-  image_ids: [demo-image]
-  memory_limit: {min_mib: 32, max_mib: 128}
-`
 	requireBoot = `  event_log: {registers: [pcr0, pcr4, pcr7], secure_boot: true}
 `
 	requireAzure = `  tpm: {ak_trust: [report], pcrs: [0, 4, 7]}
@@ -124,15 +110,15 @@ require:
 
 // The policies of each kind.
 const (
-	demoPolicy = policyHead + "  kinds: [sev-snp]\n" + softpolicy.RequireSNP + waiveAll + softpolicy.WaiveSNP
+	demoPolicy = softpolicy.Head + "  kinds: [sev-snp]\n" + softpolicy.RequireSNP + waiveAll + softpolicy.WaiveSNP
 
-	tdxPolicy = policyHead + "  kinds: [tdx]\n" + softpolicy.RequireTDX +
+	tdxPolicy = softpolicy.Head + "  kinds: [tdx]\n" + softpolicy.RequireTDX +
 		"  event_log: {registers: [rtmr0, rtmr1, rtmr2], secure_boot: true}\n" + waiveAll + softpolicy.WaiveTDX
 
 	// allow_software_tee is no part of this: nothing in a quote tells an emulated TPM from a real one.
-	vtpmPolicy = policyHead + "  kinds: [vtpm]\n  tpm: {ak_trust: [enrolled], pcrs: [0, 4, 7]}\n" + requireBoot + waiveAll
+	vtpmPolicy = softpolicy.Head + "  kinds: [vtpm]\n  tpm: {ak_trust: [enrolled], pcrs: [0, 4, 7]}\n" + requireBoot + waiveAll
 
-	azurePolicy = policyHead + "  kinds: [azure-sev-snp]\n" + softpolicy.RequireSNP + requireAzure + requireBoot + waiveAll + softpolicy.WaiveSNP
+	azurePolicy = softpolicy.Head + "  kinds: [azure-sev-snp]\n" + softpolicy.RequireSNP + requireAzure + requireBoot + waiveAll + softpolicy.WaiveSNP
 
-	azureTDXPolicy = policyHead + "  kinds: [azure-tdx]\n" + softpolicy.RequireTDX + requireAzure + requireBoot + waiveAll + softpolicy.WaiveTDX
+	azureTDXPolicy = softpolicy.Head + "  kinds: [azure-tdx]\n" + softpolicy.RequireTDX + requireAzure + requireBoot + waiveAll + softpolicy.WaiveTDX
 )

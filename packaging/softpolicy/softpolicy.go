@@ -3,6 +3,22 @@
 // write their policies with it; none of it is for a guest on hardware.
 package softpolicy
 
+// Head is all that the policy "demo" has before the requirements of a kind: it goes on under "require".
+const Head = `format: 2
+id: demo
+version: 1
+not_before: "2020-01-01T00:00:00Z"
+not_after: "2099-01-01T00:00:00Z"
+attestation_ttl_seconds: 300
+allow_software_tee: true
+rules:
+  - resources: [models/*]
+require:
+  reference_values: [demo/*]
+  image_ids: [demo-image]
+  memory_limit: {min_mib: 32, max_mib: 128}
+`
+
 // Requirements, for "require".
 const (
 	// RequireSNP is what the software TEE's reports show.
