@@ -32,7 +32,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/vtpm"
 	"github.com/anchorhold/anchorhold/guest/vtpm/vtpmtest"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
-	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 )
 
 var challenge = [64]byte{4, 5, 6}
@@ -59,23 +59,8 @@ func newDomain(t *testing.T) (domain, kinds.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots, err := tdx.SoftwareRoots(td.RootsPEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
-	if err != nil {
-		t.Fatal(err)
-	}
-	docs, err := td.Collateral()
-	if err != nil {
-		t.Fatal(err)
-	}
-	collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return domain{td}, kinds.Options{TDX: v, TDXCollateral: tdx.NewSet(collateral)}
+	v, documents := domaintest.Verifier(t, td, td.RootsPEM())
+	return domain{td}, kinds.Options{TDX: v, TDXCollateral: documents}
 }
 
 func absent() (processor, error) { return nil, refusal.New(device.ReasonAbsent, "none here") }
@@ -246,9 +231,6 @@ func TestAutoTakesWhatIsThere(t *testing.T) {
 // TestReportsAreAskedForTheConfiguredLevel, also where auto finds SEV-SNP. Without one the kernel
 // chooses, which is not level 0.
 func TestReportsAreAskedForTheConfiguredLevel(t *testing.T) {
-	if _, err := os.Stat(vtpm.DefaultDevice); err == nil {
-		t.Skip("this machine has a TPM, which is left alone")
-	}
 	td, _ := newDomain(t)
 	for _, provider := range []string{settings.ProviderSNP, settings.ProviderAuto} {
 		for level := -1; level <= tsm.MaxPrivilege; level++ {
@@ -257,7 +239,7 @@ func TestReportsAreAskedForTheConfiguredLevel(t *testing.T) {
 				c.TEE.VMPL, want = &level, tsm.Level(uint8(level))
 			}
 			var asked []tsm.Privilege
-			d := devices{tdx: broken, snp: func(p tsm.Privilege) (processor, error) { asked = append(asked, p); return td, nil }}
+			d := devices{tpm: filepath.Join(t.TempDir(), "none"), tdx: broken, snp: func(p tsm.Privilege) (processor, error) { asked = append(asked, p); return td, nil }}
 			if _, err := d.open(t.Context(), c); err != nil || !slices.Equal(asked, []tsm.Privilege{want}) {
 				t.Errorf("%s, level %d: asked for %v, want %v; %v", provider, level, asked, want, err)
 			}

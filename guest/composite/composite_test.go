@@ -18,7 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/tpmsim"
 	"github.com/anchorhold/anchorhold/guest/vtpm"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
-	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 )
 
 var challenge = [64]byte{1, 2, 3}
@@ -102,23 +102,8 @@ func newDomain(t *testing.T) (domain, kinds.Options) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	roots, err := tdx.SoftwareRoots(td.RootsPEM())
-	if err != nil {
-		t.Fatal(err)
-	}
-	v, err := tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
-	if err != nil {
-		t.Fatal(err)
-	}
-	docs, err := td.Collateral()
-	if err != nil {
-		t.Fatal(err)
-	}
-	collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return domain{td, log.Bytes()}, kinds.Options{TDX: v, TDXCollateral: tdx.NewSet(collateral)}
+	v, documents := domaintest.Verifier(t, td, td.RootsPEM())
+	return domain{td, log.Bytes()}, kinds.Options{TDX: v, TDXCollateral: documents}
 }
 
 // Beside a processor the quote is covered by its report, and believed for a reason of its own. The

@@ -12,7 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/emulated"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
-	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 )
 
 var challenge = [64]byte{7, 8, 9}
@@ -25,22 +25,7 @@ func verifier(t *testing.T, g *emulated.Guest) *kinds.Verifier {
 		o.Enrolled = [][]byte{g.KeyName()}
 	}
 	if td := g.Domain(); td != nil {
-		roots, err := tdx.SoftwareRoots(g.RootsPEM())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if o.TDX, err = tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots}); err != nil {
-			t.Fatal(err)
-		}
-		docs, err := td.Collateral()
-		if err != nil {
-			t.Fatal(err)
-		}
-		collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-		if err != nil {
-			t.Fatal(err)
-		}
-		o.TDXCollateral = tdx.NewSet(collateral)
+		o.TDX, o.TDXCollateral = domaintest.Verifier(t, td, g.RootsPEM())
 	}
 	return kinds.New(o)
 }

@@ -26,9 +26,9 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/gpu"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
-	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/tpmquote"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 )
 
 // Challenge of every test.
@@ -65,19 +65,12 @@ func newWorld(t *testing.T) *world {
 	snp, err := appraise.New(appraise.Options{WithoutRevocation: true})
 	must(err)
 	must(snp.AllowSoftwareTEE(w.snp.RootsPEM()))
-	roots, err := tdx.SoftwareRoots(w.td.RootsPEM())
-	must(err)
-	verifier, err := tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
-	must(err)
-	docs, err := w.td.Collateral()
-	must(err)
-	collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-	must(err)
+	verifier, documents := domaintest.Verifier(t, w.td, w.td.RootsPEM())
 	w.gpu, err = gpusim.New(gpusim.Options{})
 	must(err)
 	devices := &gpu.Verifier{}
 	must(devices.AllowSoftware(w.gpu.RootPEM()))
-	w.o = kinds.Options{SNP: snp, TDX: verifier, TDXCollateral: tdx.NewSet(collateral), GPU: devices}
+	w.o = kinds.Options{SNP: snp, TDX: verifier, TDXCollateral: documents, GPU: devices}
 	return w
 }
 

@@ -13,8 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker"
 	"github.com/anchorhold/anchorhold/keybroker/appraise"
 	"github.com/anchorhold/anchorhold/keybroker/appraise/kinds"
-	"github.com/anchorhold/anchorhold/keybroker/appraise/tdx"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest/domaintest"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 )
 
@@ -43,15 +43,7 @@ func (g Guest) Verifier(tb testing.TB, snp *appraise.Verifier) keybroker.KindApp
 		o.Enrolled = [][]byte{name}
 	}
 	if td := g.Domain(); td != nil {
-		roots, err := tdx.SoftwareRoots(g.RootsPEM())
-		must(tb, err)
-		o.TDX, err = tdx.New(tdx.Options{MinimumEvaluationNumber: 1, Roots: roots})
-		must(tb, err)
-		docs, err := td.Collateral()
-		must(tb, err)
-		collateral, err := tdx.ParseCollateral(tdx.Documents(docs), roots)
-		must(tb, err)
-		o.TDXCollateral = tdx.NewSet(collateral)
+		o.TDX, o.TDXCollateral = domaintest.Verifier(tb, td, g.RootsPEM())
 	}
 	return kinds.New(o)
 }
