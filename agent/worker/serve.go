@@ -49,27 +49,47 @@ func Serve(ctx context.Context, conn *os.File, handlers map[string]Handler) Exit
 	if err := confine.Process(maxOpen); err != nil {
 		return s.say(nil, fail(Refused, "confine the worker: %w", err))
 	}
-	h, stderr, in, out, err := c.receiveHeader(time.Now().Add(maxHandover))
+	t, err := c.take(handlers)
 	if err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	handler := handlers[h.Class]
-	if handler == nil {
-		return s.say(nil, fail(Refused, "%w", refusal.New(ReasonClass, "no handler for %q", h.Class)))
-	}
-	if err := replaceStderr(stderr); err != nil {
+	if err := replaceStderr(t.stderr); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	if err := confine.Files(h.OutputMax); err != nil {
+	if err := confine.Files(t.OutputMax); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	if err := confine.Memory(h.MemoryMax); err != nil {
+	if err := confine.Memory(t.MemoryMax); err != nil {
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(h.TimeMaxMS)*time.Millisecond, errTimeUp)
+	return s.run(ctx, t)
+}
+
+// taken is a task that was handed over.
+type taken struct {
+	*header
+	handler Handler
+	stderr  *os.File
+	in, out []*os.File
+}
+
+// take receives a task and finds its handler. The files are there if the task is refused for its class, too.
+func (c channel) take(handlers map[string]Handler) (t taken, err error) {
+	if t.header, t.stderr, t.in, t.out, err = c.receiveHeader(time.Now().Add(maxHandover)); err != nil {
+		return t, err
+	}
+	if t.handler = handlers[t.Class]; t.handler == nil {
+		return t, refusal.New(ReasonClass, "no handler for %q", t.Class)
+	}
+	return t, nil
+}
+
+// run does the task within its time bound and returns its ending.
+func (s *speaker) run(ctx context.Context, t taken) Exit {
+	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(t.TimeMaxMS)*time.Millisecond, errTimeUp)
 	defer cancel()
 	return s.do(ctx, func(ctx context.Context) ([]byte, error) {
-		return handler(ctx, h.Spec, in, out, s.progress(ctx))
+		return t.handler(ctx, t.Spec, t.in, t.out, s.progress(ctx))
 	})
 }
 

@@ -5,7 +5,6 @@ package worker
 import (
 	"context"
 	"os"
-	"time"
 )
 
 // Within does tasks in the calling process. It is for tests of the agent's services, which then need
@@ -60,24 +59,22 @@ func (w Within) start(context.Context, Limits) (process, error) {
 func (w Within) serve(ctx context.Context, c channel) Exit {
 	s := &speaker{c: c}
 	defer c.conn.Close()
-	h, stderr, in, out, err := c.receiveHeader(time.Now().Add(maxHandover))
+	t, err := c.take(w.Handlers)
 	if err != nil {
+		t.close()
 		return s.say(nil, fail(Refused, "%w", err))
 	}
-	closeAll := func() {
-		for _, f := range append(append([]*os.File{stderr}, in...), out...) {
-			_ = f.Close() // what was not written the reader sees
-		}
+	handler := t.handler
+	t.handler = func(ctx context.Context, spec []byte, in, out []*os.File, progress func(string, uint64, uint64)) ([]byte, error) {
+		defer t.close()
+		return handler(ctx, spec, in, out, progress)
 	}
-	handler := w.Handlers[h.Class]
-	if handler == nil {
-		defer closeAll()
-		return s.say(nil, fail(Refused, "no handler for %q", h.Class))
+	return s.run(ctx, t)
+}
+
+// close closes the files of a task, as the end of a process does. What was not written the reader sees.
+func (t taken) close() {
+	for _, f := range append(append([]*os.File{t.stderr}, t.in...), t.out...) {
+		_ = f.Close() // of none, if the task was refused before it had any
 	}
-	ctx, cancel := context.WithTimeoutCause(ctx, time.Duration(h.TimeMaxMS)*time.Millisecond, errTimeUp)
-	defer cancel()
-	return s.do(ctx, func(ctx context.Context) ([]byte, error) {
-		defer closeAll()
-		return handler(ctx, h.Spec, in, out, s.progress(ctx))
-	})
 }
