@@ -127,7 +127,7 @@ func TestLaplaceIsPureAtItsScale(t *testing.T) {
 
 // Published calibrations: dp-accounting's PLD and Opacus' PRV.
 func TestCalibrationsArePublishedOnes(t *testing.T) {
-	longtest.Run(t, "it searches the noise of 2,000 steps")
+	longtest.Arithmetic(t, "it searches the noise of 2,000 steps")
 	for _, v := range []struct {
 		eps, delta, rate float64
 		steps            int
@@ -150,7 +150,7 @@ func TestCalibrationsArePublishedOnes(t *testing.T) {
 
 // More events never spend less.
 func TestSpendingIsMonotone(t *testing.T) {
-	longtest.Run(t, "it composes six accounts numerically")
+	longtest.Arithmetic(t, "it composes six accounts numerically")
 	r := rand.New(rand.NewPCG(4, 4))
 	var events []Event
 	last := 0.0

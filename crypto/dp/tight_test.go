@@ -100,7 +100,7 @@ func tilted(sigma, q float64, steps int, epsilon float64, points int) float64 {
 // grid of 1e-4, which were composed outside this project by Fourier transforms that are tilted to the epsilon in question; and the worst
 // that was found, by tilted transforms here.
 func TestSpendIsAsTightAsItSays(t *testing.T) {
-	longtest.Run(t, "it integrates numerically at many settings")
+	longtest.Arithmetic(t, "it integrates numerically at many settings")
 	over := func(delta float64) float64 {
 		switch {
 		case delta >= 1e-8:

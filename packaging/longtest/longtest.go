@@ -24,3 +24,14 @@ func Run(t testing.TB, takes string) {
 		t.Skipf("LEFT OUT: %s; run it with `make test-all` or %s=1", takes, Variable)
 	}
 }
+
+// Arithmetic is Run for tests that compute in one goroutine for long: the race detector has nothing
+// to see there and makes them some ten times slower. It skips them under it; `make test-all` runs
+// all of them once more without it (.ci/arithmetic).
+func Arithmetic(t testing.TB, takes string) {
+	t.Helper()
+	Run(t, takes)
+	if underRaceDetector {
+		t.Skipf("WITHOUT THE RACE DETECTOR: %s; .ci/arithmetic runs it", takes)
+	}
+}

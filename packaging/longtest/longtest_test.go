@@ -23,7 +23,7 @@ func TestMarkedTestsAreNamedAndRunOnDemand(t *testing.T) {
 
 // TestCIRunsMarkedTests: whoever runs all tests sets the variable.
 func TestCIRunsMarkedTests(t *testing.T) {
-	for _, name := range []string{"Makefile", ".ci/steady", ".ci/fuzz"} {
+	for _, name := range []string{"Makefile", ".ci/steady", ".ci/fuzz", ".ci/arithmetic"} {
 		text, err := os.ReadFile(filepath.Join("..", "..", name))
 		if err != nil || !strings.Contains(string(text), Variable+"=1") {
 			t.Errorf("%s does not set %s, %v", name, Variable, err)

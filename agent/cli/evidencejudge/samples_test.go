@@ -121,8 +121,10 @@ func decided(t *testing.T, v Verdict) policy.Decision {
 	return policy.Decide(p, policy.Input{Claims: *v.Claims, Resource: "models/one", Now: v.At})
 }
 
-// TestFreshnessIsAskedOfRealEvidence: the value given must be the evidence's own, in each byte.
+// TestFreshnessIsAskedOfRealEvidence: the value given must be the evidence's own, in each byte, which one
+// sample of each length shows; the others show it for the first and the last.
 func TestFreshnessIsAskedOfRealEvidence(t *testing.T) {
+	whole := map[int]bool{}
 	for _, s := range samples(evidencetest.Dir(t)) {
 		if s.reason != "" {
 			continue
@@ -142,12 +144,16 @@ func TestFreshnessIsAskedOfRealEvidence(t *testing.T) {
 			t.Errorf("%s: its own nonce is not accepted: %+v", s.name, v)
 		}
 		for i := range own {
+			if whole[len(own)] && i > 0 && i < len(own)-1 {
+				continue
+			}
 			o.Nonce = append([]byte{}, own...)
 			o.Nonce[i] ^= 0x80
 			if v := judge(t, o, s.collateral, s.files...); v.Verified || v.outcome(CheckFreshness) != Failed {
 				t.Errorf("%s: byte %d of the nonce is not compared", s.name, i)
 			}
 		}
+		whole[len(own)] = true
 	}
 }
 

@@ -44,7 +44,7 @@ func sealed(t *testing.T) []string {
 }
 
 func TestKeysOfPLONK(t *testing.T) {
-	longtest.Run(t, "it makes keys of PLONK")
+	longtest.Arithmetic(t, "it makes keys of PLONK")
 	data := provetest.Powers(t)
 	path, short, long := powersFile(t, data)
 	dir := t.TempDir()
@@ -99,7 +99,7 @@ func TestKeysOfPLONK(t *testing.T) {
 
 // A ceremony may take its first phase from the same file, and whoever has the file sees it.
 func TestACeremonyFromPublicPowers(t *testing.T) {
-	longtest.Run(t, "it makes keys from powers of tau")
+	longtest.Arithmetic(t, "it makes keys from powers of tau")
 	path, short, _ := powersFile(t, provetest.Powers(t))
 	dir := filepath.Join(t.TempDir(), "ceremony")
 	if _, status, err := run(t, "proof", "ceremony", "begin", "--gradient", "3", "--out", dir, "--ptau", path, "--ptau-digest", strings.Repeat("0", 64)); status != cli.StatusRefused {

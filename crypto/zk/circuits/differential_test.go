@@ -69,7 +69,7 @@ func extreme(r *rand.Rand, n *intnet.Network) {
 func TestTheCircuitIsTheReference(t *testing.T) {
 	t.Run("few networks", func(t *testing.T) { circuitIsTheReference(t, 4, 10) })
 	t.Run("many networks", func(t *testing.T) {
-		longtest.Run(t, "it compares the circuits of 14 networks")
+		longtest.Arithmetic(t, "it compares the circuits of 14 networks")
 		circuitIsTheReference(t, 14, 100)
 	})
 }

@@ -396,7 +396,7 @@ func TestPLONKTakesTheSameWitness(t *testing.T) {
 }
 
 func TestKeysAndCircuitsThatAreNone(t *testing.T) {
-	longtest.Run(t, "it damages a circuit at each 97th byte")
+	longtest.Arithmetic(t, "it damages a circuit at each 97th byte")
 	circuit, err := CompileInference(Inference{mlp(1, 1), 1})
 	k := setup(t, circuit, err)
 	var raw, file bytes.Buffer

@@ -98,7 +98,7 @@ func wantReason(tb testing.TB, err error, want refusal.Reason) {
 // TestFiveHundredColdChipsAreServedOnce from a service that throttles as AMD's does: the fifth
 // request in ten minutes is refused, and asking again early helps nobody.
 func TestFiveHundredColdChipsAreServedOnce(t *testing.T) {
-	longtest.Run(t, "a service signs 500 certificates with RSA-4096")
+	longtest.Arithmetic(t, "a service signs 500 certificates with RSA-4096")
 	coldChips(t, 500)
 }
 
@@ -164,7 +164,7 @@ func coldChips(t *testing.T, chips int) {
 // days issued daily, and sources that fail on one day in five. At no hour is anything missing or
 // ended.
 func TestAYearWithoutAnOutage(t *testing.T) {
-	longtest.Run(t, "lists are fetched and verified for a year")
+	longtest.Arithmetic(t, "lists are fetched and verified for a year")
 	withoutOutage(t, 365)
 }
 
