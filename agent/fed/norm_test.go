@@ -17,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 const normLength = 40
@@ -188,6 +189,7 @@ func TestAProvenContributionGoesOnAfterARestart(t *testing.T) {
 
 // A proof names the agent's key: with another one at its end, it is made anew.
 func TestAProofIsOfTheKeyThatSigns(t *testing.T) {
+	longtest.Run(t, "it makes keys of a circuit and proves with them")
 	w, _, r, _ := openNorm(t, nil)
 	second := w.Agent(t, nil)
 	var calls atomic.Int32

@@ -325,6 +325,7 @@ func TestKilledAtAnyMoment(t *testing.T) {
 
 // TestBrokenQueuesAreNoticed is the control: the same oracle, a broken queue.
 func TestBrokenQueuesAreNoticed(t *testing.T) {
+	longtest.Run(t, "it kills the processes of four broken queues")
 	for variant, want := range map[string]string{blind: "result of job", forgetful: "was lost", unjournaled: "effect", uncounted: "was tried"} {
 		t.Run(variant, func(t *testing.T) {
 			w := newWitness()

@@ -56,6 +56,7 @@ func TestRenyiEpsilonsArePublishedOnes(t *testing.T) {
 // The tight accountant is not below the true value, and within half a percent of
 // what others publish: Opacus' PRV accountant, TF-Privacy's and dp-accounting's PLD.
 func TestSpendIsTight(t *testing.T) {
+	longtest.WithoutRace(t, "it composes thousands of steps numerically")
 	for _, v := range []struct {
 		e           Event
 		delta, want float64
@@ -109,6 +110,7 @@ func TestOneGaussianHasItsClosedForm(t *testing.T) {
 }
 
 func TestLaplaceIsPureAtItsScale(t *testing.T) {
+	longtest.WithoutRace(t, "it integrates numerically")
 	for _, m := range []float64{0.5, 1, 4} {
 		s, err := Spend([]Event{{Mechanism: MechanismLaplace, Multiplier: m, Rate: 1, Steps: 1}}, 1e-11)
 		if err != nil {

@@ -22,6 +22,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // sharedChain makes one chain for the test binary: three RSA-4096 keys take seconds.
@@ -76,6 +77,7 @@ func certificate(tb testing.TB, env evidence.Envelope, typ evidence.PartType) *x
 }
 
 func TestChainIsOfAMDsKindAndSaysThatItIsNot(t *testing.T) {
+	longtest.Arithmetic(t, "it makes keys of RSA-4096")
 	for _, vlek := range []bool{false, true} {
 		env := collect(t, newTEE(t, Options{VLEK: vlek}))
 		if _, err := env.Marshal(); err != nil {

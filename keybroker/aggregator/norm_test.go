@@ -23,6 +23,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/aggregator/uplink"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 const normLength = 5
@@ -126,6 +127,7 @@ func TestNoBlockIsTakenBeforeItsProof(t *testing.T) {
 // Each contribution is well signed and has a proof that somebody could have; none is the
 // proof that the round wants of it.
 func TestEveryOtherProofIsRefused(t *testing.T) {
+	longtest.Run(t, "it makes keys of another circuit and proves with them")
 	s := newNormSite(t, nil)
 	other, otherSigned, _ := s.Round(t, normLength, s.keys.Demand)
 	strange := federationtest.NewNormKeys(t, circuits.Gradient{Coordinates: normLength, Bits: 8}) // the same circuit, another set-up

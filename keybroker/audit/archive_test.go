@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/audit/journal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // archivedLog archives all it can of a log of 40 groups of mixed records.
@@ -193,6 +194,7 @@ func TestArchivingStopsWhereItMust(t *testing.T) {
 
 // TestArchivingIsFinishedAfterACrash leaves each state that a crash may leave.
 func TestArchivingIsFinishedAfterACrash(t *testing.T) {
+	longtest.Run(t, "it archives a log once for each of its segments")
 	dir, k, o, a := archivedLog(t)
 	for moved := range len(a.Segments) {
 		work := copyLog(t, dir)

@@ -17,6 +17,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // TestPostgres runs a real server: what every store must do, and what only this one
@@ -28,7 +29,10 @@ func TestPostgres(t *testing.T) {
 	t.Run("NewerSchemaIsRefused", func(t *testing.T) { newerSchema(t, s) })
 	t.Run("DatabaseKeepsCharges", func(t *testing.T) { databaseKeeps(t, s) })
 	t.Run("RoleThatMayNotAlter", func(t *testing.T) { lesserRole(t, s) })
-	t.Run("AdmissionReadsByIndex", func(t *testing.T) { readsByIndex(t, s) })
+	t.Run("AdmissionReadsByIndex", func(t *testing.T) {
+		longtest.Run(t, "it stores rows until an index pays")
+		readsByIndex(t, s)
+	})
 	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
 	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })

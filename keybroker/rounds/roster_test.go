@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // slow is a list without an index: what the stores have to agree with.
@@ -195,6 +196,7 @@ func steps(b *Bolt) (lookups, pages, allocated float64) {
 // A contribution to a round of a thousand takes as many steps as one to a round of few, one by
 // one and in parts: nothing reads or writes the list of those before.
 func TestAdmissionTakesAsLongForManyAsForFew(t *testing.T) {
+	longtest.Run(t, "it admits some thousand agents")
 	for _, together := range []int{1, 32} {
 		var few, fewAllocations float64
 		for _, cohort := range []int{64, 256, 1024} {

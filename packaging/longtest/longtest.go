@@ -25,12 +25,18 @@ func Run(t testing.TB, takes string) {
 	}
 }
 
-// Arithmetic is Run for tests that compute in one goroutine for long: the race detector has nothing
-// to see there and makes them some ten times slower. It skips them under it; `make test-all` runs
-// all of them once more without it (.ci/arithmetic).
+// Arithmetic is Run for tests that compute in one goroutine for long: see WithoutRace.
 func Arithmetic(t testing.TB, takes string) {
 	t.Helper()
 	Run(t, takes)
+	WithoutRace(t, takes)
+}
+
+// WithoutRace skips the calling test under the race detector, which makes arithmetic some ten times
+// slower and has nothing to see where no goroutines of ours share memory. `make test-all` runs all such
+// tests once more without it (.ci/arithmetic).
+func WithoutRace(t testing.TB, takes string) {
+	t.Helper()
 	if underRaceDetector {
 		t.Skipf("WITHOUT THE RACE DETECTOR: %s; .ci/arithmetic runs it", takes)
 	}

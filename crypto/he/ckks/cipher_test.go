@@ -6,6 +6,8 @@ import (
 	"math/rand/v2"
 	"runtime"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func encryptor(tb testing.TB, p Params, public []byte, l Layout) *Encryptor {
@@ -44,6 +46,7 @@ func largestError(got, want []float64) (worst float64) {
 }
 
 func TestSumOf64KeepsSixDigits(t *testing.T) {
+	longtest.WithoutRace(t, "it encrypts 128 vectors")
 	p := Template()
 	secret, public := keyPair(t, p, 1)
 	for _, l := range []Layout{Real, Pairs} {

@@ -14,6 +14,7 @@ import (
 	"github.com/consensys/gnark/constraint"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/groth16verify"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // The tests of this file are named for advisories of the library. Each fails on a version
@@ -23,6 +24,7 @@ import (
 // Several commitments in a Groth16 circuit made it unsound. Ours have one each, whatever
 // the shape, and the verifier has no key of more.
 func TestCVE_2024_45039_OneCommitment(t *testing.T) {
+	longtest.Arithmetic(t, "it makes keys of a circuit")
 	for what, compile := range map[string]func() (*Circuit, error){
 		"inference":    func() (*Circuit, error) { return CompileInference(Inference{mlp(4, 3, 2), 1}) },
 		"three layers": func() (*Circuit, error) { return CompileInference(Inference{mlp(4, 3, 3, 2), 1}) },
@@ -103,6 +105,7 @@ func TestCVE_2024_45040_CommitmentsHide(t *testing.T) {
 // A length in foreign bytes made the library allocate it. Keys and proofs are refused
 // before; a circuit is looked at only when its digest is right.
 func TestCVE_2024_50354_LengthsAreNotBelieved(t *testing.T) {
+	longtest.Arithmetic(t, "it makes keys of a circuit")
 	circuit, err := CompileInference(Inference{mlp(4, 3, 2), 1})
 	k := setup(t, circuit, err)
 	huge, err := marshal(k.gnark)

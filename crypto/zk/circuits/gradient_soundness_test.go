@@ -8,6 +8,8 @@ import (
 
 	"github.com/consensys/gnark/constraint"
 	"github.com/consensys/gnark/frontend"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // A gradientAttack is one forged bound.
@@ -205,6 +207,7 @@ func gradientAttacks() []gradientAttack {
 
 // TestEachAssertionStopsItsForgedBound is TestEachAssertionStopsItsForgery for gradients.
 func TestEachAssertionStopsItsForgedBound(t *testing.T) {
+	longtest.Arithmetic(t, "it compiles a circuit without each of its assertions")
 	names, stopped := map[string]bool{}, map[string]bool{}
 	systems := map[Gradient]constraint.ConstraintSystem{}
 	for _, a := range gradientAttacks() {

@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func compileGradient(t testing.TB, spec Gradient) constraint.ConstraintSystem {
@@ -38,6 +39,7 @@ func gradientAssignment(seed uint64, bound int, values ...int16) GradientAssignm
 
 // Every bound has a table, and coordinates at either bound fit it.
 func TestGradientsInsideTheirBoundsAreProven(t *testing.T) {
+	longtest.Arithmetic(t, "it solves the circuits of 108 gradients")
 	for _, c := range []struct {
 		bits   int
 		bounds []int

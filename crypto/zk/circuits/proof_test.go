@@ -298,6 +298,7 @@ func TestProofsOfGradients(t *testing.T) {
 // The statement's digest is in one constraint, which nothing else needs. Without it a
 // finished proof would verify for any other statement with the same numbers.
 func TestAProofIsBoundToItsStatement(t *testing.T) {
+	longtest.Arithmetic(t, "it makes keys of four circuits")
 	for name, circuit := range map[string]func(skip func(string) bool) (frontend.Circuit, frontend.Circuit){
 		"inference": func(skip func(string) bool) (frontend.Circuit, frontend.Circuit) {
 			spec := Inference{mlp(1, 1), 1}
