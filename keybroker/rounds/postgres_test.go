@@ -30,7 +30,7 @@ func TestPostgres(t *testing.T) {
 	t.Run("DatabaseKeepsCharges", func(t *testing.T) { databaseKeeps(t, s) })
 	t.Run("RoleThatMayNotAlter", func(t *testing.T) { lesserRole(t, s) })
 	t.Run("AdmissionReadsByIndex", func(t *testing.T) {
-		longtest.Run(t, "it stores rows until an index pays")
+		longtest.Run(t, "it admits four hundred contributions one by one")
 		readsByIndex(t, s)
 	})
 	t.Run("LossIsNoticed", func(t *testing.T) { lossIsNoticed(t, s) })
