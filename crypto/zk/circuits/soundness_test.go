@@ -11,6 +11,7 @@ import (
 	"github.com/consensys/gnark/frontend"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // An attack is one forged inference: a wrong witness whose only fault is what one
@@ -257,6 +258,7 @@ func assertionsOf(t testing.TB, spec Inference, names map[string]bool) constrain
 // passes. Every assertion of the circuits stops at least one attack, so that none can be
 // taken out, nor forgotten, unseen.
 func TestEachAssertionStopsItsForgery(t *testing.T) {
+	longtest.WithoutRace(t, "it compiles a circuit without each of its assertions")
 	names, stopped := map[string]bool{}, map[string]bool{}
 	systems := map[string]constraint.ConstraintSystem{}
 	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined} {

@@ -15,6 +15,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 var modulus = ecc.BN254.ScalarField()
@@ -226,6 +227,7 @@ func number(e poseidon2.Element) *big.Int {
 
 // Hash and Pack are those of package statement, at every length around a block.
 func TestTheSpongeIsTheStatements(t *testing.T) {
+	longtest.WithoutRace(t, "it solves the circuit of a sponge for every length")
 	for _, n := range []int{0, 1, 14, 15, 16, 30, 31} {
 		elements := make([]poseidon2.Element, n)
 		c, w := &spongeCircuit{In: make([]frontend.Variable, n), raw: true}, &spongeCircuit{raw: true}
