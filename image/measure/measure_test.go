@@ -6,7 +6,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash/crc32"
 	"io/fs"
 	"maps"
 	"os"
@@ -20,6 +19,8 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
+	"github.com/anchorhold/anchorhold/image/gpt"
+	"github.com/anchorhold/anchorhold/image/gpt/gpttest"
 	"github.com/anchorhold/anchorhold/image/measure/firmware"
 	"github.com/anchorhold/anchorhold/image/measure/firmware/firmwaretest"
 	"github.com/anchorhold/anchorhold/image/measure/pcr"
@@ -60,21 +61,6 @@ func log(bank pcr.Bank, events ...event) []byte {
 	return out
 }
 
-// disk has a partition table of one entry.
-func disk() []byte {
-	raw := make([]byte, 4*512)
-	h, le := raw[512:604], binary.LittleEndian
-	copy(h, "EFI PART")
-	le.PutUint32(h[12:], 92)
-	le.PutUint64(h[72:], 2)
-	le.PutUint32(h[80:], 1)
-	le.PutUint32(h[84:], 128)
-	copy(raw[1024:], "a type of a disk")
-	le.PutUint32(h[88:], crc32.ChecksumIEEE(raw[1024:1024+128]))
-	le.PutUint32(h[16:], crc32.ChecksumIEEE(h))
-	return raw
-}
-
 // folder has an image, firmware, a disk and logs of its boot.
 func folder(tb testing.TB) string {
 	tb.Helper()
@@ -84,7 +70,7 @@ func folder(tb testing.TB) string {
 	if err != nil {
 		tb.Fatal(err)
 	}
-	table, err := pcr.PartitionTable(bytes.NewReader(disk()))
+	table, err := pcr.PartitionTable(bytes.NewReader(gpttest.Disk(gpttest.Partition{Type: gpt.TypeSystem})))
 	if err != nil {
 		tb.Fatal(err)
 	}
@@ -97,7 +83,7 @@ func folder(tb testing.TB) string {
 		ccel = append(ccel, event{2, e.Digest})
 	}
 	for name, data := range map[string][]byte{
-		"web.efi": raw, "OVMF.fd": firmwaretest.AmdSev().Make(), "disk.raw": disk(),
+		"web.efi": raw, "OVMF.fd": firmwaretest.AmdSev().Make(), "disk.raw": gpttest.Disk(gpttest.Partition{Type: gpt.TypeSystem}),
 		"tcg": log(pcr.SHA256, event{7, pcr.SHA256.Sum([]byte("variables"))}), "ccel": log(pcr.SHA384, ccel...),
 		"vmlinuz": []byte("kernel"), "initrd": []byte("disk"), "new.efi": ukitest.Image(258, ukitest.Usual("quiet")...),
 	} {
@@ -328,7 +314,7 @@ func TestDescriptionsAreChecked(t *testing.T) {
 		"no TDX firmware":       {tdxOf("firmware: web.efi, page_order: by-page"), firmware.ReasonMalformed},
 		"no SNP firmware":       {"sev_snp: [{firmware: web.efi, vmm: ec2, vcpus: [1], guest_features: 1}]\n", firmware.ReasonMalformed},
 		"no UKI":                {"image: {uki: OVMF.fd}\nclouds: [gce]\n", uki.ReasonMalformed},
-		"no disk":               {"image: {disk: OVMF.fd}\nclouds: [gce]\n", pcr.ReasonDisk},
+		"no disk":               {"image: {disk: OVMF.fd}\nclouds: [gce]\n", gpt.ReasonTable},
 		"an unknown cloud":      {"clouds: [ibm]\n", ReasonPlatform},
 		"a cloud twice":         {"clouds: [gce, gce]\n", ReasonPlatform},
 	} {

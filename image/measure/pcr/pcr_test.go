@@ -6,7 +6,6 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"encoding/json"
-	"hash/crc32"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -15,6 +14,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/guest/evidence/evidencetest"
+	"github.com/anchorhold/anchorhold/image/gpt"
+	"github.com/anchorhold/anchorhold/image/gpt/gpttest"
 	"github.com/anchorhold/anchorhold/image/measure/uki"
 	"github.com/anchorhold/anchorhold/image/measure/uki/ukitest"
 )
@@ -180,61 +181,17 @@ func rtmr1Events(t *testing.T, log []byte) (events []event) {
 	return events
 }
 
-// disk is one with a partition table of 4 entries, two of them in use.
-func disk() []byte {
-	raw := make([]byte, 8*blockBytes)
-	copy(raw[2*blockBytes:], "type of the one ")
-	copy(raw[2*blockBytes+2*gptEntryBytes:], "type of the two ")
-	h := raw[blockBytes:]
-	copy(h, "EFI PART")
-	binary.LittleEndian.PutUint32(h[gptSizeAt:], gptHeaderBytes)
-	binary.LittleEndian.PutUint64(h[gptEntriesAt:], 2)
-	binary.LittleEndian.PutUint32(h[gptCountAt:], 4)
-	binary.LittleEndian.PutUint32(h[gptEntrySizeAt:], gptEntryBytes)
-	return sum(raw)
-}
-
-// sum writes the checksums of a disk.
-func sum(raw []byte) []byte {
-	h := raw[blockBytes : blockBytes+gptHeaderBytes]
-	binary.LittleEndian.PutUint32(h[gptTableChecksumAt:], crc32.ChecksumIEEE(raw[2*blockBytes:2*blockBytes+4*gptEntryBytes]))
-	clear(h[gptChecksumAt : gptChecksumAt+4])
-	binary.LittleEndian.PutUint32(h[gptChecksumAt:], crc32.ChecksumIEEE(h))
-	return raw
-}
-
 func TestPartitionTablesAsFirmwareMeasuresThem(t *testing.T) {
-	raw := disk()
+	raw := gpttest.Disk(gpttest.Partition{Type: [16]byte{1}}, gpttest.Partition{Type: [16]byte{2}})
 	got, err := PartitionTable(bytes.NewReader(raw))
-	want := append(bytes.Clone(raw[blockBytes:blockBytes+gptHeaderBytes]), 2, 0, 0, 0, 0, 0, 0, 0)
-	want = append(append(want, raw[2*blockBytes:2*blockBytes+gptEntryBytes]...), raw[2*blockBytes+2*gptEntryBytes:2*blockBytes+3*gptEntryBytes]...)
+	want := append(bytes.Clone(raw[gpttest.Header:gpttest.Header+92]), 2, 0, 0, 0, 0, 0, 0, 0)
+	for _, slot := range []int{0, 2} {
+		at := gpttest.Entries + slot*gpttest.EntryBytes
+		want = append(want, raw[at:at+gpttest.EntryBytes]...)
+	}
 	if err != nil || !bytes.Equal(got, want) {
 		t.Errorf("got %x, %v", got, err)
 	}
-	for what, change := range map[string]func([]byte) []byte{
-		"no table":             func(b []byte) []byte { b[blockBytes] = 'e'; return sum(b) },
-		"a longer header":      func(b []byte) []byte { b[blockBytes+gptSizeAt] = 96; return sum(b) },
-		"larger entries":       func(b []byte) []byte { b[blockBytes+gptEntrySizeAt+1] = 1; return sum(b) },
-		"no entries":           func(b []byte) []byte { b[blockBytes+gptCountAt] = 0; return sum(b) },
-		"too many entries":     func(b []byte) []byte { b[blockBytes+gptCountAt+1] = 5; return sum(b) },
-		"entries in block 1":   func(b []byte) []byte { b[blockBytes+gptEntriesAt] = 1; return sum(b) },
-		"entries far away":     func(b []byte) []byte { b[blockBytes+gptEntriesAt+7] = 1; return sum(b) },
-		"entries outside":      func(b []byte) []byte { b[blockBytes+gptEntriesAt] = 8; return sum(b) },
-		"another entry":        func(b []byte) []byte { b[2*blockBytes] ^= 1; return b },
-		"another header":       func(b []byte) []byte { b[blockBytes+40] ^= 1; return b },
-		"a disk of half a kiB": func(b []byte) []byte { return b[:blockBytes] },
-		"a disk cut short":     func(b []byte) []byte { return b[:2*blockBytes+3] },
-	} {
-		_, err := PartitionTable(bytes.NewReader(change(disk())))
-		refusaltest.Want(t, what, err, ReasonDisk)
-	}
-}
-
-func FuzzPartitionTable(f *testing.F) {
-	f.Add(disk())
-	f.Fuzz(func(t *testing.T, raw []byte) {
-		if out, err := PartitionTable(bytes.NewReader(raw)); err == nil && len(out)%gptEntryBytes != (gptHeaderBytes+8)%gptEntryBytes {
-			t.Errorf("%d bytes", len(out))
-		}
-	})
+	_, err = PartitionTable(bytes.NewReader(nil))
+	refusaltest.Want(t, "no disk", err, gpt.ReasonTable)
 }
