@@ -6,11 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"maps"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"strings"
 	"syscall"
 	"time"
@@ -209,25 +207,7 @@ func (h *host) install(ctx context.Context) error {
 // packages makes the packages of the programs under test below a directory of the guest, and returns
 // the deb files as the guest names them.
 func (h *host) packages(ctx context.Context, version, dir string) (debs []string, err error) {
-	r := packages.Release{Version: version, When: h.began, Arch: runtime.GOARCH, Nfpm: filepath.Join(h.work, "nfpm")}
-	if r.Files, err = packages.TreeFiles("."); err != nil {
-		return nil, err
-	}
-	pages, err := packages.HelpPages(ctx, h.bin, version)
-	if err != nil {
-		return nil, err
-	}
-	maps.Copy(r.Files, pages)
-	r.Files["THIRD-PARTY-NOTICES.txt"] = []byte("These programs are for a test.\n")
-	for _, name := range []string{"anchorhold", "anchorhold-agent", "anchorhold-worker", "anchorhold-verify", "anchorhold-broker", "anchorhold-aggregator"} {
-		if r.Files["bin/"+name], err = os.ReadFile(filepath.Join(h.bin, name)); err != nil {
-			return nil, err
-		}
-	}
-	if err := errors.Join(packages.BuildNfpm(ctx, ".", r.Nfpm, nil), os.MkdirAll(h.path(dir), 0o755)); err != nil {
-		return nil, err
-	}
-	names, err := r.Make(ctx, h.path(dir), "deb")
+	names, err := packages.FromTree(ctx, ".", h.bin, h.path(dir), version, h.began)
 	for _, name := range names {
 		debs = append(debs, filepath.Join("/", dir, name))
 	}

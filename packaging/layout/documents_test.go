@@ -357,9 +357,10 @@ func checkFailure(number int, cells []string) string {
 // hostInputs are ways in which a host hands text to a guest that no measurement covers.
 var hostInputs = []string{"/proc/cmdline", "/sys/firmware", "/sys/class/dmi", "fw_cfg", "ImportCredential"}
 
-// eventLogs is the one place that may read what the host could have written: an event log is
-// evidence, which the broker replays against registers that a verified quote has.
-var eventLogs = map[string]string{"guest/tdx/tdx.go": `"/sys/firmware/acpi/tables"`}
+// measuredInputs are the places that may read what the host could have written. An event log is
+// evidence, which the broker replays against registers that a verified quote has. The kernel's command line is
+// part of the unified kernel image, and its additions are measured; the initial RAM disk takes a root hash from it, and refuses more.
+var measuredInputs = map[string]string{"guest/tdx/tdx.go": `"/sys/firmware/acpi/tables"`, "image/initrd/boot.go": `os.ReadFile("/proc/cmdline")`}
 
 // TestNothingIsTakenFromTheHost: no program and no unit reads the kernel's command line,
 // SMBIOS, firmware configuration or credentials that a hypervisor passes in.
@@ -381,9 +382,9 @@ func TestNothingIsTakenFromTheHost(t *testing.T) {
 			t.Fatal(err)
 		}
 		text := string(raw)
-		if exempt, is := eventLogs[filepath.ToSlash(name)]; is {
+		if exempt, is := measuredInputs[filepath.ToSlash(name)]; is {
 			if !strings.Contains(text, exempt) {
-				t.Errorf("%s reads no event log any more; remove its exemption", name)
+				t.Errorf("%s has no %s any more; remove its exemption", name, exempt)
 			}
 			text = strings.Replace(text, exempt, "", 1)
 		}
@@ -393,6 +394,11 @@ func TestNothingIsTakenFromTheHost(t *testing.T) {
 	if err != nil || len(units) < 4 {
 		t.Fatalf("%d units: %v", len(units), err)
 	}
+	inImage, err := filepath.Glob(filepath.Join(root, "image/build/guest/usr/lib/systemd/system/*/*"))
+	if err != nil || len(inImage) == 0 {
+		t.Fatalf("%d drop-ins of the image: %v", len(inImage), err)
+	}
+	units = append(units, inImage...)
 	for _, unit := range units {
 		raw, err := os.ReadFile(unit)
 		if err != nil {

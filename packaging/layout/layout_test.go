@@ -26,7 +26,7 @@ var owners = map[string][]string{
 	"github.com/google/go-sev-guest":    {"packaging/oracletest/vendors"},
 	"github.com/google/go-tdx-guest":    {"packaging/oracletest/vendors"},
 	"github.com/google/go-tpm":          {"guest/vtpm"},
-	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/dryrun", "agent/cli/epoch", "agent/cli/evidencelook", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/manual", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold", "image/cmd/anchorhold-measure"},
+	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/dryrun", "agent/cli/epoch", "agent/cli/evidencelook", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/manual", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold", "image/cmd/anchorhold-image", "image/cmd/anchorhold-measure"},
 	"github.com/spf13/pflag":            {"agent/cli"},
 	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/registry", "keybroker/rounds", "agent/jobs"},
 	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
