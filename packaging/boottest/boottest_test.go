@@ -1,11 +1,9 @@
 package main
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 )
 
@@ -58,35 +56,5 @@ func TestAnExpressionThatMeansNoCheckIsRefused(t *testing.T) {
 	}
 	if got := unitWord(`a 100% "sure"\.$`); got != `"a 100%% \"sure\"\\.$$"` {
 		t.Errorf("in a unit: %s", got)
-	}
-}
-
-// What a killed run left goes; what runs, and what -keep left, stays.
-func TestSweep(t *testing.T) {
-	base := t.TempDir()
-	dir := func(name string) string {
-		path := filepath.Join(base, name)
-		if err := os.Mkdir(path, 0o755); err != nil {
-			t.Fatal(err)
-		}
-		return path
-	}
-	running, killed, kept := dir("boot-1"), dir("boot-2"), dir("boot-3")
-	mark, err := markOwned(running)
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer mark.Close()
-	other, err := markOwned(killed)
-	if err := errors.Join(err, other.Close()); err != nil { // the kernel does so at the end of a process
-		t.Fatal(err)
-	}
-	if err := sweep(base); err != nil {
-		t.Fatal(err)
-	}
-	for path, want := range map[string]error{running: nil, killed: syscall.ENOENT, kept: nil} {
-		if _, err := os.Stat(path); !errors.Is(err, want) {
-			t.Errorf("%s: %v, want %v", path, err, want)
-		}
 	}
 }

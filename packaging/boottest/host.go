@@ -1,18 +1,16 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"time"
 
+	"github.com/anchorhold/anchorhold/packaging/emulator"
 	"github.com/anchorhold/anchorhold/packaging/packages"
 )
 
@@ -25,7 +23,7 @@ type host struct {
 	names []string // of the checks to make
 
 	began time.Time
-	work  string // below trees/tools, which QEMU runs in
+	work  *emulator.Work
 	root  string // of the guest's disk, while it is made
 }
 
@@ -42,26 +40,17 @@ func (h *host) run(ctx context.Context) (err error) {
 	if h.names, err = matching(h.only); err != nil {
 		return err
 	}
-	if load := busy(); load != "" {
+	if load := emulator.Busy(); load != "" {
 		h.say("%s", load)
 	}
-	if err := sweep(filepath.Join(h.trees, "tools")); err != nil {
+	if h.work, err = emulator.NewWork(h.trees, h.keep); err != nil {
 		return err
 	}
-	if h.work, err = os.MkdirTemp(filepath.Join(h.trees, "tools"), "boot-"); err != nil {
-		return fmt.Errorf("%w (.ci/boot-trees DIRECTORY makes it)", err)
-	}
+	defer func() { err = errors.Join(err, h.work.Close()) }()
 	if h.keep {
-		fmt.Println("disk and logs stay in", h.work)
-	} else {
-		defer func() { err = errors.Join(err, os.RemoveAll(h.work)) }()
-		mark, err := markOwned(h.work)
-		if err != nil {
-			return err
-		}
-		defer mark.Close()
+		fmt.Println("disk and logs stay in", h.work.Dir)
 	}
-	h.root = filepath.Join(h.work, "root")
+	h.root = h.work.Path("root")
 	for _, step := range []struct {
 		title string
 		run   func(context.Context) error
@@ -84,23 +73,11 @@ func (h *host) say(format string, args ...any) {
 	fmt.Printf("[%5.1f s] %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
 }
 
-// command runs a program and returns its output; a failure shows all that it said.
-func command(ctx context.Context, name string, args ...string) ([]byte, error) {
-	cmd := exec.CommandContext(ctx, name, args...)
-	var errs bytes.Buffer
-	cmd.Stderr = &errs
-	out, err := cmd.Output()
-	if err != nil {
-		return out, fmt.Errorf("%s %s: %w\n%s%s", filepath.Base(name), strings.Join(args, " "), err, out, errs.Bytes())
-	}
-	return out, nil
-}
-
 func (h *host) unpack(ctx context.Context) error {
 	if err := os.Mkdir(h.root, 0o755); err != nil {
 		return err
 	}
-	if _, err := command(ctx, "tar", "-xf", filepath.Join(h.trees, "guest.tar"), "-C", h.root); err != nil {
+	if _, err := emulator.Command(ctx, "tar", "-xf", filepath.Join(h.trees, "guest.tar"), "-C", h.root); err != nil {
 		return err
 	}
 	// A small initrd: unpacking Debian's whole one takes an emulated processor half a minute.
@@ -113,7 +90,7 @@ func (h *host) unpack(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := command(ctx, "chroot", h.root, "update-initramfs", "-u"); err != nil {
+	if _, err := emulator.Command(ctx, "chroot", h.root, "update-initramfs", "-u"); err != nil {
 		return err
 	}
 	for from, to := range map[string]string{"vmlinuz-*": "vmlinuz", "initrd.img-*": "initrd"} {
@@ -121,7 +98,7 @@ func (h *host) unpack(ctx context.Context) error {
 		if err != nil || len(found) != 1 {
 			return fmt.Errorf("%s in the guest's /boot: got %q, want one (%v)", from, found, err)
 		}
-		if err := os.Rename(found[0], filepath.Join(h.work, to)); err != nil {
+		if err := os.Rename(found[0], h.work.Path(to)); err != nil {
 			return err
 		}
 	}
@@ -130,7 +107,7 @@ func (h *host) unpack(ctx context.Context) error {
 
 // stamp says which binaries on which Debian, made when: a transcript shows what it is of.
 func (h *host) stamp(ctx context.Context) error {
-	version, err := command(ctx, filepath.Join(h.bin, "anchorhold-agent"), "version")
+	version, err := emulator.Command(ctx, filepath.Join(h.bin, "anchorhold-agent"), "version")
 	if err != nil {
 		return err
 	}
@@ -178,7 +155,7 @@ func (h *host) install(ctx context.Context) error {
 	if _, err := h.packages(ctx, "v0.0.2", laterPackages[1:]); err != nil {
 		return err
 	}
-	if _, err := command(ctx, "chroot", append([]string{h.root, "dpkg", "-i"}, first...)...); err != nil {
+	if _, err := emulator.Command(ctx, "chroot", append([]string{h.root, "dpkg", "-i"}, first...)...); err != nil {
 		return err
 	}
 	const dropIn = "anchorhold-broker.service.d/checkpoint.conf"
@@ -196,11 +173,11 @@ func (h *host) install(ctx context.Context) error {
 		return err
 	}
 	for _, user := range []string{"alice", "mallory"} {
-		if _, err := command(ctx, "chroot", h.root, "useradd", "--create-home", user); err != nil {
+		if _, err := emulator.Command(ctx, "chroot", h.root, "useradd", "--create-home", user); err != nil {
 			return err
 		}
 	}
-	_, err = command(ctx, "chroot", h.root, "usermod", "-aG", "anchorhold", "alice")
+	_, err = emulator.Command(ctx, "chroot", h.root, "usermod", "-aG", "anchorhold", "alice")
 	return errors.Join(err, os.Symlink("../boottest.service", h.path("etc/systemd/system/multi-user.target.wants/boottest.service")))
 }
 
@@ -228,7 +205,7 @@ ExecStopPost=/usr/bin/systemctl --no-block poweroff
 `
 
 func (h *host) tool(ctx context.Context, args ...string) ([]byte, error) {
-	return command(ctx, filepath.Join(h.bin, "anchorhold"), args...)
+	return emulator.Command(ctx, filepath.Join(h.bin, "anchorhold"), args...)
 }
 
 // makeMaterial makes on the host what is slow to make on an emulated processor; the guest
@@ -258,7 +235,7 @@ func (h *host) makeMaterial(ctx context.Context) error {
 			return err
 		}
 	}
-	if _, err := command(ctx, filepath.Join(h.bin, "anchorhold-agent"), "software-tee", "--state", filepath.Join(lib, "agent"), "--roots", filepath.Join(etc, "software-tee.pem")); err != nil {
+	if _, err := emulator.Command(ctx, filepath.Join(h.bin, "anchorhold-agent"), "software-tee", "--state", filepath.Join(lib, "agent"), "--roots", filepath.Join(etc, "software-tee.pem")); err != nil {
 		return err
 	}
 	for _, name := range []string{"root.key.pub", "publisher.key.pub"} {
@@ -279,7 +256,7 @@ func (h *host) makeMaterial(ctx context.Context) error {
 		return err
 	}
 	for path, owner := range map[string]string{"/var/lib/anchorhold/broker": "anchorhold-broker", keptDir: "anchorhold-broker", "/var/lib/anchorhold/agent": "anchorhold-agent", "/etc/anchorhold/aggregator.key": "anchorhold-aggregator"} {
-		if _, err := command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, path); err != nil {
+		if _, err := emulator.Command(ctx, "chroot", h.root, "chown", "-R", owner+":"+owner, path); err != nil {
 			return err
 		}
 	}
@@ -287,7 +264,7 @@ func (h *host) makeMaterial(ctx context.Context) error {
 }
 
 func (h *host) makeDisk(ctx context.Context) error {
-	out, err := command(ctx, "du", "-sm", h.root)
+	out, err := emulator.Command(ctx, "du", "-sm", h.root)
 	if err != nil {
 		return err
 	}
@@ -295,19 +272,10 @@ func (h *host) makeDisk(ctx context.Context) error {
 	if _, err := fmt.Sscan(string(out), &mib); err != nil {
 		return err
 	}
-	if _, err := h.inTools(ctx, "mkfs.ext4", "-q", "-O", "^has_journal", "-d", h.inside("root"), h.inside("disk.raw"), fmt.Sprintf("%dM", mib+1536)); err != nil {
+	if _, err := h.work.Tool(ctx, "mkfs.ext4", "-q", "-O", "^has_journal", "-d", h.work.Inside("root"), h.work.Inside("disk.raw"), fmt.Sprintf("%dM", mib+1536)); err != nil {
 		return err
 	}
 	return os.RemoveAll(h.root)
-}
-
-// inside is a path of the work directory as programs in the tools' tree see it.
-func (h *host) inside(name string) string {
-	return filepath.Join("/", filepath.Base(h.work), name)
-}
-
-func (h *host) inTools(ctx context.Context, name string, args ...string) ([]byte, error) {
-	return command(ctx, "chroot", append([]string{filepath.Join(h.trees, "tools"), name}, args...)...)
 }
 
 // boot runs the machine until it is off, and judges what it said. QEMU's exit status says
@@ -315,67 +283,36 @@ func (h *host) inTools(ctx context.Context, name string, args ...string) ([]byte
 func (h *host) boot(ctx context.Context) error {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.deadline, fmt.Errorf("the guest did not finish within %s (-deadline, or DEADLINE= for make)", h.deadline))
 	defer cancel()
-	if err := os.Mkdir(filepath.Join(h.work, "tpm"), 0o755); err != nil {
+	if err := h.work.MakeTPM(ctx, "tpm"); err != nil {
 		return err
 	}
-	if _, err := h.inTools(ctx, "swtpm_setup", "--tpm2", "--tpmstate", h.inside("tpm"), "--createek", "--pcr-banks", "sha256"); err != nil {
-		return err
-	}
-	tpm := h.daemon(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+h.inside("tpm"), "--ctrl", "type=unixio,path="+h.inside("tpm.sock"), "--terminate")
-	if err := tpm.Start(); err != nil {
-		return err
-	}
-	tpmEnded := make(chan error, 1)
-	go func() { tpmEnded <- tpm.Wait() }()
-	defer func() { _ = tpm.Cancel(); <-tpmEnded }() // it ends with QEMU
-	for {
-		if _, err := os.Stat(filepath.Join(h.work, "tpm.sock")); err == nil {
-			break
-		}
-		select {
-		case err := <-tpmEnded:
-			tpmEnded <- err
-			return fmt.Errorf("swtpm ended before it was listening: %w", err)
-		default:
-		}
-		if err := pause(ctx, 50*time.Millisecond); err != nil {
-			return err
-		}
-	}
-	qemu := h.daemon(ctx, "qemu-system-x86_64", "-L", "/usr/share/seabios", "-machine", "q35,accel=tcg",
-		// One processor: with two, a busy host starves one emulated processor while it holds what the other waits for.
-		"-cpu", "max", "-smp", "1", "-m", "2048", "-nodefaults", "-display", "none", "-no-reboot",
+	machine, err := h.work.Start(ctx, "tpm", "-L", "/usr/share/seabios", "-machine", "q35,accel=tcg", "-m", "2048",
 		// no_timer_check: on a busy host the emulated timer fails the kernel's test of it, which is a panic.
-		"-kernel", h.inside("vmlinuz"), "-initrd", h.inside("initrd"), "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check",
-		"-serial", "file:"+h.inside("console.log"), "-serial", "file:"+h.inside("checks.log"),
-		"-chardev", "socket,id=tpm,path="+h.inside("tpm.sock"), "-tpmdev", "emulator,id=tpm0,chardev=tpm", "-device", "tpm-crb,tpmdev=tpm0",
-		"-netdev", "user,id=n0,restrict=on", "-device", "virtio-net-pci,netdev=n0,romfile=", "-device", "virtio-rng-pci",
-		"-drive", "if=none,id=d0,format=raw,file="+h.inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0")
-	if err := qemu.Start(); err != nil {
+		"-kernel", h.work.Inside("vmlinuz"), "-initrd", h.work.Inside("initrd"), "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check",
+		"-serial", "file:"+h.work.Inside("console.log"), "-serial", "file:"+h.work.Inside("checks.log"), "-netdev", "user,id=n0,restrict=on",
+		"-drive", "if=none,id=d0,format=raw,file="+h.work.Inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0")
+	if err != nil {
 		return err
 	}
 	h.say("booting Debian 13 (emulated, one processor, TPM 2.0)")
-	done := make(chan error, 1)
-	go func() { done <- qemu.Wait() }()
 	heard := &transcript{say: h.say, left: h.names}
 	var ended error
 	for running := true; running; {
 		select {
-		case ended = <-done:
+		case ended = <-machine.Done():
 			running = false
 		case <-time.After(200 * time.Millisecond):
 		}
-		if err := heard.read(filepath.Join(h.work, "checks.log")); err != nil {
-			cancel()
+		if err := heard.read(h.work.Path("checks.log")); err != nil {
 			if running {
-				<-done
+				machine.Stop()
 			}
 			return err
 		}
 	}
 	if err := heard.verdict(); err != nil {
-		console, _ := os.ReadFile(filepath.Join(h.work, "console.log")) // what there is of it
-		if load := busy(); load != "" {
+		console, _ := os.ReadFile(h.work.Path("console.log")) // what there is of it
+		if load := emulator.Busy(); load != "" {
 			err = errors.Join(err, errors.New(load))
 		}
 		return fmt.Errorf("%w\nthe end of the console log:\n%s", errors.Join(err, ended, context.Cause(ctx)), lastLines(string(console), 30))
@@ -384,19 +321,7 @@ func (h *host) boot(ctx context.Context) error {
 	return nil
 }
 
-// daemon is a program in the tools' tree that ends with the context.
-func (h *host) daemon(ctx context.Context, name string, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, "chroot", append([]string{filepath.Join(h.trees, "tools"), name}, args...)...)
-	cmd.Stdout, cmd.Stderr = os.Stderr, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
-	return cmd
-}
-
-func pause(ctx context.Context, d time.Duration) error {
-	select {
-	case <-ctx.Done():
-		return context.Cause(ctx)
-	case <-time.After(d):
-		return nil
-	}
+// unitWord is a word of a unit's ExecStart= that stays what it is (systemd.service(5)).
+func unitWord(s string) string {
+	return strings.NewReplacer("%", "%%", "$", "$$").Replace(fmt.Sprintf("%q", s))
 }

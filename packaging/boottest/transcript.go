@@ -2,50 +2,31 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
-	"os"
 	"slices"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/packaging/emulator"
 )
 
 // transcript is what the guest says, a JSON object a line.
 type transcript struct {
 	say    func(format string, args ...any)
 	left   []string // checks that have said nothing yet
-	at     int64
-	rest   []byte
+	lines  emulator.Lines
 	held   int
 	failed []string
 	done   bool
 }
 
 func (t *transcript) read(path string) error {
-	f, err := os.Open(path)
-	if errors.Is(err, os.ErrNotExist) {
-		return nil
+	lines, err := t.lines.Read(path)
+	for _, line := range lines {
+		t.take(line)
 	}
-	if err != nil {
-		return err
-	}
-	defer f.Close()
-	news, err := io.ReadAll(io.NewSectionReader(f, t.at, 1<<20))
-	if err != nil {
-		return err
-	}
-	t.at += int64(len(news))
-	t.rest = append(t.rest, news...)
-	for {
-		line, rest, whole := bytes.Cut(t.rest, []byte("\n"))
-		if !whole {
-			return nil
-		}
-		t.rest = rest
-		t.take(strings.TrimRight(string(line), "\r"))
-	}
+	return err
 }
 
 func (t *transcript) take(line string) {
