@@ -1,11 +1,13 @@
 package emulator
 
 import (
+	"bytes"
 	"context"
-	"errors"
 	"fmt"
 	"os"
 	"os/exec"
+	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +23,7 @@ func (w *Work) MakeTPM(ctx context.Context, dir string) error {
 // Machine is a guest with its TPM.
 type Machine struct {
 	cancel   context.CancelFunc
+	pid      int // of QEMU
 	tpm      *exec.Cmd
 	tpmEnded chan error
 	done     chan error
@@ -51,12 +54,34 @@ func (w *Work) Start(ctx context.Context, tpm string, args ...string) (m *Machin
 		m.endTPM()
 		return nil, err
 	}
+	m.pid = qemu.Process.Pid
 	go func() {
 		err := qemu.Wait()
 		m.endTPM()
 		m.done <- err
 	}()
 	return m, nil
+}
+
+// CPU is the time that the emulator has used so far: what a boot would take on an idle processor, or 0 if it is off.
+func (m *Machine) CPU() time.Duration {
+	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.pid))
+	if err != nil {
+		return 0
+	}
+	const user, system = 11, 12 // behind the name, which may hold anything
+	fields := strings.Fields(string(text[bytes.LastIndexByte(text, ')')+1:]))
+	if len(fields) <= system {
+		return 0
+	}
+	var ticks [2]int64
+	for i, field := range []string{fields[user], fields[system]} {
+		if ticks[i], err = strconv.ParseInt(field, 10, 64); err != nil {
+			return 0
+		}
+	}
+	const hertz = 100 // USER_HZ of every architecture that this runs on
+	return time.Duration(ticks[0]+ticks[1]) * time.Second / hertz
 }
 
 // Done has QEMU's end. Its error says little: a guest's panic is none.
@@ -83,7 +108,7 @@ func (w *Work) awaitTPM(ctx context.Context, m *Machine, socket string) error {
 			m.tpmEnded <- err
 			return fmt.Errorf("swtpm ended before it was listening: %w", err)
 		case <-ctx.Done():
-			return errors.Join(context.Cause(ctx))
+			return context.Cause(ctx)
 		case <-time.After(50 * time.Millisecond):
 		}
 	}

@@ -1,0 +1,158 @@
+package main
+
+import (
+	"cmp"
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/anchorhold/anchorhold/packaging/emulator"
+)
+
+// hostOffers is what a host may try besides: credentials for systemd. They change no register of the policy, and have no effect.
+func hostOffers() []string {
+	return []string{"-smbios", "type=11,value=io.systemd.credential:" + hostCredential + "=from-the-host", "-fw_cfg", "name=opt/io.systemd.credentials/" + hostCredential + ",string=from-the-host"}
+}
+
+// measuredBoot is the boot for which the values were computed.
+func (h *host) measuredBoot(ctx context.Context) (string, error) {
+	b, err := h.boot(ctx, "measured", h.disk(), hostOffers(), func(f finding, _ *boot) bool { return f.What == foundBlame })
+	if err != nil {
+		log, _ := os.ReadFile(h.work.Path("broker.log")) // what there is
+		return "", fmt.Errorf("%w\nthe broker's log:\n%s", err, log)
+	}
+	answer, err := b.data(foundAnswer)
+	if err != nil {
+		return "", err
+	}
+	var receipts struct {
+		Parameters struct {
+			Receipts []string `json:"receipts"`
+		} `json:"parameters"`
+	}
+	if err := json.Unmarshal(answer, &receipts); err != nil || len(receipts.Parameters.Receipts) != 1 {
+		return "", fmt.Errorf("the answer has no receipt: %s (%w)", answer, err)
+	}
+	if err := h.nothingElse(b); err != nil {
+		return "", err
+	}
+	quoted, err := h.quoted(ctx, b)
+	if err != nil {
+		return "", err
+	}
+	if err := h.compare(quoted); err != nil {
+		return "", err
+	}
+	if err := h.confirm(ctx, quoted); err != nil {
+		return "", err
+	}
+	live, _ := b.last(foundLive)
+	answered, _ := b.last(foundAnswer)
+	blame, _ := b.last(foundBlame)
+	if h.keep {
+		fmt.Println(string(blame.Data))
+	}
+	return fmt.Sprintf("(agent answers %.0f s after the kernel began and %.0f s of processor time after power-on, classifier after %.0f s; all of it took %.0f s)", live.Uptime, b.live.Seconds(), answered.Uptime, b.took.Seconds()), nil
+}
+
+// nothingElse checks that systemd took nothing from the host, and that nothing listens.
+func (h *host) nothingElse(b *boot) error {
+	taken, err := b.data(foundHostInput)
+	if err != nil {
+		return err
+	}
+	if strings.Contains(string(taken), hostCredential) {
+		return fmt.Errorf("systemd took credentials from the host: %s", taken)
+	}
+	sockets, err := b.data(foundListeners)
+	if err != nil {
+		return err
+	}
+	const state, listening = 3, "0A" // columns of /proc/net/tcp
+	for line := range strings.Lines(string(sockets)) {
+		if fields := strings.Fields(line); len(fields) > state && fields[state] == listening {
+			return fmt.Errorf("the guest listens: %s", line)
+		}
+	}
+	return nil
+}
+
+// quoted are the registers of the evidence that the agent made in the guest, verified here.
+func (h *host) quoted(ctx context.Context, b *boot) (map[string]string, error) {
+	raw, err := b.data(foundAttestation)
+	if err != nil {
+		return nil, err
+	}
+	var attestation struct {
+		ReportData string `json:"report_data"`
+		Evidence   []byte `json:"evidence"`
+	}
+	if err := json.Unmarshal(raw, &attestation); err != nil {
+		return nil, err
+	}
+	file := h.work.Path("evidence.bin")
+	if err := os.WriteFile(file, attestation.Evidence, 0o644); err != nil {
+		return nil, err
+	}
+	out, err := h.tool(ctx, "evidence", "verify", file, "--enrolled-ak", h.keyName, "--json")
+	if err != nil {
+		return nil, err
+	}
+	var verdict struct {
+		Claims struct {
+			Registers []struct {
+				Name  string `json:"name"`
+				Value string `json:"value"`
+			} `json:"registers"`
+		} `json:"claims"`
+	}
+	if err := json.Unmarshal(out, &verdict); err != nil {
+		return nil, err
+	}
+	quoted := map[string]string{}
+	for _, r := range verdict.Claims.Registers {
+		quoted[r.Name] = r.Value
+	}
+	return quoted, nil
+}
+
+// compare prints the table.
+func (h *host) compare(quoted map[string]string) error {
+	fmt.Printf("\n%-8s %-64s %-64s %s\n", "register", "computed before the boot", "quoted in it", "equal")
+	same := true
+	for _, name := range slices.SortedFunc(maps.Keys(h.computed), func(a, b string) int { return cmp.Or(cmp.Compare(len(a), len(b)), cmp.Compare(a, b)) }) {
+		equal := quoted[name] == h.computed[name]
+		same = same && equal
+		fmt.Printf("%-8s %-64s %-64s %s\n", name, h.computed[name], quoted[name], map[bool]string{true: "yes", false: "NO"}[equal])
+	}
+	fmt.Println()
+	if !same {
+		return errors.New("the guest measured otherwise than was computed")
+	}
+	return nil
+}
+
+// confirm has the publisher's program mark the values as seen in a boot.
+func (h *host) confirm(ctx context.Context, quoted map[string]string) error {
+	text, err := json.Marshal(quoted)
+	if err != nil {
+		return err
+	}
+	if err := os.WriteFile(h.work.Path("quoted.json"), text, 0o644); err != nil {
+		return err
+	}
+	out, err := emulator.Command(ctx, filepath.Join(h.bin, "anchorhold-measure"), "--platform", h.work.Path("platform.yaml"), "--booted", h.work.Path("quoted.json"), "--json")
+	if err != nil {
+		return err
+	}
+	if !strings.Contains(string(out), `"pcr11": "boot"`) {
+		return fmt.Errorf("anchorhold-measure --booted marks nothing: %s", out)
+	}
+	return nil
+}

@@ -1,0 +1,71 @@
+// Command imagetest builds the guest image, computes what it will measure, and boots it: under UEFI firmware, with a software TPM,
+// emulated, and with the broker outside, on this machine. A guest of the image gets its key and answers; guests of images that differ in one place are
+// refused. It prints a table of the registers that were computed before the boot and quoted in it.
+//
+// The image has no login, so what is to be seen from outside has to come out by itself: the images of this test, and only
+// those, have one more unit, which runs this program with -inside. It writes lines to a port that the emulator has for it.
+//
+// Run it with make image-test (root).
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"net"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+// patience bounds each boot: the agent answers within a minute on an idle processor.
+const patience = 5 * time.Minute
+
+func main() {
+	var h host
+	flag.StringVar(&h.trees, "trees", "", "directory made by .ci/boot-trees")
+	flag.StringVar(&h.bin, "bin", "bin", "directory of the programs, as make build builds them")
+	flag.StringVar(&h.initrd, "initrd", "bin/anchorhold-initrd", "the program of the initial RAM disk")
+	flag.StringVar(&h.classifiers, "classifiers", "", "directory with digits.onnx and its data")
+	flag.StringVar(&h.only, "only", "", "regular expression of the refused changes to try (default all)")
+	flag.DurationVar(&h.patience, "patience", patience, "time for one boot; raise it on a slow or busy machine")
+	flag.BoolVar(&h.keep, "keep", false, "keep images and logs")
+	inside := flag.Bool("inside", false, "report from the guest: this is the guest")
+	pipe := flag.String("pipe", "", "connect standard input and output to an address: the guest's way to the broker")
+	flag.Parse()
+	switch {
+	case *inside:
+		exit(report())
+	case *pipe != "":
+		exit(connect(*pipe))
+	}
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	err := h.run(ctx)
+	stop()
+	exit(err)
+}
+
+func exit(err error) {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "\nimagetest: %v\n", err)
+		os.Exit(1)
+	}
+	os.Exit(0)
+}
+
+// connect is what the emulator starts for each connection of the guest: its network reaches nothing else.
+func connect(address string) error {
+	c, err := net.Dial("tcp", address)
+	if err != nil {
+		return err
+	}
+	go func() {
+		_, _ = io.Copy(c, os.Stdin) // the guest's end shows as the connection's
+		_ = c.(*net.TCPConn).CloseWrite()
+	}()
+	_, err = io.Copy(os.Stdout, c)
+	return err
+}
