@@ -16,6 +16,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/image/gpt"
+	"github.com/anchorhold/anchorhold/image/initrd"
 )
 
 // MaxBytes is how large an image may be without the publisher's own files.
@@ -61,6 +62,10 @@ func (i *Image) after() string { return i.Name + ".verity" }
 func (i *Image) Build(ctx context.Context) (m *Manifest, err error) {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,30}$`).MatchString(i.Name) {
 		return nil, fmt.Errorf("the name %q: want up to 31 lower-case letters, digits, dots and hyphens", i.Name)
+	}
+	// The guest would refuse it, too, after the rest was built.
+	if _, err := initrd.ParseCommandLine(i.commandLine()); err != nil {
+		return nil, err
 	}
 	if err := i.Tools.Check(); err != nil {
 		return nil, err
