@@ -142,9 +142,10 @@ var all = []pkg{
 	},
 	{
 		name: "anchorhold-tools", summary: "Anchorhold: the command line and the verifier of proofs",
-		description: "anchorhold makes identities, seals models, operates a broker and talks to an\nagent; anchorhold-verify verifies proofs without any of them.",
+		description: "anchorhold makes identities, seals models, operates a broker and talks to an\nagent; anchorhold-verify verifies proofs without any of them. anchorhold-image\nmakes images of guests, and anchorhold-measure computes what they will measure.",
 		files: []file{
-			{"bin/anchorhold", bin}, {"bin/anchorhold-verify", bin}, {"man/*.1", man1},
+			{"bin/anchorhold", bin}, {"bin/anchorhold-verify", bin}, {"bin/anchorhold-image", bin}, {"bin/anchorhold-measure", bin}, {"man/*.1", man1},
+			{"bin/anchorhold-initrd", "/usr/lib/anchorhold/anchorhold-initrd"},
 			{"completions/anchorhold.bash", "/usr/share/bash-completion/completions/anchorhold"},
 			{"completions/anchorhold.zsh", "/usr/share/zsh/vendor-completions/_anchorhold"},
 			{"completions/anchorhold.fish", "/usr/share/fish/vendor_completions.d/anchorhold.fish"},

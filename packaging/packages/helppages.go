@@ -24,6 +24,10 @@ var helped = []struct {
 	{"help", manual.Program{Name: "anchorhold-aggregator", Section: "8", Short: "the Anchorhold aggregator of federated rounds",
 		Files: []string{"/etc/anchorhold/aggregator.yaml", "/run/anchorhold-aggregator/admin.sock", "/var/lib/anchorhold/aggregator", "/usr/share/doc/anchorhold/operations.md"}, See: []string{"anchorhold(1)"}}},
 	{"--help", manual.Program{Name: "anchorhold-verify", Section: "1", Short: "verify proofs of inference and of gradient bounds", See: []string{"anchorhold(1)"}}},
+	{"--help", manual.Program{Name: "anchorhold-image", Section: "1", Short: "make a guest image, the same bytes from the same inputs",
+		Files: []string{"/usr/lib/anchorhold/anchorhold-initrd", "/usr/share/doc/anchorhold/image.md"}, See: []string{"anchorhold-measure(1)", "mmdebstrap(1)"}}},
+	{"--help", manual.Program{Name: "anchorhold-measure", Section: "1", Short: "compute what guests of an image will measure",
+		Files: []string{"/usr/share/doc/anchorhold/measure.md"}, See: []string{"anchorhold(1)", "anchorhold-image(1)"}}},
 }
 
 // HelpPages asks the programs in a directory, which this machine can run, for their help, and

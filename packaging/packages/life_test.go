@@ -24,6 +24,9 @@ func realPrograms(t *testing.T) Release {
 		if name == "anchorhold-broker" || name == "anchorhold-aggregator" {
 			folder = "keybroker"
 		}
+		if name == "anchorhold-image" || name == "anchorhold-initrd" || name == "anchorhold-measure" {
+			folder = "image"
+		}
 		args = append(args, "./"+folder+"/cmd/"+name)
 	}
 	cmd := exec.Command("go", args...)

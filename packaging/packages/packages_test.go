@@ -93,7 +93,7 @@ func treeFiles(t testing.TB) map[string][]byte {
 	return files
 }
 
-var programs = []string{"anchorhold", "anchorhold-agent", "anchorhold-aggregator", "anchorhold-broker", "anchorhold-verify", "anchorhold-worker"}
+var programs = []string{"anchorhold", "anchorhold-agent", "anchorhold-aggregator", "anchorhold-broker", "anchorhold-image", "anchorhold-initrd", "anchorhold-measure", "anchorhold-verify", "anchorhold-worker"}
 
 // standIns are a release whose programs and pages are stand-ins.
 func standIns(t testing.TB, version string) Release {
@@ -102,7 +102,7 @@ func standIns(t testing.TB, version string) Release {
 	for _, name := range programs {
 		files["bin/"+name] = []byte("program " + name)
 	}
-	for _, page := range []string{"anchorhold.1", "anchorhold-verify.1", "anchorhold-agent.8", "anchorhold-worker.8", "anchorhold-broker.8", "anchorhold-aggregator.8"} {
+	for _, page := range []string{"anchorhold.1", "anchorhold-image.1", "anchorhold-measure.1", "anchorhold-verify.1", "anchorhold-agent.8", "anchorhold-worker.8", "anchorhold-broker.8", "anchorhold-aggregator.8"} {
 		files["man/"+page] = []byte(".TH X 1\n")
 	}
 	for _, shell := range []string{"bash", "zsh", "fish"} {

@@ -35,6 +35,7 @@ var anchorhold = contents{
 	programs: []string{
 		"agent/cmd/anchorhold", "agent/cmd/anchorhold-agent", "agent/cmd/anchorhold-verify", "agent/cmd/anchorhold-worker",
 		"keybroker/cmd/anchorhold-aggregator", "keybroker/cmd/anchorhold-broker",
+		"image/cmd/anchorhold-image", "image/cmd/anchorhold-initrd", "image/cmd/anchorhold-measure",
 	},
 	files: []string{
 		"LICENSE", "README.md", "CHANGELOG.md", "SECURITY.md", "docs/*.md", "docs/*.svg",

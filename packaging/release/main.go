@@ -1,5 +1,5 @@
 // Command release makes the files of a release of Anchorhold in a directory: for each architecture
-// an archive of the six programs and a list of everything linked into them (CycloneDX), the
+// an archive of the nine programs and a list of everything linked into them (CycloneDX), the
 // checksums of these files, and a signature of the checksums.
 //
 // It builds the last commit, not the files that happen to be in the checkout, and builds it twice,
