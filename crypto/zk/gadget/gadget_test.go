@@ -227,7 +227,7 @@ func number(e poseidon2.Element) *big.Int {
 
 // Hash and Pack are those of package statement, at every length around a block.
 func TestTheSpongeIsTheStatements(t *testing.T) {
-	longtest.WithoutRace(t, "it solves the circuit of a sponge for every length")
+	longtest.WithoutRace(t, "it solves the circuit of a sponge of seven lengths")
 	for _, n := range []int{0, 1, 14, 15, 16, 30, 31} {
 		elements := make([]poseidon2.Element, n)
 		c, w := &spongeCircuit{In: make([]frontend.Variable, n), raw: true}, &spongeCircuit{raw: true}
