@@ -165,8 +165,12 @@ func base() map[string]string {
 
 func TestCleanUp(t *testing.T) {
 	tree := read(t, base())
+	tree.Put("usr/bin/mount", 0o4755, nil)
 	if err := cleanUp(tree); err != nil {
 		t.Fatal(err)
+	}
+	if mode := tree.entries["usr/bin/mount"].Mode; mode != 0o755 {
+		t.Errorf("mount has the mode %o", mode)
 	}
 	for _, gone := range []string{"boot/vmlinuz-6.12.1", "usr/sbin/agetty", "usr/bin/login", "usr/bin/dpkg", "usr/share/doc/a/README", "var/log", "var/lib", "usr/lib/systemd/system-generators/systemd-debug-generator",
 		"usr/lib/systemd/system/debug-shell.service", "usr/lib/systemd/system/serial-getty@.service", "usr/lib/udev/rules.d/60-sensor.rules"} {

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"archive/tar"
 	"bytes"
 	"embed"
 	"fmt"
@@ -115,6 +116,12 @@ func cleanUp(t *Tree) error {
 		}
 	}
 	t.Link("etc/systemd/system/default.target", "/usr/lib/systemd/system/multi-user.target")
+	// Nobody is there who would need another user's rights.
+	for _, e := range t.entries {
+		if e.Typeflag == tar.TypeReg {
+			e.Mode &^= setID
+		}
+	}
 	return lockAccounts(t)
 }
 
@@ -128,6 +135,9 @@ func keepOnly(t *Tree, dir string, kept []string) error {
 	}
 	return err
 }
+
+// setID are the bits that run a program as its owner or group.
+const setID = 0o6000
 
 // pruneDocuments keeps the licences.
 func pruneDocuments(t *Tree) error {

@@ -80,7 +80,7 @@ func ParseCommandLine(text string) (c CommandLine, err error) {
 	return c, nil
 }
 
-// refused says whether a word is an option that is refused. The kernel takes - and _ for the same, and so does this.
+// refused says whether a word is an option that is refused.
 func refused(word string) bool {
 	name, _, _ := strings.Cut(word, "=")
 	for _, option := range refusedOptions() {
@@ -88,9 +88,8 @@ func refused(word string) bool {
 			return true
 		}
 	}
-	plain := strings.ReplaceAll(word, "-", "_")
 	for _, prefix := range refusedPrefixes() {
-		if strings.HasPrefix(plain, prefix) {
+		if strings.HasPrefix(word, prefix) {
 			return true
 		}
 	}
