@@ -354,3 +354,26 @@ func TestNamesAndTools(t *testing.T) {
 		t.Error(a, b)
 	}
 }
+
+// TestTheOtherWayHasTheSamePackages: image/mkosi repeats the list, since mkosi reads no other file.
+func TestTheOtherWayHasTheSamePackages(t *testing.T) {
+	list, err := os.ReadFile("packages.txt")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := os.ReadFile("../mkosi/mkosi.conf")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, rest, _ := strings.Cut(string(config), "\nPackages=\n")
+	theirs, _, found := strings.Cut(rest, "\nVolatilePackages=")
+	var ours []string
+	for line := range strings.Lines(string(list)) {
+		if line = strings.TrimSpace(line); line != "" && !strings.HasPrefix(line, "#") {
+			ours = append(ours, line)
+		}
+	}
+	if !found || len(ours) < 5 || !slices.Equal(ours, strings.Fields(theirs)) {
+		t.Errorf("packages.txt has %q, mkosi.conf %q", ours, strings.Fields(theirs))
+	}
+}
