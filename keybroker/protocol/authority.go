@@ -88,10 +88,12 @@ func (r Resource) granted(c *LeaseCertificate, role Role) error {
 }
 
 // Authority is a verified chain: what a root says of an epoch, and the epoch's key of a
-// guest. Only [VerifyAuthority] makes one.
+// guest. Only [VerifyAuthority] makes one, and [VerifyPermitted] of a guest that runs on a permit.
 type Authority struct {
 	Lease LeaseCertificate
 	Epoch EpochStatement
+	// Permit is the permit that the guest runs on; nil but for what [VerifyPermitted] made.
+	Permit *Running
 }
 
 // VerifyAuthority checks a lease chain from the brokers' roots down, and that its lease
@@ -149,6 +151,9 @@ func VerifyStatementEpoch(signed []byte, roots []identity.Public, broker Broker,
 func verifyChain(chain []byte, roots []identity.Public) (a Authority, former bool, err error) {
 	if len(chain) > maxLeaseChainBytes {
 		return a, false, malformed("lease chain of %d bytes", len(chain))
+	}
+	if IsPermitChain(chain) {
+		return a, false, refusal.New(ReasonOnPermit, "the guest runs on a permit, and no broker has attested it since its restart")
 	}
 	s := cryptobyte.String(chain)
 	var label string

@@ -87,7 +87,7 @@ func TestDocumentNamesEveryLabel(t *testing.T) {
 	}
 	doc := string(b)
 	for _, label := range []string{labelMessage, labelTranscript, labelRelease, labelKeyInfo, labelLeaseChain, labelProcessor,
-		contextEpoch, contextEpochRequest, contextChallenge, contextAttest, contextRelease, contextReceipt} {
+		contextEpoch, contextEpochRequest, contextChallenge, contextAttest, contextRelease, contextReceipt, contextPermit, contextRestart, contextPermitRequest, labelPermitChain} {
 		if !strings.Contains(doc, label) {
 			t.Errorf("label %s is not in docs/protocol.md", label)
 		}

@@ -256,7 +256,7 @@ func TestEveryTruncationIsRefused(t *testing.T) {
 }
 
 func blank(t Type) Message {
-	return []Message{nil, &Hello{}, &Challenge{}, &Attest{}, &Grant{}, &Request{}, &Release{}, &Receipt{}, &Refusal{}}[t]
+	return []Message{nil, &Hello{}, &Challenge{}, &Attest{}, &Grant{}, &Request{}, &Release{}, &Receipt{}, &PermitRequest{}, &PermitAnswer{}, &Refusal{}}[t]
 }
 
 // TestMessagesOfTwoRunsDoNotMix replays each message of one valid exchange in

@@ -26,14 +26,16 @@ type Type uint8
 
 // The messages in the order in which they are sent, and the refusal.
 const (
-	TypeHello     Type = iota + 1 // M1, agent to broker
-	TypeChallenge                 // M2, broker to agent
-	TypeAttest                    // M3, agent to broker
-	TypeGrant                     // M4, broker to agent
-	TypeRequest                   // M5, agent to broker
-	TypeRelease                   // M6, broker to agent
-	TypeReceipt                   // M7, agent to broker
-	TypeRefusal                   // either answer may be a refusal instead
+	TypeHello         Type = iota + 1 // M1, agent to broker
+	TypeChallenge                     // M2, broker to agent
+	TypeAttest                        // M3, agent to broker
+	TypeGrant                         // M4, broker to agent
+	TypeRequest                       // M5, agent to broker
+	TypeRelease                       // M6, broker to agent
+	TypeReceipt                       // M7, agent to broker
+	TypePermitRequest                 // M8, agent to broker, if it wants something of 5.12
+	TypePermitAnswer                  // M9, broker to agent
+	TypeRefusal                       // either answer may be a refusal instead
 )
 
 // Largest body of each message in bytes (docs/protocol.md 4.2).
@@ -45,6 +47,8 @@ const (
 	maxRequestBody   = 8 << 10
 	maxReleaseBody   = 128 << 10
 	maxReceiptBody   = 8 << 10
+	maxPermitRequest = 176 << 10
+	maxPermitAnswer  = 16 << 10
 	maxRefusalBody   = 128
 )
 
@@ -60,14 +64,16 @@ var messages = [...]struct {
 	label string
 	limit int
 }{
-	TypeHello:     {former + "/M1", maxHelloBody},
-	TypeChallenge: {Name + "/M2", maxChallengeBody},
-	TypeAttest:    {Name + "/M3", maxAttestBody},
-	TypeGrant:     {Name + "/M4", maxGrantBody},
-	TypeRequest:   {Name + "/M5", maxRequestBody},
-	TypeRelease:   {Name + "/M6", maxReleaseBody},
-	TypeReceipt:   {Name + "/M7", maxReceiptBody},
-	TypeRefusal:   {former + "/refusal", maxRefusalBody},
+	TypeHello:         {former + "/M1", maxHelloBody},
+	TypeChallenge:     {Name + "/M2", maxChallengeBody},
+	TypeAttest:        {Name + "/M3", maxAttestBody},
+	TypeGrant:         {Name + "/M4", maxGrantBody},
+	TypeRequest:       {Name + "/M5", maxRequestBody},
+	TypeRelease:       {Name + "/M6", maxReleaseBody},
+	TypeReceipt:       {Name + "/M7", maxReceiptBody},
+	TypePermitRequest: {Name + "/M8", maxPermitRequest},
+	TypePermitAnswer:  {Name + "/M9", maxPermitAnswer},
+	TypeRefusal:       {former + "/refusal", maxRefusalBody},
 }
 
 // String returns the label of the message type.
@@ -87,7 +93,7 @@ func (t Type) MaxFrame() int {
 }
 
 // Message is one message of the protocol. The implementations are Hello,
-// Challenge, Attest, Grant, Request, Release, Receipt and Refusal.
+// Challenge, Attest, Grant, Request, Release, Receipt, PermitRequest, PermitAnswer and Refusal.
 type Message interface {
 	// Type names the message.
 	Type() Type

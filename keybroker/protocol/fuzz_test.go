@@ -30,14 +30,16 @@ func fuzzMessage(f *testing.F, typ Type) {
 	})
 }
 
-func FuzzHello(f *testing.F)     { fuzzMessage(f, TypeHello) }
-func FuzzChallenge(f *testing.F) { fuzzMessage(f, TypeChallenge) }
-func FuzzAttest(f *testing.F)    { fuzzMessage(f, TypeAttest) }
-func FuzzGrant(f *testing.F)     { fuzzMessage(f, TypeGrant) }
-func FuzzRequest(f *testing.F)   { fuzzMessage(f, TypeRequest) }
-func FuzzRelease(f *testing.F)   { fuzzMessage(f, TypeRelease) }
-func FuzzReceipt(f *testing.F)   { fuzzMessage(f, TypeReceipt) }
-func FuzzRefusal(f *testing.F)   { fuzzMessage(f, TypeRefusal) }
+func FuzzHello(f *testing.F)         { fuzzMessage(f, TypeHello) }
+func FuzzChallenge(f *testing.F)     { fuzzMessage(f, TypeChallenge) }
+func FuzzAttest(f *testing.F)        { fuzzMessage(f, TypeAttest) }
+func FuzzGrant(f *testing.F)         { fuzzMessage(f, TypeGrant) }
+func FuzzRequest(f *testing.F)       { fuzzMessage(f, TypeRequest) }
+func FuzzRelease(f *testing.F)       { fuzzMessage(f, TypeRelease) }
+func FuzzReceipt(f *testing.F)       { fuzzMessage(f, TypeReceipt) }
+func FuzzPermitRequest(f *testing.F) { fuzzMessage(f, TypePermitRequest) }
+func FuzzPermitAnswer(f *testing.F)  { fuzzMessage(f, TypePermitAnswer) }
+func FuzzRefusal(f *testing.F)       { fuzzMessage(f, TypeRefusal) }
 
 func FuzzReadFrame(f *testing.F) {
 	for _, frame := range goldenFrames(f) {
@@ -45,7 +47,7 @@ func FuzzReadFrame(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, b []byte) {
 		r := bytes.NewReader(b)
-		typ, frame, err := ReadFrame(r, TypeHello, TypeChallenge, TypeAttest, TypeGrant, TypeRequest, TypeRelease, TypeReceipt, TypeRefusal)
+		typ, frame, err := ReadFrame(r, TypeHello, TypeChallenge, TypeAttest, TypeGrant, TypeRequest, TypeRelease, TypeReceipt, TypePermitRequest, TypePermitAnswer, TypeRefusal)
 		if err == nil && (len(frame) > typ.MaxFrame() || !bytes.Equal(frame, b[:len(frame)])) {
 			t.Fatalf("%s: wrong frame of %d bytes", typ, len(frame))
 		}

@@ -71,7 +71,7 @@ func goldenFrames(t testing.TB) [][]byte {
 	for _, m := range v.Messages {
 		out = append(out, m)
 	}
-	return out
+	return append(out, permitFrames(t)...)
 }
 
 func sampleRefusal() *Refusal {

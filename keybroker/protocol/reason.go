@@ -53,6 +53,14 @@ const (
 	ReasonEpochNotRecorded    refusal.Reason = "epoch-not-recorded"
 	ReasonConnectionFailed    refusal.Reason = "connection-failed"
 
+	// Of restarts without the broker (docs/protocol.md 5.12).
+	ReasonPermit       refusal.Reason = "permit-invalid"
+	ReasonRestart      refusal.Reason = "restart-invalid"
+	ReasonNoPermit     refusal.Reason = "restart-not-permitted"
+	ReasonSealing      refusal.Reason = "restart-sealing-not-permitted"
+	ReasonOnPermit     refusal.Reason = "runs-on-permit"
+	ReasonRestartClock refusal.Reason = "restart-clock-unknown"
+
 	// What VerifyAuthority refuses of a lease that is genuine.
 	ReasonRole                 refusal.Reason = "role-not-granted"
 	ReasonNotGranted           refusal.Reason = "lease-resource-not-granted"

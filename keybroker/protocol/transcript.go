@@ -16,12 +16,15 @@ const (
 	labelRelease    = Name + "/hash/release"
 	labelKeyInfo    = Name + "/hpke-info"
 
-	contextEpoch        = former + "/epoch"
-	contextEpochRequest = Name + "/epoch-request"
-	contextChallenge    = Name + "/M2"
-	contextAttest       = Name + "/M3"
-	contextRelease      = Name + "/M6"
-	contextReceipt      = Name + "/M7"
+	contextEpoch         = former + "/epoch"
+	contextEpochRequest  = Name + "/epoch-request"
+	contextChallenge     = Name + "/M2"
+	contextAttest        = Name + "/M3"
+	contextRelease       = Name + "/M6"
+	contextReceipt       = Name + "/M7"
+	contextPermit        = Name + "/permit"
+	contextRestart       = Name + "/restart"
+	contextPermitRequest = Name + "/M8"
 )
 
 // Join encodes a label and fields so that different lists never give the same

@@ -22,6 +22,9 @@ type Expect struct {
 	ModelID *[32]byte
 	// MinEpoch is the lowest epoch that is still accepted, of whichever root's broker.
 	MinEpoch uint64
+	// Permits accepts answers of a guest that ran on a permit, without a lease. Without it they
+	// are refused with [protocol.ReasonOnPermit].
+	Permits bool
 }
 
 // check holds body and lease against the expectations. unrecorded is set where the lease
@@ -78,6 +81,7 @@ func unchecked(r *Report, o Options, roots int) []Unchecked {
 	add(e.MinEpoch == 0, "epoch floor", "whether the broker's epoch is one that you still accept")
 	add(true, "epoch since", "whether the root retired the epoch after the answer, because its key was stolen")
 	add(true, "platform since", "whether the processor, its keys or its firmware were revoked after the guest was attested")
+	add(r.Permit != nil, "since the restart", "what the guest was when it answered: it was attested before it restarted, and its times are its own word")
 	add(!r.InputShown, "input", "what was asked")
 	add(!r.OutputShown, "output", "what was answered")
 	add(r.SoftwareTEE, "software TEE", "the evidence is of a software TEE, for tests: measurement, image and place of the guest are its own word")

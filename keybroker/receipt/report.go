@@ -6,6 +6,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -43,6 +44,25 @@ type GrantedKey struct {
 	ModelID  string `json:"model_id"`
 }
 
+// PermitUsed is the permit that a guest ran on when it answered.
+type PermitUsed struct {
+	Permit    digest.Digest `json:"permit"`
+	Sealing   string        `json:"sealing"`
+	Restart   uint16        `json:"restart"`  // zero if nobody counts
+	Restarts  uint16        `json:"restarts"` // how many are permitted
+	Restarted time.Time     `json:"restarted"`
+	Until     time.Time     `json:"until"`
+	// LeaseEnded is the end of the last lease, under which the broker attested the guest.
+	LeaseEnded time.Time `json:"lease_ended"`
+}
+
+func permitOf(r *protocol.Running) *PermitUsed {
+	if r == nil {
+		return nil
+	}
+	return &PermitUsed{r.Digest, r.Permit.Sealing.String(), r.Restart.Number, r.Permit.Restarts, r.Restart.At.Time(), r.Permit.NotAfter.Time(), r.LeaseEnd.Time()}
+}
+
 func guestOf(b *Body, c *protocol.LeaseCertificate) Guest {
 	agent := c.AgentKey.ID()
 	g := Guest{Kind: c.Kind, EvidenceDigest: hex.EncodeToString(c.EvidenceDigest[:]), Processor: hex.EncodeToString(c.Processor[:]), Measurements: c.Registers, Image: c.Image, ImageID: c.ImageID,
@@ -66,16 +86,28 @@ func (r *Report) explain() {
 	if r.SoftwareTEE {
 		kind = "software TEE (NO protection, for tests)"
 	}
+	until := r.Lease.NotAfter.Time()
+	if r.Permit != nil {
+		until = r.Permit.LeaseEnded
+	}
 	add("lease certificate", "the broker attested image %q (%s, image %s) under policy %s version %d and leased until %s",
-		r.Lease.ImageID, kind, r.Lease.Image, r.Lease.PolicyID, r.Lease.PolicyVersion, stamp(r.Lease.NotAfter))
+		r.Lease.ImageID, kind, r.Lease.Image, r.Lease.PolicyID, r.Lease.PolicyVersion, until.Format(time.RFC3339))
 	if k := r.Guest.Granted; k != nil {
 		add("authority", "the lease has the roles %s and was granted %s version %d, the key of this model", r.Guest.Roles, k.Resource, k.Version)
 	} else {
 		add("authority", "authority not recorded: the lease is of version 1 and does not say which keys it was granted")
 	}
+	if p := r.Permit; p != nil {
+		count := "not counted"
+		if p.Restarts > 0 {
+			count = fmt.Sprintf("number %d of %d", p.Restart, p.Restarts)
+		}
+		add("permit", "the guest restarted at %s without its broker (%s), on a permit of the lease until %s, with keys sealed by %s; the times are its own word",
+			p.Restarted.Format(time.RFC3339), count, p.Until.Format(time.RFC3339), p.Sealing)
+	}
 	id := r.Lease.AgentKey.ID()
 	add("agent key", "key %x, attested in lease %s, signed the body", id[:8], r.Lease.Lease)
-	add("body", "model %s version %d (%x) answered with %d tokens to %d at %s, within the lease",
+	add("body", "model %s version %d (%x) answered with %d tokens to %d at %s, within the lease"+within(r.Permit),
 		r.Body.ModelName, r.Body.ModelVersion, r.Body.ModelID[:8], r.Body.CompletionTokens, r.Body.PromptTokens, stamp(r.Body.Time))
 	if r.InputShown {
 		add("input", "the salt opens the input commitment to the bytes given")
@@ -83,6 +115,13 @@ func (r *Report) explain() {
 	if r.OutputShown {
 		add("output", "the salt opens the output commitment to the bytes given")
 	}
+}
+
+func within(p *PermitUsed) string {
+	if p == nil {
+		return ""
+	}
+	return "'s permit"
 }
 
 func stamp(t protocol.Time) string { return t.Time().Format(time.RFC3339) }

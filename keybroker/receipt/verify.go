@@ -26,6 +26,9 @@ type Report struct {
 	Epoch protocol.EpochStatement   `json:"-"`
 	// Guest is what answered, and what its lease was granted.
 	Guest Guest `json:"guest"`
+	// Permit is not nil if the guest ran on a permit of its broker's: it was attested when its
+	// lease began, and not since it restarted.
+	Permit *PermitUsed `json:"permit,omitempty"`
 	// AuthorityRecorded is false of a receipt of version 1, whose lease does not say
 	// which models it was granted.
 	AuthorityRecorded bool `json:"authority_recorded"`
@@ -47,6 +50,9 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 	if err != nil {
 		return Report{}, err
 	}
+	if authority.Permit != nil && !o.Expect.Permits {
+		return Report{}, refusal.New(protocol.ReasonOnPermit, "the guest answered on a permit, after a restart without its broker; whoever accepts that has to say so")
+	}
 	lease, epoch := authority.Lease, authority.Epoch
 	msg, err := r.Body.Marshal()
 	if err != nil {
@@ -67,7 +73,7 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 	}
 	report := Report{
 		Body: r.Body, Lease: lease, Epoch: epoch, Guest: guestOf(&r.Body, &lease), AuthorityRecorded: unrecorded == nil,
-		SoftwareTEE: lease.SoftwareTEE, InputShown: o.Input != nil, OutputShown: o.Output != nil,
+		Permit: permitOf(authority.Permit), SoftwareTEE: lease.SoftwareTEE, InputShown: o.Input != nil, OutputShown: o.Output != nil,
 	}
 	report.explain()
 	report.NotChecked = unchecked(&report, o, len(roots))
@@ -79,6 +85,14 @@ func Verify(r Receipt, roots []identity.Public, o Options) (Report, error) {
 // a receipt says was said under its lease, whose epoch may be over. unrecorded is the
 // refusal of a receipt of version 1, whose chain verifies.
 func verifyAuthority(r *Receipt, roots []identity.Public, minEpoch uint64) (a protocol.Authority, unrecorded, err error) {
+	if protocol.IsPermitChain(r.LeaseChain) {
+		a, err = protocol.VerifyPermitted(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(max(minEpoch, 1))),
+			protocol.About(r.Body.ModelID), protocol.Everyone())
+		if err == nil && r.Body.former {
+			err = refusal.New(ReasonMalformed, "receipt and permit chain have different versions")
+		}
+		return a, nil, err
+	}
 	a, err = protocol.VerifyAuthority(r.LeaseChain, roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(max(minEpoch, 1))),
 		protocol.RoleServe, protocol.About(r.Body.ModelID), protocol.Everyone())
 	if reason, _ := refusal.ReasonOf(err); reason == protocol.ReasonAuthorityNotRecorded {
@@ -98,7 +112,7 @@ func checkBody(b *Body, lease *protocol.LeaseCertificate) error {
 	case b.EvidenceDigest != lease.EvidenceDigest:
 		return refusal.New(ReasonEvidence, "body and lease certificate name different evidence")
 	case !lease.ValidAt(b.Time):
-		return refusal.New(ReasonTime, "answered at %s, the lease ran from %s to %s",
+		return refusal.New(ReasonTime, "answered at %s, the lease or permit ran from %s to %s",
 			stamp(b.Time), stamp(lease.NotBefore), stamp(lease.NotAfter))
 	}
 	return nil

@@ -31,6 +31,7 @@ const (
 	flagModelID           = "id of the model, as \"anchorhold seal\" printed it"
 	flagMinEpoch          = "refuse receipts from the broker's epochs below this one"
 	flagAcceptSoftwareTEE = "accept receipts of a software TEE, for tests: no hardware vouches for the guest"
+	flagAcceptPermit      = "accept answers of a guest that restarted without its broker, on a permit: it was last attested when its lease began"
 	measurementInvalid    = "%q is not a measurement: want [NAME=]HEX, as \"anchorhold evidence\" and leases show it (48 bytes for SEV-SNP)"
 	modelIDInvalid        = "want 64 hexadecimal digits"
 	softwareTEERefused    = "all signatures hold, but the guest was a software TEE, which proves nothing: no hardware vouches for what ran (--accept-software-tee accepts it, for tests)"
@@ -50,7 +51,7 @@ type Expectation struct {
 	measurements, images, policies, tenants []string
 	model                                   string
 	minEpoch                                uint64
-	software                                bool
+	software, permits                       bool
 }
 
 // Flags adds the flags.
@@ -62,12 +63,13 @@ func (e *Expectation) Flags(c *cobra.Command) {
 	f.StringSliceVar(&e.tenants, "tenant", nil, flagTenant)
 	f.StringVar(&e.model, "model-id", "", flagModelID)
 	f.Uint64Var(&e.minEpoch, "min-epoch", 0, flagMinEpoch)
+	f.BoolVar(&e.permits, "accept-permit", false, flagAcceptPermit)
 	f.BoolVar(&e.software, "accept-software-tee", false, flagAcceptSoftwareTEE)
 }
 
 // Parse reads what was given; what was not is not expected.
 func (e *Expectation) Parse() (receipt.Expect, error) {
-	out := receipt.Expect{Tenants: e.tenants, MinEpoch: e.minEpoch}
+	out := receipt.Expect{Tenants: e.tenants, MinEpoch: e.minEpoch, Permits: e.permits}
 	bad := func(flag string, err error) (receipt.Expect, error) {
 		return receipt.Expect{}, cli.Usage(fmt.Errorf("--%s: %w", flag, err))
 	}
