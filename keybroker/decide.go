@@ -79,7 +79,7 @@ func (x *exchange) decide(ctx context.Context) error {
 	x.gives = make(map[string]authority, len(x.attest.Resources))
 	for i, decision := range ruling.Decisions {
 		x.waived = decision.Waived
-		x.gives[x.attest.Resources[i]] = authority{decision.Roles, decision.Tenant}
+		x.gives[x.attest.Resources[i]] = authority{decision.Roles, decision.Tenant, decision.Restart}
 	}
 	ttl = min(ttl, ruling.LeaseTTL).Truncate(time.Millisecond)
 	if ttl <= 0 {
@@ -116,8 +116,9 @@ func (x *exchange) passGate(ctx context.Context) error {
 
 // authority is what the policy gives with one resource.
 type authority struct {
-	roles  protocol.Role
-	tenant string
+	roles   protocol.Role
+	tenant  string
+	restart policy.Restarts
 }
 
 // denialOf keeps every reason of a ruling. A ruling without any is a
@@ -135,6 +136,11 @@ func denialOf(r policy.Ruling) error {
 
 // baseRecord is what every record of this exchange says, as far as it is known.
 func (x *exchange) baseRecord(kind audit.Kind) audit.Record {
+	if x.base != nil {
+		r := *x.base
+		r.Kind, r.Time = kind, x.recordTime()
+		return r
+	}
 	r := audit.Record{Kind: kind, Time: x.recordTime(), Connection: x.id.String(), Peer: x.peer}
 	if x.epoch != nil {
 		r.Epoch = x.epoch.Epoch

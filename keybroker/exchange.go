@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/listen"
@@ -69,6 +70,13 @@ type exchange struct {
 	request    protocol.Request
 	release    []byte // M6
 	receiptKey []byte // authenticates M7
+
+	// For M8 and M9: the certificate, the digest of it as signed, H(M6), and what every record
+	// says once the exchange itself is gone.
+	leased      protocol.LeaseCertificate
+	signedLease digest.Digest
+	hashM6      protocol.Digest
+	base        *audit.Record
 }
 
 func newExchange(b *Broker, conn stream, ekm [48]byte, peer string) *exchange {
@@ -301,31 +309,37 @@ func (x *exchange) read(ctx context.Context, i int, m protocol.Message, wait tim
 // receive reads one frame of the only type that the state machine admits now, whole
 // within the time: a peer that sends a byte now and then gains nothing.
 func (x *exchange) receive(ctx context.Context, t protocol.Type, wait time.Duration) ([]byte, error) {
+	_, frame, err := x.receiveAny(ctx, wait, t)
+	return frame, err
+}
+
+// receiveAny is receive where the state machine admits more than one type.
+func (x *exchange) receiveAny(ctx context.Context, wait time.Duration, types ...protocol.Type) (protocol.Type, []byte, error) {
 	ctx, cancel := context.WithTimeout(ctx, wait)
 	defer cancel()
 	if err := x.conn.SetDeadline(time.Now().Add(wait)); err != nil {
-		return nil, &connectionEnd{err}
+		return 0, nil, &connectionEnd{err}
 	}
-	_, frame, err := protocol.ReadFrameWithin(x.conn, func(bytes int) error {
+	t, frame, err := protocol.ReadFrameWithin(x.conn, func(bytes int) error {
 		release, err := x.place.Reserve(ctx, int64(bytes))
 		if err == nil {
 			x.letGo = append(x.letGo, release)
 		}
 		return err
-	}, t)
+	}, types...)
 	if err == nil {
-		return frame, nil
+		return t, frame, nil
 	}
 	var netErr interface{ Timeout() bool }
 	switch _, broke := refusal.ReasonOf(err); {
 	case broke:
-		return nil, err
+		return 0, nil, err
 	case errors.Is(err, listen.ErrNoMemory):
-		return nil, refusal.New(protocol.ReasonBusy, "%s: %w", t, err)
+		return 0, nil, refusal.New(protocol.ReasonBusy, "%s: %w", types, err)
 	case errors.As(err, &netErr) && netErr.Timeout():
-		return nil, refusal.New(protocol.ReasonDeadline, "waited %s for %s", wait, t)
+		return 0, nil, refusal.New(protocol.ReasonDeadline, "waited %s for %s", wait, types)
 	}
-	return nil, &connectionEnd{err}
+	return 0, nil, &connectionEnd{err}
 }
 
 // send encodes message number i, keeps it for the transcript and writes it.

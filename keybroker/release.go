@@ -154,6 +154,7 @@ func (x *exchange) certify(m6 *protocol.Release, grants []protocol.Granted, tran
 	}
 	cert.Exchange = exchange
 	m6.Lease, err = protocol.SignLease(x.epoch.signer, cert)
+	x.leased, x.signedLease = cert, digest.Of(m6.Lease)
 	x.signed()
 	return err
 }

@@ -37,6 +37,8 @@ type session struct {
 	agent [32]byte  // ID of the agent key of those before
 	until time.Time // how long it is kept for the next
 	first []byte    // of the next exchange, read already
+	after *exchange // what is left of the last one, for M8 (5.12)
+	group string    // of the last one
 }
 
 // handle runs a connection from its TLS handshake to its end.
@@ -88,6 +90,11 @@ func (s *session) goOn(ctx context.Context, group string, done func() bool, all 
 // exchange runs one exchange. If the connection may have another, it returns a name for the
 // guest, by the hardware's word: what the guest's connections share is bounded by it.
 func (s *session) exchange(ctx context.Context) (group string) {
+	if s.after != nil {
+		if goesOn := s.permit(ctx); !goesOn || s.first == nil {
+			return s.group
+		}
+	}
 	ekm, err := s.conn.ExporterOf(s.next)
 	if err != nil {
 		s.b.cfg.Logger.LogAttrs(ctx, slog.LevelError, "no channel binding", slog.String("peer", s.peer), slog.Any("err", err))
@@ -96,6 +103,7 @@ func (s *session) exchange(ctx context.Context) (group string) {
 	x := newExchange(s.b, &ahead{s.conn, s.first}, ekm, s.peer)
 	x.place, x.number, x.formerAgent = s.place, s.next, s.agent
 	s.place.Advance(listen.Ready)
+	s.first, s.after, s.group = nil, nil, ""
 	if !x.run(ctx) {
 		return ""
 	}
@@ -105,7 +113,24 @@ func (s *session) exchange(ctx context.Context) (group string) {
 	}
 	s.agent = x.attest.AgentKey.ID()
 	s.until = time.Now().Add(x.grant.LeaseEnd.Time().Sub(now.Time()) + keptGrace)
-	return fmt.Sprintf("guest %x", x.claims.Instance())
+	s.group, s.after = fmt.Sprintf("guest %x", x.claims.Instance()), x.afterwards(s.conn)
+	if x.mayPermit() {
+		if s.first = s.after.soon(); s.first != nil {
+			s.permit(ctx)
+		}
+	}
+	return s.group
+}
+
+// permit takes the message that follows an exchange, whose first byte was read. If it is M1 it
+// becomes what was read of the next exchange; else there is none yet, or the connection has ended.
+func (s *session) permit(ctx context.Context) (goesOn bool) {
+	s.after.conn = &ahead{s.conn, s.first}
+	hello, err := s.after.next(ctx)
+	if s.first = hello; err != nil {
+		s.group = ""
+	}
+	return err == nil
 }
 
 // wait waits for the first byte of the next exchange. That none comes is no failure: the
@@ -113,6 +138,9 @@ func (s *session) exchange(ctx context.Context) (group string) {
 func (s *session) wait() bool {
 	if s.conn.SetDeadline(s.until) != nil {
 		return false
+	}
+	if s.first != nil { // M1 came in the place of M8
+		return s.place.Resume()
 	}
 	s.first = make([]byte, 1)
 	if _, err := io.ReadFull(s.conn, s.first); err != nil {

@@ -64,6 +64,9 @@ type Config struct {
 	// Clock, if set, says what the kernel counts time with now, in the place of what
 	// Claims says: a kernel may leave a clock that it finds unstable.
 	Clock func() evidence.ClockSource
+	// Permit, if set, says what to ask and to report about restarts without the broker after
+	// an exchange; nil is nothing.
+	Permit func(*Lease) *PermitAsk
 }
 
 func (c *Config) check() error {

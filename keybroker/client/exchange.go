@@ -93,7 +93,7 @@ func (x *exchange) whole(ctx context.Context, l *line, closes int) (*Lease, erro
 		_ = l.close() // err says what counts
 		return nil, wrap(protocol.ReasonInternal, err)
 	}
-	if stop() && lease.Unsent == nil {
+	if stop() && lease.Unsent == nil && (lease.Permit == nil || lease.Permit.Err == nil) {
 		x.client.keep(l, closes, lease)
 	} else {
 		_ = l.close() // the keys are here
@@ -125,6 +125,7 @@ func (x *exchange) run(ctx context.Context, l *line) (lease *Lease, err error) {
 		return nil, err
 	}
 	lease.Unsent = x.sendReceipt(ctx)
+	lease.Permit = x.askPermit(ctx, lease)
 	return lease, nil
 }
 

@@ -66,6 +66,10 @@ type Lease struct {
 	// Unsent is why the broker did not get the receipt of this release (M7), nil if it
 	// was sent. The caller logs it, once the keys have a clock of its own.
 	Unsent error
+	// Permit is what the broker answered to Config.Permit; nil if nothing was asked.
+	Permit *PermitAnswer
+	// Running is the permit that the guest runs on in the place of a lease; nil under a lease.
+	Running *protocol.Running
 }
 
 // Remaining returns how long the lease may still be used at now, which must

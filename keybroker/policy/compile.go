@@ -57,6 +57,7 @@ type openRule struct {
 	require *requirements
 	roles   protocol.Role
 	tenant  string // whose guests it is for, as far as a measurement shows; or empty
+	restart Restarts
 }
 
 // compile checks a document and its reference values.
@@ -238,7 +239,11 @@ func (p *Policy) compileRules(values *catalogue) error {
 		if narrow.tdx.grace != nil && narrow.tdx.statuses == nil { // it would be no part of any check
 			return invalid("rule %d: tdx.tcb_grace: name tcb_statuses beside it", i+1)
 		}
-		open := &openRule{narrow, roles, tenantOf(&p.require, narrow)}
+		restart, err := compileRestart(rule.LocalRestart, roles)
+		if err != nil {
+			return invalid("rule %d: %v", i+1, err)
+		}
+		open := &openRule{narrow, roles, tenantOf(&p.require, narrow), restart}
 		rules = append(rules, open)
 		if len(rule.Resources) == 0 || len(rule.Resources) > maxItems {
 			return invalid("rule %d: got %d resources, want 1 to %d", i+1, len(rule.Resources), maxItems)

@@ -47,6 +47,8 @@ type Decision struct {
 	// Tenant is the one tenant whose guests pass the rule, tied to something measured;
 	// empty where several do, or where it is only what the guest says.
 	Tenant string `json:"tenant,omitempty"`
+	// Restart is what the rule permits of restarts without the broker; none unless Allowed.
+	Restart Restarts `json:"-"`
 	// Waived lists the checks that the policy waives, as "check: reason".
 	Waived []string `json:"waived,omitempty"`
 }
@@ -82,6 +84,7 @@ func Decide(p *Policy, in Input) Decision {
 	if len(d.Reasons) == 0 {
 		d.Allowed = true
 		d.Roles, d.Tenant = rule.roles, rule.tenant
+		d.Restart = rule.restart.until(p.notAfter.Sub(in.Now))
 		d.LeaseTTL = min(p.LeaseTTL(), p.notAfter.Sub(in.Now))
 	}
 	return d

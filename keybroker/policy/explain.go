@@ -35,6 +35,9 @@ func Explain(p *Policy) string {
 	for _, pattern := range sortedKeys(p.rules) {
 		rule := p.rules[pattern]
 		line("  %s, signs as %s, %s", pattern, rule.roles, tenantWords(rule))
+		if words := restartWords(rule.restart); words != "" {
+			line("    %s", words)
+		}
 		for id, c := range checks() {
 			if c.configured != nil && c.configured(p, rule.require) {
 				line("    and %-17s %s", c.name, describe(id, p, rule.require))

@@ -92,7 +92,7 @@ func Migrate(yaml []byte) (migrated []byte, changes []string, err error) {
 		Require: old.Require.migrate(), Waive: slices.Clone(old.Waive)}
 	doc.Require.Kinds = []string{string(evidence.KindSNP)}
 	for _, r := range old.Rules {
-		doc.Rules = append(doc.Rules, Rule{r.Resources, r.Roles, r.Require.migrate()})
+		doc.Rules = append(doc.Rules, Rule{Resources: r.Resources, Roles: r.Roles, Require: r.Require.migrate()})
 	}
 	changes = []string{
 		"format: from 1 to 2",

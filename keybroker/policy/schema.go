@@ -50,6 +50,9 @@ type Rule struct {
 	// "contribute", "decrypt", "party". Without any it is "serve": receipts of answers
 	// of the models whose keys it was given, and nothing else.
 	Roles []string `yaml:"roles" json:"roles,omitempty"`
+	// LocalRestart permits a guest that got these resources to restart without the broker. Without
+	// it no guest may.
+	LocalRestart *LocalRestart `yaml:"local_restart" json:"local_restart,omitempty"`
 	// Require narrows: a guest must satisfy this and the policy's own.
 	Require Require `yaml:"require" json:"require"`
 }

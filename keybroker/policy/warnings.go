@@ -9,8 +9,8 @@ import (
 )
 
 // Warnings says what the policy accepts that its operator may not have meant: the software TEE, Milan,
-// reference values that identify firmware alone, under which every image is given the keys, and rules that one
-// kind of evidence escapes.
+// reference values that identify firmware alone, under which every image is given the keys, rules that one
+// kind of evidence escapes, and restarts without the broker.
 func (p *Policy) Warnings() []string {
 	if p == nil || !p.compiled {
 		return nil
@@ -45,7 +45,7 @@ func (p *Policy) Warnings() []string {
 		out = append(out, fmt.Sprintf("%s: the reference value does not say whether it covers the image or the firmware alone; "+
 			"write covers: image where kernel, initrd and command line are measured at launch", short(unsaid)))
 	}
-	return append(append(out, p.besideWarnings()...), p.oneSided()...)
+	return slices.Concat(out, p.besideWarnings(), p.oneSided(), p.restartWarnings())
 }
 
 // oneSided finds rules that narrow some kinds of evidence and accept others as the policy does.
