@@ -35,6 +35,8 @@ type guest struct {
 	fail     func(c *call) (info2 uint64, e error) // of a request that was made
 	answer   func(response []byte)
 	calls    []string
+	measured byte   // of the guest's image
+	tcb      uint64 // committed
 	inside   int
 }
 
@@ -62,6 +64,8 @@ func (g *guest) do(c *call) error {
 		if len(c.request) != 96 {
 			return unix.EFAULT
 		}
+	case 0xc0205301:
+		return g.derive(c)
 	case 0xc0205302:
 		if certs = int(le.Uint32(c.request[104:])); len(c.request) != 112 || certs != len(c.certs) {
 			return unix.EFAULT

@@ -13,13 +13,17 @@ package teesim
 import (
 	"context"
 	"crypto/ecdsa"
+	"crypto/hkdf"
 	"crypto/rand"
+	"crypto/sha256"
 	"crypto/sha512"
 	"encoding/binary"
 	"fmt"
 	"slices"
 
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/snp"
 )
 
 // Options describe the simulated guest and platform.
@@ -194,4 +198,27 @@ func sign(report []byte, key *ecdsa.PrivateKey) error {
 		copy(report[signedSize+72*i:], n)
 	}
 	return nil
+}
+
+// CommittedTCB is what reports say, as [snp.Deriver.CommittedTCB] reads it.
+func (t *TEE) CommittedTCB(ctx context.Context) (uint64, error) {
+	return t.opt.TCB.Committed, ctx.Err()
+}
+
+// Derive is a key of the chip for this measurement and policy, and for a TCB up to the committed one, as
+// [snp.Deriver.Derive] has the firmware derive it.
+func (t *TEE) Derive(ctx context.Context, tcb uint64) ([]byte, error) {
+	if err := ctx.Err(); err != nil {
+		return nil, err
+	}
+	if tcb > t.opt.TCB.Committed {
+		return nil, refusal.New(snp.ReasonOlderFirmware, "the committed TCB is below %#x", tcb)
+	}
+	chip, err := t.chain.vcekKey.Bytes()
+	if err != nil {
+		return nil, fmt.Errorf("teesim: %w", err)
+	}
+	report := t.report([64]byte{})
+	info := binary.LittleEndian.AppendUint64(slices.Concat([]byte("teesim derived key"), report[0x08:0x10], report[0x90:0xc0]), tcb)
+	return hkdf.Key(sha256.New, chip, nil, string(info), snp.DerivedKeyBytes)
 }
