@@ -84,13 +84,16 @@ func (d *daemon) prepare() (err error) {
 	if d.guest, err = attested.New(d.Config, d.Collector, d.Version); err != nil {
 		return err
 	}
+	if d.Sealer != nil {
+		d.guest.SealForRestarts(d.Config, d.Sealer, d.tenure.Withdraw, d.Logger)
+	}
 	broker, err := d.guest.Client(d.Config)
 	if err != nil {
 		return err
 	}
 	d.guest.Use(broker)
 	d.prepareWork()
-	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: broker, Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Serving: d.announce, Refused: d.refused})
+	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: d.guest.Restartable(broker), Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Serving: d.announce, Refused: d.refused})
 	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
 		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
@@ -232,6 +235,9 @@ func (d *daemon) announce(until time.Time) {
 		what = names[0]
 	}
 	status := fmt.Sprintf("serving %s until %s", what, until.Format(time.TimeOnly))
+	if p := d.tenure.Permit(); p != nil {
+		status = fmt.Sprintf("serving %s on a permit, without a broker, until %s at the latest", what, p.Permit.NotAfter.Time().Format(time.DateTime))
+	}
 	if err := d.tenure.Serving(); err != nil {
 		status = notServing(err)
 	}
@@ -352,7 +358,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	return d.keeper.Reload(ctx, cfg, broker, func() {
+	return d.keeper.Reload(ctx, cfg, d.guest.Restartable(broker), func() {
 		d.cfg.Store(&cfg)
 		d.guest.Use(broker)
 	})
@@ -371,6 +377,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		{"aggregation", old.Aggregation, now.Aggregation},
 		{"verification", old.Verification, now.Verification},
 		{"guest", old.Guest, now.Guest},
+		{"local_restart", old.LocalRestart, now.LocalRestart},
 		{"models[].sequences", old.Sequences(), now.Sequences()},
 		{"classifiers (there were none)", classifying, classifying || len(now.Classifiers) > 0},
 		{"proofs", old.Proofs, now.Proofs},

@@ -95,11 +95,15 @@ func (n nobody) Header() http.Header         { return n.header }
 func (n nobody) Write(b []byte) (int, error) { return len(b), nil }
 func (n nobody) WriteHeader(int)             {}
 
-// health is 200 if a request would be served now, else 503 with the reason.
+// health is 200 if a request would be served now, else 503 with the reason. It says so if that is on a permit.
 func (s *Server) health(w http.ResponseWriter, _ *http.Request) error {
 	if err := s.Serving(); err != nil {
 		return err
 	}
-	WriteJSON(w, http.StatusOK, map[string]string{"status": "ready"})
+	answer := map[string]string{"status": "ready"}
+	if s.cfg.OnPermit != nil && s.cfg.OnPermit() {
+		answer["on"] = "permit"
+	}
+	WriteJSON(w, http.StatusOK, answer)
 	return nil
 }

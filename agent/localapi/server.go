@@ -75,6 +75,7 @@ type Config struct {
 	DrainTime                time.Duration  // for answers under way at the end; 20 seconds
 	Status                   func() any     // JSON of /v1/status, optional; no secrets
 	Gauges                   func() []Gauge // more metrics, optional
+	OnPermit                 func() bool    // whether the agent serves on a permit, without a lease; optional
 }
 
 // Server is the local API.

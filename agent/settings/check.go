@@ -61,6 +61,7 @@ func (c Config) Check() Findings {
 		c.Verification.check(&f)
 	}
 	c.checkBroker(&f)
+	c.checkLocalRestart(&f)
 	c.checkModels(&f)
 	c.checkClassifiers(&f)
 	c.checkFederation(&f)

@@ -37,6 +37,8 @@ type Config struct {
 	Broker Broker `yaml:"broker"`
 	// Guest is what this guest states of itself.
 	Guest Guest `yaml:"guest"`
+	// LocalRestart seals keys for a restart without the broker.
+	LocalRestart LocalRestart `yaml:"local_restart"`
 	// Models are the sealed models to serve.
 	Models []Model `yaml:"models"`
 	// Classifiers are the sealed classifiers to serve.

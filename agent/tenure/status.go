@@ -67,6 +67,8 @@ type LeaseStatus struct {
 	EvidenceDigest   string  `json:"evidence_digest"`
 	AuditIndex       uint64  `json:"audit_index"`
 	AuditLeaf        string  `json:"audit_leaf"`
+	// Permit is there while the agent runs on a permit; the lease is then the last one, which is over.
+	Permit *PermitStatus `json:"permit,omitempty"`
 }
 
 // ModelStatus shows the model that is served.
@@ -96,7 +98,7 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 		s.Lease = &LeaseStatus{ID: l.ID, Policy: l.PolicyID, PolicyVersion: l.PolicyVersion, RemainingSeconds: l.Remaining(time.Now()).Seconds(),
 			TTLSeconds: l.TTL.Seconds(), TLSGroup: l.TLSGroup, Broker: hex.EncodeToString(l.BrokerID[:]), Epoch: l.Epoch,
 			EvidenceKind: string(l.EvidenceKind), EvidenceDigest: hex.EncodeToString(l.EvidenceDigest[:]),
-			AuditIndex: l.AuditIndex, AuditLeaf: hex.EncodeToString(l.AuditLeaf[:])}
+			AuditIndex: l.AuditIndex, AuditLeaf: hex.EncodeToString(l.AuditLeaf[:]), Permit: permitStatus(l, time.Now())}
 	}
 	switch {
 	case t.trouble != nil:
@@ -128,6 +130,7 @@ func (t *Tenure) Gauges() []localapi.Gauge {
 	if t.lease != nil {
 		list = append(list, localapi.Gauge{Name: "anchorhold_lease_remaining_seconds", Help: "Time until the lease ends.", Value: t.lease.Remaining(time.Now()).Seconds()})
 	}
+	list = append(list, permitGauges(t.lease, time.Now())...)
 	refused := 0.0
 	if t.trouble != nil {
 		refused = 1

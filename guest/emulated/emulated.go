@@ -26,6 +26,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/azuresim"
 	"github.com/anchorhold/anchorhold/guest/composite"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/guest/localseal"
 	"github.com/anchorhold/anchorhold/guest/tdxsim"
 	"github.com/anchorhold/anchorhold/guest/teesim"
 	"github.com/anchorhold/anchorhold/guest/tpmsim"
@@ -76,6 +77,15 @@ func (g *Guest) Domain() *tdxsim.TDX { return g.domain }
 
 // KeyName is the name of its TPM's key, for a broker to enrol; nil where a processor vouches for it.
 func (g *Guest) KeyName() []byte { return slices.Clone(g.name) }
+
+// Sealer makes keys that this guest makes again, of an emulated processor of SEV-SNP.
+func (g *Guest) Sealer() (*localseal.Sealer, error) {
+	d, ok := g.Collector.(localseal.Deriver)
+	if !ok {
+		return nil, fmt.Errorf("emulated: a guest of %s derives no keys", g.kind)
+	}
+	return &localseal.Sealer{SNP: d}, nil
+}
 
 // boot is what all of them boot: the loader's digest depends on the measurement.
 func (o Options) boot() tpmsim.Boot {

@@ -70,6 +70,8 @@ type Lease struct {
 	Permit *PermitAnswer
 	// Running is the permit that the guest runs on in the place of a lease; nil under a lease.
 	Running *protocol.Running
+	// RunsUntil is when that ends here, on the monotonic clock; later than Expires.
+	RunsUntil time.Time
 }
 
 // Remaining returns how long the lease may still be used at now, which must

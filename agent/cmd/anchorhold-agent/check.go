@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/systemd/journal"
 )
@@ -29,15 +30,20 @@ func check(ctx context.Context, path string, out io.Writer) int {
 			findings.Notices = append(findings.Notices, notice)
 		}
 	}
+	if cfg.LocalRestart.Seal != "" && !cfg.Compute.Software() {
+		if _, err := hardware.Sealer(cfg); err != nil {
+			findings.Errors = append(findings.Errors, err.Error())
+		}
+	}
 	if err := cfg.CheckWorker(); err != nil {
 		fmt.Fprintf(out, "warning: %v\n", err)
 	}
 	return findings.Print(out, path)
 }
 
-// fileOf is the file that "check" is given, alone or with --config as "run" and the other daemons
+// fileOf is the file that a command is given, alone or with --config as "run" and the other daemons
 // take it; empty, with the exit code, if it is not.
-func fileOf(args []string, out io.Writer, complaint *journal.Output) (path string, code int) {
+func fileOf(command string, args []string, out io.Writer, complaint *journal.Output) (path string, code int) {
 	switch {
 	case len(args) == 1 && (args[0] == "-h" || args[0] == "--help"):
 		fmt.Fprint(out, usage)
@@ -46,7 +52,7 @@ func fileOf(args []string, out io.Writer, complaint *journal.Output) (path strin
 		args = args[1:]
 	}
 	if len(args) != 1 || strings.HasPrefix(args[0], "-") || args[0] == "" {
-		fmt.Fprintln(complaint, "anchorhold-agent check needs one file: anchorhold-agent check FILE")
+		fmt.Fprintf(complaint, "anchorhold-agent %s needs one file: anchorhold-agent %[1]s FILE\n", command)
 		return "", 2
 	}
 	return args[0], 0

@@ -8,6 +8,7 @@ import (
 	"io"
 	"log/slog"
 
+	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 )
@@ -31,6 +32,11 @@ func checkCollector(ctx context.Context, cfg settings.Config) (notice string, er
 		return "", err
 	}
 	return checkHardware(ctx, cfg)
+}
+
+// sealerOf is what the configuration has keys sealed with; nil for nothing.
+func sealerOf(_ context.Context, cfg settings.Config) (attested.Sealer, error) {
+	return hardware.Sealer(cfg)
 }
 
 // developmentCommand: this build has none.

@@ -43,11 +43,13 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		}
 		return run(ctx, *path, complaint)
 	case "check":
-		path, code := fileOf(args[1:], out, complaint)
+		path, code := fileOf("check", args[1:], out, complaint)
 		if path == "" {
 			return code
 		}
 		return check(ctx, path, out)
+	case "localseal":
+		return localseal(ctx, args[1:], out, complaint)
 	case "reload":
 		if len(args) != 1 {
 			fmt.Fprintln(complaint, "anchorhold-agent reload takes no arguments: the running agent knows its file")

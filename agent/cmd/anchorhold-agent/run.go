@@ -42,7 +42,12 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor shows what this machine lacks\n", err)
 		return 1
 	}
-	err = agent.Run(ctx, agent.Options{ConfigPath: path, Config: cfg, Collector: col, SoftwareTEE: software, Version: version, Logger: log, Reload: reload})
+	sealer, err := sealerOf(ctx, cfg)
+	if err != nil {
+		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
+		return 1
+	}
+	err = agent.Run(ctx, agent.Options{ConfigPath: path, Config: cfg, Collector: col, Sealer: sealer, SoftwareTEE: software, Version: version, Logger: log, Reload: reload})
 	if err != nil {
 		log.Error("agent ended", "err", err)
 		return 1

@@ -16,6 +16,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/guest/emulated"
@@ -71,6 +72,22 @@ func checkCollector(ctx context.Context, cfg settings.Config) (notice string, er
 	}
 	_, err = emulation(cfg)
 	return "", err
+}
+
+// sealerOf is what the configuration has keys sealed with; nil for nothing. A software TEE derives keys that prove nothing.
+func sealerOf(ctx context.Context, cfg settings.Config) (attested.Sealer, error) {
+	if !cfg.Compute.Software() || cfg.LocalRestart.Seal == "" {
+		return hardware.Sealer(cfg)
+	}
+	o, err := emulation(cfg)
+	if err != nil {
+		return nil, err
+	}
+	guest, err := emulated.New(ctx, o)
+	if err != nil {
+		return nil, err
+	}
+	return guest.Sealer()
 }
 
 func chainDir(state string) string { return filepath.Join(state, "software-tee") }

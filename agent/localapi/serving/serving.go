@@ -64,6 +64,7 @@ func New(cfg Config) (*API, error) {
 		Memory: cfg.Settings.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   cfg.Status,
+		OnPermit: func() bool { return cfg.Tenure.Permit() != nil },
 		Gauges:   func() []localapi.Gauge { return gauges(cfg.Tenure, cfg.Classifiers) },
 	})
 	if err != nil {

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/clock"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -52,6 +53,9 @@ type Guest struct {
 	key     *identity.Private
 	epochs  *epochfile.File
 	broker  atomic.Pointer[client.Client] // of the configuration in force
+	roots   []identity.Public
+	least   uint64            // the measured minimum of epochs
+	restart *restart.Restarts // nil where nothing is sealed for a restart; set before the first client
 
 	mu     sync.Mutex
 	lowest protocol.Lowest // epochs that are accepted of what others show; mu's
@@ -64,7 +68,7 @@ func New(cfg settings.Config, collector Collector, version string) (*Guest, erro
 	if err != nil {
 		return nil, err
 	}
-	g := &Guest{Collector: collector, version: version, lowest: protocol.AtLeast(max(cfg.Broker.MinimumEpoch, 1))}
+	g := &Guest{Collector: collector, version: version, roots: roots, least: max(cfg.Broker.MinimumEpoch, 1), lowest: protocol.AtLeast(max(cfg.Broker.MinimumEpoch, 1))}
 	if g.epochs, err = epochfile.Open(filepath.Join(cfg.Guest.StateDir, fileEpochs), roots, 0); err != nil {
 		return nil, err
 	}
@@ -77,6 +81,9 @@ func New(cfg settings.Config, collector Collector, version string) (*Guest, erro
 // Close wipes the agent key, and what the client in force kept for a renewal.
 func (g *Guest) Close() {
 	g.Use(nil)
+	if g.restart != nil {
+		g.restart.Close()
+	}
 	g.key.Wipe()
 }
 
@@ -96,7 +103,12 @@ func (g *Guest) Client(cfg settings.Config) (*client.Client, error) {
 	if err != nil {
 		return nil, err
 	}
+	var permit func(*client.Lease) *client.PermitAsk
+	if g.restart != nil {
+		permit = g.restart.Ask
+	}
 	return client.New(client.Config{
+		Permit:  permit,
 		Address: cfg.Broker.Address, ServerName: server.Name, TLSRoots: server.Roots, Profile: server.Profile,
 		Roots: roots, MinEpoch: cfg.Broker.MinimumEpoch, Epochs: g.epochs,
 		Collector: whitelisted{g.Collector, cfg.Compute.TEE.MeasurementWhitelist},
