@@ -17,8 +17,8 @@ type Options struct {
 	Config settings.Config
 	// Collector makes this guest's evidence.
 	Collector attested.Collector
-	// Sealer seals keys for a restart without the broker; nil where none is configured.
-	Sealer attested.Sealer
+	// Restarts keeps keys for a restart without the broker; nil where none is configured.
+	Restarts func(attested.Boot) attested.Restarts
 	// SoftwareTEE tells that the evidence proves nothing.
 	SoftwareTEE bool
 	// Version is the agent's build, part of the claims.

@@ -84,8 +84,8 @@ func (d *daemon) prepare() (err error) {
 	if d.guest, err = attested.New(d.Config, d.Collector, d.Version); err != nil {
 		return err
 	}
-	if d.Sealer != nil {
-		d.guest.SealForRestarts(d.Config, d.Sealer, d.tenure.Withdraw, d.Logger)
+	if d.Restarts != nil {
+		d.guest.SealForRestarts(d.Config, d.Restarts, d.tenure.Withdraw, d.Logger)
 	}
 	broker, err := d.guest.Client(d.Config)
 	if err != nil {

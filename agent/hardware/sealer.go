@@ -4,7 +4,7 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 	"github.com/anchorhold/anchorhold/guest/localseal"
 	"github.com/anchorhold/anchorhold/guest/snp"
 	"github.com/anchorhold/anchorhold/guest/vtpm"
@@ -12,7 +12,7 @@ import (
 
 // Sealer makes what seals keys for a restart without the broker, out of the devices that the configuration names; nil
 // where it names none. It asks whether the processor's device is there; the TPM's was asked by [Open].
-func Sealer(cfg settings.Config) (attested.Sealer, error) {
+func Sealer(cfg settings.Config) (restart.Sealer, error) {
 	l := cfg.LocalRestart
 	if l.Seal == "" {
 		return nil, nil

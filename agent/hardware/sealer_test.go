@@ -29,7 +29,7 @@ func TestSealerIsOfTheConfiguredDevices(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if o, err := s.Open(t.Context(), kept); err != nil || !bytes.Equal(o.Key, key) {
+		if again, _, _, err := s.Open(t.Context(), kept); err != nil || !bytes.Equal(again, key) {
 			t.Errorf("bank %q: %v", bank, err)
 		}
 	}

@@ -68,16 +68,6 @@ type Sealer struct {
 	Index uint32
 }
 
-// Opened is a key that was opened again.
-type Opened struct {
-	// Key is the key; the caller wipes it.
-	Key []byte
-	// Number says how often it has been opened, this time included; zero if nothing counts.
-	Number uint16
-	// Elapsed is what the TPM's clock says has passed since the key was made; zero without a TPM.
-	Elapsed time.Duration
-}
-
 func (s *Sealer) index() uint32 {
 	if s.Index == 0 {
 		return vtpm.SealCounter
@@ -124,35 +114,37 @@ func (s *Sealer) New(ctx context.Context, opens uint16) (key, kept []byte, err e
 	return key, kept, err
 }
 
-// Open makes a key again from what was kept. With a TPM it is counted before anything is opened.
-func (s *Sealer) Open(ctx context.Context, kept []byte) (o Opened, err error) {
+// Open makes a key again from what was kept; the caller wipes it. With a TPM it is counted before anything is
+// opened: number says how often, this time included, and elapsed what the TPM's clock says has passed since the key was
+// made. Both are zero without a TPM.
+func (s *Sealer) Open(ctx context.Context, kept []byte) (key []byte, number uint16, elapsed time.Duration, err error) {
 	h, err := parse(kept)
 	if err != nil {
-		return Opened{}, err
+		return nil, 0, 0, err
 	}
 	if h.ways != s.ways() {
-		return Opened{}, refusal.New(ReasonOtherWay, "it was sealed by the devices %b, and this guest has %b", h.ways, s.ways())
+		return nil, 0, 0, refusal.New(ReasonOtherWay, "it was sealed by the devices %b, and this guest has %b", h.ways, s.ways())
 	}
 	if s.TPM != nil && h.tpm.Index != s.index() {
-		return Opened{}, refusal.New(ReasonOtherWay, "it was counted by the index %#x, and this guest counts by %#x", h.tpm.Index, s.index())
+		return nil, 0, 0, refusal.New(ReasonOtherWay, "it was counted by the index %#x, and this guest counts by %#x", h.tpm.Index, s.index())
 	}
 	var secrets [2][]byte
 	defer func() { wipe(secrets[:]) }()
 	// First what costs no opening.
 	if s.SNP != nil {
 		if secrets[1], err = s.SNP.Derive(ctx, h.tcb); err != nil {
-			return Opened{}, err
+			return nil, 0, 0, err
 		}
 	}
 	if s.TPM != nil {
 		opened, err := s.TPM.Open(ctx, h.tpm)
 		if err != nil {
-			return Opened{}, err
+			return nil, 0, 0, err
 		}
-		secrets[0], o.Number, o.Elapsed = opened.Secret, opened.Number, opened.Elapsed
+		secrets[0], number, elapsed = opened.Secret, opened.Number, opened.Elapsed
 	}
-	o.Key, err = join(secrets, kept)
-	return o, err
+	key, err = join(secrets, kept)
+	return key, number, elapsed, err
 }
 
 // Forget ends every key that was made, if there is a TPM; without one only the lack of what was kept does.

@@ -54,7 +54,7 @@ func TestKeyIsMadeAgain(t *testing.T) {
 			t.Fatal(name, err)
 		}
 		for n := range uint16(2) {
-			o, err := s.Open(t.Context(), kept)
+			o, err := open(t, s, kept)
 			if err != nil || !bytes.Equal(o.Key, key) || (s.TPM != nil) != (o.Number == n+1) || s.TPM == nil && o.Number != 0 {
 				t.Fatalf("%s: %+v, %v", name, o, err)
 			}
@@ -63,7 +63,7 @@ func TestKeyIsMadeAgain(t *testing.T) {
 		if err != nil || bytes.Equal(next, key) {
 			t.Errorf("%s: the next key is the same, %v", name, err)
 		}
-		_, err = s.Open(t.Context(), kept)
+		_, err = open(t, s, kept)
 		if s.TPM == nil {
 			if err != nil {
 				t.Error(err)
@@ -74,7 +74,7 @@ func TestKeyIsMadeAgain(t *testing.T) {
 		if err := s.Forget(t.Context()); err != nil {
 			t.Fatal(err)
 		}
-		_, err = s.Open(t.Context(), later)
+		_, err = open(t, s, later)
 		wantReason(t, err, vtpm.ReasonCount)
 	}
 }
@@ -87,19 +87,19 @@ func TestKeyOfAnotherGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o, err := (&Sealer{TPM: tpm, SNP: newGuest(t, 2, 5)}).Open(t.Context(), kept)
+	o, err := open(t, &Sealer{TPM: tpm, SNP: newGuest(t, 2, 5)}, kept)
 	if err != nil || bytes.Equal(o.Key, key) {
 		t.Errorf("another image made the key: %v", err)
 	}
-	if o, err = (&Sealer{TPM: tpm, SNP: newGuest(t, 1, 6)}).Open(t.Context(), kept); err != nil || !bytes.Equal(o.Key, key) {
+	if o, err = open(t, &Sealer{TPM: tpm, SNP: newGuest(t, 1, 6)}, kept); err != nil || !bytes.Equal(o.Key, key) {
 		t.Errorf("newer firmware does not make the key: %v", err)
 	}
-	_, err = (&Sealer{TPM: tpm, SNP: newGuest(t, 1, 4)}).Open(t.Context(), kept)
+	_, err = open(t, &Sealer{TPM: tpm, SNP: newGuest(t, 1, 4)}, kept)
 	wantReason(t, err, snp.ReasonOlderFirmware)
-	_, err = (&Sealer{TPM: newTPM(t), SNP: newGuest(t, 1, 5)}).Open(t.Context(), kept)
+	_, err = open(t, &Sealer{TPM: newTPM(t), SNP: newGuest(t, 1, 5)}, kept)
 	wantReason(t, err, vtpm.ReasonSealedElsewhere)
 	for name, other := range map[string]*Sealer{"less": {TPM: tpm}, "the other": {SNP: newGuest(t, 1, 5)}, "another counter": {TPM: tpm, SNP: newGuest(t, 1, 5), Index: vtpm.SealCounter + 1}, "nothing": {}} {
-		_, err = other.Open(t.Context(), kept)
+		_, err = open(t, other, kept)
 		if reason, _ := refusal.ReasonOf(err); reason != ReasonOtherWay {
 			t.Errorf("%s: %v", name, err)
 		}
@@ -117,9 +117,21 @@ func TestKeyOfAnotherGuest(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o, err := mine.Open(t.Context(), changed); err != nil || bytes.Equal(o.Key, key) {
+	if o, err := open(t, mine, changed); err != nil || bytes.Equal(o.Key, key) {
 		t.Errorf("another handle made the key: %v", err)
 	}
+}
+
+// opened is what Open returns.
+type opened struct {
+	Key    []byte
+	Number uint16
+}
+
+func open(t *testing.T, s *Sealer, kept []byte) (opened, error) {
+	t.Helper()
+	key, number, _, err := s.Open(t.Context(), kept)
+	return opened{key, number}, err
 }
 
 // broken is a device that fails.
@@ -151,11 +163,11 @@ func TestDeviceThatFails(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, s := range []*Sealer{{TPM: tpm, SNP: broken{}}, {TPM: broken{}, SNP: good.SNP}} {
-		if _, err := s.Open(t.Context(), kept); !errors.Is(err, errBroken) {
+		if _, err := open(t, s, kept); !errors.Is(err, errBroken) {
 			t.Error(err)
 		}
 	}
-	if o, err := good.Open(t.Context(), kept); err != nil || o.Number != 1 {
+	if o, err := open(t, good, kept); err != nil || o.Number != 1 {
 		t.Errorf("%+v, %v", o, err)
 	}
 	if err := (&Sealer{TPM: broken{}}).Forget(t.Context()); !errors.Is(err, errBroken) {

@@ -196,9 +196,10 @@ func exportedReceiver(d *ast.FuncDecl) bool {
 // end finds the copy. Nothing else gives out copies: whoever holds one while a client, a
 // worker or a disk takes its time keeps a key past the lease.
 var copiesKeys = map[string]string{
-	"agent/jobs/queue.go: Open":           "Holds tells of it before the file is touched, and Queue.Wipe wipes it",
-	"agent/classify/classify.go: copyKey": "Service.opening, under the lock that Wipe takes",
-	"agent/jobs/session/session.go: key":  "this run's own key, which is no lease's",
+	"agent/jobs/queue.go: Open":                "Holds tells of it before the file is touched, and Queue.Wipe wipes it",
+	"agent/classify/classify.go: copyKey":      "Service.opening, under the lock that Wipe takes",
+	"agent/jobs/session/session.go: key":       "this run's own key, which is no lease's",
+	"agent/tenure/restart/restart.go: cloneOf": "a timer until the lease's or the permit's end; what is lent is a lease's, which the tenure wipes",
 }
 
 func TestTheAgentCopiesKeysOnlyToWhereTheyAreWiped(t *testing.T) {

@@ -11,6 +11,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 )
 
 const buildKind = "production build: evidence comes from hardware"
@@ -35,7 +36,7 @@ func checkCollector(ctx context.Context, cfg settings.Config) (notice string, er
 }
 
 // sealerOf is what the configuration has keys sealed with; nil for nothing.
-func sealerOf(_ context.Context, cfg settings.Config) (attested.Sealer, error) {
+func sealerOf(_ context.Context, cfg settings.Config) (restart.Sealer, error) {
 	return hardware.Sealer(cfg)
 }
 

@@ -9,6 +9,8 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
@@ -42,12 +44,16 @@ func run(ctx context.Context, path string, complaint *journal.Output) int {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n  hint: anchorhold doctor shows what this machine lacks\n", err)
 		return 1
 	}
-	sealer, err := sealerOf(ctx, cfg)
-	if err != nil {
-		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
-		return 1
+	opt := agent.Options{ConfigPath: path, Config: cfg, Collector: col, SoftwareTEE: software, Version: version, Logger: log, Reload: reload}
+	if cfg.LocalRestart.Seal != "" {
+		sealer, err := sealerOf(ctx, cfg)
+		if err != nil {
+			fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
+			return 1
+		}
+		opt.Restarts = restart.With(sealer, protocol.ParseSealing(cfg.LocalRestart.Seal))
 	}
-	err = agent.Run(ctx, agent.Options{ConfigPath: path, Config: cfg, Collector: col, Sealer: sealer, SoftwareTEE: software, Version: version, Logger: log, Reload: reload})
+	err = agent.Run(ctx, opt)
 	if err != nil {
 		log.Error("agent ended", "err", err)
 		return 1

@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 	"github.com/anchorhold/anchorhold/guest/emulated"
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/collateral"
@@ -75,7 +76,7 @@ func checkCollector(ctx context.Context, cfg settings.Config) (notice string, er
 }
 
 // sealerOf is what the configuration has keys sealed with; nil for nothing. A software TEE derives keys that prove nothing.
-func sealerOf(ctx context.Context, cfg settings.Config) (attested.Sealer, error) {
+func sealerOf(ctx context.Context, cfg settings.Config) (restart.Sealer, error) {
 	if !cfg.Compute.Software() || cfg.LocalRestart.Seal == "" {
 		return hardware.Sealer(cfg)
 	}

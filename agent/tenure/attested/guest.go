@@ -17,7 +17,6 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/clock"
 	"github.com/anchorhold/anchorhold/guest/evidence"
@@ -49,13 +48,13 @@ func kinds(c Collector) []evidence.Kind {
 // Guest is this guest. It may be used by several goroutines.
 type Guest struct {
 	Collector
-	version string // of the agent
-	key     *identity.Private
-	epochs  *epochfile.File
-	broker  atomic.Pointer[client.Client] // of the configuration in force
-	roots   []identity.Public
-	least   uint64            // the measured minimum of epochs
-	restart *restart.Restarts // nil where nothing is sealed for a restart; set before the first client
+	version  string // of the agent
+	key      *identity.Private
+	epochs   *epochfile.File
+	broker   atomic.Pointer[client.Client] // of the configuration in force
+	roots    []identity.Public
+	least    uint64   // the measured minimum of epochs
+	restarts Restarts // nil where nothing is sealed for a restart; set before the first client
 
 	mu     sync.Mutex
 	lowest protocol.Lowest // epochs that are accepted of what others show; mu's
@@ -81,8 +80,8 @@ func New(cfg settings.Config, collector Collector, version string) (*Guest, erro
 // Close wipes the agent key, and what the client in force kept for a renewal.
 func (g *Guest) Close() {
 	g.Use(nil)
-	if g.restart != nil {
-		g.restart.Close()
+	if g.restarts != nil {
+		g.restarts.Close()
 	}
 	g.key.Wipe()
 }
@@ -104,8 +103,8 @@ func (g *Guest) Client(cfg settings.Config) (*client.Client, error) {
 		return nil, err
 	}
 	var permit func(*client.Lease) *client.PermitAsk
-	if g.restart != nil {
-		permit = g.restart.Ask
+	if g.restarts != nil {
+		permit = g.restarts.Ask
 	}
 	return client.New(client.Config{
 		Permit:  permit,

@@ -14,7 +14,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/guest/localseal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -213,8 +212,8 @@ func seal(ctx context.Context, sealer Sealer, chain protocol.PermitChain, permit
 }
 
 // open opens the file with its key, which is wiped.
-func (f sealedFile) open(opened localseal.Opened, permit protocol.Permit) (*content, error) {
-	key, err := keybuf.Take(opened.Key)
+func (f sealedFile) open(secret []byte, permit protocol.Permit) (*content, error) {
+	key, err := keybuf.Take(secret)
 	if err != nil {
 		return nil, err
 	}

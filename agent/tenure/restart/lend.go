@@ -8,7 +8,6 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/guest/localseal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
@@ -66,21 +65,21 @@ func (r *Restarts) begin(ctx context.Context) (*running, error) {
 		}
 		return nil, err
 	}
-	opened, err := r.cfg.Sealer.Open(ctx, f.handle)
+	key, number, elapsed, err := r.cfg.Sealer.Open(ctx, f.handle)
 	if err != nil {
 		return nil, err
 	}
-	left, err := within(a.Permit.Permit, opened, now)
+	left, err := within(a.Permit.Permit, number, elapsed, now)
 	if err != nil {
-		clear(opened.Key)
+		clear(key)
 		return nil, err
 	}
-	c, err := f.open(opened, a.Permit.Permit)
+	c, err := f.open(key, a.Permit.Permit)
 	if err != nil {
 		return nil, err
 	}
 	began := time.Now()
-	run, err := r.hand(chain, c, protocol.Restart{Permit: a.Permit.Digest, Number: opened.Number, AgentKey: r.cfg.AgentKey, At: protocol.TimeOf(now), Clock: clock})
+	run, err := r.hand(chain, c, protocol.Restart{Permit: a.Permit.Digest, Number: number, AgentKey: r.cfg.AgentKey, At: protocol.TimeOf(now), Clock: clock})
 	if err != nil {
 		c.wipe()
 		return nil, err
@@ -103,7 +102,7 @@ func (r *Restarts) permitted(chain protocol.PermitChain) (protocol.Authority, er
 		return a, refusal.New(protocol.ReasonEpochRetired, "the permit is of epoch %d, this guest accepts %d and later", a.Epoch.Epoch, floor)
 	}
 	if a.Permit.Permit.Sealing != r.cfg.Sealing {
-		return a, refusal.New(localseal.ReasonOtherWay, "the permit is for keys sealed with %s, this guest seals with %s", a.Permit.Permit.Sealing, r.cfg.Sealing)
+		return a, refusal.New(ReasonOtherSealing, "the permit is for keys sealed with %s, this guest seals with %s", a.Permit.Permit.Sealing, r.cfg.Sealing)
 	}
 	return a, nil
 }
@@ -127,14 +126,14 @@ func (r *Restarts) time(p protocol.Permit) (time.Time, evidence.ClockSource, err
 
 // within says how much of the permit is left by the slower of two clocks, the guest's and the TPM's, and holds the count
 // against it.
-func within(p protocol.Permit, opened localseal.Opened, now time.Time) (time.Duration, error) {
+func within(p protocol.Permit, number uint16, elapsed time.Duration, now time.Time) (time.Duration, error) {
 	lasts := p.NotAfter.Time().Sub(p.NotBefore.Time())
-	left := min(p.NotAfter.Time().Sub(now), lasts-opened.Elapsed)
+	left := min(p.NotAfter.Time().Sub(now), lasts-elapsed)
 	switch {
 	case left <= 0:
-		return 0, refusal.New(ReasonExpired, "the TPM's clock says that %s have passed, and the permit lasts %s", opened.Elapsed.Round(time.Second), lasts)
-	case p.Sealing.Counts() && (opened.Number < 1 || opened.Number > p.Restarts):
-		return 0, refusal.New(protocol.ReasonRestart, "restart %d of %d", opened.Number, p.Restarts)
+		return 0, refusal.New(ReasonExpired, "the TPM's clock says that %s have passed, and the permit lasts %s", elapsed.Round(time.Second), lasts)
+	case p.Sealing.Counts() && (number < 1 || number > p.Restarts):
+		return 0, refusal.New(protocol.ReasonRestart, "restart %d of %d", number, p.Restarts)
 	}
 	return left, nil
 }

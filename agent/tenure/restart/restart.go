@@ -3,16 +3,14 @@ package restart
 import (
 	"context"
 	"errors"
-	"log/slog"
 	"path/filepath"
 	"sync"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
-	"github.com/anchorhold/anchorhold/guest/evidence"
-	"github.com/anchorhold/anchorhold/guest/localseal"
 	"github.com/anchorhold/anchorhold/keybroker/client"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -27,6 +25,8 @@ const (
 	ReasonExpired refusal.Reason = "permit-expired"
 	// ReasonNotYet: the guest's clock says that the permit has not begun, so it is not to be trusted with its end.
 	ReasonNotYet refusal.Reason = "permit-not-yet-valid"
+	// ReasonOtherSealing: the permit is for another way to seal than this guest is configured for.
+	ReasonOtherSealing refusal.Reason = "sealed-otherwise"
 	// ReasonUnrecorded: the restart could not be recorded for the broker.
 	ReasonUnrecorded refusal.Reason = "restart-not-recorded"
 )
@@ -48,34 +48,21 @@ const (
 // Sealer makes keys that only this guest makes again; *localseal.Sealer implements it.
 type Sealer interface {
 	New(ctx context.Context, opens uint16) (key, handle []byte, err error)
-	Open(ctx context.Context, handle []byte) (localseal.Opened, error)
+	Open(ctx context.Context, handle []byte) (key []byte, number uint16, elapsed time.Duration, err error)
 	Forget(ctx context.Context) error
 }
 
-// Broker is a client of the broker; *client.Client implements it.
-type Broker interface {
-	Acquire(ctx context.Context, resources []string, sealed ...protocol.Sealed) (*client.Lease, error)
-	Close() error
-}
-
-// Config is everything that a [Restarts] is made of. All of it is required but Withdraw.
+// Config is everything that a [Restarts] is made of.
 type Config struct {
-	// Dir is where the sealed file and the report lie.
-	Dir string
+	attested.Boot
 	// Sealer seals in the way that Sealing names.
 	Sealer  Sealer
 	Sealing protocol.Sealing
-	// Roots are those of the measured configuration, Floor the lowest epoch that is accepted of each.
-	Roots []identity.Public
-	Floor func(root [32]byte) uint64
-	// AgentKey is AK of this boot.
-	AgentKey identity.Public
-	// Clock says what the kernel counts time with; Now is the guest's own time.
-	Clock func() evidence.ClockSource
-	Now   func() time.Time
-	// Withdraw ends at once what is served on a permit, because a broker refused this guest; optional.
-	Withdraw func(why error)
-	Logger   *slog.Logger
+}
+
+// With makes restarts of this sealer, for [attested.Guest.SealForRestarts].
+func With(sealer Sealer, sealing protocol.Sealing) func(attested.Boot) attested.Restarts {
+	return func(boot attested.Boot) attested.Restarts { return New(Config{boot, sealer, sealing}) }
 }
 
 // Restarts keeps a permit's keys, and lends them where no broker answers. It may be used by
@@ -114,11 +101,11 @@ func (r *Restarts) file() string   { return filepath.Join(r.cfg.Dir, fileName) }
 func (r *Restarts) report() string { return filepath.Join(r.cfg.Dir, reportName) }
 
 // Around puts the permits between a broker and the keeper of its leases.
-func (r *Restarts) Around(broker Broker) Broker { return around{r, broker} }
+func (r *Restarts) Around(broker attested.Broker) attested.Broker { return around{r, broker} }
 
 type around struct {
 	*Restarts
-	broker Broker
+	broker attested.Broker
 }
 
 // Close closes the client.
