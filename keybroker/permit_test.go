@@ -226,3 +226,98 @@ func TestRestartsAreReported(t *testing.T) {
 		t.Errorf("%+v", anomalies)
 	}
 }
+
+// m8 is a correct request for the exchange that the guest has just confirmed.
+func (g *guest) m8(key *identity.Private) *protocol.PermitRequest {
+	return &protocol.PermitRequest{Release: protocol.HashMessage(g.frames[5]), Sealing: protocol.SealingTPM, RestartKey: key.Public()}
+}
+
+// ask signs M8 with a key and for a connection, sends it and reads M9.
+func (g *guest) ask(m8 *protocol.PermitRequest, agent *identity.Private, ekm [48]byte) (m9 protocol.PermitAnswer, err error) {
+	g.t.Helper()
+	g.fatal(m8.Sign(agent, ekm))
+	frame, err := protocol.Marshal(m8)
+	g.fatal(err)
+	g.write(frame)
+	typ, frame, err := protocol.ReadFrame(g.conn, protocol.TypePermitAnswer, protocol.TypeRefusal)
+	if err != nil {
+		return m9, err
+	}
+	if typ == protocol.TypeRefusal {
+		var r protocol.Refusal
+		g.fatal(protocol.Parse(frame, &r))
+		return m9, &refusal.Error{Reason: r.Reason, Detail: r.ID.String()}
+	}
+	return m9, protocol.Parse(frame, &m9)
+}
+
+// TestRequestForAPermitIsOfThisExchange: in each only one thing is another, and no permit is given.
+func TestRequestForAPermitIsOfThisExchange(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithPolicy(permitting(threeRestarts)))
+	key := f.NewKey(identity.LevelEpoch)
+	for name, tc := range map[string]struct {
+		change func(*guest, *protocol.PermitRequest) (agent *identity.Private, ekm [48]byte)
+		want   refusal.Reason
+	}{
+		"another agent":   {func(g *guest, _ *protocol.PermitRequest) (*identity.Private, [48]byte) { return key, g.ekm }, protocol.ReasonAgentSignature},
+		"another channel": {func(g *guest, _ *protocol.PermitRequest) (*identity.Private, [48]byte) { return g.agent, [48]byte{1} }, protocol.ReasonAgentSignature},
+		"another release": {func(g *guest, m *protocol.PermitRequest) (*identity.Private, [48]byte) {
+			m.Release[0]++
+			return g.agent, g.ekm
+		}, protocol.ReasonReleaseMismatch},
+	} {
+		g := dial(t, f)
+		g.claims.ClockSource = evidence.ClockTSC
+		g.released()
+		g.confirm()
+		m8 := g.m8(key)
+		agent, ekm := tc.change(g, m8)
+		m9, err := g.ask(m8, agent, ekm)
+		if reason, _ := refusal.ReasonOf(err); reason != tc.want || len(m9.Permit) > 0 {
+			t.Errorf("%s: got %v, want %s", name, err, tc.want)
+		}
+	}
+	if r := actions(f, keybroker.ActionPermitted); len(r) > 0 {
+		t.Errorf("%+v", r)
+	}
+	g := dial(t, f)
+	g.claims.ClockSource = evidence.ClockTSC
+	g.released()
+	g.confirm()
+	if m9, err := g.ask(g.m8(key), g.agent, g.ekm); err != nil || len(m9.Permit) == 0 {
+		t.Fatal(m9.Reason, err)
+	}
+	g.ended() // the broker keeps none: there is no second permit
+}
+
+// TestOnePermitForEachExchange: another request on a kept connection is no message that the state admits.
+func TestOnePermitForEachExchange(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithPolicy(permitting(threeRestarts)), brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Kept = 4 }))
+	key := f.NewKey(identity.LevelEpoch)
+	g := dial(t, f)
+	g.claims.ClockSource = evidence.ClockTSC
+	g.released()
+	g.confirm()
+	if m9, err := g.ask(g.m8(key), g.agent, g.ekm); err != nil || len(m9.Permit) == 0 {
+		t.Fatal(m9.Reason, err)
+	}
+	_, err := g.ask(g.m8(key), g.agent, g.ekm)
+	wantReason(t, err, protocol.ReasonUnexpectedMessage)
+	if r := actions(f, keybroker.ActionPermitted); len(r) != 1 {
+		t.Errorf("%d permits", len(r))
+	}
+}
+
+// TestNextExchangeMayComeInThePlaceOfTheRequest, from a guest that wants no permit.
+func TestNextExchangeMayComeInThePlaceOfTheRequest(t *testing.T) {
+	f := brokertest.New(t, brokertest.WithPolicy(permitting(threeRestarts)), brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Kept = 4 }))
+	g := dial(t, f)
+	for range 3 {
+		g.released()
+		g.confirm()
+		g.next()
+	}
+	if r := actions(f, keybroker.ActionPermitted); len(r) > 0 {
+		t.Errorf("%+v", r)
+	}
+}

@@ -127,7 +127,8 @@ func (s *session) exchange(ctx context.Context) (group string) {
 func (s *session) permit(ctx context.Context) (goesOn bool) {
 	s.after.conn = &ahead{s.conn, s.first}
 	hello, err := s.after.next(ctx)
-	if s.first = hello; err != nil {
+	s.first, s.after = hello, nil // one M8 for each exchange
+	if err != nil {
 		s.group = ""
 	}
 	return err == nil

@@ -311,20 +311,12 @@ func defineCounter(tpm transport.TPM, index uint32) error {
 	return nil
 }
 
-// increment counts so many times, and returns the new value. An index that is no counter is refused:
-// whoever may write there could set it back.
+// increment counts so many times, and returns the new value. A TPM increments counters alone, which nothing else writes.
 func increment(tpm transport.TPM, index uint32, times int) (uint64, error) {
-	n, err := openNV(tpm, index)
-	if err != nil {
-		return 0, refusal.New(ReasonCounter, "%w", err)
-	}
-	if n.public.Attributes.NT != tpm2.TPMNTCounter || n.public.DataSize != counterBytes {
-		return 0, refusal.New(ReasonCounter, "NV index %#x is no counter", index)
-	}
 	for range times {
-		// The first count of an index changes its name.
-		if n, err = openNV(tpm, index); err != nil {
-			return 0, err
+		n, err := openNV(tpm, index) // each time: the first count of an index changes its name
+		if err != nil {
+			return 0, refusal.New(ReasonCounter, "%w", err)
 		}
 		if _, err := (tpm2.NVIncrement{AuthHandle: n.by(n.public.Attributes.OwnerWrite), NVIndex: n.handle}).Execute(tpm); err != nil {
 			return 0, refusal.New(ReasonCounter, "count: %w", err)

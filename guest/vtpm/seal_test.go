@@ -194,6 +194,11 @@ func TestSealRefusals(t *testing.T) {
 	wantReason(t, err, ReasonRegisters) // the policy names the count, too
 
 	s = again()
+	s.Opens = 1 // the same last count, which a TPM that was set back would not have reached
+	_, err = c.Open(t.Context(), s)
+	wantReason(t, err, ReasonCount)
+
+	s = again()
 	if err := c.Exhaust(t.Context(), SealCounter); err != nil {
 		t.Fatal(err)
 	}

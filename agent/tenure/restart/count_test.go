@@ -145,6 +145,10 @@ func TestKeysAreNotLentToAnAgentThatHadALease(t *testing.T) {
 	if _, err := w.lease(b, b.Around(away{gone})); !errors.Is(err, gone) {
 		t.Errorf("served: %v", err)
 	}
+	b.Close()
+	if _, l, err := w.restart(nil); err != nil || l.Running.Restart.Number != 1 {
+		t.Errorf("the attempt was counted: %+v, %v", l, err)
+	}
 }
 
 // TestPermitIsAskedForWhenItIsNeeded: not with each lease, but for other keys and when the last one ages.

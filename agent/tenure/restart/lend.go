@@ -69,7 +69,7 @@ func (r *Restarts) begin(ctx context.Context) (*running, error) {
 	if err != nil {
 		return nil, err
 	}
-	left, err := within(a.Permit.Permit, number, elapsed, now)
+	left, err := within(a.Permit.Permit, elapsed, now)
 	if err != nil {
 		clear(key)
 		return nil, err
@@ -124,16 +124,12 @@ func (r *Restarts) time(p protocol.Permit) (time.Time, evidence.ClockSource, err
 	return now, clock, nil
 }
 
-// within says how much of the permit is left by the slower of two clocks, the guest's and the TPM's, and holds the count
-// against it.
-func within(p protocol.Permit, number uint16, elapsed time.Duration, now time.Time) (time.Duration, error) {
+// within says how much of the permit is left by the faster of two clocks, the guest's and the TPM's.
+func within(p protocol.Permit, elapsed time.Duration, now time.Time) (time.Duration, error) {
 	lasts := p.NotAfter.Time().Sub(p.NotBefore.Time())
 	left := min(p.NotAfter.Time().Sub(now), lasts-elapsed)
-	switch {
-	case left <= 0:
+	if left <= 0 {
 		return 0, refusal.New(ReasonExpired, "the TPM's clock says that %s have passed, and the permit lasts %s", elapsed.Round(time.Second), lasts)
-	case p.Sealing.Counts() && (number < 1 || number > p.Restarts):
-		return 0, refusal.New(protocol.ReasonRestart, "restart %d of %d", number, p.Restarts)
 	}
 	return left, nil
 }
