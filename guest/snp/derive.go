@@ -14,7 +14,7 @@ import (
 // DerivedKeyBytes is the size of a derived key.
 const DerivedKeyBytes = 32
 
-// ReasonOlderFirmware: the firmware is older than the one for which the key was derived.
+// ReasonOlderFirmware means that the firmware is older than the one for which the key was derived.
 const ReasonOlderFirmware refusal.Reason = "sealed-under-newer-firmware"
 
 // snp_derived_key_req and its answer (include/uapi/linux/sev-guest.h), and MSG_KEY_REQ and

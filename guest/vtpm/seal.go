@@ -177,18 +177,8 @@ func (c *Collector) unseal(tpm transport.TPM, parent *storage, s Sealed) (secret
 			err = errors.Join(err, fmt.Errorf("flush what was sealed: %w", flushed))
 		}
 	}()
-	object := tpm2.BytesAs2B[tpm2.TPMTPublic](s.Public)
-	public, err := object.Contents()
-	if err != nil {
-		return nil, fmt.Errorf("read what was sealed: %w", err)
-	}
 	policy := func(tpm transport.TPM, session tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error {
 		return c.satisfy(tpm, session, s.Index, s.Last)
-	}
-	if want, err := c.sealPolicy(tpm, s.Index, s.Last); err != nil {
-		return nil, err
-	} else if !slices.Equal(want, public.AuthPolicy.Buffer) {
-		return nil, refusal.New(ReasonRegisters, "the PCRs %v are not what they were when it was sealed", c.opt.PCRs)
 	}
 	answer, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name,
 		Auth: tpm2.Policy(tpm2.TPMAlgSHA256, nonceBytes, policy, parent.salted(), tpm2.AESEncryption(128, tpm2.EncryptOut))}}.Execute(tpm)
@@ -196,7 +186,7 @@ func (c *Collector) unseal(tpm transport.TPM, parent *storage, s Sealed) (secret
 	case errors.Is(err, tpm2.TPMRCPolicy):
 		return nil, refusal.New(ReasonCount, "the TPM refuses: %w", err)
 	case errors.Is(err, tpm2.TPMRCPolicyFail), errors.Is(err, tpm2.TPMRCPCRChanged):
-		return nil, refusal.New(ReasonRegisters, "the TPM refuses: %w", err)
+		return nil, refusal.New(ReasonRegisters, "the PCRs %v are not what they were when it was sealed: %w", c.opt.PCRs, err)
 	case err != nil:
 		return nil, fmt.Errorf("unseal: %w", err)
 	case len(answer.OutData.Buffer) != SecretBytes:

@@ -76,6 +76,9 @@ func TestOnlyABrokerThatIsAwayIsDoneWithout(t *testing.T) {
 	if _, err := b.Around(away{gone}).Acquire(ended, []string{brokertest.Resource}); err == nil {
 		t.Error("an agent that is stopping serves")
 	}
+	if b.tried {
+		t.Error("an agent that is stopping opens the file")
+	}
 	for n, from := range []away{{gone}, {&client.Error{Reason: protocol.ReasonDeadline}}, {&client.Error{Reason: hybridtls.ReasonHandshake}}} {
 		b := w.boot(nil)
 		if l, err := w.lease(b, b.Around(from)); err != nil || int(l.Running.Restart.Number) != n+1 { // nothing before was counted
@@ -142,6 +145,7 @@ func TestKeysAreNotLentToAnAgentThatHadALease(t *testing.T) {
 	if _, err := w.lease(b, b.broker); err != nil {
 		t.Fatal(err)
 	}
+	b.sealing.Wait()
 	if _, err := w.lease(b, b.Around(away{gone})); !errors.Is(err, gone) {
 		t.Errorf("served: %v", err)
 	}

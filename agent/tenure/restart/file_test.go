@@ -4,6 +4,7 @@ package restart
 
 import (
 	"bytes"
+	"os"
 	"slices"
 	"testing"
 
@@ -36,6 +37,45 @@ func FuzzFile(f *testing.F) {
 			}
 		}
 	})
+}
+
+// TestKeysAreBoundToPermitAndHandle: the right key opens nothing behind another of either.
+func TestKeysAreBoundToPermitAndHandle(t *testing.T) {
+	w := newWorld(t)
+	b := w.boot(nil)
+	l, err := w.lease(b, b.broker)
+	if err != nil {
+		t.Fatal(err)
+	}
+	b.Close()
+	raw, err := os.ReadFile(b.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := parseFile(raw)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret, _, _, err := w.tpm.Open(t.Context(), f.handle)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, change := range map[string]func(*sealedFile){
+		"permit": func(f *sealedFile) { f.chain = append(slices.Clone(f.chain), 0) },
+		"handle": func(f *sealedFile) { f.handle = append(slices.Clone(f.handle), 0) },
+		"border": func(f *sealedFile) { f.handle, f.chain = append(slices.Clone(f.handle), f.chain[0]), f.chain[1:] },
+	} {
+		other := f
+		change(&other)
+		if c, err := other.open(bytes.Clone(secret), l.Permit.Permit); err == nil || c != nil {
+			t.Errorf("another %s: opened", name)
+		}
+	}
+	c, err := f.open(secret, l.Permit.Permit)
+	if err != nil {
+		t.Fatal(err)
+	}
+	c.wipe()
 }
 
 // TestContentIsExactlyThePermitsKeys: in each only one thing is another.

@@ -172,7 +172,7 @@ func TestAgentRestartsWithoutItsBroker(t *testing.T) {
 		if err != nil {
 			t.Fatal(err, w.f.Logs)
 		}
-		if secretOf(t, l) != brokertest.Secret || l.Running.Restart.Number != n+1 || l.TTL > slice || l.RunsUntil.Sub(time.Now()) < 7*time.Hour || l.Roles[brokertest.Resource] != protocol.RoleServe {
+		if secretOf(t, l) != brokertest.Secret || l.Running.Restart.Number != n+1 || l.TTL > slice || time.Until(l.RunsUntil) < 7*time.Hour || l.Roles[brokertest.Resource] != protocol.RoleServe {
 			t.Errorf("%+v", l)
 		}
 		a, err := protocol.VerifyPermitted(l.Certificate, b.cfg.Roots, protocol.AnyBroker(), protocol.Recorded(protocol.AtLeast(1)), protocol.Named(brokertest.Resource), protocol.Everyone())
