@@ -16,7 +16,7 @@ import (
 var documented = map[string]string{
 	"agent": "protocol.md", "guest": "protocol.md", "keybroker": "protocol.md", "systemd": "operations.md",
 	"crypto/chunkseal": "sealed-format.md", "crypto/filelist": "releases.md", "crypto/hybridtls": "protocol.md",
-	"image": "measure.md", "keybroker/policy/publication": "measure.md",
+	"image": "image.md", "image/gpt": "measure.md", "image/measure": "measure.md", "keybroker/policy/publication": "measure.md",
 	"runtime": "classifiers.md", "runtime/servable": "models.md",
 }
 
