@@ -28,7 +28,7 @@ var changes = []change{
 	{"a byte of the command line in the unified kernel image", changeCommandLine, "measurement-not-allowed", ""},
 	{"a byte of the root", changeRoot, "", "verity"},
 	{"another program of the agent", changeAgent, "measurement-not-allowed", ""},
-	{"another root key of the broker", changeRootKey, "epoch", ""},
+	{"another root key of the broker", changeRootKey, "broker-unknown", ""},
 	{"a word that the host adds to the command line", addWord, "measurement-not-allowed", ""},
 	{"a shell that the host adds to the command line", addShell, "", "boot-option-refused"},
 }
@@ -175,9 +175,12 @@ func changeAgent(ctx context.Context, h *host, name string) (string, []string, e
 }
 
 func changeRootKey(ctx context.Context, h *host, name string) (string, []string, error) {
-	other := h.work.Path("keys/publisher.key.pub")
+	other := h.work.Path("keys/other-root.key")
+	if _, err := h.tool(ctx, "keygen", "broker", "--state", h.work.Path("other-broker"), "--root", other, "--host", "127.0.0.1", "--credential-file", h.work.Path("credentials/broker.kek")); err != nil {
+		return "", nil, err
+	}
 	disk, err := h.rebuilt(ctx, name, func(files string) error {
-		return copyFile(other, filepath.Join(files, "etc/anchorhold/root.key.pub"))
+		return copyFile(other+".pub", filepath.Join(files, "etc/anchorhold/root.key.pub"))
 	})
 	return disk, nil, err
 }
