@@ -64,17 +64,17 @@ func NewDeriver(o Options) (*Deriver, error) {
 // CommittedTCB is the TCB below which this platform's firmware cannot go any more, from a
 // report: what a key may be derived for.
 func (d *Deriver) CommittedTCB(ctx context.Context) (uint64, error) {
-	return device.Call(ctx, d.queue, func(ctx context.Context) (uint64, error) {
+	report, err := device.Call(ctx, d.queue, func(ctx context.Context) ([]byte, error) {
 		c := newCall(getReport, [64]byte{}, d.vmpl, 0)
 		if err := d.do(ctx, c); err != nil {
-			return 0, refusal.New(ReasonDevice, "request a report: %w", err)
+			return nil, refusal.New(ReasonDevice, "request a report: %w", err)
 		}
-		report, err := reportOf(c.response[:])
-		if err != nil {
-			return 0, err
-		}
-		return binary.LittleEndian.Uint64(report[atCommittedTCB:]), nil
+		return reportOf(c.response[:])
 	})
+	if err != nil {
+		return 0, err
+	}
+	return binary.LittleEndian.Uint64(report[atCommittedTCB:]), nil
 }
 
 // Derive returns the key for a TCB, which the caller wipes. Firmware that was set back below it refuses.

@@ -89,7 +89,7 @@ func (c *Collector) Seal(ctx context.Context, index uint32, opens uint16, secret
 	if len(secret) != SecretBytes || opens < 1 || opens > MaxOpens {
 		return Sealed{}, refusal.New(ReasonDevice, "a key of %d bytes to open %d times, want %d and 1 to %d", len(secret), opens, SecretBytes, MaxOpens)
 	}
-	return during(ctx, c, func(_ context.Context, tpm transport.TPM) (s Sealed, err error) {
+	return result(ctx, c, func(tpm transport.TPM) (s Sealed, err error) {
 		count, err := pass(tpm, index)
 		if err != nil {
 			return s, err
@@ -125,7 +125,7 @@ func (c *Collector) Open(ctx context.Context, s Sealed) (Opened, error) {
 	if err := s.check(); err != nil {
 		return Opened{}, err
 	}
-	return during(ctx, c, func(_ context.Context, tpm transport.TPM) (o Opened, err error) {
+	return result(ctx, c, func(tpm transport.TPM) (o Opened, err error) {
 		parent, err := storageKey(tpm)
 		if err != nil {
 			return o, err
@@ -154,13 +154,27 @@ func (c *Collector) Open(ctx context.Context, s Sealed) (Opened, error) {
 
 // Exhaust takes the counter past everything that was sealed with it: no copy opens any more.
 func (c *Collector) Exhaust(ctx context.Context, index uint32) error {
-	_, err := during(ctx, c, func(_ context.Context, tpm transport.TPM) (uint64, error) {
+	_, err := result(ctx, c, func(tpm transport.TPM) (uint64, error) {
 		if _, err := openNV(tpm, index); errors.Is(err, fs.ErrNotExist) {
 			return 0, nil // nothing was ever counted
 		}
 		return pass(tpm, index)
 	})
 	return err
+}
+
+// result is during for what is called seldom: in the program there is only one queue of this kind.
+func result[T any](ctx context.Context, c *Collector, f func(transport.TPM) (T, error)) (T, error) {
+	value := new(T) // f may go on after its caller has given up
+	_, err := during(ctx, c, func(_ context.Context, tpm transport.TPM) (_ struct{}, err error) {
+		*value, err = f(tpm)
+		return struct{}{}, err
+	})
+	if err != nil {
+		var none T
+		return none, err
+	}
+	return *value, nil
 }
 
 // unseal loads the object and opens it under its policy. The answer is encrypted on the bus.
@@ -228,17 +242,22 @@ func (c *Collector) sealPolicy(tpm transport.TPM, index uint32, last uint64) ([]
 	if err != nil {
 		return nil, err
 	}
-	calculator, err := tpm2.NewPolicyCalculator(tpm2.TPMAlgSHA256)
-	if err != nil {
-		return nil, err
+	// TPM 2.0 Library, part 3, 23.7 and 23.9: each assertion extends the digest, which begins with zeros.
+	digest := extended(make([]byte, sha256.Size), tpm2.TPMCCPolicyPCR, tpm2.Marshal(c.selection(c.opt.PCRs)), h.Sum(nil))
+	limit := c.atMost(n, 0, last)
+	arguments := sha256.Sum256(binary.BigEndian.AppendUint16(binary.BigEndian.AppendUint16(limit.OperandB.Buffer, limit.Offset), uint16(limit.Operation)))
+	return extended(digest, tpm2.TPMCCPolicyNV, arguments[:], n.handle.Name.Buffer), nil
+}
+
+// extended is a policy's digest after one more assertion.
+func extended(digest []byte, command tpm2.TPMCC, parts ...[]byte) []byte {
+	h := sha256.New()
+	h.Write(digest)
+	h.Write(binary.BigEndian.AppendUint32(nil, uint32(command)))
+	for _, p := range parts {
+		h.Write(p)
 	}
-	if err := (tpm2.PolicyPCR{Pcrs: c.selection(c.opt.PCRs), PcrDigest: tpm2.TPM2BDigest{Buffer: h.Sum(nil)}}).Update(calculator); err != nil {
-		return nil, err
-	}
-	if err := c.atMost(n, 0, last).Update(calculator); err != nil {
-		return nil, err
-	}
-	return calculator.Hash().Digest, nil
+	return h.Sum(nil)
 }
 
 // storage is the key under which this TPM seals: made anew each time from the owner's seed, and the same
@@ -319,12 +338,20 @@ func increment(tpm transport.TPM, index uint32, times int) (uint64, error) {
 	return binary.BigEndian.Uint64(raw), nil
 }
 
+// readClock is TPM2_ReadClock, which has no parameters. What it answers begins with the time since the last
+// start and the clock, in milliseconds (TPM 2.0 Library, part 3, 29.1).
+func readClock() []byte { return []byte{0x80, 0x01, 0, 0, 0, 10, 0, 0, 0x01, 0x81} }
+
 // tpmClock is the time for which the TPM has had power.
 func tpmClock(tpm transport.TPM) (time.Duration, error) {
-	response, err := tpm2.ReadClock{}.Execute(tpm)
+	const head, atClock = 10, 18
+	answer, err := tpm.Send(readClock())
 	if err != nil {
 		return 0, fmt.Errorf("read the TPM's clock: %w", err)
 	}
-	ms := response.CurrentTime.ClockInfo.Clock
+	if len(answer) < atClock+8 || binary.BigEndian.Uint32(answer[6:head]) != 0 {
+		return 0, refusal.New(ReasonDevice, "the TPM does not tell its clock: %x", answer[:min(len(answer), head)])
+	}
+	ms := binary.BigEndian.Uint64(answer[atClock:])
 	return time.Duration(min(ms, 1<<42)) * time.Millisecond, nil
 }
