@@ -24,10 +24,13 @@ func (x *exchange) sendRelease(ctx context.Context) error {
 		return err
 	}
 	transcript := protocol.Transcript(x.ekm, x.frames[0], x.frames[1], x.frames[2], x.frames[3], x.frames[4])
+	left := protocol.MaxReleasedBytes
 	for i := range m6.Items {
-		if err := x.seal(ctx, &m6.Items[i], i, transcript); err != nil {
+		size, err := x.seal(ctx, &m6.Items[i], i, transcript, left)
+		if err != nil {
 			return err
 		}
+		left -= size
 	}
 	if err := x.certify(m6, grants, transcript); err != nil {
 		return err
@@ -123,21 +126,25 @@ func (x *exchange) choose(ctx context.Context, name string) (keystore.Info, erro
 	return x.b.cfg.Secrets.Stat(ctx, name, 0)
 }
 
-// seal fetches one key, seals it to KK and wipes it.
-func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, transcript protocol.Digest) error {
+// seal fetches one key, seals it to KK and wipes it. left is how many bytes the release still has
+// room for; it returns how many the key took.
+func (x *exchange) seal(ctx context.Context, item *protocol.Item, sequence int, transcript protocol.Digest, left int) (int, error) {
 	secret, _, err := x.b.cfg.Secrets.Get(ctx, item.Resource, item.Version)
 	if err != nil {
-		return because(protocol.ReasonResourceUnavailable, err)
+		return 0, because(protocol.ReasonResourceUnavailable, err)
 	}
 	defer secret.Wipe()
 	if secret.Len() > protocol.MaxKeyBytes {
-		return refusal.New(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
+		return 0, refusal.New(protocol.ReasonResourceUnavailable, "%s has %d bytes, a release carries %d", item.Resource, secret.Len(), protocol.MaxKeyBytes)
+	}
+	if secret.Len() > left {
+		return 0, refusal.New(protocol.ReasonResourceUnavailable, "%s has %d bytes, and the release, which carries %d, has room for %d more", item.Resource, secret.Len(), protocol.MaxReleasedBytes, left)
 	}
 	info := protocol.KeyInfo(transcript, x.grant.Lease, item.Resource, item.Version, sequence, x.grant.LeaseEnd)
 	sealed, err := keyseal.Seal(x.attest.KEMKey, info, secret, protocol.ReceiptKey)
 	item.Enc, item.Ciphertext = sealed.Enc, sealed.Ciphertext
 	x.receiptKey = append(x.receiptKey, sealed.Export...)
-	return err
+	return secret.Len(), err
 }
 
 // certify signs the lease certificate, and with it the whole release (3.5). It says what

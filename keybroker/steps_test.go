@@ -448,6 +448,28 @@ func TestKeyTooLongForARelease(t *testing.T) {
 	dial(t, f).whole()
 }
 
+// TestKeysTooLongTogether: each of them fits a release, and not all of them one.
+func TestKeysTooLongTogether(t *testing.T) {
+	f := brokertest.New(t)
+	var names []string
+	for i := range protocol.MaxReleasedBytes/protocol.MaxKeyBytes + 1 {
+		names = append(names, fmt.Sprintf("models/long-%d", i))
+		f.Put(names[i], strings.Repeat("x", protocol.MaxKeyBytes))
+	}
+	get := func(names []string) error {
+		lease, err := f.Client(nil).Acquire(t.Context(), names)
+		lease.Wipe()
+		return err
+	}
+	if err := get(names[1:]); err != nil {
+		t.Error(err)
+	}
+	e, ok := errors.AsType[*client.Error](get(names))
+	if !ok || e.Reason != protocol.ReasonResourceUnavailable {
+		t.Errorf("got %v, want %s", e, protocol.ReasonResourceUnavailable)
+	}
+}
+
 // TestServeEndsWithItsContext stops a broker that has an idle connection.
 func TestServeEndsWithItsContext(t *testing.T) {
 	f := brokertest.New(t, brokertest.WithConfig(func(c *keybroker.Config) { c.Limits.Drain = 50 * time.Millisecond }))

@@ -27,6 +27,8 @@ type Findings struct {
 	Notices []string
 	// Missing names what the daemon needs and the file does not state.
 	Missing []string
+	// Handed says which secrets other services of the guest get, and who.
+	Handed []string
 }
 
 func (f *Findings) errorf(format string, args ...any) {
@@ -65,6 +67,7 @@ func (c Config) Check() Findings {
 	c.checkModels(&f)
 	c.checkClassifiers(&f)
 	c.checkFederation(&f)
+	c.checkSecrets(&f)
 	c.checkSocket(&f)
 	c.checkKept(&f)
 	if !slices.Contains([]string{"", "debug", "info", "warn", "error"}, c.Log.Level) {
@@ -245,7 +248,7 @@ func (c Config) checkBroker(f *Findings) {
 }
 
 func (c Config) checkModels(f *Findings) {
-	if len(c.Models) == 0 && len(c.Classifiers) == 0 && !c.Participates() {
+	if len(c.Models) == 0 && len(c.Classifiers) == 0 && len(c.Secrets) == 0 && !c.Participates() {
 		f.Missing = append(f.Missing, "models")
 	}
 	if len(c.Models) > 1 {
@@ -385,7 +388,7 @@ func (c Config) checkFederation(f *Findings) {
 	if c.Federation.TLSRoots == "" {
 		f.Missing = append(f.Missing, "federation.tls_roots")
 	}
-	if len(c.Models) == 0 && len(c.Classifiers) == 0 && c.Federation.Membership == "" {
+	if len(c.Models) == 0 && len(c.Classifiers) == 0 && c.Federation.Membership == "" { // secrets give no role
 		f.errorf("federation.membership: an agent without a model needs a resource whose release makes it a participant")
 	}
 	if c.Federation.QueueKey == "" {
@@ -400,6 +403,9 @@ func (f Findings) Print(w io.Writer, path string) int {
 	}
 	for _, n := range f.Notices {
 		fmt.Fprintf(w, "notice: %s\n", n)
+	}
+	for _, h := range f.Handed {
+		fmt.Fprintf(w, "handed on: %s\n", h)
 	}
 	switch {
 	case len(f.Errors) > 0:

@@ -53,6 +53,10 @@ type Config struct {
 	Jobs Jobs `yaml:"jobs"`
 	// Spool bounds what long work stores on disk.
 	Spool Spool `yaml:"spool"`
+	// Secrets are handed on to other services of this guest.
+	Secrets []Secret `yaml:"secrets"`
+	// Credentials is the socket on which systemd asks for them.
+	Credentials Credentials `yaml:"credentials"`
 	// Socket is the local API.
 	Socket Socket `yaml:"socket"`
 	// Receipts says which receipts the agent keeps for its clients.
@@ -347,6 +351,9 @@ func (c Config) Resources() []string {
 		if name != "" && (c.Participates() || c.Proves()) {
 			list = append(list, name)
 		}
+	}
+	for _, s := range c.Secrets {
+		list = append(list, s.Resource)
 	}
 	slices.Sort(list)
 	return slices.Compact(list)

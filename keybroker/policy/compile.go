@@ -267,9 +267,23 @@ func inRule(i int, err error) error {
 	return invalid("rule %d: %s", i+1, strings.TrimPrefix(err.Error(), ErrInvalid.Error()+": "))
 }
 
-// rolesOf are a rule's roles; silence is the least of them.
+// rolesOf are a rule's roles; silence is the least of them. What the agent hands on to other
+// services gives none: a rule that opens a web server's key must not let the guest sign answers.
 func rolesOf(rule Rule) (protocol.Role, error) {
-	if rule.Roles == nil {
+	var handed, others []string
+	for _, r := range rule.Resources {
+		if protocol.ForServices(r) {
+			handed = append(handed, r)
+		} else {
+			others = append(others, r)
+		}
+	}
+	switch {
+	case len(handed) > 0 && len(rule.Roles) > 0:
+		return 0, fmt.Errorf("%s is for other services of the guest and gives no role: name it in a rule of its own, without roles", handed[0])
+	case len(handed) > 0 && len(others) > 0 && rule.Roles == nil:
+		return 0, fmt.Errorf("%s is for other services of the guest and gives no role, and %s gives %s: name them in rules of their own", handed[0], others[0], protocol.RoleServe)
+	case len(handed) == 0 && rule.Roles == nil:
 		return protocol.RoleServe, nil
 	}
 	return protocol.ParseRoles(rule.Roles)

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
 func hexOf(b byte, n int) string { return hex.EncodeToString(bytes.Repeat([]byte{b}, n)) }
@@ -325,6 +326,32 @@ func TestRulesNarrowAndTheMostSpecificDecides(t *testing.T) {
 	}
 }
 
+// TestSecretsOfServicesGiveNoRole: who gets a web server's key may sign nothing for it, whether the
+// rule says so or is silent.
+func TestSecretsOfServicesGiveNoRole(t *testing.T) {
+	const rule = "resources: [models/narrow]"
+	for name, edit := range map[string]string{
+		"silent":  "resources: [\"secrets/*\", volumes/narrow]",
+		"none":    "resources: [\"secrets/*\", volumes/narrow]\n    roles: []",
+		"a model": "resources: [\"secrets/*\", volumes/narrow, models/narrow]\n    roles: []",
+	} {
+		p := mustParse(t, strings.Replace(full(), rule, edit, 1))
+		for _, resource := range []string{"secrets/a/b", "volumes/narrow"} {
+			if r := p.ruleFor(resource); r == nil || r.roles != 0 {
+				t.Errorf("%s: %s: %+v", name, resource, r)
+			}
+		}
+	}
+	p := mustParse(t, full())
+	if r := p.ruleFor("models/narrow"); r == nil || r.roles != protocol.RoleServe {
+		t.Errorf("a model's rule that is silent: %+v", r)
+	}
+	none := mustParse(t, strings.Replace(full(), rule, rule+"\n    roles: []", 1))
+	if none.Digest() == p.Digest() || none.ruleFor("models/narrow").roles != 0 {
+		t.Error("no roles and silence have the same digest")
+	}
+}
+
 // waivers leaves out everything that may be.
 func waivers() string {
 	var b strings.Builder
@@ -424,6 +451,9 @@ func TestParseRefuses(t *testing.T) {
 		"waiver of debug":    {"rules:", "waive: [{check: debug, reason: a}]\nrules:"},
 		"waiver, no reason":  {"rules:", "waive: [{check: platform-bits, reason: ' '}]\nrules:"},
 		"bad rule":           {"require: {image_ids: [image-2]}", "require: {sev_snp: {vmpl: 9}}"},
+		"role of a secret":   {"[models/narrow]", "[secrets/tls]\n    roles: [serve]"},
+		"roles of volumes":   {"[models/narrow]", "[\"volumes/*\", models/narrow]\n    roles: [contribute]"},
+		"secrets and models": {"[models/narrow]", "[\"secrets/*\", models/narrow]"},
 		"a very long reason": {"rules:", "waive: [{check: platform-bits, reason: " + strings.Repeat("x", 600) + "}]\nrules:"},
 	} {
 		source := strings.Replace(full(), edit[0], edit[1], 1)

@@ -48,8 +48,9 @@ type Rule struct {
 	Resources []string `yaml:"resources" json:"resources"`
 	// Roles are what a guest that gets one of these resources may sign for: "serve",
 	// "contribute", "decrypt", "party". Without any it is "serve": receipts of answers
-	// of the models whose keys it was given, and nothing else.
-	Roles []string `yaml:"roles" json:"roles,omitempty"`
+	// of the models whose keys it was given, and nothing else. Resources of the classes
+	// "secrets" and "volumes" are for other services of the guest: their rules have none.
+	Roles []string `yaml:"roles" json:"roles,omitzero"`
 	// LocalRestart permits a guest that got these resources to restart without the broker. Without
 	// it no guest may.
 	LocalRestart *LocalRestart `yaml:"local_restart" json:"local_restart,omitempty"`

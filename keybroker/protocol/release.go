@@ -13,7 +13,11 @@ import (
 )
 
 const (
-	MaxKeyBytes = 4 << 10 // the longest key that a release can carry
+	// MaxKeyBytes is the longest key that a release can carry: a TLS key with its chain, say.
+	MaxKeyBytes = 16 << 10
+	// MaxReleasedBytes bounds the keys of one release together. What a frame holds besides are
+	// names, HPKE's encapsulations and the lease certificate.
+	MaxReleasedBytes = 80 << 10
 
 	maxEncBytes         = 2 << 10
 	maxCiphertextBytes  = MaxKeyBytes + 16 // the AEAD's tag

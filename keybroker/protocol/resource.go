@@ -53,6 +53,14 @@ func Class(resource string) string {
 	return class
 }
 
+// ForServices says whether a resource is of one of the classes "secrets" and "volumes": what is
+// released under such a name, the agent hands on to other services of its guest. No grant of it
+// carries a role, so it makes nobody a server of models or a member of a round (docs/protocol.md 15).
+func ForServices(resource string) bool {
+	class := Class(resource)
+	return class == "secrets" || class == "volumes"
+}
+
 // Classes returns the sorted classes of the resources, each once.
 func Classes(resources []string) []string {
 	classes := make([]string, 0, len(resources))

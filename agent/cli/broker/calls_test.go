@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 )
@@ -87,6 +88,7 @@ func TestSecretsArriveWithWhatTheyAreFor(t *testing.T) {
 	id := strings.Repeat("ab", 32)
 	server := clitest.Serve(t, map[string]any{
 		"POST /v1/secrets/models/demo":        operator.SecretVersion{Name: "models/demo", Version: 3},
+		"POST /v1/secrets/secrets/web-tls":    operator.SecretVersion{Name: "secrets/web-tls", Version: 1},
 		"POST /v1/secret-retire/models/demo":  operator.SecretVersion{},
 		"POST /v1/secret-destroy/models/demo": operator.SecretVersion{},
 		"GET /v1/secrets":                     `{"secrets":[{"Name":"models/demo","Version":2,"kind":"model-key"}],"more":true}`,
@@ -96,19 +98,29 @@ func TestSecretsArriveWithWhatTheyAreFor(t *testing.T) {
 		o.meta.Kind, o.meta.Description = kind, "for tests"
 		return o.run
 	}
-	clitest.Call{Run: put(key, "", id, kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Says: "models/demo version 3 is stored, for model " + id + "\n", Silent: "No receipt"}.Expect(t, "stored")
+	clitest.Call{Run: put(key, "", id, keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Says: "models/demo version 3 is stored, for model " + id + "\n", Silent: "No receipt"}.Expect(t, "stored")
 	if got := server.Last(); got.Body != strings.Repeat("k", 32) || got.Line != "POST /v1/secrets/models/demo?description=for+tests&kind=model-key&mode=put&subject="+id {
 		t.Errorf("asked %+v", got)
 	}
+	pem := "-----BEGIN KEY-----\n\x00\x01\n"
+	clitest.Call{Run: put(clitest.Write(t, filepath.Join(dir, "pem"), pem), "", "", ""), Args: []string{"secrets/web-tls"}, Broker: server.Socket, Says: "secrets/web-tls version 1 is stored\n", Silent: "receipt"}.Expect(t, "any bytes")
+	if got := server.Last(); got.Body != pem || got.Line != "POST /v1/secrets/secrets/web-tls?description=for+tests&kind=service-secret&mode=put" {
+		t.Errorf("asked %+v", got)
+	}
+	long, longest := clitest.Write(t, filepath.Join(dir, "long"), strings.Repeat("l", 16<<10+1)), clitest.Write(t, filepath.Join(dir, "longest"), strings.Repeat("l", 64<<10+1))
 	before := len(server.Asked())
 	clitest.Calls(t, map[string]clitest.Call{
-		"a name":       {Run: put(key, "", "", kindModelKey), Args: []string{"Models/Demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "segments of a-z"},
-		"no file":      {Run: put("", "", "", kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--file is required: a secret is never given on the command line"},
+		"a name":       {Run: put(key, "", "", keyfile.KindModelKey), Args: []string{"Models/Demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "segments of a-z"},
+		"no file":      {Run: put("", "", "", keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--file is required: a secret is never given on the command line"},
 		"empty":        {Run: put(empty, "", "", "dataset"), Args: []string{"datasets/demo"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "is empty"},
-		"two models":   {Run: put(key, "m.ahm", id, kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--model and --model-id both name the model"},
-		"half an id":   {Run: put(key, "", id[:10], kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--model-id: "},
-		"no model":     {Run: put(key, filepath.Join(dir, "none"), "", kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "no such file"},
-		"not sealed":   {Run: put(key, key, "", kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusRefused, Says: key},
+		"too long":     {Run: put(long, "", "", ""), Args: []string{"secrets/web-tls"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "holds 16385 bytes; what a guest is sent has at most 16384"},
+		"cut short":    {Run: put(longest, "", "", ""), Args: []string{"secrets/web-tls"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "is too long for a secret"},
+		"for a model":  {Run: put(key, "", id, ""), Args: []string{"volumes/data"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "volumes/data is for no model"},
+		"a short key":  {Run: put(empty, "", "", ""), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "is empty"},
+		"two models":   {Run: put(key, "m.ahm", id, keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--model and --model-id both name the model"},
+		"half an id":   {Run: put(key, "", id[:10], keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusUsage, Says: "--model-id: "},
+		"no model":     {Run: put(key, filepath.Join(dir, "none"), "", keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusFailed, Says: "no such file"},
+		"not sealed":   {Run: put(key, key, "", keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Status: cli.StatusRefused, Says: key},
 		"version zero": {Run: (&changeSecretOptions{retireResult, (*operator.Client).RetireSecret}).run, Args: []string{"models/demo", "0"}, Broker: server.Socket, Status: cli.StatusUsage, Says: `"0" is not a version: want a number from 1`},
 		"version -1":   {Run: (&changeSecretOptions{retireResult, (*operator.Client).RetireSecret}).run, Args: []string{"models/demo", "-1"}, Broker: server.Socket, Status: cli.StatusUsage},
 	})
@@ -116,8 +128,8 @@ func TestSecretsArriveWithWhatTheyAreFor(t *testing.T) {
 		t.Errorf("asked %+v", asked[before:])
 	}
 	clitest.Calls(t, map[string]clitest.Call{
-		"unbound":   {Run: put(key, "", "", kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Says: "is stored, for no stated model\nNo receipt of this model's answers will verify"},
-		"as JSON":   {Run: put(key, "", id, kindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, JSON: true, Says: `"version": 3`},
+		"unbound":   {Run: put(key, "", "", keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, Says: "is stored, for no stated model\nNo receipt of this model's answers will verify"},
+		"as JSON":   {Run: put(key, "", id, keyfile.KindModelKey), Args: []string{"models/demo"}, Broker: server.Socket, JSON: true, Says: `"version": 3`},
 		"retired":   {Run: (&changeSecretOptions{retireResult, (*operator.Client).RetireSecret}).run, Args: []string{"models/demo", "2"}, Broker: server.Socket, Says: "models/demo version 2 is retired\n"},
 		"destroyed": {Run: (&changeSecretOptions{destroyResult, (*operator.Client).DestroySecret}).run, Args: []string{"models/demo", "2"}, Broker: server.Socket, Says: "models/demo version 2 is destroyed\n"},
 		"refused":   {Run: (&changeSecretOptions{destroyResult, (*operator.Client).DestroySecret}).run, Args: []string{"models/other", "2"}, Broker: server.Socket, Status: cli.StatusRefused, Reason: "not-now"},

@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 )
 
@@ -22,7 +23,7 @@ func TestKeyOfNoStatedModel(t *testing.T) {
 			t.Errorf("%q: %v", bad, err)
 		}
 	}
-	for text, m := range map[string]keystore.Meta{"": {Kind: "queue"}, ", for no stated model": {Kind: kindModelKey}, ", for model " + id: {Kind: kindModelKey, Subject: keystore.Subject(bytes.Repeat([]byte{0xab}, 32))}} {
+	for text, m := range map[string]keystore.Meta{"": {Kind: "queue"}, ", for no stated model": {Kind: keyfile.KindModelKey}, ", for model " + id: {Kind: keyfile.KindModelKey, Subject: keystore.Subject(bytes.Repeat([]byte{0xab}, 32))}} {
 		if got := subjectText(m); got != text {
 			t.Errorf("%+v: %q", m, got)
 		}

@@ -20,13 +20,13 @@ import (
 const (
 	secretPutUse             = "put NAME --file FILE"
 	secretPutShort           = "Store a secret, or a new version of it"
-	secretPutExample         = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c..."
+	secretPutExample         = "  anchorhold secret put models/demo --file model.key --model model.ahm\n  anchorhold secret put models/demo --file model.key --model-id 5f1c...\n  anchorhold secret put secrets/web-tls --file tls.key"
 	secretPutNeeds           = "the secret's name"
 	secretPutNoFile          = "--file is required: a secret is never given on the command line"
 	secretPutResult          = "%s version %d is stored%s\n"
 	secretPutUnbound         = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
 	secretPutFlagFile        = "file with the secret"
-	secretPutFlagKind        = "what the secret is for (stored in the clear)"
+	secretPutFlagKind        = "what the secret is for (stored in the clear; default service-secret below secrets/ and volumes/, else model-key)"
 	secretPutFlagModel       = "the sealed model that the key opens"
 	secretPutFlagModelID     = "its id, as \"anchorhold seal\" printed it, instead of the file"
 	secretPutFlagDescription = "description for people (stored in the clear)"
@@ -38,7 +38,11 @@ file, of a language model or a classifier, and refuses a key that does not open 
 the file is elsewhere, --model-id takes the id that "anchorhold seal" printed. Agents
 refuse to serve another model with the key: a model that is sealed again has a new id,
 and its key must be stored again. A file that does not have the length of a model key is
-refused: it is the wrong file, or needs another --kind.`
+refused: it is the wrong file, or needs another --kind.
+
+Below secrets/ and volumes/ are secrets that agents hand on to other services of their
+guests, such as a web server's TLS key or the key of an encrypted volume: any bytes, at
+most 16 KiB, as a release carries no more.`
 )
 
 // The words of the model that a key is for.
@@ -49,9 +53,6 @@ const (
 	subjectOther            = ", for "
 	subjectUnstated         = ", for no stated model"
 )
-
-// kindModelKey is the kind of secrets that open models.
-const kindModelKey = "model-key"
 
 // secretPutOptions are the flags of "put".
 type secretPutOptions struct {
@@ -66,7 +67,7 @@ func newSecretPut(inv *cli.Invocation) *cobra.Command {
 	put := &cobra.Command{Use: secretPutUse, Short: secretPutShort, Example: secretPutExample, Args: cli.Exactly(1, secretPutNeeds), RunE: inv.RunE(o.run)}
 	put.Long = secretPutLong
 	put.Flags().StringVar(&o.file, "file", "", secretPutFlagFile)
-	put.Flags().StringVar(&o.meta.Kind, "kind", kindModelKey, secretPutFlagKind)
+	put.Flags().StringVar(&o.meta.Kind, "kind", "", secretPutFlagKind)
 	put.Flags().StringVar(&o.model, "model", "", secretPutFlagModel)
 	put.Flags().StringVar(&o.id, "model-id", "", secretPutFlagModelID)
 	put.Flags().StringVar(&o.meta.Description, "description", "", secretPutFlagDescription)
@@ -81,22 +82,19 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 		if o.file == "" {
 			return nil, nil, cli.Usage(errors.New(secretPutNoFile))
 		}
-		read := keyfile.ReadModelKey
-		if o.model == "" && o.meta.Kind != kindModelKey {
-			read = func(path string) (*keybuf.Buffer, error) { return keyfile.ReadSecret(path, false) }
-		}
-		secret, err := read(o.file)
+		secret, kind, err := keyfile.Stored{Name: args[0], Kind: o.meta.Kind, ForModel: o.model+o.id != "", Opens: o.model != ""}.Read(o.file)
 		if err != nil {
 			return nil, nil, err
 		}
 		defer secret.Wipe()
+		o.meta.Kind = kind
 		if o.meta.Subject, err = keySubject(secret, o.model, o.id); err != nil {
 			return nil, nil, err
 		}
 		version, err := b.PutSecret(ctx, args[0], secret, o.meta, operator.PutNext)
 		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
 			fmt.Fprintf(w, secretPutResult, args[0], version, subjectText(o.meta))
-			if o.meta.Subject == (keystore.Subject{}) && o.meta.Kind == kindModelKey {
+			if o.meta.Subject == (keystore.Subject{}) && o.meta.Kind == keyfile.KindModelKey {
 				fmt.Fprintln(w, secretPutUnbound)
 			}
 		}, err
@@ -123,11 +121,11 @@ func keySubject(secret *keybuf.Buffer, file, id string) (subject keystore.Subjec
 // subjectText shows what a secret is for, if anything says so.
 func subjectText(m keystore.Meta) string {
 	switch stated := m.Subject != (keystore.Subject{}); {
-	case stated && m.Kind == kindModelKey:
+	case stated && m.Kind == keyfile.KindModelKey:
 		return subjectModel + m.Subject.String()
 	case stated:
 		return subjectOther + m.Subject.String()
-	case m.Kind == kindModelKey:
+	case m.Kind == keyfile.KindModelKey:
 		return subjectUnstated
 	}
 	return ""

@@ -37,7 +37,11 @@ const (
 	rootUnlockShared       = "the root key's passphrase or credential is the same as the broker's: whoever has one opens both"
 	modelKeyWrongSize      = "%s holds %d bytes and is not a model key: a model key has %d bytes (anchorhold keygen model makes one)"
 	secretEmpty            = "%s is empty"
+	secretTooLong          = "%s is too long for a secret: the limit is %d bytes"
 )
+
+// maxSecretBytes is what the broker's key store takes.
+const maxSecretBytes = 64 << 10
 
 // MinPassphrase is the fewest characters of a new passphrase. Whoever takes the file
 // guesses offline, so it is what NIST SP 800-63B-4, 3.1.1.2, asks of a password alone.
@@ -149,11 +153,14 @@ func ReadSecret(path string, text bool) (*keybuf.Buffer, error) {
 		return nil, err
 	}
 	defer f.Close()
-	data, err := io.ReadAll(io.LimitReader(f, 64<<10))
+	data, err := io.ReadAll(io.LimitReader(f, maxSecretBytes+1))
 	if err != nil {
 		return nil, err
 	}
 	defer keybuf.Wipe(data)
+	if len(data) > maxSecretBytes { // a part of a secret is another secret
+		return nil, fmt.Errorf(secretTooLong, path, maxSecretBytes)
+	}
 	if text {
 		data = []byte(strings.TrimRight(string(data), "\r\n"))
 	}
