@@ -49,7 +49,7 @@ func change(t *testing.T, v reflect.Value) bool {
 // read for good is refused by its name, and one that is new to the configuration must be
 // put among either.
 func TestReloadRefusesWhatOnlyARestartTakesUp(t *testing.T) {
-	takenUp := []string{"transport", "compute", "broker", "models", "classifiers"}
+	takenUp := []string{"transport", "compute", "broker", "models", "classifiers", "secrets"}
 	sections := reflect.TypeFor[settings.Config]()
 	for i := range sections.NumField() {
 		name := sections.Field(i).Tag.Get("yaml")

@@ -8,13 +8,10 @@ import (
 	"io/fs"
 	"net"
 	"net/http"
-	"os"
-	"path/filepath"
 	"reflect"
 	"strings"
 	"sync"
 	"sync/atomic"
-	"syscall"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/classify"
@@ -38,8 +35,9 @@ type daemon struct {
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *serving.API
-	address     string // of the socket, for the health check
-	passed      bool   // the socket is the service manager's
+	address     string       // of the socket, for the health check
+	passed      bool         // the socket is the service manager's
+	handing     net.Listener // where systemd asks for secrets; nil where it does not
 
 	cfg         atomic.Pointer[settings.Config] // in force; a reload puts another there
 	unreachable sync.Once                       // says that the socket is not for this user
@@ -93,12 +91,13 @@ func (d *daemon) prepare() (err error) {
 	}
 	d.guest.Use(broker)
 	d.prepareWork()
-	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: d.guest.Restartable(broker), Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Serving: d.announce, Refused: d.refused})
 	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
 		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
 		return err
 	}
+	d.tenure.AtEnd(d.api.Secrets.Wipe)
+	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: d.guest.Restartable(broker), Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Taken: d.api.Secrets.Take, Serving: d.announce, Refused: d.refused})
 	(&workapi.Service{Work: d.work(), Classifiers: d.api.Classifiers}).Mount(d.api.Server)
 	return nil
 }
@@ -108,6 +107,7 @@ func (d *daemon) status() tenure.Status {
 	s := d.tenure.Status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
 	id := d.guest.AgentKeyID()
 	s.AgentKey = hex.EncodeToString(id[:])
+	s.Secrets = d.api.Secrets.Held()
 	return s
 }
 
@@ -119,66 +119,6 @@ func (d *daemon) modelNames() []string {
 	return names
 }
 
-// listen takes over the socket of systemd, or makes the one configured.
-func (d *daemon) listen() (net.Listener, error) {
-	passed, err := service.Listeners("api")
-	if err != nil {
-		return nil, err
-	}
-	if len(passed) == 1 {
-		d.passed = true
-		return passed[0], nil
-	}
-	if len(passed) > 1 {
-		return nil, fmt.Errorf("got %d sockets named api from the service manager, want one", len(passed))
-	}
-	path := d.Config.Socket.Path
-	if path == "" {
-		return nil, errors.New("socket.path is missing, and no socket was passed by the service manager")
-	}
-	if err := removeStaleSocket(path); err != nil {
-		return nil, err
-	}
-	l, err := net.Listen("unix", path)
-	if err != nil {
-		return nil, fmt.Errorf("listen for local clients: %w", err)
-	}
-	// The allow list decides, by the peer's credentials. The mode keeps out whom it names nobody of.
-	mode := fs.FileMode(0o600)
-	if uids, gids, err := d.Config.Socket.Allowed(); err != nil || len(uids)+len(gids) > 0 {
-		mode = 0o666
-	}
-	if err := os.Chmod(path, mode); err != nil {
-		return nil, errors.Join(err, l.Close())
-	}
-	return l, nil
-}
-
-// removeStaleSocket removes a socket that nobody listens on, and nothing else.
-func removeStaleSocket(path string) error {
-	info, err := os.Lstat(path)
-	if errors.Is(err, fs.ErrNotExist) {
-		if _, err := os.Stat(filepath.Dir(path)); err != nil { // made here it would be this user's alone
-			return fmt.Errorf("socket.path: create the directory of %s first, for the users who will open the socket: %w", path, err)
-		}
-		return nil
-	}
-	if err != nil {
-		return err
-	}
-	if info.Mode().Type() != fs.ModeSocket {
-		return fmt.Errorf("socket.path: %s exists and is not a socket", path)
-	}
-	c, err := net.Dial("unix", path)
-	switch {
-	case err == nil:
-		return errors.Join(fmt.Errorf("socket.path: another process listens on %s", path), c.Close())
-	case errors.Is(err, syscall.ECONNREFUSED): // the one answer that means that nobody listens
-		return os.Remove(path)
-	}
-	return fmt.Errorf("socket.path: cannot tell whether another process listens on %s: %w", path, err)
-}
-
 // serve runs the keeper, the API, the watchdog and reloads until the context
 // ends or one of them fails, and waits for all.
 func (d *daemon) serve(ctx context.Context, l net.Listener) error {
@@ -187,7 +127,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	// The lease outlives the API's drain: answers under way are finished with it.
 	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	ended := make(chan error, 7)
+	ended := make(chan error, 8)
 	run := func(name string, f func() error) {
 		go func() {
 			err := f()
@@ -205,6 +145,12 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	}
 	run("local api", func() error { defer release(); return d.api.Serve(ctx, l) })
 	run("lease", func() error { return d.keeper.Run(keeping) })
+	run("credentials", func() error {
+		if d.handing == nil {
+			return nil
+		}
+		return d.api.Credentials.Serve(ctx, d.handing)
+	})
 	run("jobs", func() error {
 		if d.works == nil {
 			return nil
@@ -231,6 +177,9 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 // announce tells that a model is served under a lease, and until when.
 func (d *daemon) announce(until time.Time) {
 	what := "federated rounds"
+	if cfg := d.cfg.Load(); !cfg.Participates() {
+		what = "secrets"
+	}
 	if names := d.modelNames(); len(names) > 0 {
 		what = names[0]
 	}
@@ -361,6 +310,7 @@ func (d *daemon) reload(ctx context.Context) error {
 	return d.keeper.Reload(ctx, cfg, d.guest.Restartable(broker), func() {
 		d.cfg.Store(&cfg)
 		d.guest.Use(broker)
+		d.allow(cfg)
 	})
 }
 
@@ -385,6 +335,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		{"workers", old.Workers, now.Workers},
 		{"jobs", old.Jobs, now.Jobs},
 		{"spool", old.Spool, now.Spool},
+		{"credentials", old.Credentials, now.Credentials},
 		{"socket", old.Socket, now.Socket},
 		{"receipts", old.Receipts, now.Receipts},
 		{"log", old.Log, now.Log},

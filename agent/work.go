@@ -2,6 +2,7 @@ package agent
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -46,6 +47,14 @@ func (d *daemon) granted(g tenure.Grant) error {
 		return g.Adopt(d.classifiers)
 	}
 	return nil
+}
+
+// allow has the secrets of a configuration handed on, and no others. The configuration was checked;
+// if its users or groups are gone since, nobody gets anything.
+func (d *daemon) allow(cfg settings.Config) {
+	if err := d.api.Secrets.Allow(cfg.Secrets); err != nil {
+		d.Logger.Error("no secret is handed on", "err", errors.Join(err, d.api.Secrets.Allow(nil)))
+	}
 }
 
 // work is the long work, or nil.

@@ -4,9 +4,11 @@ import (
 	"context"
 	"encoding/json"
 	"io"
+	"os"
 	"time"
 
 	"github.com/spf13/cobra"
+	"golang.org/x/term"
 )
 
 // Invocation is one run of the program: the flags that commands share, and where a command
@@ -21,6 +23,16 @@ type Invocation struct {
 	Agent, Broker string
 	// Patience is how long the broker may say nothing.
 	Patience time.Duration
+}
+
+// ShowsOutput says whether standard output is a terminal, where whoever passes by reads it.
+func (inv *Invocation) ShowsOutput() bool {
+	w := inv.Out
+	if c, ok := w.(*countingWriter); ok {
+		w = c.to
+	}
+	f, ok := w.(*os.File)
+	return ok && term.IsTerminal(int(f.Fd()))
 }
 
 // Run is the work of a command, without its flags: those are the receiver's.

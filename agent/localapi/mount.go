@@ -7,6 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 // Route is one path of the API. A handler that returns an error has written nothing, or a
@@ -47,6 +48,12 @@ func (s *Server) Receipts() *receipt.Store { return s.receipts }
 func (s *Server) UID(ctx context.Context) uint32 {
 	p, _ := peerOf(ctx)
 	return p.uid
+}
+
+// Member says whether a request's peer is a member of a group, by any of its groups.
+func (s *Server) Member(ctx context.Context) func(gid uint32) bool {
+	p, ok := peerOf(ctx)
+	return func(gid uint32) bool { return ok && (listen.Peer{GID: p.gid, Groups: p.groups}).In(gid) }
 }
 
 // Open returns nil, or why nothing of a part is served: the server is about to end, or

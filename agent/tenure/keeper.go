@@ -35,6 +35,9 @@ type Config struct {
 	// Granted takes what else is for it from a lease, with [Grant.Adopt] for classifiers;
 	// optional.
 	Granted func(Grant) error
+	// Taken is given each lease as soon as it is held, before any model is opened; it copies what is
+	// for other services of this guest. Optional.
+	Taken func(*client.Lease) error
 	// Serving is told of each lease under which a model is served, and of its end; optional.
 	Serving func(until time.Time)
 	// Refused is told why the model cannot be opened; optional.
@@ -53,6 +56,7 @@ type Keeper struct {
 	serving  func(until time.Time)
 	refused  func(error)
 	granted  func(Grant) error
+	taken    func(*client.Lease) error
 	open     opener                     // openmodel.Open, or a test's
 	heap     func(settings.Config, int) // told how many models are open; optional
 	others   func() []opened            // sealed files that are open beside the model; optional
@@ -73,7 +77,7 @@ type Keeper struct {
 
 // NewKeeper makes a keeper that has not attested yet.
 func NewKeeper(cfg Config) *Keeper {
-	k := &Keeper{cfg: cfg.Settings, broker: cfg.Broker, tenure: cfg.Tenure, log: cfg.Logger, serving: cfg.Serving, refused: cfg.Refused, granted: cfg.Granted,
+	k := &Keeper{cfg: cfg.Settings, broker: cfg.Broker, tenure: cfg.Tenure, log: cfg.Logger, serving: cfg.Serving, refused: cfg.Refused, granted: cfg.Granted, taken: cfg.Taken,
 		open: openmodel.Open, heap: openmodel.LimitHeap, files: files{installed: installed}, reloaded: make(chan reload)}
 	if cfg.Classifiers != nil {
 		k.others = func() []opened { return classifierFiles(cfg.Classifiers) }
@@ -291,6 +295,11 @@ func (k *Keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
 	if lease.Unsent != nil {
 		k.log.Warn("release receipt not sent", "lease", lease.ID, "err", lease.Unsent)
+	}
+	if k.taken != nil {
+		if err := errors.Join(k.taken(lease), k.tenure.settled(lease)); err != nil {
+			return err
+		}
 	}
 	if anew && !named.next[cfg.Models[0].Resource] {
 		if err := k.tenure.withdraw(key); err != nil {

@@ -26,6 +26,8 @@ type Status struct {
 	// ModelUpdate says of a file that is to take the place of the model that is served, or
 	// has none beside it, that it is being opened, or why it is not served.
 	ModelUpdate string `json:"model_update,omitempty"`
+	// Secrets are those held for other services of this guest, with their versions at the broker.
+	Secrets map[string]uint64 `json:"secrets,omitempty"`
 	// LastRefusal is why the last attempt to attest got no lease; nil once one did.
 	LastRefusal *RefusalStatus `json:"last_refusal,omitempty"`
 }

@@ -200,6 +200,7 @@ var copiesKeys = map[string]string{
 	"agent/classify/classify.go: copyKey":      "Service.opening, under the lock that Wipe takes",
 	"agent/jobs/session/session.go: key":       "this run's own key, which is no lease's",
 	"agent/tenure/restart/restart.go: cloneOf": "a timer until the lease's or the permit's end; what is lent is a lease's, which the tenure wipes",
+	"agent/secrets/store.go: Take":             "Store.Wipe, which the tenure calls at each lease's end",
 }
 
 func TestTheAgentCopiesKeysOnlyToWhereTheyAreWiped(t *testing.T) {

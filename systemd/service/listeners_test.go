@@ -34,11 +34,12 @@ func passed(t *testing.T, name string) (file *os.File, path string) {
 func TestTakeOverByName(t *testing.T) {
 	a, path := passed(t, "api")
 	b, _ := passed(t, "api")
-	found, err := takeOver([]*os.File{a, b}, "api")
-	if err != nil || len(found) != 2 {
-		t.Fatalf("%d listeners, %v", len(found), err)
+	c, _ := passed(t, "credentials")
+	found, err := takeOver([]*os.File{a, c, b}, "api", "credentials")
+	if err != nil || len(found["api"]) != 2 || len(found["credentials"]) != 1 {
+		t.Fatalf("%v, %v", found, err)
 	}
-	for _, l := range found {
+	for _, l := range append(found["api"], found["credentials"]...) {
 		if err := l.Close(); err != nil {
 			t.Error(err)
 		}

@@ -80,7 +80,7 @@ func TestOutsideSystemdNothingHappens(t *testing.T) {
 	if err := errors.Join(service.Ready("x"), service.Stopping()); err != nil {
 		t.Error(err)
 	}
-	if l, err := service.Listeners("api"); l != nil || err != nil {
+	if l, err := service.Listeners("api"); len(l) != 0 || err != nil {
 		t.Errorf("listeners %v, %v", l, err)
 	}
 	ctx, cancel := context.WithCancel(t.Context())
@@ -335,12 +335,12 @@ func TestSocketActivation(t *testing.T) {
 func serveActivated(t *testing.T) {
 	answer := "refused"
 	listeners, err := service.Listeners("api")
-	if err == nil && len(listeners) == 1 {
-		if c, err := listeners[0].Accept(); err == nil {
+	if api := listeners["api"]; err == nil && len(api) == 1 {
+		if c, err := api[0].Accept(); err == nil {
 			answer = "served"
 			c.Close()
 		}
-		listeners[0].Close()
+		api[0].Close()
 	}
 	if err := os.WriteFile(os.Getenv("SERVICE_CHILD"), []byte(answer), 0); err != nil {
 		t.Fatal(err)

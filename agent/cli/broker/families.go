@@ -7,7 +7,7 @@ import (
 )
 
 // New makes the families of commands by which a broker judges and releases: policy, secret, leases
-// and collateral.
-func New(inv *cli.Invocation) []*cobra.Command {
-	return []*cobra.Command{newPolicy(inv), newSecret(inv), newLeases(inv), collateral.New(inv)}
+// and collateral. More commands join the family secret: those of a guest's side.
+func New(inv *cli.Invocation, secret ...*cobra.Command) []*cobra.Command {
+	return []*cobra.Command{newPolicy(inv), newSecret(inv, secret...), newLeases(inv), collateral.New(inv)}
 }

@@ -16,8 +16,8 @@ import (
 
 // The words of "secret".
 const (
-	secretShort = "Store, list, retire and destroy secrets"
-	secretLong  = "Secrets are sealed at rest and never shown again; only attested guests receive them."
+	secretShort = "Store, list, retire and destroy secrets; in a guest, fetch one"
+	secretLong  = "Secrets are sealed at rest and never shown again; only attested guests receive them. In a guest,\n\"secret get\" fetches one that its agent received, for a user whom the agent's configuration names."
 )
 
 // The words of "retire" and "destroy".
@@ -44,11 +44,11 @@ const (
 )
 
 // newSecret is the command "secret".
-func newSecret(inv *cli.Invocation) *cobra.Command {
+func newSecret(inv *cli.Invocation, more ...*cobra.Command) *cobra.Command {
 	retire := changeSecret(inv, "retire", retireShort, retireExample, changeSecretOptions{retireResult, (*operator.Client).RetireSecret})
 	destroy := changeSecret(inv, "destroy", destroyShort, destroyExample, changeSecretOptions{destroyResult, (*operator.Client).DestroySecret})
 	c := cli.Subcommands("secret", secretShort,
-		secretLong, newSecretPut(inv), newSecretList(inv), retire, destroy)
+		secretLong, append([]*cobra.Command{newSecretPut(inv), newSecretList(inv), retire, destroy}, more...)...)
 	dial.BrokerFlag(inv, c)
 	return c
 }

@@ -129,6 +129,7 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		status, rest = http.StatusOK, string(answer)
 	}
 	w.Header().Set("Content-Type", "application/json")
+	w.Header().Set("Anchorhold-Secret-Version", "7") // an agent says it of secrets
 	w.WriteHeader(status)
 	_, _ = io.WriteString(w, rest) // the client sees what is missing
 }

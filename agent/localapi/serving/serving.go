@@ -17,6 +17,9 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/localapi/secretapi"
+	"github.com/anchorhold/anchorhold/agent/secrets"
+	"github.com/anchorhold/anchorhold/agent/secrets/credsock"
 	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
@@ -46,6 +49,9 @@ type API struct {
 	*localapi.Server
 	// Classifiers answer; nil where none is configured.
 	Classifiers *oip.Service
+	// Secrets are held for other services of this guest, and Credentials hands them to systemd.
+	Secrets     *secrets.Store
+	Credentials *credsock.Server
 }
 
 // New makes the API.
@@ -70,6 +76,9 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, err
 	}
+	if err := api.handOn(cfg); err != nil {
+		return nil, err
+	}
 	completions := &openai.Service{Models: models, MaxBodyBytes: s.MaxBodyBytes}
 	if err := completions.Mount(api.Server); err != nil {
 		return nil, err
@@ -81,6 +90,17 @@ func New(cfg Config) (*API, error) {
 	api.Classifiers = &oip.Service{Version: cfg.Version, Classifiers: cfg.Classifiers, Clipped: cfg.Classifiers.CountClipped, Proofs: cfg.Proofs}
 	api.Classifiers.Mount(api.Server, models.Classifying)
 	return api, nil
+}
+
+// handOn makes what hands secrets on.
+func (a *API) handOn(cfg Config) error {
+	a.Secrets = secrets.New(func() error { _, err := cfg.Tenure.Held(); return err })
+	if err := a.Secrets.Allow(cfg.Settings.Secrets); err != nil {
+		return err
+	}
+	a.Credentials = credsock.New(a.Secrets, cfg.Settings.Credentials, cfg.Logger)
+	secretapi.Mount(a.Server, a.Secrets, cfg.Logger)
+	return nil
 }
 
 // gauges are what the agent adds to /metrics.
