@@ -42,6 +42,12 @@ var checks = []check{
 	{"the watchdog ends a hung agent, and it comes back", watchdog},
 	{"MemoryMax is respected", memoryRespected},
 	{"a MemoryMax that is too small is named", memoryTooSmall},
+	{"nginx serves TLS with a key from the agent, which is on no disk", serveTLS},
+	{"a unit that is not named fails, and the journal says why", strangeUnit},
+	{"a crash of the agent starts no unit with an empty credential", crashWhileOneWaits},
+	{"a script gets a secret for its user alone", scriptGets},
+	{"an encrypted volume is unlocked and mounted with the agent's key", unlockVolume},
+	{"an encrypted volume whose header is not valid stays locked", badHeaders},
 	{"a checkpoint is kept outside the broker", keepCheckpoints},
 	{"a clock that ran ahead is set back once", clockAhead},
 	{"an update of the packages restarts what runs, and going back is refused", updatePackages},
@@ -128,6 +134,9 @@ func startBroker(*guest) (string, error) {
 const operator = "--broker=/run/anchorhold-broker/operator.sock"
 
 func setUpBroker(*guest) (string, error) {
+	if err := storeSecrets(); err != nil {
+		return "", err
+	}
 	for _, c := range []string{
 		"anchorhold secret put models/digits --file /root/keys/digits.key --model /var/lib/anchorhold/digits.ahm",
 		"anchorhold secret put members/boot --file /root/keys/member.key",

@@ -33,6 +33,9 @@ classifiers:
 proofs: {keys: /var/lib/anchorhold/keys, mode: all, allow_development_setup: true, memory_mb: 512}
 federation: {aggregators: ["` + aggregatorAddress + `"], tls_roots: /etc/anchorhold/aggregator.crt, membership: members/boot}
 workers: {socket: /run/anchorhold/worker.sock}
+secrets:
+  - {name: tls.key, resource: secrets/web-tls, units: [nginx.service, reader.service], users: [alice]}
+  - {name: data, resource: volumes/data, volumes: [data]}
 socket: {path: /run/anchorhold/agent.sock}
 `
 
@@ -51,6 +54,7 @@ require:
 rules:
   - resources: [models/*, members/*]
     roles: [serve, contribute]
+  - resources: [secrets/*, volumes/*]
 waive:
 ` + softpolicy.WaiveSNP + `  - {check: agent-build, reason: the image decides which agent runs}
   - {check: tenant, reason: there are no tenants}

@@ -172,12 +172,16 @@ func (h *host) install(ctx context.Context) error {
 	if err := os.WriteFile(h.path("etc/systemd/system/boottest.service"), []byte(fmt.Sprintf(checksUnit, patienceVariable, max(1, float64(h.deadline)/float64(deadline)), unitWord(h.only))), 0o644); err != nil {
 		return err
 	}
-	for _, user := range []string{"alice", "mallory"} {
+	for _, user := range []string{"alice", "bob", "mallory"} {
 		if _, err := emulator.Command(ctx, "chroot", h.root, "useradd", "--create-home", user); err != nil {
 			return err
 		}
 	}
-	_, err = emulator.Command(ctx, "chroot", h.root, "usermod", "-aG", "anchorhold", "alice")
+	for _, args := range [][]string{{"usermod", "-aG", "anchorhold", "alice"}, {"usermod", "-aG", "anchorhold", "bob"}, {"systemctl", "disable", "nginx.service"}} {
+		if _, err := emulator.Command(ctx, "chroot", append([]string{h.root}, args...)...); err != nil {
+			return err
+		}
+	}
 	return errors.Join(err, os.Symlink("../boottest.service", h.path("etc/systemd/system/multi-user.target.wants/boottest.service")))
 }
 
@@ -272,10 +276,29 @@ func (h *host) makeDisk(ctx context.Context) error {
 	if _, err := fmt.Sscan(string(out), &mib); err != nil {
 		return err
 	}
+	if err := h.makeVolume(ctx); err != nil {
+		return err
+	}
 	if _, err := h.work.Tool(ctx, "mkfs.ext4", "-q", "-O", "^has_journal", "-d", h.work.Inside("root"), h.work.Inside("disk.raw"), fmt.Sprintf("%dM", mib+1536)); err != nil {
 		return err
 	}
 	return os.RemoveAll(h.root)
+}
+
+// makeVolume makes the disk that the guest encrypts, and the file system that it puts there.
+func (h *host) makeVolume(ctx context.Context) error {
+	data, disk := h.work.Path("data"), h.work.Path("data.raw")
+	if err := errors.Join(os.Mkdir(data, 0o755), os.WriteFile(filepath.Join(data, "hello"), []byte("hello from the volume"), 0o644)); err != nil {
+		return err
+	}
+	if _, err := h.work.Tool(ctx, "mkfs.ext4", "-q", "-O", "^has_journal", "-d", h.work.Inside("data"), h.work.Inside("root/root/data.ext4"), "4M"); err != nil {
+		return err
+	}
+	f, err := os.Create(disk)
+	if err != nil {
+		return err
+	}
+	return errors.Join(f.Truncate(64<<20), f.Close())
 }
 
 // boot runs the machine until it is off, and judges what it said. QEMU's exit status says
@@ -290,7 +313,8 @@ func (h *host) boot(ctx context.Context) error {
 		// no_timer_check: on a busy host the emulated timer fails the kernel's test of it, which is a panic.
 		"-kernel", h.work.Inside("vmlinuz"), "-initrd", h.work.Inside("initrd"), "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check",
 		"-serial", "file:"+h.work.Inside("console.log"), "-serial", "file:"+h.work.Inside("checks.log"), "-netdev", "user,id=n0,restrict=on",
-		"-drive", "if=none,id=d0,format=raw,file="+h.work.Inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0")
+		"-drive", "if=none,id=d0,format=raw,file="+h.work.Inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0",
+		"-drive", "if=none,id=d1,format=raw,file="+h.work.Inside("data.raw"), "-device", "virtio-blk-pci,drive=d1")
 	if err != nil {
 		return err
 	}

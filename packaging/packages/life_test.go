@@ -161,7 +161,7 @@ func TestLifeOfThePackages(t *testing.T) {
 	d.must(install(first, everything...), "")
 	d.must("dpkg --audit; dpkg --verify", "")
 	d.must("id anchorhold-agent; id anchorhold-broker; id anchorhold-aggregator", "(anchorhold)")
-	if out, err := d.sh("systemctl is-enabled anchorhold-agent.service anchorhold-agent.socket anchorhold-worker.socket anchorhold-broker.service anchorhold-aggregator.service"); err == nil || strings.Count(out, "disabled") != 5 {
+	if out, err := d.sh("systemctl is-enabled anchorhold-agent.service anchorhold-agent.socket anchorhold-credentials.socket anchorhold-worker.socket anchorhold-broker.service anchorhold-aggregator.service"); err == nil || strings.Count(out, "disabled") != 6 {
 		t.Errorf("after the installation: %v\n%s", err, out)
 	}
 	d.must("udevadm verify --no-summary /usr/lib/udev/rules.d/70-anchorhold-agent.rules", "")
