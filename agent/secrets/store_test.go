@@ -46,6 +46,9 @@ func granted(t *testing.T) *Store {
 		t.Fatal(err)
 	}
 	l.Wipe()
+	if len(s.held) != 2 {
+		t.Errorf("holds %d keys, want none of a model", len(s.held))
+	}
 	return s
 }
 

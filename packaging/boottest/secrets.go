@@ -10,7 +10,7 @@ import (
 	"io"
 	"net/http"
 	"os"
-	"os/exec"
+	"regexp"
 	"strings"
 	"time"
 
@@ -110,7 +110,7 @@ func fetchTLS(certificate string) error {
 	return nil
 }
 
-// onNoDisk looks for a key in all bytes of the disk, and first for something that is there.
+// onNoDisk looks for a key in all bytes of the disk, and for something that is there.
 func onNoDisk(key, certificate string) error {
 	line := func(path string) (string, error) {
 		text, err := os.ReadFile(path)
@@ -131,12 +131,12 @@ func onNoDisk(key, certificate string) error {
 	if _, err := sh("sync"); err != nil {
 		return err
 	}
-	if _, err := runFor(4*time.Minute, "grep", "-qaF", public, "/dev/vda"); err != nil {
-		return fmt.Errorf("the disk cannot be searched: %w", err)
-	}
-	_, err = runFor(4*time.Minute, "grep", "-qaF", secret, "/dev/vda")
-	if exit, ok := errors.AsType[*exec.ExitError](err); !ok || exit.ExitCode() != 1 {
-		return fmt.Errorf("the key is on the disk, or was not looked for: %v", err)
+	out, err := runFor(4*time.Minute, "env", "LC_ALL=C", "grep", "-oaF", "-e", public, "-e", secret, "/dev/vda")
+	switch {
+	case strings.Contains(out, secret):
+		return errors.New("the key is on the disk")
+	case err != nil || !strings.Contains(out, public):
+		return fmt.Errorf("the search does not find what is there: %.80q, %w", out, err)
 	}
 	return nil
 }
@@ -289,28 +289,25 @@ func badHeaders(*guest) (string, error) {
 			return fmt.Errorf("%s: there is a plain volume", what)
 		}
 		_, err := sh("systemctl reset-failed %s", dataUnit)
-		return errors.Join(refusedFor("data", "volume-header-invalid"), err)
+		return err
 	}
-	// A header of the null cipher, as whoever owns the disk could write it.
+	// Whoever owns the disk could write such a header: the data is not encrypted, and any key opens it.
 	const bad = keptInMemory + "/bad.header"
 	if err := os.WriteFile(keptInMemory+"/any.key", []byte("any"), 0o600); err != nil {
 		return "", err
 	}
-	if err := shAll("truncate -s 16M "+bad, "cryptsetup luksFormat --batch-mode --type luks2 --cipher cipher_null-ecb --key-size 256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --header "+bad+" "+dataDisk+" "+keptInMemory+"/any.key",
+	if err := shAll("truncate -s 16M "+bad, "cryptsetup luksFormat --batch-mode --type luks2 --cipher cipher_null-ecb --key-size 256 --pbkdf pbkdf2 --pbkdf-force-iterations 1000 --offset 32768 --header "+bad+" "+dataDisk+" "+keptInMemory+"/any.key",
 		"cp "+bad+" "+dataHeader); err != nil {
 		return "", err
 	}
-	if err := refuse("the null cipher"); err != nil {
+	if err := errors.Join(refuse("the null cipher"), refusedFor("data", "volume-header-invalid: luks-")); err != nil {
 		return "", err
 	}
+	why := regexp.MustCompile(`volume-header-invalid: luks-[^"]*`).FindString(said(agentUnit))
 	if err := os.Remove(dataHeader); err != nil {
 		return "", err
 	}
-	// Without the file systemd does not even ask; an empty one is none.
-	if err := os.WriteFile(dataHeader, nil, 0o600); err != nil {
-		return "", err
-	}
-	if err := refuse("an empty header"); err != nil {
+	if err := refuse("no header"); err != nil { // systemd does not even ask
 		return "", err
 	}
 	if err := validate(); err != nil {
@@ -319,5 +316,5 @@ func badHeaders(*guest) (string, error) {
 	if _, err := sh("systemctl start %s", dataUnit); err != nil {
 		return "", fmt.Errorf("with the right header again: %w\n%s", err, said(agentUnit))
 	}
-	return "the null cipher, an empty header", shAll("systemctl stop " + dataUnit)
+	return why + "; and without a header", shAll("systemctl stop " + dataUnit)
 }
