@@ -8,7 +8,7 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ReasonNotSent: the peer hung up, or had left so much unread that its socket has no room.
+// ReasonNotSent means that the peer hung up, or had left so much unread that its socket has no room.
 const ReasonNotSent refusal.Reason = "secret-not-sent"
 
 // Send writes a secret to a unix socket in one piece and without waiting: what a release carries fits

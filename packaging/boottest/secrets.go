@@ -303,7 +303,7 @@ func badHeaders(*guest) (string, error) {
 	if err := errors.Join(refuse("the null cipher"), refusedFor("data", "volume-header-invalid: luks-")); err != nil {
 		return "", err
 	}
-	why := regexp.MustCompile(`volume-header-invalid: luks-[^"]*`).FindString(said(agentUnit))
+	why := regexp.MustCompile(`volume-header-invalid: luks-[a-z-]+`).FindString(said(agentUnit))
 	if err := os.Remove(dataHeader); err != nil {
 		return "", err
 	}
