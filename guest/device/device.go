@@ -41,43 +41,52 @@ func NewQueue() *Queue {
 // Call waits for its turn until the context ends, then makes the call and waits for it until the
 // context or [Patience] ends. A call that was given up still ends before the next one begins.
 func Call[T any](ctx context.Context, q *Queue, call func(context.Context) (T, error)) (T, error) {
-	type result struct {
-		value T
-		err   error
+	value := new(T) // a call that was given up may still write there
+	err := q.call(ctx, func(ctx context.Context) (err error) {
+		*value, err = call(ctx)
+		return err
+	})
+	if err != nil {
+		var none T
+		return none, err
 	}
-	var none T
+	return *value, nil
+}
+
+// call is Call for all types: a program has it once.
+func (q *Queue) call(ctx context.Context, call func(context.Context) error) error {
 	if ctx.Err() != nil {
-		return none, refusal.New(ReasonFailed, "before the request started: %w", context.Cause(ctx))
+		return refusal.New(ReasonFailed, "before the request started: %w", context.Cause(ctx))
 	}
 	select {
 	case <-q.turn:
 	case <-ctx.Done():
 		if q.hung.Load() {
-			return none, refusal.New(ReasonUnresponsive, "an earlier request has not returned: %w", context.Cause(ctx))
+			return refusal.New(ReasonUnresponsive, "an earlier request has not returned: %w", context.Cause(ctx))
 		}
-		return none, refusal.New(ReasonFailed, "waiting for earlier requests: %w", context.Cause(ctx))
+		return refusal.New(ReasonFailed, "waiting for earlier requests: %w", context.Cause(ctx))
 	}
 	ctx, cancel := context.WithTimeout(ctx, Patience)
 	defer cancel()
-	done := make(chan result, 1) // room for an answer that nobody waits for any more
+	done := make(chan error, 1) // room for an answer that nobody waits for any more
 	go func() {
-		value, err := call(ctx)
+		err := call(ctx)
 		q.hung.Store(false)
-		done <- result{value, err}
+		done <- err
 		q.turn <- struct{}{}
 	}()
 	select {
-	case r := <-done:
-		return r.value, r.err
+	case err := <-done:
+		return err
 	case <-ctx.Done():
 	}
 	select {
-	case r := <-done:
-		return r.value, r.err
+	case err := <-done:
+		return err
 	case <-time.After(lastWord):
 	}
 	q.hung.Store(true)
-	return none, refusal.New(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
+	return refusal.New(ReasonUnresponsive, "the device has not answered: %w", context.Cause(ctx))
 }
 
 // Patiently repeats a step while the device is busy (EBUSY, EINTR, EAGAIN), until the context ends.

@@ -89,7 +89,7 @@ func (c *Collector) Seal(ctx context.Context, index uint32, opens uint16, secret
 	if len(secret) != SecretBytes || opens < 1 || opens > MaxOpens {
 		return Sealed{}, refusal.New(ReasonDevice, "a key of %d bytes to open %d times, want %d and 1 to %d", len(secret), opens, SecretBytes, MaxOpens)
 	}
-	return result(ctx, c, func(tpm transport.TPM) (s Sealed, err error) {
+	return during(ctx, c, func(_ context.Context, tpm transport.TPM) (s Sealed, err error) {
 		count, err := pass(tpm, index)
 		if err != nil {
 			return s, err
@@ -125,7 +125,7 @@ func (c *Collector) Open(ctx context.Context, s Sealed) (Opened, error) {
 	if err := s.check(); err != nil {
 		return Opened{}, err
 	}
-	return result(ctx, c, func(tpm transport.TPM) (o Opened, err error) {
+	return during(ctx, c, func(_ context.Context, tpm transport.TPM) (o Opened, err error) {
 		parent, err := storageKey(tpm)
 		if err != nil {
 			return o, err
@@ -154,27 +154,13 @@ func (c *Collector) Open(ctx context.Context, s Sealed) (Opened, error) {
 
 // Exhaust takes the counter past everything that was sealed with it: no copy opens any more.
 func (c *Collector) Exhaust(ctx context.Context, index uint32) error {
-	_, err := result(ctx, c, func(tpm transport.TPM) (uint64, error) {
+	_, err := during(ctx, c, func(_ context.Context, tpm transport.TPM) (uint64, error) {
 		if _, err := openNV(tpm, index); errors.Is(err, fs.ErrNotExist) {
 			return 0, nil // nothing was ever counted
 		}
 		return pass(tpm, index)
 	})
 	return err
-}
-
-// result is during for what is called seldom: in the program there is only one queue of this kind.
-func result[T any](ctx context.Context, c *Collector, f func(transport.TPM) (T, error)) (T, error) {
-	value := new(T) // f may go on after its caller has given up
-	_, err := during(ctx, c, func(_ context.Context, tpm transport.TPM) (_ struct{}, err error) {
-		*value, err = f(tpm)
-		return struct{}{}, err
-	})
-	if err != nil {
-		var none T
-		return none, err
-	}
-	return *value, nil
 }
 
 // unseal loads the object and opens it under its policy. The answer is encrypted on the bus.

@@ -129,15 +129,21 @@ func explain(path string, err error) error {
 
 // during runs f with an open TPM once it is the caller's turn.
 func during[T any](ctx context.Context, c *Collector, f func(context.Context, transport.TPM) (T, error)) (T, error) {
-	return device.Call(ctx, c.queue, func(ctx context.Context) (T, error) { return opened(ctx, c, f) })
+	return device.Call(ctx, c.queue, func(ctx context.Context) (value T, err error) {
+		err = c.opened(ctx, func(ctx context.Context, tpm transport.TPM) (err error) {
+			value, err = f(ctx, tpm)
+			return err
+		})
+		return value, err
+	})
 }
 
 // opened runs f between opening and closing the TPM. Each error of f's becomes a refusal, and so
 // does a panic of the library's: who emulates the TPM may answer as he likes.
-func opened[T any](ctx context.Context, c *Collector, f func(context.Context, transport.TPM) (T, error)) (value T, err error) {
+func (c *Collector) opened(ctx context.Context, f func(context.Context, transport.TPM) error) (err error) {
 	tpm, err := c.opt.Open()
 	if err != nil {
-		return value, explain(c.opt.Device, err)
+		return explain(c.opt.Device, err)
 	}
 	defer func() {
 		if p := recover(); p != nil {
@@ -146,8 +152,6 @@ func opened[T any](ctx context.Context, c *Collector, f func(context.Context, tr
 		if err = errors.Join(err, tpm.Close()); err == nil {
 			return
 		}
-		var none T
-		value = none
 		if _, ok := refusal.ReasonOf(err); !ok {
 			err = refusal.New(ReasonDevice, "%w", err)
 		}
