@@ -105,12 +105,12 @@ func (c *Collector) Seal(ctx context.Context, index uint32, opens uint16, secret
 			return Sealed{}, err
 		}
 		created, err := tpm2.Create{
-			ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: parent.session()},
+			ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: tpm2.PasswordAuth(nil)},
 			InSensitive: tpm2.TPM2BSensitiveCreate{Sensitive: &tpm2.TPMSSensitiveCreate{
 				Data: tpm2.NewTPMUSensitiveCreate(&tpm2.TPM2BSensitiveData{Buffer: secret})}},
 			InPublic: tpm2.New2B(tpm2.TPMTPublic{Type: tpm2.TPMAlgKeyedHash, NameAlg: tpm2.TPMAlgSHA256, AuthPolicy: tpm2.TPM2BDigest{Buffer: policy},
 				ObjectAttributes: tpm2.TPMAObject{FixedTPM: true, FixedParent: true, NoDA: true}}),
-		}.Execute(tpm)
+		}.Execute(tpm, parent.encrypted(tpm2.AESEncryption(128, tpm2.EncryptIn), unconditional))
 		if err != nil {
 			return Sealed{}, fmt.Errorf("seal: %w", err)
 		}
@@ -166,7 +166,7 @@ func (c *Collector) Exhaust(ctx context.Context, index uint32) error {
 // unseal loads the object and opens it under its policy. The answer is encrypted on the bus.
 func (c *Collector) unseal(tpm transport.TPM, parent *storage, s Sealed) (secret []byte, err error) {
 	loaded, err := tpm2.Load{
-		ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: parent.session()},
+		ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: tpm2.PasswordAuth(nil)},
 		InPrivate:    tpm2.TPM2BPrivate{Buffer: s.Private}, InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](s.Public),
 	}.Execute(tpm)
 	if err != nil {
@@ -181,7 +181,7 @@ func (c *Collector) unseal(tpm transport.TPM, parent *storage, s Sealed) (secret
 		return c.satisfy(tpm, session, s.Index, s.Last)
 	}
 	answer, err := tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name,
-		Auth: tpm2.Policy(tpm2.TPMAlgSHA256, nonceBytes, policy, parent.salted(), tpm2.AESEncryption(128, tpm2.EncryptOut))}}.Execute(tpm)
+		Auth: parent.encrypted(tpm2.AESEncryption(128, tpm2.EncryptOut), policy)}}.Execute(tpm)
 	switch {
 	case errors.Is(err, tpm2.TPMRCPolicy):
 		return nil, refusal.New(ReasonCount, "the TPM refuses: %w", err)
@@ -265,12 +265,14 @@ func storageKey(tpm transport.TPM) (*storage, error) {
 	return &storage{tpm2.NamedHandle{Handle: response.ObjectHandle, Name: response.Name}, *public}, nil
 }
 
-func (s *storage) salted() tpm2.AuthOption { return tpm2.Salted(s.handle.Handle, s.public) }
-
-// session is a salted one in which the first parameter of the command is encrypted.
-func (s *storage) session() tpm2.Session {
-	return tpm2.HMAC(tpm2.TPMAlgSHA256, nonceBytes, s.salted(), tpm2.AESEncryption(128, tpm2.EncryptIn))
+// encrypted is a session whose salt is encrypted to the storage key, and in which the first parameter of
+// the command or of its answer is encrypted. It satisfies a policy, or none.
+func (s *storage) encrypted(way tpm2.AuthOption, policy tpm2.PolicyCallback) tpm2.Session {
+	return tpm2.Policy(tpm2.TPMAlgSHA256, nonceBytes, policy, tpm2.Salted(s.handle.Handle, s.public), way)
 }
+
+// unconditional is the policy of a session that authorizes nothing, and only encrypts.
+func unconditional(transport.TPM, tpm2.TPMISHPolicy, tpm2.TPM2BNonce) error { return nil }
 
 func (s *storage) flush(tpm transport.TPM) error {
 	if _, err := (tpm2.FlushContext{FlushHandle: s.handle.Handle}).Execute(tpm); err != nil {

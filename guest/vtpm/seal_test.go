@@ -98,7 +98,7 @@ func TestSealedKeyOpensAsOftenAsItMay(t *testing.T) {
 			encrypted++
 		}
 	}
-	if encrypted < 4 {
+	if encrypted < 3 { // two sealings, and what was opened
 		t.Errorf("%d salted sessions were seen: the search is broken", encrypted)
 	}
 }
@@ -115,14 +115,14 @@ func TestTheTPMItselfRefuses(t *testing.T) {
 				return struct{}{}, err
 			}
 			defer parent.flush(tpm) //nolint:errcheck // the test is about another error
-			loaded, err := tpm2.Load{ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: parent.session()},
+			loaded, err := tpm2.Load{ParentHandle: tpm2.AuthHandle{Handle: parent.handle.Handle, Name: parent.handle.Name, Auth: tpm2.PasswordAuth(nil)},
 				InPrivate: tpm2.TPM2BPrivate{Buffer: s.Private}, InPublic: tpm2.BytesAs2B[tpm2.TPMTPublic](s.Public)}.Execute(tpm)
 			if err != nil {
 				return struct{}{}, err
 			}
 			defer tpm2.FlushContext{FlushHandle: loaded.ObjectHandle}.Execute(tpm) //nolint:errcheck // as above
-			_, err = tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: tpm2.Policy(tpm2.TPMAlgSHA256, nonceBytes,
-				func(tpm transport.TPM, p tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error { return session(tpm, p) }, parent.salted(), tpm2.AESEncryption(128, tpm2.EncryptOut))}}.Execute(tpm)
+			_, err = tpm2.Unseal{ItemHandle: tpm2.AuthHandle{Handle: loaded.ObjectHandle, Name: loaded.Name, Auth: parent.encrypted(tpm2.AESEncryption(128, tpm2.EncryptOut),
+				func(tpm transport.TPM, p tpm2.TPMISHPolicy, _ tpm2.TPM2BNonce) error { return session(tpm, p) })}}.Execute(tpm)
 			return struct{}{}, err
 		})
 		return err
