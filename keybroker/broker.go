@@ -167,6 +167,8 @@ type Config struct {
 	// that an operator ended. What it allows stays allowed until done is called, which
 	// waits for the record of the release. Optional.
 	Ended func(agent, chip digest.Digest) (done func(), err error)
+	// Volumes answers openings of volumes. Optional: without it no guest can speak of them.
+	Volumes Volumes
 	// Now is the broker's clock; default time.Now.
 	Now func() time.Time
 	// NotEarlier is a time that has already been, such as that of the last audit
@@ -216,6 +218,9 @@ func New(cfg Config) (*Broker, error) {
 	}
 	if cfg.Now == nil {
 		cfg.Now = time.Now
+	}
+	if cfg.Volumes != nil {
+		cfg.TLS = hybridtls.Also(cfg.TLS, hybridtls.ALPNVolumes)
 	}
 	b := &Broker{cfg: cfg, verify: make(chan struct{}, cfg.Limits.Verifications), pace: newPace(cfg.Limits.PerGuest, PaceWindow), quiet: listen.Sparse(cfg.Logger)}
 	b.clock.now = cfg.Now

@@ -53,6 +53,11 @@ func (b *Broker) handle(ctx context.Context, raw net.Conn, all *sync.WaitGroup) 
 		raw.Close()
 		return
 	}
+	if conn.Protocol() == hybridtls.ALPNVolumes {
+		defer done()
+		b.opening(limited, raw, conn)
+		return
+	}
 	s := &session{b: b, raw: raw, conn: conn, place: listen.Of(raw), peer: peerOf(raw)}
 	s.goOn(ctx, s.exchange(limited), done, all)
 }

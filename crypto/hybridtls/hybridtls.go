@@ -31,6 +31,9 @@ const (
 	// ALPNProofs is the protocol of receipts, challenges and proofs sent to a broker. For puts
 	// it into a configuration.
 	ALPNProofs = "anchorhold-proofs/1"
+	// ALPNVolumes is the protocol of generations of volumes, which a broker speaks at the address where it
+	// releases keys. Also adds it to a configuration.
+	ALPNVolumes = "anchorhold-volumes/1"
 	// ExporterLabel is the label of the channel bindings (RFC 8446, 7.5).
 	ExporterLabel = "EXPORTER-anchorhold-kbp-1"
 	// ExporterSize is the channel binding's length in bytes.
@@ -108,6 +111,14 @@ func For(cfg *tls.Config, alpn string) *tls.Config {
 	return cfg
 }
 
+// Also returns the configuration of a server that speaks another protocol of ours besides; the client names
+// the one that it wants, and [Conn.Protocol] says which that is.
+func Also(cfg *tls.Config, alpn string) *tls.Config {
+	cfg = cfg.Clone()
+	cfg.NextProtos = append(slices.Clone(cfg.NextProtos), alpn)
+	return cfg
+}
+
 // Conn is a connection that passed every assertion.
 type Conn struct {
 	*tls.Conn
@@ -131,6 +142,9 @@ func (c *Conn) ExporterOf(exchange uint32) (ekm [ExporterSize]byte, err error) {
 	copy(ekm[:], b)
 	return ekm, nil
 }
+
+// Protocol is the one protocol that both ends named.
+func (c *Conn) Protocol() string { return c.ConnectionState().NegotiatedProtocol }
 
 // Group names the key exchange, as "X25519MLKEM768".
 func (c *Conn) Group() string { return c.group.String() }
@@ -227,7 +241,7 @@ func assert(state tls.ConnectionState, allowed []tls.CurveID, protocols []string
 		return refusal.New(ReasonClassical, "the key exchange %s is not a hybrid of this profile", state.CurveID)
 	case state.DidResume:
 		return refusal.New(ReasonResumed, "the connection was resumed, which skips authentication")
-	case len(protocols) != 1 || state.NegotiatedProtocol != protocols[0]:
+	case !slices.Contains(protocols, state.NegotiatedProtocol):
 		return refusal.New(ReasonALPN, "the peer does not speak %q (ALPN)", protocols)
 	}
 	return nil

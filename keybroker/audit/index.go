@@ -46,6 +46,7 @@ type place struct {
 //	Kind: KindService or KindOperator, Action, Resource
 //	Kind: KindGrant, Grant
 //	Kind: KindRelease, Resource, AgentKey
+//	Kind: KindVolume, Resource
 type Query struct {
 	Kind     Kind
 	Action   string
@@ -63,7 +64,8 @@ func (q Query) key() (key, error) {
 	switch {
 	case (q.Kind == KindService || q.Kind == KindOperator) && q.Action != "" && q.Resource != "" && q.Grant == "" && q.AgentKey.IsZero(),
 		q.Kind == KindGrant && q.Grant != "" && q.Action == "" && q.Resource == "" && q.AgentKey.IsZero(),
-		q.Kind == KindRelease && q.Resource != "" && !q.AgentKey.IsZero() && q.Action == "" && q.Grant == "":
+		q.Kind == KindRelease && q.Resource != "" && !q.AgentKey.IsZero() && q.Action == "" && q.Grant == "",
+		q.Kind == KindVolume && q.Resource != "" && q.AgentKey.IsZero() && q.Action == "" && q.Grant == "":
 	default:
 		return key{}, ErrQuery
 	}
@@ -90,6 +92,8 @@ func keyOf(r *Record) key {
 		q.Grant = r.Grant
 	case KindRelease:
 		q.Resource, q.AgentKey = r.Resource, r.AgentKey
+	case KindVolume:
+		q.Resource = r.Resource
 	}
 	k, err := q.key()
 	if err != nil {

@@ -41,6 +41,7 @@ const (
 	KindRefusal  Kind = 5 // an exchange ended without a release
 	KindOperator Kind = 6 // an operator did something, or tried to
 	KindAnomaly  Kind = 7 // something an operator should look at
+	KindVolume   Kind = 8 // a guest opened a volume, or an operator lets it open another state of it
 )
 
 var errKind = errors.New("unknown kind of record")
@@ -62,13 +63,15 @@ func (k Kind) String() string {
 		return "operator"
 	case KindAnomaly:
 		return "anomaly"
+	case KindVolume:
+		return "volume"
 	}
 	return fmt.Sprintf("kind(%d)", uint8(k))
 }
 
 // ParseKind reads a kind's name.
 func ParseKind(s string) (Kind, error) {
-	for k := KindService; k <= KindAnomaly; k++ {
+	for k := KindService; k <= KindVolume; k++ {
 		if k.String() == s {
 			return k, nil
 		}
@@ -78,7 +81,7 @@ func ParseKind(s string) (Kind, error) {
 
 // Kinds returns the names of all kinds.
 func Kinds() (names []string) {
-	for k := KindService; k <= KindAnomaly; k++ {
+	for k := KindService; k <= KindVolume; k++ {
 		names = append(names, k.String())
 	}
 	return names
@@ -86,7 +89,7 @@ func Kinds() (names []string) {
 
 // MarshalText writes the kind's name.
 func (k Kind) MarshalText() ([]byte, error) {
-	if k < KindService || k > KindAnomaly {
+	if k < KindService || k > KindVolume {
 		return nil, errKind
 	}
 	return []byte(k.String()), nil
@@ -129,7 +132,7 @@ type Record struct {
 	Action string `json:"action,omitempty"`
 	// Resource is the name of the key that was asked for or changed.
 	Resource string `json:"resource,omitempty"`
-	// ResourceVersion is its version.
+	// ResourceVersion is its version; of a volume, the generation.
 	ResourceVersion uint64 `json:"resource_version,omitempty"`
 	// Decision is "allowed" or "refused", or empty where nothing was decided.
 	Decision string `json:"decision,omitempty"`
@@ -153,7 +156,7 @@ type Record struct {
 	ChipDigest digest.Digest `json:"chip_digest,omitzero"`
 	// Measurement is the first register of the image in hexadecimal: SEV-SNP's launch measurement.
 	Measurement string `json:"measurement,omitempty"`
-	// MessageDigest is the digest of the protocol message concerned.
+	// MessageDigest is the digest of the protocol message concerned; of a volume, the mark of its generation.
 	MessageDigest digest.Digest `json:"message_digest,omitzero"`
 	// InputDigest is the digest of everything that the policy decided on: the document that
 	// package inputs keeps beside the log. It is zero where no policy was asked.
@@ -196,7 +199,7 @@ func (r *Record) numbers() []*uint64 {
 // Marshal encodes the record in its one canonical form: version, kind, times
 // in nanoseconds, numbers, digests, then length-prefixed text in fixed order.
 func (r Record) Marshal() ([]byte, error) {
-	if r.Kind < KindService || r.Kind > KindAnomaly {
+	if r.Kind < KindService || r.Kind > KindVolume {
 		return nil, fmt.Errorf("%w: %w %d", ErrRecord, errKind, r.Kind)
 	}
 	if r.Time.IsZero() {

@@ -84,6 +84,7 @@ type daemon struct {
 	grants      *leases.Grants
 	rounds      *assembly.Rounds
 	registry    *registrar.Registry // of proofs; nil where there is none
+	volumes     auditlog.Volumes
 	ended       *leases.Ended
 	broker      *keybroker.Broker
 	operators   *operator.Server
@@ -172,6 +173,10 @@ func (d *daemon) openParts() error {
 	secrets = try(log && secrets, "holding the key store against the audit log", func() error { return d.secrets.Check(d.log) })
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
 	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
+	try(epochs && log, "opening the store of volumes", func() (err error) {
+		d.volumes, err = d.log.OpenVolumes(d.layout.Volumes(), d.keys.Root, d.epochs.Signer, d.epochs.Lowest)
+		return err
+	})
 	return errors.Join(errs...)
 }
 
@@ -312,7 +317,7 @@ func (d *daemon) assemble(appraiser Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		Gate: d.rounds.Gate, Ended: d.ended.Check,
+		Gate: d.rounds.Gate, Ended: d.ended.Check, Volumes: d.volumes,
 		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: appraiser.Kinds(),
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets.Store, Audit: d.log.Log,
 		Now: d.opts.Now, NotEarlier: d.log.NotEarlier(), Logger: d.opts.Logger,
@@ -323,7 +328,7 @@ func (d *daemon) assemble(appraiser Appraiser) error {
 		return err
 	}
 	d.operators, err = operator.NewServer(operator.Options{
-		Rounds: d.rounds.Service(), Extra: slices.Concat(d.registry.Commands(), d.ended.Commands()), Policies: d.policies, Secrets: d.secrets.Store, Audit: d.log.Log, AuditKeys: d.keys.AuditKeys(), Epochs: d.epochs,
+		Rounds: d.rounds.Service(), Extra: slices.Concat(d.registry.Commands(), d.ended.Commands(), d.volumes.Commands()), Policies: d.policies, Secrets: d.secrets.Store, Audit: d.log.Log, AuditKeys: d.keys.AuditKeys(), Epochs: d.epochs,
 		Status: d.status, Metrics: d.metrics, Operators: c.Operator.Operators(), Viewers: c.Operator.ViewerUIDs, Limits: c.Operator.Limits, Now: d.opts.Now, Logger: d.opts.Logger,
 	})
 	return err
@@ -350,7 +355,7 @@ func (d *daemon) status() operator.Status {
 // close releases whatever is open, last opened first.
 func (d *daemon) close() error {
 	var errs []error
-	errs = append(errs, d.registry.Close(), d.rounds.Close())
+	errs = append(errs, d.registry.Close(), d.rounds.Close(), d.volumes.Close())
 	if d.secrets.Store != nil {
 		errs = append(errs, d.secrets.Close())
 	}

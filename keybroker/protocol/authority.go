@@ -1,6 +1,8 @@
 package protocol
 
 import (
+	"slices"
+
 	"golang.org/x/crypto/cryptobyte"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -99,12 +101,50 @@ type Authority struct {
 // VerifyAuthority checks a lease chain from the brokers' roots down, and that its lease
 // gives the authority that the caller is about to rely on: the broker, an epoch above the
 // floor, the role, the resource and the audience. There is no default for any of them. It
-// is the only way to look at another's lease (docs/protocol.md 15).
+// and [VerifyHolder] are the only ways to look at another's lease (docs/protocol.md 15).
 //
 // The caller verifies the agent key's signature and compares times with the lease's.
 // A chain of version 1 that verifies is refused with [ReasonAuthorityNotRecorded], and
 // returned with what it says.
 func VerifyAuthority(chain []byte, roots []identity.Public, broker Broker, floor Floor, role Role, resource Resource, audience Audience) (Authority, error) {
+	a, err := verifyAdmitted(chain, roots, broker, floor)
+	if err != nil {
+		return a, err
+	}
+	if roles := a.Lease.Roles(); !roles.Has(role) {
+		return Authority{}, refusal.New(ReasonRole, "lease %s has the roles %s, want %s", a.Lease.Lease, roles, role)
+	}
+	if err := resource.granted(&a.Lease, role); err != nil {
+		return Authority{}, err
+	}
+	if err := audience.Admits(&a.Lease); err != nil {
+		return Authority{}, err
+	}
+	return a, nil
+}
+
+// VerifyHolder checks a lease chain as [VerifyAuthority] does, for a statement about a resource whose grants
+// carry no role ([ForServices]): who was released the key of exactly this name may make it. What else the
+// lease was granted says nothing here, and this authority says nothing elsewhere. about verifies the statement
+// under the lease's agent key, once the chain is verified, and says which resource it is about.
+func VerifyHolder(chain []byte, roots []identity.Public, broker Broker, floor Floor, about func(*LeaseCertificate) (resource string, err error)) (Authority, error) {
+	a, err := verifyAdmitted(chain, roots, broker, floor)
+	if err != nil {
+		return a, err
+	}
+	name, err := about(&a.Lease)
+	if err != nil {
+		return Authority{}, err
+	}
+	if !ForServices(name) || !slices.ContainsFunc(a.Lease.Grants, func(g Granted) bool { return g.Resource == name }) {
+		return Authority{}, refusal.New(ReasonNotGranted, "lease %s was not granted %q", a.Lease.Lease, name)
+	}
+	return a, nil
+}
+
+// verifyAdmitted checks a chain, whose broker vouches for it, and its epoch; of authority it asks only that
+// the lease says what was granted.
+func verifyAdmitted(chain []byte, roots []identity.Public, broker Broker, floor Floor) (Authority, error) {
 	a, former, err := verifyChain(chain, roots)
 	if err != nil {
 		return Authority{}, err
@@ -117,15 +157,6 @@ func VerifyAuthority(chain []byte, roots []identity.Public, broker Broker, floor
 	}
 	if former {
 		return a, refusal.New(ReasonAuthorityNotRecorded, "a version 1 lease does not say what was granted")
-	}
-	if roles := a.Lease.Roles(); !roles.Has(role) {
-		return Authority{}, refusal.New(ReasonRole, "lease %s has the roles %s, want %s", a.Lease.Lease, roles, role)
-	}
-	if err := resource.granted(&a.Lease, role); err != nil {
-		return Authority{}, err
-	}
-	if err := audience.Admits(&a.Lease); err != nil {
-		return Authority{}, err
 	}
 	return a, nil
 }

@@ -51,6 +51,9 @@ func (l Layout) Rounds() string { return filepath.Join(string(l), "rounds.db") }
 // Proofs holds registered keys, announced receipts, challenges and proofs.
 func (l Layout) Proofs() string { return filepath.Join(string(l), "proofs.db") }
 
+// Volumes is the store of volumes' generations.
+func (l Layout) Volumes() string { return filepath.Join(string(l), "volumes.db") }
+
 // Ended names the agents and processors that get no key any more.
 func (l Layout) Ended() string { return filepath.Join(string(l), "ended.json") }
 

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/keybroker/generation"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/keybroker/registry/wire"
@@ -98,6 +99,13 @@ var table = []row{
 			System: statement.Groth16, Circuit: digest.Digest{1}, VerifyingKey: digest.Digest{2}, ProvingKey: digest.Digest{3}, Library: "a test",
 			Ceremony: digest.Digest{4}, Inference: &statement.InferenceCircuit{Architecture: digest.Digest{5}, Items: 1, Outputs: 2}}}))(func(raw []byte) error {
 			_, err := wire.VerifyRecord(raw, w.Roots(), w.Broker(), protocol.Recorded(protocol.AtLeast(lowest)))
+			return err
+		})
+	}},
+	{"current state of a volume", 0, false, false, "the lease's", func(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+		signed := []byte("an opening")
+		return heard(generation.SignCurrent(a.Key, w.speaks.EpochSigned, generation.Current{Broker: w.speaks.Epoch.Broker, Epoch: 1, Answers: digest.Of(signed), Volume: volume, Time: minute}))(func(raw []byte) error {
+			_, err := generation.VerifyCurrent(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute), signed, volume)
 			return err
 		})
 	}},
@@ -190,6 +198,42 @@ func hearIntroduction(t *testing.T, w *world, a *federationtest.Agent, lowest ui
 		_, err := wire.VerifyIntroduction(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute), connection)
 		return err
 	})
+}
+
+const volume = "volumes/var"
+
+// hearOpening: the one statement whose certificate needs no role, but exactly one key.
+func hearOpening(t *testing.T, w *world, a *federationtest.Agent, lowest uint64) error {
+	connection := generation.ConnectionOf([]byte("exporter"))
+	return heard(generation.SignOpening(a.Key, a.Chain, generation.Opening{Connection: connection, Agent: a.Key.Public().ID(), Time: minute, Volume: volume}))(func(raw []byte) error {
+		_, _, err := generation.VerifyOpening(raw, w.Roots(), w.Broker(), protocol.Live(protocol.AtLeast(lowest), minute), connection)
+		return err
+	})
+}
+
+// TestOpeningsNeedTheVolumesKey: with it alone an opening is heard, and with every role and no such key it is
+// not; and with it alone nothing else is.
+func TestOpeningsNeedTheVolumesKey(t *testing.T) {
+	w := newWorld(t)
+	holder := func(broker *federationtest.World, resource string) *federationtest.Agent {
+		return broker.Agent(t, func(c *protocol.LeaseCertificate) { c.Grants = []protocol.Granted{{Resource: resource, Version: 1}} })
+	}
+	right := holder(w.World, volume)
+	if err := hearOpening(t, w, right, 1); err != nil {
+		t.Fatalf("the right certificate: %v", err)
+	}
+	wantReason(t, hearOpening(t, w, right, 2), protocol.ReasonEpochRetired)
+	wantReason(t, hearOpening(t, w, w.agent(t, everyRole, nil), 1), protocol.ReasonNotGranted)
+	wantReason(t, hearOpening(t, w, holder(w.World, "volumes/var2"), 1), protocol.ReasonNotGranted)
+	wantReason(t, hearOpening(t, w, holder(w.second, volume), 1), protocol.ReasonAnotherBroker)
+	for _, r := range table {
+		if r.role == 0 {
+			continue
+		}
+		if err := r.hear(t, w, right, 1); err == nil {
+			t.Errorf("who may open a volume said a %s", r.says)
+		}
+	}
 }
 
 // agent is one with these roles, the model's key and the round's.
@@ -360,6 +404,11 @@ func TestDocumentHasTheTable(t *testing.T) {
 		}
 	}
 	delete(said, "what")
+	// Its certificate needs no role: TestOpeningsNeedTheVolumesKey.
+	if want := (vouched{"any: its grant has no role", "the answering broker's"}); said["opening of a volume"] != want {
+		t.Errorf("the document says %q of an opening, want %q", said["opening of a volume"], want)
+	}
+	delete(said, "opening of a volume")
 	for _, r := range table {
 		want := "the broker's epoch key"
 		if r.role != 0 {

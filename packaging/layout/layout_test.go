@@ -28,7 +28,7 @@ var owners = map[string][]string{
 	"github.com/google/go-tpm":          {"guest/vtpm"},
 	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/dryrun", "agent/cli/epoch", "agent/cli/evidencelook", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/manual", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold", "image/cmd/anchorhold-image", "image/cmd/anchorhold-measure"},
 	"github.com/spf13/pflag":            {"agent/cli"},
-	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/registry", "keybroker/rounds", "agent/jobs"},
+	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/registry", "keybroker/rounds", "keybroker/volumes", "agent/jobs"},
 	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"filippo.io/nistec":                 {"keybroker/appraise"},

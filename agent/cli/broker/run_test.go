@@ -11,7 +11,7 @@ import (
 
 // commands are those that the tests here run.
 func commands(inv *cli.Invocation) []*cobra.Command {
-	return []*cobra.Command{newPolicy(inv), newSecret(inv), newLeases(inv)}
+	return []*cobra.Command{newPolicy(inv), newSecret(inv), newLeases(inv), newVolume(inv)}
 }
 
 // run runs a command line, and returns its output, its exit status and its error.

@@ -42,7 +42,7 @@ func TestWhatTheCommandLineMakesOfMistakes(t *testing.T) {
 		expectRun(t, 0, says, "audit", "show", "--broker", socket)
 	}
 	expectRun(t, cli.StatusUsage, "0 shows all", "audit", "show", "--last", "-1", "--broker", socket)
-	expectRun(t, cli.StatusUsage, `"bogus"; there are service, grant, release, receipt, refusal, operator, anomaly`, "audit", "show", "--kind", "bogus", "--broker", socket)
+	expectRun(t, cli.StatusUsage, `"bogus"; there are service, grant, release, receipt, refusal, operator, anomaly, volume`, "audit", "show", "--kind", "bogus", "--broker", socket)
 	key := clitest.Write(t, filepath.Join(t.TempDir(), "key"), strings.Repeat("k", 32))
 	expectRun(t, cli.StatusUsage, "segments of a-z", "secret", "put", "Models/X", "--file", key, "--broker", socket)
 	expectRun(t, cli.StatusUsage, "segments of a-z", "secret", "retire", "Models/X", "1", "--broker", socket)

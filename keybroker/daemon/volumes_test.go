@@ -1,0 +1,123 @@
+package daemon
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/generation"
+	"github.com/anchorhold/anchorhold/keybroker/operator"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/keybroker/volumes"
+)
+
+// TestVolumesGoOnFromWhereTheyWere: a broker as it is run confirms generations where it releases keys, remembers
+// them across restarts, and lets an operator say that a backup is one.
+func TestVolumesGoOnFromWhereTheyWere(t *testing.T) {
+	const volume = "volumes/var"
+	s := releasing(t)
+	op, address, stop := s.run(t)
+	putSecret(t, op, volume)
+	if _, err := op.ImportPolicy(t.Context(), bytes.Replace(policyText(2), []byte("{resources: [models/*]}"), fmt.Appendf(nil, "{resources: [models/*]}, {resources: [%s]}", volume), 1)); err != nil {
+		t.Fatal(err)
+	}
+	agent := newAgentKey(t)
+	open := func(confirmed generation.State) (generation.State, refusal.Reason) {
+		t.Helper()
+		c := s.clientOf(t, address, agent)
+		defer c.Close()
+		lease, err := c.Acquire(t.Context(), []string{volume})
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer lease.Wipe()
+		tell := func(h generation.Holding) (generation.State, error) {
+			asks := generation.Client{Address: address, TLS: s.tlsConfig(t), Roots: []identity.Public{s.result.Root}}
+			return asks.Opened(t.Context(), generation.Guest{Key: agent, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(time.Now())), Broker: lease.BrokerID, Lowest: protocol.AtLeast(1)}, h)
+		}
+		current, err := tell(generation.Holding{Volume: volume, Confirmed: confirmed})
+		if err == nil {
+			next, failed := generation.After(current, confirmed)
+			if failed != nil {
+				t.Fatal(failed)
+			}
+			current, err = tell(generation.Holding{Volume: volume, Confirmed: current, Next: next})
+		}
+		reason, refused := refusal.ReasonOf(err)
+		if err != nil && !refused {
+			t.Fatal(err)
+		}
+		return current, reason
+	}
+	first, _ := open(generation.State{})
+	second, reason := open(first)
+	if first.Generation != 1 || second.Generation != 2 {
+		t.Fatalf("generations %d and %d, %s", first.Generation, second.Generation, reason)
+	}
+	stop()
+	op, address, stop = s.run(t)
+	if _, reason := open(first); reason != generation.ReasonRolledBack {
+		t.Errorf("after a restart an old generation is refused for %q", reason)
+	}
+	list, err := op.Volumes(t.Context())
+	if err != nil || len(list) != 1 || list[0].Volume != volume || list[0].Generation != 2 || list[0].Agent != agent.Public().ID() {
+		t.Errorf("%+v %v", list, err)
+	}
+	if _, err := op.ResetVolume(t.Context(), "volumes/other"); !isCode(err, string(volumes.ReasonUnknown)) {
+		t.Errorf("a volume that nobody opened: %v", err)
+	}
+	if _, err := op.ResetVolume(t.Context(), "models/a"); !isCode(err, string(volumes.ReasonName)) {
+		t.Errorf("no volume: %v", err)
+	}
+	if v, err := op.ResetVolume(t.Context(), volume); err != nil || !v.Reset || v.Generation != 2 {
+		t.Errorf("%+v %v", v, err)
+	}
+	stop()
+	_, address, stop = s.run(t)
+	if third, reason := open(first); third.Generation != 3 {
+		t.Errorf("after the reset: generation %d, %q", third.Generation, reason)
+	}
+	if _, reason := open(second); reason != generation.ReasonRolledBack {
+		t.Errorf("the second opening after the reset is refused for %q", reason)
+	}
+	stop()
+	var actions []string
+	records, err := audit.Show(s.result.Layout.Audit(), audit.Filter{Kind: audit.KindVolume, Resource: volume})
+	for _, r := range records {
+		actions = append(actions, fmt.Sprint(r.Record.Action, " ", r.Record.ResourceVersion))
+	}
+	if got, want := fmt.Sprint(actions), "[opened 1 opened 2 reset 2 opened 3]"; err != nil || got != want {
+		t.Errorf("the log says %s (%v), want %s", got, err, want)
+	}
+	asked, err := audit.Show(s.result.Layout.Audit(), audit.Filter{Kind: audit.KindOperator, Resource: volume})
+	if err != nil || len(asked) != 2 || asked[1].Record.Action != "volume-reset" {
+		t.Errorf("the operator's command: %+v %v", asked, err)
+	}
+}
+
+// tlsConfig is a guest's.
+func (s *state) tlsConfig(t *testing.T) *tls.Config {
+	t.Helper()
+	roots := x509.NewCertPool()
+	if !roots.AppendCertsFromPEM(s.result.CertificatePEM) {
+		t.Fatal("no certificate")
+	}
+	cfg, err := hybridtls.ClientConfig("localhost", roots, hybridtls.ProfileDefault)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg
+}
+
+func isCode(err error, code string) bool {
+	e, ok := errors.AsType[*operator.Error](err)
+	return ok && e.Code == code
+}

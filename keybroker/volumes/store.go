@@ -1,0 +1,137 @@
+package volumes
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"time"
+
+	bolt "go.etcd.io/bbolt"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/generation"
+)
+
+// Entry is what is known of one volume.
+type Entry struct {
+	// Volume is the resource of its key.
+	Volume string `json:"volume"`
+	// State was confirmed last; none before the first time.
+	State generation.State `json:"state"`
+	// Reset means that an operator lets the next opening begin with any state.
+	Reset bool `json:"reset,omitempty"`
+	// Agent and Lease are whose opening was confirmed, At is when.
+	Agent digest.Digest  `json:"agent"`
+	Lease digest.LeaseID `json:"lease"`
+	At    time.Time      `json:"at"`
+	// Logged is the number of records of the audit log when this was compared with it last: a later record
+	// about the volume says more than this entry.
+	Logged uint64 `json:"logged"`
+	// Version counts changes; a store refuses to overwrite another version.
+	Version uint64 `json:"version"`
+}
+
+// Store keeps the entries. Every method returns only when what it did is durable, and may be called from
+// several goroutines.
+type Store interface {
+	// Get returns the entry of a volume; one that is not there has only the name.
+	Get(ctx context.Context, volume string) (Entry, error)
+	// Put replaces an entry whose stored version is e.Version, and adds one to it; any other is
+	// ReasonConflict. One more volume than [MaxVolumes] is ReasonFull.
+	Put(ctx context.Context, e Entry) error
+	// Each visits all entries in the order of their names.
+	Each(ctx context.Context, visit func(Entry) error) error
+	// Close ends the use of the store.
+	Close() error
+}
+
+// MaxVolumes bounds how many volumes a store remembers.
+const MaxVolumes = 10_000
+
+// Bolt is the store of a single broker: one file.
+type Bolt struct {
+	db   *bolt.DB
+	most int // volumes that there may be
+}
+
+var bucketVolumes = []byte("volumes") // name -> Entry
+
+// OpenBolt opens or makes the file.
+func OpenBolt(path string) (*Bolt, error) {
+	db, err := bolt.Open(path, 0o600, &bolt.Options{Timeout: 5 * time.Second})
+	if err != nil {
+		return nil, fmt.Errorf("open volumes %s: %w", path, err)
+	}
+	if err := db.Update(func(tx *bolt.Tx) error {
+		_, err := tx.CreateBucketIfNotExists(bucketVolumes)
+		return err
+	}); err != nil {
+		return nil, errors.Join(fmt.Errorf("open volumes %s: %w", path, err), db.Close())
+	}
+	return &Bolt{db, MaxVolumes}, nil
+}
+
+// Close implements Store.
+func (b *Bolt) Close() error { return b.db.Close() }
+
+// Get implements Store.
+func (b *Bolt) Get(_ context.Context, volume string) (e Entry, err error) {
+	err = b.db.View(func(tx *bolt.Tx) error {
+		e, err = getEntry(tx, volume)
+		return err
+	})
+	return e, err
+}
+
+func getEntry(tx *bolt.Tx, volume string) (Entry, error) {
+	raw := tx.Bucket(bucketVolumes).Get([]byte(volume))
+	if raw == nil {
+		return Entry{Volume: volume}, nil
+	}
+	return decodeEntry(volume, raw)
+}
+
+func decodeEntry(volume string, raw []byte) (e Entry, err error) {
+	if err := json.Unmarshal(raw, &e); err != nil || e.Volume != volume || e.Version == 0 {
+		return Entry{}, refusal.New(ReasonStore, "the entry of %s is damaged", volume)
+	}
+	return e, nil
+}
+
+// Put implements Store.
+func (b *Bolt) Put(_ context.Context, e Entry) error {
+	return b.db.Update(func(tx *bolt.Tx) error {
+		held, err := getEntry(tx, e.Volume)
+		if err != nil {
+			return err
+		}
+		bucket := tx.Bucket(bucketVolumes)
+		switch {
+		case held.Version != e.Version:
+			return refusal.New(ReasonConflict, "%s was changed at the same time", e.Volume)
+		case held.Version == 0 && bucket.Stats().KeyN >= b.most:
+			return refusal.New(ReasonFull, "%d volumes are known, the most there may be", b.most)
+		}
+		e.Version++
+		raw, err := json.Marshal(e)
+		if err != nil {
+			return err
+		}
+		return bucket.Put([]byte(e.Volume), raw)
+	})
+}
+
+// Each implements Store.
+func (b *Bolt) Each(_ context.Context, visit func(Entry) error) error {
+	return b.db.View(func(tx *bolt.Tx) error {
+		return tx.Bucket(bucketVolumes).ForEach(func(k, v []byte) error {
+			e, err := decodeEntry(string(k), v)
+			if err != nil {
+				return err
+			}
+			return visit(e)
+		})
+	})
+}
