@@ -92,6 +92,7 @@ func (d *daemon) prepare() (err error) {
 	d.guest.Use(broker)
 	d.prepareWork()
 	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
+		Opened: d.guest.Opened(d.tenure.Held, d.cfg.Load),
 		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
 		return err

@@ -110,9 +110,11 @@ var all = []pkg{
 		files: []file{
 			{"bin/anchorhold-agent", bin}, {"bin/anchorhold-worker", bin},
 			{"systemd/anchorhold-agent.service", units}, {"systemd/anchorhold-agent.socket", units}, {"systemd/anchorhold-credentials.socket", units},
+			{"systemd/anchorhold-agent-unlock.service", units}, {"systemd/anchorhold-volume@.service", units},
 			{"systemd/anchorhold-worker@.service", units}, {"systemd/anchorhold-worker.socket", units}, {"systemd/anchorhold-worker.slice", units},
 			{"systemd/anchorhold-agent.rules", "/usr/lib/udev/rules.d/70-anchorhold-agent.rules"},
 			{"systemd/anchorhold-agent.service.d/*.example", "/usr/share/doc/anchorhold-agent/examples/"},
+			{"systemd/anchorhold-volume@.service.d/*.example", "/usr/share/doc/anchorhold-agent/examples/volume/"},
 			{"man/anchorhold-agent.8", man8}, {"man/anchorhold-worker.8", man8},
 		},
 		daemon: &daemon{state: "agent", units: []string{"anchorhold-agent.socket", "anchorhold-credentials.socket", "anchorhold-worker.socket", "anchorhold-agent.service"},

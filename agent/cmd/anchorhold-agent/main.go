@@ -56,6 +56,8 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 			return 2
 		}
 		return reload(ctx, out, complaint)
+	case "volume":
+		return volumeCommand(ctx, args[1:], complaint)
 	case "version", "help", "-h", "--help":
 		if len(args) != 1 {
 			fmt.Fprintf(complaint, "anchorhold-agent %s takes no arguments\n", args[0])

@@ -5,7 +5,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/tenure"
-	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
@@ -16,9 +16,9 @@ const ReasonUnknownModel refusal.Reason = "model-not-found"
 // gate is what the local API sees of the agent: what may be served now, and
 // receipts under the lease.
 type gate struct {
-	tenure   *tenure.Tenure
-	names    func() []string
-	agentKey *identity.Private
+	tenure *tenure.Tenure
+	names  func() []string
+	guest  *attested.Guest // whose key signs receipts
 }
 
 // Models names the configured models.
@@ -43,6 +43,6 @@ func (g gate) Session(ctx context.Context, name string) (openai.Session, error) 
 	}
 	return openai.Session{
 		Engine: openai.Inference{Engine: model.Engine}, ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
-		Lease: model.Context(), Issue: g.tenure.Issue(model, g.agentKey), Done: done,
+		Lease: model.Context(), Issue: g.tenure.Issue(model, g.guest.Key()), Done: done,
 	}, nil
 }

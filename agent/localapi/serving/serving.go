@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi/oip"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/localapi/secretapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/volumeapi"
 	"github.com/anchorhold/anchorhold/agent/secrets"
 	"github.com/anchorhold/anchorhold/agent/secrets/credsock"
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -38,6 +39,8 @@ type Config struct {
 	// answers, or is why nothing does.
 	Classifiers *classify.Service
 	Proofs      func() (oip.Proofs, error)
+	// Opened tells the broker what root says of a volume.
+	Opened volumeapi.Tell
 	// Status is the JSON of /v1/status.
 	Status  func() any
 	Version string
@@ -61,7 +64,7 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	models := gate{tenure: cfg.Tenure, names: cfg.Models, agentKey: cfg.Guest.Key()}
+	models := gate{tenure: cfg.Tenure, names: cfg.Models, guest: cfg.Guest}
 	api := &API{}
 	api.Server, err = localapi.New(localapi.Config{
 		Gate:     models,
@@ -92,7 +95,7 @@ func New(cfg Config) (*API, error) {
 	return api, nil
 }
 
-// handOn makes what hands secrets on.
+// handOn makes what hands secrets on, and what root opens volumes by.
 func (a *API) handOn(cfg Config) error {
 	a.Secrets = secrets.New(func() error { _, err := cfg.Tenure.Held(); return err })
 	if err := a.Secrets.Allow(cfg.Settings.Secrets); err != nil {
@@ -100,6 +103,7 @@ func (a *API) handOn(cfg Config) error {
 	}
 	a.Credentials = credsock.New(a.Secrets, cfg.Settings.Credentials, cfg.Logger)
 	secretapi.Mount(a.Server, a.Secrets, cfg.Logger)
+	volumeapi.Mount(a.Server, cfg.Opened, cfg.Logger)
 	return nil
 }
 
