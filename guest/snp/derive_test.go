@@ -31,9 +31,13 @@ func (g *guest) derive(c *call) error {
 		c.response[0] = 0x16
 	default:
 		h := sha256.New()
-		h.Write(c.request[8:])
-		if le.Uint64(c.request[8:])&(1<<3) != 0 {
+		fields := le.Uint64(c.request[8:])
+		h.Write(c.request[8:20]) // which fields, and the level
+		if fields&(1<<3) != 0 {
 			h.Write([]byte{g.measured})
+		}
+		if fields&(1<<5) != 0 {
+			h.Write(c.request[24:])
 		}
 		copy(c.response[32:], h.Sum(nil))
 	}
