@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"runtime"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -317,4 +318,26 @@ func TestLeaseThatIsOverOnArrivalIsNotAdopted(t *testing.T) {
 	if reason, _ := refusal.ReasonOf(err); reason != ReasonLeaseExpired || tenure.lease != nil || key.Len() != 0 {
 		t.Errorf("%v, lease %v, %d bytes of key", err, tenure.lease, key.Len())
 	}
+}
+
+// TestTheCollectorRunsTwiceWhenTheLeaseEnds: it overwrites (with GODEBUG=clobberfree=1) what nothing refers to any more,
+// and what a pool of buffers holds is let go of only at the second time.
+func TestTheCollectorRunsTwiceWhenTheLeaseEnds(t *testing.T) {
+	g := tenuretest.New(t)
+	synctest.Test(t, func(t *testing.T) {
+		s := &script{t: t}
+		s.steps = []func(context.Context) (*client.Lease, error){s.grant(5*time.Minute, tenuretest.ModelKey, 1), refuse("away")}
+		run(t, s.keeper(g), func() {
+			time.Sleep(5*time.Minute - time.Millisecond)
+			synctest.Wait()
+			var before, after runtime.MemStats
+			runtime.ReadMemStats(&before)
+			time.Sleep(2 * time.Millisecond)
+			synctest.Wait()
+			runtime.ReadMemStats(&after)
+			if n := after.NumForcedGC - before.NumForcedGC; n < 2 {
+				t.Errorf("it ran %d times, want 2", n)
+			}
+		})
+	})
 }

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"log/slog"
 	"math/rand/v2"
+	"runtime"
+	"runtime/debug"
 	"sync"
 	"time"
 
@@ -261,7 +263,17 @@ func (t *Tenure) finish(lease *client.Lease, refusal error) error {
 	}()
 	err := closeAll(closing)
 	<-others
+	forget()
 	return err
+}
+
+// forget has the collector overwrite what nothing refers to any more. The standard library copies keys into its
+// ciphers, and requests and answers into buffers; a copy that was let go is readable until its place is taken. The
+// collector overwrites it with GODEBUG=clobberfree=1, which the unit sets. It runs twice, because pools of buffers let
+// go of them at the second time, and returns to the kernel what is free.
+func forget() {
+	runtime.GC()
+	debug.FreeOSMemory()
 }
 
 // Held returns the lease if it runs, whether or not a model is served under it.

@@ -182,6 +182,13 @@ func TestServicesKeepSecretsIn(t *testing.T) {
 		if filepath.Base(path) != workerUnit && strings.Contains(string(text), "\nPrivateUsers=yes\n") {
 			t.Errorf("%s: PrivateUsers hides callers' uids", filepath.Base(path))
 		}
+		// For Go's runtime alone, in the daemons whose heap has copies of secrets.
+		const clobber = "\nEnvironment=GODEBUG=clobberfree=1\n"
+		holds := slices.Contains([]string{"anchorhold-agent.service", "anchorhold-agent-unlock.service", "anchorhold-broker.service"}, filepath.Base(path))
+		if strings.Contains(string(text), clobber) != holds {
+			t.Errorf("%s: its collector overwrites what it frees: %v, want %v", filepath.Base(path), !holds, holds)
+		}
+		text = []byte(strings.Replace(string(text), clobber, "\n", 1))
 		if regexp.MustCompile(`(?m)^(Type=notify-reload|Environment)`).Match(text) {
 			t.Errorf("%s: notify-reload needs systemd 253, and Environment is no place for settings", filepath.Base(path))
 		}
