@@ -14,7 +14,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test image image-check image-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release packages clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test exposure-test image image-check image-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -79,6 +79,10 @@ boot-test: demo-build ## boot a real Debian 13 with the units installed, and che
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
 	@go build -trimpath -o $(DEMOBIN)/ ./packaging/boottest
 	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" $(DEMOBIN)/boottest -trees "$$trees" -bin $(DEMOBIN) -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(DEADLINE),-deadline $(DEADLINE)) $(if $(KEEP),-keep)
+
+exposure-test: demo-build ## audit where plaintext is: boot a guest, use secrets of the run in it, and search disk, RAM, network and processes at each moment (root, mmdebstrap; JSON=file, DEADLINE=40m, KERNEL=arguments, KEEP=1)
+	@go build -trimpath -o $(DEMOBIN)/ ./packaging/boottest
+	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" $(DEMOBIN)/boottest -exposure -trees "$$trees" -bin $(DEMOBIN) $(if $(JSON),-json "$(JSON)") $(if $(KERNEL),-kernel-arguments '$(KERNEL)') $(if $(DEADLINE),-deadline $(DEADLINE)) $(if $(KEEP),-keep)
 
 image: build ## build a guest image into image-out/ (root, mmdebstrap; NAME=web-7, FILES=directory of what is added below /, DEBS="a.deb b.deb")
 	@.ci/image "$(CACHE)/boot" build "$(or $(NAME),guest)" "$(FILES)" image-out $(DEBS)

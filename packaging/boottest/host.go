@@ -33,12 +33,29 @@ const broker = "127.0.0.1:8443"
 var measurement = strings.Repeat("a5", 48)
 
 func (h *host) run(ctx context.Context) (err error) {
+	if h.names, err = matching(h.only); err != nil {
+		return err
+	}
+	return h.inRoom(ctx, []stage{
+		{"root of the guest", h.unpack},
+		{"programs under test", h.stamp},
+		{"installation", h.install},
+		{"keys, sealed classifier and its circuit's keys", h.makeMaterial},
+		{"disk", h.makeDisk},
+	}, h.boot)
+}
+
+// stage is a part of making a machine.
+type stage struct {
+	title string
+	run   func(context.Context) error
+}
+
+// inRoom makes a machine in a work directory of its own, and does with it what it was made for.
+func (h *host) inRoom(ctx context.Context, stages []stage, then func(context.Context) error) (err error) {
 	h.began = time.Now()
 	if os.Getuid() != 0 {
 		return errors.New("making the guest's disk and tree needs root")
-	}
-	if h.names, err = matching(h.only); err != nil {
-		return err
 	}
 	if load := emulator.Busy(); load != "" {
 		h.say("%s", load)
@@ -51,23 +68,17 @@ func (h *host) run(ctx context.Context) (err error) {
 		fmt.Println("disk and logs stay in", h.work.Dir)
 	}
 	h.root = h.work.Path("root")
-	for _, step := range []struct {
-		title string
-		run   func(context.Context) error
-	}{
-		{"root of the guest", h.unpack},
-		{"programs under test", h.stamp},
-		{"installation", h.install},
-		{"keys, sealed classifier and its circuit's keys", h.makeMaterial},
-		{"disk", h.makeDisk},
-	} {
-		if err := step.run(ctx); err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
+	for _, s := range stages {
+		if err := s.run(ctx); err != nil {
+			return fmt.Errorf("%s: %w", s.title, err)
 		}
-		h.say("%s", step.title)
+		h.say("%s", s.title)
 	}
-	return h.boot(ctx)
+	return then(ctx)
 }
+
+// patience is how many times as long as on an idle machine everything may take.
+func (h *host) patience() float64 { return max(1, float64(h.deadline)/float64(deadline)) }
 
 func (h *host) say(format string, args ...any) {
 	fmt.Printf("[%5.1f s] %s\n", time.Since(h.began).Seconds(), fmt.Sprintf(format, args...))
@@ -169,7 +180,7 @@ func (h *host) install(ctx context.Context) error {
 	if err := copyFile(own, h.path("usr/local/sbin/boottest"), 0o755); err != nil {
 		return err
 	}
-	if err := os.WriteFile(h.path("etc/systemd/system/boottest.service"), []byte(fmt.Sprintf(checksUnit, patienceVariable, max(1, float64(h.deadline)/float64(deadline)), unitWord(h.only))), 0o644); err != nil {
+	if err := os.WriteFile(h.path("etc/systemd/system/boottest.service"), []byte(fmt.Sprintf(checksUnit, patienceVariable, h.patience(), unitWord(h.only))), 0o644); err != nil {
 		return err
 	}
 	for _, user := range []string{"alice", "bob", "mallory"} {
@@ -309,12 +320,8 @@ func (h *host) boot(ctx context.Context) error {
 	if err := h.work.MakeTPM(ctx, "tpm"); err != nil {
 		return err
 	}
-	machine, err := h.work.Start(ctx, "tpm", "-L", "/usr/share/seabios", "-machine", "q35,accel=tcg", "-m", "2048",
-		// no_timer_check: on a busy host the emulated timer fails the kernel's test of it, which is a panic.
-		"-kernel", h.work.Inside("vmlinuz"), "-initrd", h.work.Inside("initrd"), "-append", "root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check",
-		"-serial", "file:"+h.work.Inside("console.log"), "-serial", "file:"+h.work.Inside("checks.log"), "-netdev", "user,id=n0,restrict=on",
-		"-drive", "if=none,id=d0,format=raw,file="+h.work.Inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0",
-		"-drive", "if=none,id=d1,format=raw,file="+h.work.Inside("data.raw"), "-device", "virtio-blk-pci,drive=d1")
+	machine, err := h.work.Start(ctx, "tpm", append(h.machine(""), "-m", "2048", "-netdev", "user,id=n0,restrict=on",
+		"-drive", "if=none,id=d1,format=raw,file="+h.work.Inside("data.raw"), "-device", "virtio-blk-pci,drive=d1")...)
 	if err != nil {
 		return err
 	}
@@ -343,6 +350,15 @@ func (h *host) boot(ctx context.Context) error {
 	}
 	h.say("all %d checks held", heard.held)
 	return nil
+}
+
+// machine is QEMU's arguments for a guest of this test, but for its memory and network.
+func (h *host) machine(kernelArguments string) []string {
+	return []string{"-L", "/usr/share/seabios", "-machine", "q35,accel=tcg",
+		// no_timer_check: on a busy host the emulated timer fails the kernel's test of it, which is a panic.
+		"-kernel", h.work.Inside("vmlinuz"), "-initrd", h.work.Inside("initrd"), "-append", strings.TrimSpace("root=/dev/vda rw console=ttyS0 quiet panic=-1 no_timer_check " + kernelArguments),
+		"-serial", "file:" + h.work.Inside("console.log"), "-serial", "file:" + h.work.Inside("checks.log"),
+		"-drive", "if=none,id=d0,format=raw,file=" + h.work.Inside("disk.raw"), "-device", "virtio-blk-pci,drive=d0"}
 }
 
 // unitWord is a word of a unit's ExecStart= that stays what it is (systemd.service(5)).

@@ -198,11 +198,13 @@ type reply struct {
 	Body   []byte
 }
 
+func dialAgent(ctx context.Context, _, _ string) (net.Conn, error) {
+	return (&net.Dialer{}).DialContext(ctx, "unix", apiSocket)
+}
+
 // ask sends a request to the agent's socket as this process.
 func ask(method, path string, body []byte, limit time.Duration) (r reply, err error) {
-	client := &http.Client{Timeout: patient(limit), Transport: &http.Transport{DisableKeepAlives: true, DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
-		return (&net.Dialer{}).DialContext(ctx, "unix", apiSocket)
-	}}}
+	client := &http.Client{Timeout: patient(limit), Transport: &http.Transport{DisableKeepAlives: true, DialContext: dialAgent}}
 	req, err := http.NewRequest(method, "http://agent"+path, bytes.NewReader(body))
 	if err != nil {
 		return r, err

@@ -1,0 +1,114 @@
+package main
+
+// Assets of docs/threat-model.md, each a secret that is drawn anew in every run.
+const (
+	assetModelKey  = "model key"
+	assetWeights   = "weights"
+	assetPrompt    = "prompt"
+	assetAnswer    = "answer"
+	assetGradient  = "gradient"
+	assetRoundKey  = "round key"
+	assetMemberKey = "member key"
+	assetKEK       = "broker.kek"
+)
+
+// assets in the order of the table.
+var assets = []string{assetModelKey, assetWeights, assetPrompt, assetAnswer, assetGradient, assetRoundKey, assetMemberKey, assetKEK}
+
+// Places that are searched: of the host, of the broker's host, and of the guest.
+const (
+	placeDisk    = "host: disk image"
+	placeTPM     = "host: TPM state"
+	placeSerial  = "host: serial ports"
+	placeNetwork = "host: network"
+	placeMemory  = "guest's RAM"
+
+	placeBrokerFiles  = "broker: files"
+	placeBrokerLog    = "broker: log"
+	placeBrokerMemory = "broker: memory"
+	placeBrokerStart  = "broker: environment, arguments"
+
+	placeAgent   = "guest: agent"
+	placeWorkers = "guest: workers"
+	placeClient  = "guest: client"
+	placeOthers  = "guest: other processes"
+	placeStart   = "guest: environments, arguments"
+	placeFiles   = "guest: files"
+	placeJournal = "guest: journal"
+	placeSwap    = "guest: swap"
+	placeCores   = "guest: core files"
+	placeKeyring = "guest: keyring"
+)
+
+// places in the order of the table.
+var places = []string{placeDisk, placeTPM, placeSerial, placeNetwork, placeMemory, placeBrokerFiles, placeBrokerLog, placeBrokerMemory, placeBrokerStart,
+	placeAgent, placeWorkers, placeClient, placeOthers, placeStart, placeFiles, placeJournal, placeSwap, placeCores, placeKeyring}
+
+// Moments at which all places are searched.
+const (
+	before        = "before"
+	afterTask     = "after a task"
+	during        = "during"
+	afterCrash    = "killed"
+	afterWatchdog = "watchdog"
+	afterLease    = "lease over"
+	afterStop     = "stopped"
+	afterShutdown = "shut down"
+)
+
+// moments in the order of the table, which is that of the audit.
+var moments = []string{before, afterTask, during, afterCrash, afterWatchdog, afterLease, afterStop, afterShutdown}
+
+// claim says where an asset may be in plaintext, and when. What no claim allows must not be found.
+type claim struct {
+	assets, places, moments []string
+	// found means that it must be found there at these moments: a search that does not see what is there has no worth.
+	found bool
+	why   string
+}
+
+// control is a text that the audit plants where it must find it, at each moment from the first on.
+type control struct {
+	name   string
+	places []string
+}
+
+const (
+	controlState       = "control-state"
+	controlTPM         = "control-tpm"
+	controlBrokerStart = "control-broker-start"
+)
+
+var controls = []control{
+	{"control-swap", []string{placeSwap, placeDisk}},
+	{"control-cores", []string{placeCores, placeDisk}},
+	{"control-files", []string{placeFiles, placeDisk}},
+	{"control-shm", []string{placeFiles, placeMemory}},
+	{"control-keyring", []string{placeKeyring, placeMemory}},
+	{"control-journal", []string{placeJournal}},
+	{"control-console", []string{placeSerial}},
+	{"control-network", []string{placeNetwork}},
+	{"control-start", []string{placeStart}},
+	{"control-memory", []string{placeOthers, placeMemory}},
+	{controlTPM, []string{placeTPM}},
+	{controlState, []string{placeBrokerFiles, placeBrokerMemory}},
+	{controlBrokerStart, []string{placeBrokerStart}},
+}
+
+// claims are those of docs/threat-model.md, "Where plaintext is". The first that fits counts.
+var claims = []claim{
+	{[]string{assetModelKey, assetWeights}, []string{placeMemory}, []string{afterTask, during}, true,
+		"In use under a lease: the key in secret memory, the weights in locked memory. The TEE encrypts the guest's RAM; here the host reads it through QEMU to see what there is."},
+	{[]string{assetWeights}, []string{placeAgent}, []string{afterTask, during}, true,
+		"The same memory as root in the guest reads it. Root in the guest is the guest."},
+	{[]string{assetModelKey}, []string{placeAgent}, []string{afterTask, during}, false,
+		"The key itself is in secret memory, which the kernel shows nobody, root neither. crypto/aes keeps a copy in the heap while the model is opened, and until the collector comes."},
+	{[]string{assetPrompt, assetAnswer}, []string{placeMemory, placeAgent}, []string{during}, true,
+		"Of requests under way, and of those before until the collector comes (two minutes when nothing happens), or the lease ends."},
+	{[]string{assetPrompt, assetAnswer}, []string{placeClient}, []string{during}, false,
+		"The client has what it asks and gets."},
+	{[]string{assetGradient}, []string{placeMemory, placeAgent}, []string{afterTask, during}, false,
+		"Read from the client's request and on its way to the worker, until the collector comes or the lease ends. The worker's memory ends with its task."},
+	{[]string{assetModelKey, assetRoundKey, assetMemberKey, assetKEK}, []string{placeBrokerMemory}, moments, false,
+		"The broker's host holds every secret that the broker releases. What it opens its store with, and what crypto/aes copies, root there can read; secrets at rest are sealed."},
+}

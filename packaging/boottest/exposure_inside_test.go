@@ -1,0 +1,71 @@
+package main
+
+import (
+	"encoding/json"
+	"net"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/canary"
+)
+
+// TestTheGuestSaysWhatItCannotDo: an order that came to nothing is no search that found nothing.
+func TestTheGuestSaysWhatItCannotDo(t *testing.T) {
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.Close()
+	ended := make(chan error, 1)
+	go func() { ended <- takeOrders(l.Addr().String()) }()
+	c, err := l.Accept()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := json.NewDecoder(c), json.NewEncoder(c)
+	answer := func(o *order) report {
+		t.Helper()
+		var r report
+		if o != nil {
+			if err := out.Encode(o); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if err := in.Decode(&r); err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	if r := answer(nil); r.Output != "here" || r.Error != "" {
+		t.Errorf("it greets with %+v", r)
+	}
+	for _, tc := range []struct {
+		o    order
+		want string
+	}{
+		{order{Do: "dance"}, `there is no order "dance"`},
+		{order{Do: "search"}, "no index was sent"},
+		{order{Do: "stop", Words: []string{"client"}}, "client was not started"},
+		{order{Do: "index", Index: &canary.Index{Key: make([]byte, 32), Entries: []byte{1}}}, "malformed"},
+		{order{Do: "run", Words: []string{"sh", "-c", "echo why >&2; exit 3"}}, "exit status 3"},
+	} {
+		if r := answer(&tc.o); !strings.Contains(r.Error, tc.want) {
+			t.Errorf("%s: %+v, want %q", tc.o.Do, r, tc.want)
+		}
+	}
+	if r := answer(&order{Do: "run", Words: []string{"echo", "it works"}}); r.Output != "it works" || r.Error != "" {
+		t.Errorf("%+v", r)
+	}
+	if err := c.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
+func TestUnknownPartsAreRefused(t *testing.T) {
+	if err := takePart("nobody", nil); err == nil {
+		t.Error("a part that does not exist was taken")
+	}
+}
