@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"os"
 	"path/filepath"
 	"strings"
@@ -56,5 +57,16 @@ func TestAnExpressionThatMeansNoCheckIsRefused(t *testing.T) {
 	}
 	if got := unitWord(`a 100% "sure"\.$`); got != `"a 100%% \"sure\"\\.$$"` {
 		t.Errorf("in a unit: %s", got)
+	}
+}
+
+// A text across two blocks is found as well, and one that is not there is not.
+func TestSearch(t *testing.T) {
+	for _, at := range []int{0, 4<<20 - 3, 4<<20 + 100, 9<<20 - 6} {
+		disk := make([]byte, 9<<20)
+		copy(disk[at:], "secret")
+		if found, err := search(bytes.NewReader(disk), []byte("secret"), []byte("public")); err != nil || found != [2]bool{true, false} {
+			t.Errorf("at %d: %v, %v", at, found, err)
+		}
 	}
 }

@@ -131,14 +131,39 @@ func onNoDisk(key, certificate string) error {
 	if _, err := sh("sync"); err != nil {
 		return err
 	}
-	out, err := runFor(4*time.Minute, "env", "LC_ALL=C", "grep", "-oaF", "-e", public, "-e", secret, "/dev/vda")
+	disk, err := os.Open("/dev/vda")
+	if err != nil {
+		return err
+	}
+	defer disk.Close()
+	found, err := search(disk, []byte(secret), []byte(public))
 	switch {
-	case strings.Contains(out, secret):
+	case err != nil:
+		return err
+	case found[0]:
 		return errors.New("the key is on the disk")
-	case err != nil || !strings.Contains(out, public):
-		return fmt.Errorf("the search does not find what is there: %.80q, %w", out, err)
+	case !found[1]:
+		return errors.New("the search does not find what is there")
 	}
 	return nil
+}
+
+// search says which of two texts are somewhere in what it reads.
+func search(r io.Reader, texts ...[]byte) (found [2]bool, err error) {
+	const block, most = 4 << 20, 256 // texts are shorter than that
+	buffer := make([]byte, most+block)
+	for {
+		n, err := io.ReadFull(r, buffer[most:])
+		for i, text := range texts {
+			found[i] = found[i] || bytes.Contains(buffer[:most+n], text)
+		}
+		if errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) {
+			return found, nil
+		} else if err != nil {
+			return found, err
+		}
+		copy(buffer[:most], buffer[block:]) // a text may go across two blocks
+	}
 }
 
 // strangeUnit starts a unit that the agent's configuration does not name.
