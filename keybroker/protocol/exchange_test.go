@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // parties are the keys of one exchange.
@@ -211,6 +212,7 @@ func TestExchangeVerifies(t *testing.T) {
 // part of each frame, where the fields stand close, and a sample of the long
 // keys and signatures behind.
 func TestEveryDamagedByteIsRefused(t *testing.T) {
+	longtest.WithoutRace(t, "it parses some thousand damaged messages")
 	p := newParties(t)
 	good := newRun(t, p)
 	root := p.root.Public()
