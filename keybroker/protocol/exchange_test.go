@@ -209,16 +209,23 @@ func TestExchangeVerifies(t *testing.T) {
 }
 
 // TestEveryDamagedByteIsRefused flips bytes of every message: all in the first
-// part of each frame, where the fields stand close, and a sample of the long
-// keys and signatures behind.
+// part of each frame, where the fields stand close, and at its end, and a sample
+// of the long keys and signatures between.
 func TestEveryDamagedByteIsRefused(t *testing.T) {
-	longtest.WithoutRace(t, "it parses some thousand damaged messages")
+	t.Run("some", func(t *testing.T) { damagedBytesAreRefused(t, 40) })
+	t.Run("all", func(t *testing.T) {
+		longtest.Arithmetic(t, "it judges some thousand damaged exchanges")
+		damagedBytesAreRefused(t, 400)
+	})
+}
+
+func damagedBytesAreRefused(t *testing.T, dense int) {
 	p := newParties(t)
 	good := newRun(t, p)
 	root := p.root.Public()
 	for m, frame := range good.frames {
 		for i := range frame {
-			if i > 400 && i%29 != 0 && len(frame)-i > 64 {
+			if i > dense && i%29 != 0 && len(frame)-i > dense/6 {
 				continue
 			}
 			bad := good
