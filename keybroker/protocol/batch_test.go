@@ -17,6 +17,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/guest/evidence"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // batchOf signs n messages together; each is signed under one of two contexts.
@@ -181,6 +182,7 @@ func TestVersion1HasNoBatches(t *testing.T) {
 // TestBatchedExchangeVerifies signs a challenge and a certificate in one batch with
 // strangers, and both verify where they are used.
 func TestBatchedExchangeVerifies(t *testing.T) {
+	longtest.WithoutRace(t, "it verifies a batch with each of its parts damaged")
 	v := readBatchVectors(t)
 	epoch := must[identity.Public](t)(identity.ParsePublic(v.EpochKey))
 	var m2 Challenge

@@ -9,6 +9,8 @@ import (
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // documented says which page lists the reasons of a folder and of those below it, unless
@@ -36,6 +38,7 @@ func pageOf(dir string) string {
 // TestDocumentListsEveryReason reads the reason codes out of the sources and looks for each in
 // the page that lists those of its folder.
 func TestDocumentListsEveryReason(t *testing.T) {
+	longtest.WithoutRace(t, "it searches every source file")
 	root := filepath.Join("..", "..")
 	pages := map[string]string{}
 	for _, page := range documented {
