@@ -7,6 +7,8 @@ import (
 	"os"
 	"path/filepath"
 
+	"golang.org/x/sys/unix"
+
 	"github.com/anchorhold/anchorhold/keybroker/generation"
 	"github.com/anchorhold/anchorhold/keybroker/strictjson"
 	"github.com/anchorhold/anchorhold/systemd/disk"
@@ -29,14 +31,21 @@ type states struct {
 
 const statesFormat = 1
 
-// readStates reads the file. A volume without one was never confirmed.
+// readStates reads the file. A volume without one was never confirmed. The top of a volume may belong to a service, which can put
+// anything in the file's place: a link that leads out of the volume, or a pipe that nobody writes to.
 func readStates(root string) (s states, err error) {
-	f, err := os.Open(filepath.Join(root, statesFile))
+	f, err := os.OpenFile(filepath.Join(root, statesFile), os.O_RDONLY|unix.O_NOFOLLOW|unix.O_NONBLOCK, 0)
 	if errors.Is(err, os.ErrNotExist) {
 		return states{}, nil
 	}
+	if errors.Is(err, unix.ELOOP) || errors.Is(err, unix.ENXIO) {
+		return s, refusal.New(ReasonGeneration, "%s is no ordinary file: %w", statesFile, err)
+	}
 	if err != nil {
 		return s, err
+	}
+	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
+		return s, errors.Join(refusal.New(ReasonGeneration, "%s is no ordinary file", statesFile), err, f.Close())
 	}
 	raw, err := io.ReadAll(io.LimitReader(f, maxStates))
 	if err := errors.Join(err, f.Close()); err != nil {

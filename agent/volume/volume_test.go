@@ -487,30 +487,6 @@ func TestAnotherKeyDoesNotOpen(t *testing.T) {
 	g.closed("another key")
 }
 
-func TestStates(t *testing.T) {
-	dir := t.TempDir()
-	if s, err := readStates(dir); err != nil || s != (states{}) {
-		t.Errorf("%+v, %v", s, err)
-	}
-	next, err := generation.After()
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := writeStates(dir, states{Confirmed: next}); err != nil {
-		t.Fatal(err)
-	}
-	if s, err := readStates(dir); err != nil || s.Confirmed != next || !s.Unconfirmed.Zero() {
-		t.Errorf("%+v, %v", s, err)
-	}
-	for _, bad := range []string{"", "{", "{}", `{"format":2}`, `{"format":1,"more":1}`, `{"format":1,"confirmed":{"generation":-1}}`, `{"format":1}{}`, strings.Repeat(" ", maxStates) + `{"format":1}`} {
-		if err := os.WriteFile(filepath.Join(dir, statesFile), []byte(bad), 0o600); err != nil {
-			t.Fatal(err)
-		}
-		_, err := readStates(dir)
-		refusaltest.Want(t, bad, err, ReasonGeneration)
-	}
-}
-
 func TestConfig(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "volumes.yaml")
 	read := func(text string) (Config, error) {
