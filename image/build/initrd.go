@@ -14,9 +14,10 @@ import (
 )
 
 // bootModules are what the kernel needs to find and to verify the root, on the machines that images are for: virtio,
-// NVMe and SCSI disks, those of Hyper-V and Xen. Drivers of networks and the rest are loaded from the root.
+// NVMe and SCSI disks, those of Hyper-V and Xen; and to look at the firmware's variables before systemd does. Drivers of networks and
+// the rest are loaded from the root.
 func bootModules() []string {
-	return []string{"virtio_blk", "virtio_scsi", "sd_mod", "nvme", "hv_storvsc", "xen_blkfront", "erofs", "dm_verity"}
+	return []string{"virtio_blk", "virtio_scsi", "sd_mod", "nvme", "hv_storvsc", "xen_blkfront", "erofs", "dm_verity", "efivarfs"}
 }
 
 // archive is a cpio archive of the form "newc", which the kernel unpacks (Documentation/driver-api/early-userspace/buffer-format.rst).

@@ -55,6 +55,9 @@ func Boot() error {
 	if err := loadModules(); err != nil {
 		return err
 	}
+	if err := checkVariables(); err != nil {
+		return err
+	}
 	if err := openRoot(line.RootHash); err != nil {
 		return err
 	}

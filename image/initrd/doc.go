@@ -1,7 +1,8 @@
 // Package initrd is what runs before systemd in a guest of the image: it makes the root hash of the kernel's command line
 // the root of everything that runs.
 //
-// [Boot] loads the kernel modules that lie beside it, finds the two partitions that are named after the root hash
+// [Boot] loads the kernel modules that lie beside it, refuses options for systemd among the firmware's variables, which nobody
+// measures ([CheckVariables]), finds the two partitions that are named after the root hash
 // ([ParseCommandLine], [FindRoot]), puts dm-verity between the disk and the file system ([ParseSuperblock], [Device]),
 // and starts the service manager of the verified root. The unified kernel image holds both this program and the command line, so
 // that what is measured of it stands for every byte of the root.

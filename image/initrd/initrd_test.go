@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
+	"os"
 	"strings"
 	"testing"
 	"testing/fstest"
@@ -64,6 +65,20 @@ func TestCommandLine(t *testing.T) {
 		_, err := ParseCommandLine(good + " " + word)
 		refusaltest.Want(t, word, err, ReasonOption)
 	}
+}
+
+func TestVariables(t *testing.T) {
+	const vendor = "-8cf2644b-4b0b-428f-9387-6d876050dc67"
+	usual := fstest.MapFS{"SecureBoot-8be4df61-93ca-11d2-aa0d-00e098032b8c": {}, "StubInfo-4a67b082-0a4c-41cf-b6c7-440b29bb8c4f": {}, "S": {}, "LoaderInfo" + vendor: {}}
+	if err := CheckVariables(usual); err != nil {
+		t.Error(err)
+	}
+	for _, name := range []string{"SystemdOptions" + vendor, "SystemdOptions-00000000-0000-0000-0000-000000000000", "systemdoptions" + vendor} {
+		usual[name] = &fstest.MapFile{}
+		refusaltest.Want(t, name, CheckVariables(usual), ReasonVariable)
+		delete(usual, name)
+	}
+	refusaltest.Want(t, "no directory", CheckVariables(os.DirFS("/nowhere")), ReasonVariable)
 }
 
 func FuzzCommandLine(f *testing.F) {

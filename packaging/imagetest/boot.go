@@ -3,7 +3,9 @@ package main
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"strings"
@@ -51,12 +53,15 @@ func (b *boot) lines(n int) string {
 }
 
 // boot starts a disk with this test's TPM and watches until enough was said, the machine is off, or the patience ends. The disk
-// is not written. More arguments go to the emulator.
+// is not written. The firmware's variables are those of a machine that is new, unless there is NAME.vars. More arguments go to the emulator.
 func (h *host) boot(ctx context.Context, name, disk string, more []string, enough func(finding, *boot) bool) (*boot, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.patience, fmt.Errorf("the guest said too little within %s (-patience)", h.patience))
 	defer cancel()
-	if err := copyFile(filepath.Join(h.work.Tree(), "usr/share/OVMF/OVMF_VARS_4M.fd"), h.work.Path(name+".vars")); err != nil {
-		return nil, err
+	if _, err := os.Stat(h.work.Path(name + ".vars")); errors.Is(err, fs.ErrNotExist) {
+		err = copyFile(h.variables(), h.work.Path(name+".vars"))
+		if err != nil {
+			return nil, err
+		}
 	}
 	inside, err := filepath.Rel(h.work.Dir, disk)
 	if err != nil {

@@ -31,6 +31,7 @@ var changes = []change{
 	{"another root key of the broker", changeRootKey, "broker-unknown", ""},
 	{"a word that the host adds to the command line", addWord, "measurement-not-allowed", ""},
 	{"a shell that the host adds to the command line", addShell, "", "boot-option-refused"},
+	{"a disk that the host mounts by a variable of the firmware", addVariable, "", "host-options-set"},
 }
 
 func (h *host) matching() (some []change, err error) {
@@ -198,4 +199,17 @@ func addWord(_ context.Context, h *host, name string) (string, []string, error) 
 func addShell(_ context.Context, h *host, name string) (string, []string, error) {
 	disk := h.work.Path(name + ".raw")
 	return disk, stubWords("init=/bin/sh"), copyFile(h.disk(), disk)
+}
+
+// addVariable has the host's disk mounted over the broker's root key, by options for systemd of which no PCR tells.
+func addVariable(_ context.Context, h *host, name string) (string, []string, error) {
+	disk := h.work.Path(name + ".raw")
+	raw, err := os.ReadFile(h.variables())
+	if err == nil {
+		raw, err = withVariable(raw, "SystemdOptions", "systemd.mount-extra=/dev/vdb:/etc/anchorhold:ext4:ro")
+	}
+	if err != nil {
+		return "", nil, err
+	}
+	return disk, nil, errors.Join(os.WriteFile(h.work.Path(name+".vars"), raw, 0o600), copyFile(h.disk(), disk))
 }

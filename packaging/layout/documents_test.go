@@ -360,7 +360,9 @@ var hostInputs = []string{"/proc/cmdline", "/sys/firmware", "/sys/class/dmi", "f
 // measuredInputs are the places that may read what the host could have written. An event log is
 // evidence, which the broker replays against registers that a verified quote has. The kernel's command line is
 // part of the unified kernel image, and its additions are measured; the initial RAM disk takes a root hash from it, and refuses more.
-var measuredInputs = map[string]string{"guest/tdx/tdx.go": `"/sys/firmware/acpi/tables"`, "image/initrd/boot.go": `os.ReadFile("/proc/cmdline")`}
+// Of the firmware's variables it lists the names, to refuse one.
+var measuredInputs = map[string]string{"guest/tdx/tdx.go": `"/sys/firmware/acpi/tables"`, "image/initrd/boot.go": `os.ReadFile("/proc/cmdline")`,
+	"image/initrd/variables.go": `variablesDir = "/sys/firmware/efi/efivars"`}
 
 // TestNothingIsTakenFromTheHost: no program and no unit reads the kernel's command line,
 // SMBIOS, firmware configuration or credentials that a hypervisor passes in.
