@@ -26,9 +26,10 @@ const (
 )
 
 // refusedOptions are those by which someone who adds to the command line would choose what runs. The kernel's own
-// are left alone: what the publisher wrote is measured, and what a host adds is measured in PCR 12.
+// are left alone: what the publisher wrote is measured, and what a host adds is measured in PCR 12. So are those by which
+// this program is not started at all, such as rdinit= of a file that is not there. Dashes are underscores here.
 func refusedOptions() []string {
-	return []string{"init", "rdinit", "root", "rootfstype", "rootflags", "usr", "resume", "single", "s", "S", "1", "2", "3", "4", "5", "-b", "b", "emergency", "rescue", "-s", "--", "fsck.mode"}
+	return []string{"init", "rdinit", "root", "rootfstype", "rootflags", "usr", "resume", "single", "s", "S", "1", "2", "3", "4", "5", "_b", "b", "emergency", "rescue", "_s", "__", "fsck.mode", "fstab", "modules_load"}
 }
 
 // refusedPrefixes are the families of such options, and this program's own, of which there are none but the root hash.
@@ -49,9 +50,10 @@ func ParseCommandLine(text string) (c CommandLine, err error) {
 	if len(text) > maxCommandLine {
 		return c, refusal.New(ReasonOption, "the command line has %d bytes, want at most %d", len(text), maxCommandLine)
 	}
-	// Quotes make words that this program and systemd would tell apart differently.
-	if strings.ContainsAny(text, "\"'\\\x00") {
-		return c, refusal.New(ReasonOption, "the command line has quotes, backslashes or zeros")
+	// The kernel, systemd and this program tell words apart differently where there are quotes, or spaces other than the one of
+	// ASCII: to the kernel a byte 0xa0 is one, to systemd a vertical tab is none.
+	if i := strings.IndexFunc(text, func(r rune) bool { return r < ' ' || r > '~' || strings.ContainsRune("\"'\\", r) }); i >= 0 {
+		return c, refusal.New(ReasonOption, "the command line has quotes, backslashes, or bytes that are not visible ASCII, from byte %d on", i)
 	}
 	hashes, kept := 0, false
 	for _, word := range strings.Fields(text) {
@@ -82,6 +84,7 @@ func ParseCommandLine(text string) (c CommandLine, err error) {
 
 // refused says whether a word is an option that is refused.
 func refused(word string) bool {
+	word = strings.ReplaceAll(word, "-", "_") // which are the same to the kernel and to systemd
 	name, _, _ := strings.Cut(word, "=")
 	for _, option := range refusedOptions() {
 		if name == option {

@@ -40,28 +40,32 @@ func TestCommandLine(t *testing.T) {
 		}
 	}
 	for text, want := range map[string]refusal.Reason{
-		"":                                        ReasonRootHash,
-		"systemd.import_credentials=no quiet":     ReasonRootHash,
-		good + " roothash=" + hexHash:             ReasonRootHash,
-		strings.Replace(good, "1f ", "1F ", 1):    ReasonRootHash,
-		strings.Replace(good, "1f ", "1 ", 1):     ReasonRootHash,
-		strings.Replace(good, "1f ", "1g ", 1):    ReasonRootHash,
-		strings.Replace(good, "1f ", "1f00 ", 1):  ReasonRootHash,
-		strings.Replace(good, "=no ", "=yes ", 1): ReasonOption,
-		"roothash=" + hexHash:                     ReasonCredentials,
-		good + " " + strings.Repeat("x", 4096):    ReasonOption,
-		good + ` a="b c"`:                         ReasonOption,
-		good + " a=\\":                            ReasonOption,
-		good + " a\x00b":                          ReasonOption,
-		good + " anchorhold.shell":                ReasonOption,
-		good + " roothashsig=/x":                  ReasonOption,
-		good + " roothash":                        ReasonOption,
+		"":                                                  ReasonRootHash,
+		"systemd.import_credentials=no quiet":               ReasonRootHash,
+		good + " roothash=" + hexHash:                       ReasonRootHash,
+		strings.Replace(good, "1f ", "1F ", 1):              ReasonRootHash,
+		strings.Replace(good, "1f ", "1 ", 1):               ReasonRootHash,
+		strings.Replace(good, "1f ", "1g ", 1):              ReasonRootHash,
+		strings.Replace(good, "1f ", "1f00 ", 1):            ReasonRootHash,
+		strings.Replace(good, "=no ", "=yes ", 1):           ReasonOption,
+		"roothash=" + hexHash:                               ReasonCredentials,
+		good + " " + strings.Repeat("x", 4096):              ReasonOption,
+		good + ` a="b c"`:                                   ReasonOption,
+		good + " a=\\":                                      ReasonOption,
+		good + " a\x00b":                                    ReasonOption,
+		good + " a\xa0init=/bin/sh":                         ReasonOption, // two words to the kernel
+		good + " a\u00a0b":                                  ReasonOption,
+		good + "\nquiet":                                    ReasonOption,
+		strings.Replace(good, " systemd", " a\vsystemd", 1): ReasonOption, // one word to systemd
+		good + " anchorhold.shell":                          ReasonOption,
+		good + " roothashsig=/x":                            ReasonOption,
+		good + " roothash":                                  ReasonOption,
 	} {
 		_, err := ParseCommandLine(text)
 		refusaltest.Want(t, text, err, want)
 	}
 	for _, word := range []string{"init=/bin/sh", "rdinit=/bin/sh", "root=/dev/vdb", "rootflags=x", "usr=x", "resume=/dev/vdb", "single", "S", "1", "emergency", "rescue", "-b", "--",
-		"systemd.unit=rescue.target", "systemd.debug_shell", "systemd.run=/bin/sh", "systemd.set_credential=a:b", "systemd.import-credentials=no", "rd.break", "luks.key=x", "luks=no", "udev.log_level=debug", "mount.usr=x", "ip=dhcp"} {
+		"systemd.unit=rescue.target", "systemd.debug_shell", "systemd.run=/bin/sh", "systemd.set_credential=a:b", "systemd.import-credentials=no", "rd.break", "luks.key=x", "luks=no", "udev.log_level=debug", "mount.usr=x", "ip=dhcp", "fstab=no", "modules-load=x", "modules_load=x", "-s"} {
 		_, err := ParseCommandLine(good + " " + word)
 		refusaltest.Want(t, word, err, ReasonOption)
 	}
