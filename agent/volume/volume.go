@@ -83,7 +83,9 @@ type Opener struct {
 	// Headers is the directory of validated headers, HeaderGID the group that may read them.
 	Headers   string
 	HeaderGID int
-	Logger    *slog.Logger
+	// Crypttab is the file crypttab(5).
+	Crypttab string
+	Logger   *slog.Logger
 }
 
 // mapped is the name below /dev/mapper.
@@ -111,6 +113,9 @@ func (o *Opener) Open(ctx context.Context, v Volume) (err error) {
 		x.agent = o.Agent(v.Agent)
 	}
 	if v.Key == KeyCrypttab {
+		if err := checkCrypttab(o.Crypttab, v.Name, o.header(v)); err != nil {
+			return err
+		}
 		return errors.Join(os.MkdirAll(o.Headers, 0o755), x.validate())
 	}
 	if err := x.run(ctx); err != nil {

@@ -440,6 +440,18 @@ func TestAVolumeOfCrypttab(t *testing.T) {
 	g := newGuest(t, KeyBroker)
 	g.cycle("")
 	g.v = Volume{Name: "var", Device: g.v.Device, Key: KeyCrypttab}
+	g.Crypttab = filepath.Join(t.TempDir(), "crypttab")
+	table := func(text string) { g.must(os.WriteFile(g.Crypttab, []byte(text), 0o600)) }
+	option := "header=" + g.header(g.v)
+	const entry = "var /dev/vdb /run/socket "
+	refusaltest.Want(t, "no crypttab", g.Open(t.Context(), g.v), ReasonCrypttab)
+	for _, text := range []string{"", "#" + entry + option, "other" + entry[3:] + option, entry, entry + "luks", entry + option + "x", entry + "luks,header=/dev/vdc," + option, entry + "plain," + option, entry + "tcrypt," + option,
+		entry + "tcrypt-hidden," + option, entry + `luks\,` + option, entry + option + " more", entry + option + "\n" + entry + "luks"} {
+		table(text)
+		refusaltest.Want(t, text, g.Open(t.Context(), g.v), ReasonCrypttab)
+		g.closed(text)
+	}
+	table("# name device key options\n\n" + entry + "luks," + option + ",_netdev\n")
 	g.m.did = nil
 	g.must(g.Open(t.Context(), g.v))
 	f, err := os.Open(g.header(g.v))

@@ -45,7 +45,7 @@ func withVolume(ctx context.Context, command, path, name string, logger *slog.Lo
 	if err != nil {
 		return fmt.Errorf("%s: %w", path, err)
 	}
-	opener := &volume.Opener{System: volume.Linux{}, Headers: "/run/anchorhold-volumes", Logger: logger,
+	opener := &volume.Opener{System: volume.Linux{}, Headers: "/run/anchorhold-volumes", Crypttab: "/etc/crypttab", Logger: logger,
 		Agent: func(socket string) volume.Agent { return volume.NewLocal(socket) }}
 	if g, err := user.LookupGroup(agentGroup); err == nil { // without it root alone reads the headers
 		if opener.HeaderGID, err = strconv.Atoi(g.Gid); err != nil {
