@@ -27,6 +27,8 @@ import (
 
 // Reasons of this package.
 const (
+	// ReasonNoDevice: the device is not there.
+	ReasonNoDevice refusal.Reason = "volume-device-missing"
 	// ReasonEmpty: the device is empty, and may not be formatted.
 	ReasonEmpty refusal.Reason = "volume-empty"
 	// ReasonNotEmpty: a device for one boot has something in its first MiB.
@@ -47,6 +49,10 @@ const (
 	dataOffset = 2 << 20
 	// minimumBytes is the smallest device that is formatted.
 	minimumBytes = 16 << 20
+	// deviceWait is how long a device may take to be there, and devicePause the time between two looks: in a boot,
+	// a unit can be started before udev has named its disk.
+	deviceWait  = 30 * time.Second
+	devicePause = 200 * time.Millisecond
 	// bootKeyBytes is the length of a key for one boot.
 	bootKeyBytes = 32
 )
@@ -99,7 +105,7 @@ func (o *Opener) Open(ctx context.Context, v Volume) (err error) {
 	if o.System.Unlocked(mapped(v)) {
 		return refusal.New(ReasonOpen, "/dev/mapper/%s exists already", mapped(v))
 	}
-	device, err := os.OpenFile(v.Device, os.O_RDWR, 0)
+	device, err := openDevice(ctx, v.Device)
 	if err != nil {
 		return err
 	}
@@ -122,6 +128,23 @@ func (o *Opener) Open(ctx context.Context, v Volume) (err error) {
 		return errors.Join(err, x.undo(context.WithoutCancel(ctx)))
 	}
 	return nil
+}
+
+// openDevice opens a device once it is there.
+func openDevice(ctx context.Context, path string) (*os.File, error) {
+	ctx, cancel := context.WithTimeout(ctx, deviceWait)
+	defer cancel()
+	for {
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if !errors.Is(err, os.ErrNotExist) {
+			return f, err
+		}
+		select {
+		case <-ctx.Done():
+			return nil, refusal.New(ReasonNoDevice, "%s is not there: attach the disk", path)
+		case <-time.After(devicePause):
+		}
+	}
 }
 
 // opening is one opening of a volume; each step fills what the next ones need.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"testing/synctest"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -258,6 +259,25 @@ func TestFirstUseFormatsAndLaterOnesDoNot(t *testing.T) {
 	if b, err := os.ReadFile(filepath.Join(g.v.Mount, "data")); err != nil || string(b) != "data" || g.b.current.Generation != 2 {
 		t.Errorf("%q, %v, generation %d", b, err, g.b.current.Generation)
 	}
+}
+
+// A boot may come to the volume before its disk; and a disk may never come.
+func TestADeviceIsAwaited(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		g := newGuest(t, KeyBroker)
+		g.must(os.Rename(g.v.Device, g.v.Device+".late"))
+		began := time.Now()
+		err := g.Open(t.Context(), g.v)
+		refusaltest.Want(t, "no device", err, ReasonNoDevice)
+		if took := time.Since(began); took != deviceWait || len(g.m.did) != 0 {
+			t.Errorf("gave up after %s, want %s; did %q", took, deviceWait, g.m.did)
+		}
+		opened := make(chan error, 1)
+		go func() { opened <- g.Open(t.Context(), g.v) }()
+		synctest.Wait()
+		g.must(os.Rename(g.v.Device+".late", g.v.Device))
+		g.must(<-opened)
+	})
 }
 
 func TestAnOlderDiskIsRefusedAndClosed(t *testing.T) {
