@@ -95,6 +95,10 @@ func (s *Service) Close() error {
 // be from this one's.
 const clockSkew = time.Minute
 
+// maxStep bounds how far a generation is from the one before. Attempts that fail leave gaps, of one each. Without a bound a
+// single statement could make the last number current, after which no opening, and no reset, lets the volume go on.
+const maxStep = 1 << 20
+
 // Answer takes one signed opening of a connection and returns the signed answer, or why it is refused. now is
 // broker time. admit is told whose word it is, once that is verified, and may refuse it.
 func (s *Service) Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(volume string, lease *protocol.LeaseCertificate) error) (answer []byte, err error) {
@@ -138,6 +142,9 @@ func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *pro
 	}
 	if o.Next.Generation <= e.State.Generation {
 		return generation.State{}, refusal.New(generation.ReasonRolledBack, "%s: generation %d does not follow %d", o.Volume, o.Next.Generation, e.State.Generation)
+	}
+	if o.Next.Generation-e.State.Generation > maxStep {
+		return generation.State{}, refusal.New(generation.ReasonMalformed, "%s: generation %d is more than %d after %d", o.Volume, o.Next.Generation, uint64(maxStep), e.State.Generation)
 	}
 	e.State, e.Reset, e.Agent, e.Lease, e.At = o.Next, false, lease.AgentKey.ID(), lease.Lease, s.cfg.Now().UTC()
 	// The store first: a crash before the record leaves a state that no guest was told of, and that is

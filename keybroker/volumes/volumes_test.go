@@ -197,6 +197,22 @@ func TestEachOpeningIsAGeneration(t *testing.T) {
 	}
 }
 
+// A guest with the volume's key may spoil its contents, but not its name: no reset would bring that back.
+func TestGenerationsComeBySmallSteps(t *testing.T) {
+	w := newWorld(t)
+	g, d := w.guest(), &disk{}
+	w.must(g.open(d))
+	for _, step := range []uint64{1<<20 + 1, generation.MaxGeneration - 1} {
+		far := generation.State{Generation: d.confirmed.Generation + step, Mark: digest.Digest{1}}
+		_, err := g.tell(generation.Holding{Confirmed: d.confirmed, Next: far})
+		want(t, "a large step", err, generation.ReasonMalformed)
+	}
+	next := generation.State{Generation: d.confirmed.Generation + 1<<20, Mark: digest.Digest{1}}
+	if _, err := g.tell(generation.Holding{Confirmed: d.confirmed, Next: next}); err != nil {
+		t.Error(err)
+	}
+}
+
 func TestAnOldCopyIsRefusedHoweverOftenItIsTried(t *testing.T) {
 	w := newWorld(t)
 	g, d := w.guest(), &disk{}
