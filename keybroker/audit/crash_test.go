@@ -271,7 +271,7 @@ func checkLeaves(t *testing.T, fs journal.FileSystem, known map[uint64]digest.Di
 }
 
 func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
-	longtest.Run(t, "it loses power some hundred times")
+	longtest.Arithmetic(t, "it loses power some hundred times")
 	acknowledged, lost := lostAfterPowerFailures(t, false)
 	if acknowledged < 300 || lost != 0 {
 		t.Fatalf("%d of %d acknowledged records lost", lost, acknowledged)
@@ -281,6 +281,7 @@ func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 // TestPowerLossControl shows that the test above can fail: without syncs,
 // acknowledged records are lost.
 func TestPowerLossControl(t *testing.T) {
+	longtest.WithoutRace(t, "it loses power some hundred times")
 	acknowledged, lost := lostAfterPowerFailures(t, true)
 	if lost == 0 {
 		t.Fatalf("nothing of %d lost although nothing was synced", acknowledged)
