@@ -3,6 +3,7 @@ package build
 import (
 	"archive/tar"
 	"bytes"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -352,6 +353,64 @@ func TestNamesAndTools(t *testing.T) {
 	a, b := (&Image{Name: "a"}).uuid("root"), (&Image{Name: "b"}).uuid("root")
 	if a == b || a == (&Image{Name: "a"}).uuid("disk") || a.String()[14] != '8' {
 		t.Error(a, b)
+	}
+}
+
+// TestInputsAreCheckedFirst: installing the packages takes most of the time, and a path is quickly mistyped.
+func TestInputsAreCheckedFirst(t *testing.T) {
+	dir := t.TempDir()
+	file := filepath.Join(dir, "a file")
+	if err := os.WriteFile(file, nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	good := func() *Image {
+		return &Image{Name: "a", Base: file, Packages: []string{file, file}, Files: dir, Initrd: file, Tools: Tools{When: when}}
+	}
+	if err := good().checkInputs(); err != nil {
+		t.Error(err)
+	}
+	for want, spoil := range map[string]func(*Image){
+		"base: stat " + dir + "/none":                            func(i *Image) { i.Base = dir + "/none" },
+		"base: " + dir + " is not a file":                        func(i *Image) { i.Base = dir },
+		"package: stat " + dir + "/none":                         func(i *Image) { i.Packages[1] = dir + "/none" },
+		"files: stat " + dir + "/none":                           func(i *Image) { i.Files = dir + "/none" },
+		"files: " + file + " is not a directory":                 func(i *Image) { i.Files = file },
+		"program of the initial RAM disk: stat " + dir + "/none": func(i *Image) { i.Initrd = dir + "/none" },
+	} {
+		i := good()
+		spoil(i)
+		i.Out = filepath.Join(dir, "out")
+		if _, err := i.Build(t.Context()); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("got %v, want %q", err, want)
+		}
+		if _, err := os.Lstat(i.Out); err == nil {
+			t.Errorf("%q left a directory for results", want)
+		}
+	}
+}
+
+func TestResultsGoIntoANewDirectory(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "out")
+	broken := errors.New("a tool failed")
+	if _, err := intoNew(dir, func() (*Manifest, error) {
+		return nil, os.WriteFile(filepath.Join(dir, "half"), nil, 0o600)
+	}); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := intoNew(dir, func() (*Manifest, error) { t.Error("results go into a directory that is in use"); return nil, broken }); err == nil || !strings.Contains(err.Error(), "never replaced") {
+		t.Error(err)
+	}
+	if _, err := os.Stat(filepath.Join(dir, "half")); err != nil {
+		t.Error("what was there is gone:", err)
+	}
+	fresh := dir + "-2"
+	if _, err := intoNew(fresh, func() (*Manifest, error) {
+		return nil, errors.Join(broken, os.WriteFile(filepath.Join(fresh, "half"), nil, 0o600))
+	}); !errors.Is(err, broken) {
+		t.Error(err)
+	}
+	if _, err := os.Stat(fresh); err == nil {
+		t.Error("a directory without results was left behind")
 	}
 }
 

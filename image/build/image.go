@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -59,7 +60,7 @@ func (i *Image) root() string  { return i.Name + ".root" }
 func (i *Image) after() string { return i.Name + ".verity" }
 
 // Build makes the image.
-func (i *Image) Build(ctx context.Context) (m *Manifest, err error) {
+func (i *Image) Build(ctx context.Context) (*Manifest, error) {
 	if !regexp.MustCompile(`^[a-z0-9][a-z0-9.-]{0,30}$`).MatchString(i.Name) {
 		return nil, fmt.Errorf("the name %q: want up to 31 lower-case letters, digits, dots and hyphens", i.Name)
 	}
@@ -67,12 +68,32 @@ func (i *Image) Build(ctx context.Context) (m *Manifest, err error) {
 	if _, err := initrd.ParseCommandLine(i.commandLine()); err != nil {
 		return nil, err
 	}
+	if err := i.checkInputs(); err != nil {
+		return nil, err
+	}
 	if err := i.Tools.Check(); err != nil {
 		return nil, err
 	}
-	if err := os.Mkdir(i.Out, directoryMode); err != nil {
+	return intoNew(i.Out, func() (*Manifest, error) { return i.make(ctx) })
+}
+
+// intoNew makes the directory that the results go into. If there are none it takes the directory away again, which would
+// only be in the way of the next attempt.
+func intoNew(dir string, results func() (*Manifest, error)) (*Manifest, error) {
+	if err := os.Mkdir(dir, directoryMode); errors.Is(err, fs.ErrExist) {
+		return nil, fmt.Errorf("%s exists and is never replaced: name a new directory for the results, or move it away", dir)
+	} else if err != nil {
 		return nil, err
 	}
+	m, err := results()
+	if err != nil {
+		return nil, errors.Join(err, os.RemoveAll(dir))
+	}
+	return m, nil
+}
+
+// make takes the steps.
+func (i *Image) make(ctx context.Context) (m *Manifest, err error) {
 	if i.work, err = os.MkdirTemp(i.Tools.path("tmp"), "anchorhold-image-"); err != nil {
 		return nil, err
 	}
@@ -92,6 +113,34 @@ func (i *Image) Build(ctx context.Context) (m *Manifest, err error) {
 		i.Say("%-22s %5.1f s  %s", step.title, time.Since(began).Seconds(), detail)
 	}
 	return i.finish()
+}
+
+// checkInputs finds what is missing before the minutes that installing packages takes.
+func (i *Image) checkInputs() error {
+	var errs []error
+	want := func(what, path string, directory bool) {
+		info, err := os.Stat(path)
+		switch {
+		case err != nil:
+			errs = append(errs, fmt.Errorf("%s: %w", what, err))
+		case directory && !info.IsDir():
+			errs = append(errs, fmt.Errorf("%s: %s is not a directory", what, path))
+		case !directory && !info.Mode().IsRegular():
+			errs = append(errs, fmt.Errorf("%s: %s is not a file", what, path))
+		}
+	}
+	want("base", i.Base, false)
+	for _, p := range i.Packages {
+		want("package", p, false)
+	}
+	if i.Files != "" {
+		want("files", i.Files, true)
+	}
+	want("program of the initial RAM disk", i.Initrd, false)
+	if i.Tools.Tree != "" && os.Geteuid() != 0 {
+		errs = append(errs, fmt.Errorf("tools: entering %s needs root; without root, install the tools on this machine", i.Tools.Tree))
+	}
+	return errors.Join(errs...)
 }
 
 // install unpacks the base and installs the packages, with their scripts, in a root that is this user's own.

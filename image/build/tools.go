@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 )
@@ -29,7 +30,7 @@ var packagesOf = map[string]string{
 func (t Tools) Check() error {
 	var missing []string
 	for _, tool := range []string{"mkfs.erofs", "veritysetup", "ukify", "mkfs.vfat", "mmd", "mcopy", "sfdisk", "xz"} {
-		if t.find(tool) == "" {
+		if t.find(tool) == "" && !slices.Contains(missing, packagesOf[tool]) {
 			missing = append(missing, packagesOf[tool])
 		}
 	}
