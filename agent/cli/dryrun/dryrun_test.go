@@ -66,6 +66,21 @@ cases:
 	clitest.Call{Run: explain.run, Args: []string{files[0], "models/a"}, Status: cli.StatusRefused, Reason: "certificate-missing", Says: "the evidence itself"}.Expect(t, "explain")
 }
 
+// TestSignedValuesAreNotRead: the file that a publisher signed is at hand as easily as its values are.
+func TestSignedValuesAreNotRead(t *testing.T) {
+	dir := t.TempDir()
+	file := clitest.Write(t, filepath.Join(dir, "policy.yaml"), realPolicy+"require: {kinds: [vtpm], reference_values: [a], tpm: {ak_trust: [enrolled], pcrs: [4]}}\nrules: [{resources: [models/*]}]\n"+
+		"waive: [{check: event-log, reason: r}, {check: image, reason: r}, {check: memory-limit, reason: r}, {check: agent-build, reason: r}, {check: tenant, reason: r}]\n")
+	signed := clitest.Write(t, filepath.Join(dir, "web-7.values"), "anchorhold/values/"+strings.Repeat("0", 64)+"\n{}\n")
+	if _, err := ReadPolicy(io.Discard, file, nil); err != nil {
+		t.Fatal(err)
+	}
+	_, err := ReadPolicy(io.Discard, file, []string{signed})
+	if err == nil || !strings.Contains(err.Error(), string(ReasonPolicy)) || !strings.Contains(err.Error(), "policy values extract") {
+		t.Error(err)
+	}
+}
+
 // TestEveryReasonIsKnown: tables may expect every code of the packages that refuse evidence, and no other.
 func TestEveryReasonIsKnown(t *testing.T) {
 	code := regexp.MustCompile(`(?m)^\s*(?:const )?Reason[A-Z]\w*\s*(?:refusal\.)?Reason\s*=\s*"([a-z0-9-]+)"`)

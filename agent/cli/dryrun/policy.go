@@ -1,12 +1,14 @@
 package dryrun
 
 import (
+	"errors"
 	"fmt"
 	"io"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
+	"github.com/anchorhold/anchorhold/keybroker/policy/publication"
 )
 
 // FlagValues describes the flag "values" of every command that calls [ReadPolicy].
@@ -19,6 +21,7 @@ const ReasonPolicy refusal.Reason = "policy-invalid"
 const (
 	flagValues     = FlagValues
 	warnUnmatched  = "WARNING: the policy names %s, and no reference value given with --values matches it\n"
+	stillSigned    = "it is a publisher's signed statement: verify it and take its values with 'anchorhold policy values extract FILE --signer publisher.key.pub --out values.yaml'"
 	policyTitle    = "%s version %d"
 	unreadablePath = "%s: %w"
 )
@@ -50,6 +53,9 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 		data, err := cli.ReadFile(name)
 		if err != nil {
 			return nil, err
+		}
+		if publication.Is(data) {
+			return nil, Malformed(name, errors.New(stillSigned))
 		}
 		some, err := policy.ParseReferenceValues(data)
 		if err != nil {
