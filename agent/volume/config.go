@@ -130,19 +130,19 @@ func (v Volume) check() (errs []error) {
 	if len(v.Name) > maxName || strings.Contains(v.Name, "/") || !generation.ValidVolume(generation.Class+"/"+v.Name) {
 		bad("name: %.80q is not a name of lower-case letters, digits, dots, dashes and underscores", v.Name)
 	}
-	paths := map[string]string{"device": v.Device, "mount": v.Mount}
+	paths := []struct{ field, path string }{{"device", v.Device}, {"mount", v.Mount}}
 	if v.Key == KeyCrypttab {
-		delete(paths, "mount")
+		paths = paths[:1]
 		if v != (Volume{Name: v.Name, Device: v.Device, Key: v.Key}) {
 			bad("key: a volume of crypttab has a name and a device here, and nothing else")
 		}
 	}
-	for field, path := range paths {
-		if !filepath.IsAbs(path) || filepath.Clean(path) != path || path == "/" || len(path) > maxPath {
-			bad("%s: %.80q is not an absolute path in its shortest form", field, path)
+	for _, p := range paths {
+		if !filepath.IsAbs(p.path) || filepath.Clean(p.path) != p.path || p.path == "/" || len(p.path) > maxPath {
+			bad("%s: %.80q is not an absolute path below / in its shortest form", p.field, p.path)
 		}
 	}
-	if !strings.HasPrefix(v.Device, "/dev/") {
+	if filepath.IsAbs(v.Device) && !strings.HasPrefix(v.Device, "/dev/") {
 		bad("device: %.80q is not below /dev", v.Device)
 	}
 	switch {

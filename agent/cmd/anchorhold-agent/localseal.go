@@ -15,6 +15,10 @@ const forgetTime = time.Minute
 
 // localseal destroys what an agent sealed for a restart without its broker.
 func localseal(ctx context.Context, args []string, out io.Writer, complaint *journal.Output) int {
+	if len(args) == 1 && (args[0] == "-h" || args[0] == "--help") {
+		fmt.Fprint(out, usage)
+		return 0
+	}
 	if len(args) < 1 || args[0] != "forget" {
 		fmt.Fprintln(complaint, "anchorhold-agent localseal has one command: anchorhold-agent localseal forget FILE")
 		return 2

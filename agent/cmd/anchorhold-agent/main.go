@@ -57,7 +57,7 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		}
 		return reload(ctx, out, complaint)
 	case "volume":
-		return volumeCommand(ctx, args[1:], complaint)
+		return volumeCommand(ctx, args[1:], out, complaint)
 	case "version", "help", "-h", "--help":
 		if len(args) != 1 {
 			fmt.Fprintf(complaint, "anchorhold-agent %s takes no arguments\n", args[0])

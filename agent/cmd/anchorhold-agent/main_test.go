@@ -21,12 +21,12 @@ func call(t *testing.T, args ...string) (code int, out string) {
 }
 
 func TestWrongWordsAreWrongCommandLines(t *testing.T) {
-	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "run FILE", "run --what", "version stray", "help stray"} {
+	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "run FILE", "run --what", "localseal", "localseal seal a", "localseal forget", "volume", "volume open", "volume open a b", "volume mount a", "volume open --what a", "volume check", "volume check a b", "version stray", "help stray"} {
 		if code, out := call(t, strings.Fields(args)...); code != 2 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
 	}
-	for _, args := range []string{"version", "help", "--help", "check --help", "check -h"} {
+	for _, args := range []string{"version", "help", "--help", "check --help", "check -h", "localseal --help", "localseal forget --help", "volume -h", "volume open --help", "volume check --help"} {
 		if code, out := call(t, strings.Fields(args)...); code != 0 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
@@ -80,5 +80,36 @@ socket: {path: ` + dir + `/absent/agent.sock}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("check or run made %v, %v", left, err)
+	}
+}
+
+// TestVolumesAreCheckedWhereTheImageIsBuilt: without root, without the device, and with every fault at once.
+func TestVolumesAreCheckedWhereTheImageIsBuilt(t *testing.T) {
+	path := filepath.Join(t.TempDir(), "the volumes.yaml")
+	for _, c := range []struct {
+		text string
+		code int
+		says []string
+	}{
+		{"volumes: [{name: data, device: /dev/disk/by-partlabel/data, mount: /data, key: broker}]\n", 0, []string{"volume data: /dev/disk/by-partlabel/data, key broker\n", path + " is valid\n"}},
+		{"volumes: [{name: data, device: data, mount: /, key: tpm}]\n", 2, []string{"error: " + path + ": volumes[0].device: ", `error: volumes[0].mount: "/" is not an absolute path below /`, "error: volumes[0].key: "}},
+		{"volumes: [{name: data, device: /dev/vdb, mount: /data, key: broker, fs: xfs}]\n", 2, []string{`unknown key "fs"`}},
+	} {
+		if err := os.WriteFile(path, []byte(c.text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		code, out := call(t, "volume", "check", path)
+		if code != c.code || strings.Contains(out, "is valid") != (code == 0) {
+			t.Errorf("status %d:\n%s", code, out)
+		}
+		for _, says := range c.says {
+			if !strings.Contains(out, says) {
+				t.Errorf("%q is not in\n%s", says, out)
+			}
+		}
+		// What check refuses is a wrong configuration for open, too, and so is a name that the file lacks.
+		if code, out := call(t, "volume", "open", "--config", path, "another"); code != 2 || !strings.Contains(out, path) {
+			t.Errorf("open: status %d:\n%s", code, out)
+		}
 	}
 }
