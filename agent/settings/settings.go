@@ -505,7 +505,7 @@ func Identity(value string) (identity.Public, error) {
 	}
 	pub, err := identity.ReadPublicFile(value)
 	if errors.Is(err, os.ErrNotExist) {
-		return identity.Public{}, fmt.Errorf("%q is neither a public identity (ahpub1...) nor a file that holds one", value)
+		return identity.Public{}, fmt.Errorf("%q is neither a public identity (ahpub1...) nor an existing file that holds one", value)
 	}
 	return pub, err
 }

@@ -2,6 +2,7 @@ package measure
 
 import (
 	"encoding/hex"
+	"fmt"
 	"io"
 	"strconv"
 	"time"
@@ -51,7 +52,7 @@ func (c *computation) readImage() (err error) {
 			return err
 		}
 		if c.image, err = uki.Open(c.raw); err != nil {
-			return err
+			return fmt.Errorf("image.uki: %s: %w", c.p.Image.UKI, err)
 		}
 	}
 	if c.p.Image.Disk == "" {

@@ -22,7 +22,10 @@ func Confirm(s *publication.Statement, kind string, quoted map[string]string) er
 		}
 		differs := ""
 		for _, name := range slices.Sorted(maps.Keys(v.Registers)) {
-			if got := strings.ToLower(quoted[name]); got != v.Registers[name] {
+			if got, was := quoted[name]; !was {
+				differs = fmt.Sprintf("%s: %s was not quoted, computed was %s", v.ID, name, v.Registers[name])
+				break
+			} else if got = strings.ToLower(got); got != v.Registers[name] {
 				differs = fmt.Sprintf("%s: %s is %q, computed was %s", v.ID, name, got, v.Registers[name])
 				break
 			}

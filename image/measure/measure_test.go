@@ -325,6 +325,8 @@ func TestDescriptionsAreChecked(t *testing.T) {
 	refusaltest.Want(t, "format 2", err, ReasonPlatform)
 	_, err = compute(t, dir, "format: 1\nclouds: [gce]\n")
 	refusaltest.Want(t, "no name", err, ReasonPlatform)
+	_, err = compute(t, dir, "format: 1\nname: Images Web\nclouds: [gce]\n")
+	refusaltest.Want(t, "a name that nothing can be published under", err, ReasonPlatform)
 	_, err = Compute(Platform{}, dir, made)
 	refusaltest.Want(t, "the zero value", err, ReasonPlatform)
 }

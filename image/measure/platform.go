@@ -8,6 +8,7 @@ import (
 	"github.com/anchorhold/anchorhold/image/measure/pcr"
 	"github.com/anchorhold/anchorhold/image/measure/snp"
 	"github.com/anchorhold/anchorhold/image/measure/tdx"
+	"github.com/anchorhold/anchorhold/keybroker/policy/publication"
 	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
@@ -119,6 +120,8 @@ func (p *Platform) check() error {
 		return bad("format: got %d, want 1", p.Format)
 	case p.Name == "":
 		return bad("name is required: the first part of the values' ids, such as images/web-7")
+	case !publication.ValidName(p.Name):
+		return bad("name: got %q, want a-z 0-9 . _ - in parts joined by /, such as images/web-7", p.Name)
 	case p.Image.Initrd != "" && p.Image.Initrd != "systemd" && p.Image.Initrd != "plain":
 		return bad("image.initrd: got %q, want systemd or plain", p.Image.Initrd)
 	case p.TPM == TPM{} && len(p.SNP)+len(p.TDX)+len(p.Clouds) == 0:

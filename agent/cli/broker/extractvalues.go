@@ -30,7 +30,7 @@ reference values for 'policy values import'. It asks no broker and needs no netw
                           binary or in base64
 
 The signer is never taken from the file: --signer is a public key or certificate of whoever
-signed, of a publisher's statement the publisher's public key (publisher.pub);
+signed, of a publisher's statement the publisher's public key (publisher.key.pub);
 --root a certificate that issued the signer's. An ID block has no certificates: give
 its ID key or its author key. An unsigned CoRIM is refused unless --unsigned says why it is
 accepted.
@@ -39,7 +39,7 @@ What the file demands besides measurements is printed as comments: values do not
 a policy can. Intel's TCB information is no such file: the broker verifies quotes with it
 (see 'anchorhold collateral').`
 	extractValuesExample = `  anchorhold policy values extract endorsement.binarypb --root GCE-cc-tcb-root_1.crt --out google.yaml
-  anchorhold policy values extract web-7.values --signer publisher.pub --out web-7.yaml
+  anchorhold policy values extract web-7.values --signer publisher.key.pub --out web-7.yaml
   anchorhold policy values extract image.corim --signer publisher.pem --id images/web-7 --covers image
   anchorhold policy values extract id-block.base64 id-auth.base64 --signer id-key.pem --covers image`
 	extractValuesNeeds    = "one file, or an ID block and its authentication"

@@ -47,7 +47,7 @@ those guests are to be refused.`
 const (
 	importValuesUse     = "import FILE"
 	importValuesShort   = "Add expected measurements"
-	importValuesExample = "  anchorhold policy values import image.values.yaml\n  anchorhold policy values import web-7.values --signer publisher.pub"
+	importValuesExample = "  anchorhold policy values import image.values.yaml\n  anchorhold policy values import web-7.values --signer publisher.key.pub"
 	importValuesLong    = `Adds the values of a file of reference values, which is believed as it is, or of a file that
 its publisher signed, which needs --signer. Other signed files: 'policy values extract'.`
 	importValuesFlagSigner  = "the file is a publisher's statement: the publisher's public key, as text or in a file"

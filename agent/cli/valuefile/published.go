@@ -29,7 +29,7 @@ func readPublished(raw []byte, o Options) (File, error) {
 	case o.Trust.Unsigned != "":
 		return f, refusal.New(ReasonUnsupported, "a publisher's statement is always signed: verify it with the publisher's public key")
 	case len(o.Trust.Publishers) == 0:
-		return f, refusal.New(ReasonSigner, "the publisher's public key (publisher.pub) was not given, and the file cannot vouch for itself")
+		return f, refusal.New(ReasonSigner, "the publisher's public key was not given (--signer publisher.key.pub), and the file cannot vouch for itself")
 	case o.ID+o.Covers+o.Product != "":
 		return f, refusal.New(ReasonUnsupported, "a publisher's statement names its values and what they identify: leave out an id, a coverage and a product")
 	}

@@ -60,7 +60,7 @@ func TestPublishersStatementsAreBelievedForTheirPublisherAlone(t *testing.T) {
 	trust := Trust{Publishers: []identity.Public{publisher}}
 	_, err := Read("f", signed, Options{})
 	wantReason(t, "nobody", err, ReasonSigner)
-	if !strings.Contains(err.Error(), "(publisher.pub) was not given") {
+	if !strings.Contains(err.Error(), "was not given (--signer publisher.key.pub)") {
 		t.Error(err)
 	}
 	_, err = Read("f", signed, Options{Trust: Trust{Publishers: []identity.Public{other}}})

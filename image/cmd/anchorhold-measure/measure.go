@@ -66,7 +66,7 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, _ []string) erro
 	}
 	return inv.Print(s, func(w io.Writer) {
 		writeStatement(w, s)
-		fmt.Fprintf(w, signedText, o.out, public, len(s.Values), len(s.Gaps), o.out)
+		fmt.Fprintf(w, signedText, o.out, public, len(s.Values), len(s.Gaps), o.out, o.key+".pub")
 	})
 }
 

@@ -10,7 +10,7 @@ SEV-SNP, MRTD and RTMRs of TDX, and the PCRs of a TPM. --platform describes imag
 checked against, and what cannot be computed is listed with the claim that replaces it.
 
 With --key and --out the values are signed as the image's publisher. A broker's operator reads
-the file with 'anchorhold policy values import FILE --signer publisher.pub'.
+the file with 'anchorhold policy values import FILE --signer publisher.key.pub'.
 
 --booted compares with a guest of the image: a JSON object of registers that it quoted, such as
 {"pcr4": "...", "pcr11": "..."}. Values that it confirms are marked "boot"; if it confirms none,
@@ -31,7 +31,7 @@ Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused or cannot be comp
 
 	needsBoth     = "--key and --out go together: sign into a new file, or print alone"
 	badBooted     = "--booted: %s: want a JSON object of registers in hexadecimal, such as {\"pcr4\": \"...\"}: %w"
-	signedText    = "signed    %s, by publisher %s\nvalues    %d, gaps %d\nread with anchorhold policy values import %s --signer publisher.pub\n"
+	signedText    = "signed    %s, by publisher %s\nvalues    %d, gaps %d\nread with anchorhold policy values import %s --signer %s\n"
 	valueText     = "%s\n  kind      %s, covers %s\n  platform  %s\n"
 	registerText  = "  %-9s %s  (%s)\n"
 	gapText       = "NO VALUE of %s: %s\n  because   %s\n  instead   %s\n"
@@ -41,7 +41,7 @@ Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused or cannot be comp
 	measureNeeds  = "one file that anchorhold-measure signed"
 	showUse       = "show FILE"
 	showShort     = "Verify a signed file of values and print it"
-	showExample   = "  anchorhold-measure show web-7.values --signer publisher.pub"
+	showExample   = "  anchorhold-measure show web-7.values --signer publisher.key.pub"
 	flagSigner    = "the publisher's public key, as text or in a file"
 	showLong      = "Verifies that the publisher signed the file, and prints its values and gaps. Get the public key from\na source other than the file."
 	maxBootedText = 64 << 10

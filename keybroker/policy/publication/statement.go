@@ -122,13 +122,16 @@ func text(what, s string, required bool) error {
 	return nil
 }
 
+// ValidName says whether values may be published under a name: what every value's id begins with.
+func ValidName(name string) bool { return len(name) <= maxNameBytes && nameForm.MatchString(name) }
+
 // check says what keeps a statement from being signed or believed.
 func (s *Statement) check() error {
 	made, err := time.Parse(time.RFC3339, s.Made)
 	switch {
 	case s.Format != Format:
 		return invalid("format: got %d, want %d", s.Format, Format)
-	case len(s.Name) > maxNameBytes || !nameForm.MatchString(s.Name):
+	case !ValidName(s.Name):
 		return invalid("name: got %q, want at most %d of a-z 0-9 . _ - in parts joined by /", s.Name, maxNameBytes)
 	case err != nil || made.UTC().Format(time.RFC3339) != s.Made:
 		return invalid("made: got %q, want a time of UTC in whole seconds", s.Made)
