@@ -249,7 +249,7 @@ func (c Config) checkBroker(f *Findings) {
 
 func (c Config) checkModels(f *Findings) {
 	if len(c.Models) == 0 && len(c.Classifiers) == 0 && len(c.Secrets) == 0 && !c.Participates() {
-		f.Missing = append(f.Missing, "models")
+		f.Missing = append(f.Missing, "models or secrets")
 	}
 	if len(c.Models) > 1 {
 		f.errorf("models: got %d models; an agent of this version serves one", len(c.Models))

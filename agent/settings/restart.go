@@ -92,5 +92,8 @@ func (c Config) checkLocalRestart(f *Findings) {
 			f.errorf(field+"pcrs: %d is missing; without 4 and 7 another system could open the keys", n)
 		}
 	}
+	if len(c.Secrets) > 0 {
+		f.noticef("%sseal: a permit serves models alone: after a restart without the broker there are no secrets until a lease brings them", field)
+	}
 	f.noticef("%sseal: while a permit lasts the broker cannot end what this guest does; it gives one only where its policy says local_restart", field)
 }

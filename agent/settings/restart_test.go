@@ -51,6 +51,16 @@ func TestLocalRestartNeedsWhatItSealsWith(t *testing.T) {
 			t.Errorf("%s: %q", name, f.Notices)
 		}
 	}
+	var c Config
+	c.Compute.TEE.Provider, c.LocalRestart = ProviderVTPM, LocalRestart{Seal: SealTPM}
+	for n, says := range map[int]bool{0: false, 1: true} {
+		c.Secrets = make([]Secret, n)
+		var f Findings
+		c.checkLocalRestart(&f)
+		if got := strings.Contains(strings.Join(f.Notices, "\n"), "there are no secrets until a lease brings them"); got != says {
+			t.Errorf("%d secrets: %q", n, f.Notices)
+		}
+	}
 	if (LocalRestart{Counter: "0x01800001"}).Index() != 0x01800001 || (LocalRestart{}).Index() != 0 {
 		t.Error("an index is read wrongly")
 	}
