@@ -141,7 +141,7 @@ func TestScripts(t *testing.T) {
 
 // TestLongScripts is TestScripts of those that take long.
 func TestLongScripts(t *testing.T) {
-	longtest.Run(t, "it holds a ceremony")
+	longtest.Arithmetic(t, "it holds a ceremony")
 	testscript.Run(t, params("testdata/long", fixtures(t)))
 }
 
