@@ -48,6 +48,7 @@ var checks = []check{
 	{"a script gets a secret for its user alone", scriptGets},
 	{"an encrypted volume is unlocked and mounted with the agent's key", unlockVolume},
 	{"an encrypted volume whose header is not valid stays locked", badHeaders},
+	{"a volume that a host rolls back is refused", rollBack},
 	{"a checkpoint is kept outside the broker", keepCheckpoints},
 	{"a clock that ran ahead is set back once", clockAhead},
 	{"an update of the packages restarts what runs, and going back is refused", updatePackages},
@@ -85,7 +86,7 @@ func unitsVerify(*guest) (string, error) {
 func exposure(*guest) (string, error) {
 	var errs []error
 	var detail []string
-	for unit, most := range map[string]float64{agentUnit: 1.3, brokerUnit: 1.3, "anchorhold-aggregator.service": 1.3, "anchorhold-worker@.service": 0.3} {
+	for unit, most := range map[string]float64{agentUnit: 1.3, brokerUnit: 1.3, "anchorhold-aggregator.service": 1.3, "anchorhold-worker@.service": 0.3, "anchorhold-agent-unlock.service": 1.3, "anchorhold-volume@.service": 5} {
 		out, err := sh("systemd-analyze security --no-pager --offline=true %s/%s", unitDir, unit)
 		m := regexp.MustCompile(`Overall exposure level for .*: ([0-9.]+)`).FindStringSubmatch(out)
 		if m == nil {

@@ -36,6 +36,7 @@ workers: {socket: /run/anchorhold/worker.sock}
 secrets:
   - {name: tls.key, resource: secrets/web-tls, units: [nginx.service, reader.service], users: [alice]}
   - {name: data, resource: volumes/data, volumes: [data]}
+  - {name: vault, resource: volumes/vault, users: [root]}
 socket: {path: /run/anchorhold/agent.sock}
 `
 

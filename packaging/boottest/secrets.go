@@ -58,7 +58,9 @@ func storeSecrets() error {
 	return shAll("anchorhold keygen tls --out "+keptInMemory+"/web --host 127.0.0.1",
 		"anchorhold keygen credential --out "+keptInMemory+"/data.key",
 		"anchorhold secret put secrets/web-tls --file "+keptInMemory+"/web.key "+operator,
-		"anchorhold secret put volumes/data --file "+keptInMemory+"/data.key "+operator)
+		"anchorhold secret put volumes/data --file "+keptInMemory+"/data.key "+operator,
+		"anchorhold keygen credential --out "+keptInMemory+"/vault.key",
+		"anchorhold secret put volumes/vault --file "+keptInMemory+"/vault.key "+operator, "rm "+keptInMemory+"/vault.key")
 }
 
 // serveTLS has a plain nginx get its key from the agent, looks for the key on the disk, and has the
