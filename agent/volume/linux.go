@@ -22,6 +22,20 @@ const patience = 5 * time.Minute
 // Linux is the system: device mapper through cryptsetup, ext4, and the kernel's mounts.
 type Linux struct{}
 
+// Ready implements System.
+func (Linux) Ready(makes bool) error {
+	programs := [][2]string{{"cryptsetup", "cryptsetup-bin"}}
+	if makes {
+		programs = append(programs, [2]string{"mkfs.ext4", "e2fsprogs"})
+	}
+	for _, p := range programs {
+		if _, err := exec.LookPath(p[0]); err != nil {
+			return fmt.Errorf("%w: install the package %s", err, p[1])
+		}
+	}
+	return nil
+}
+
 // Format implements System. The key's derivation is the shortest: the key is random, and no derivation makes
 // it better. The metadata is small, because it is kept in memory.
 func (Linux) Format(ctx context.Context, header, device string, key []byte) error {

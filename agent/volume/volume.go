@@ -59,6 +59,8 @@ const (
 
 // System is what the kernel and the programs of others do. Names are of volumes, devices below /dev/mapper.
 type System interface {
+	// Ready says which program is missing to open volumes, or to make them.
+	Ready(makes bool) error
 	// Format writes a LUKS2 header for the device into a file, and makes its integrity protection.
 	Format(ctx context.Context, header, device string, key []byte) error
 	// Unlock opens a device by the header in a file, as /dev/mapper/NAME; Lock closes it.
@@ -102,6 +104,11 @@ func (o *Opener) aside(v Volume) string  { return filepath.Join(o.Headers, v.Nam
 
 // Open opens a volume and mounts it, or leaves everything as it was.
 func (o *Opener) Open(ctx context.Context, v Volume) (err error) {
+	if v.Key != KeyCrypttab {
+		if err := o.System.Ready(v.FormatIfEmpty); err != nil {
+			return err
+		}
+	}
 	if o.System.Unlocked(mapped(v)) {
 		return refusal.New(ReasonOpen, "/dev/mapper/%s exists already", mapped(v))
 	}

@@ -32,7 +32,8 @@ type machine struct {
 	open    map[string]string // mapped name to device
 	mounts  map[string]string // target to mapped name
 
-	unauthenticated bool // headers may say so
+	unauthenticated bool  // headers may say so
+	missing         error // a program is
 }
 
 func newMachine(t *testing.T) *machine {
@@ -52,6 +53,8 @@ func (m *machine) step(name string) error {
 // root is what a device has as its file system; keyOf what opens it.
 func (m *machine) root(device string) string  { return device + ".root" }
 func (m *machine) keyOf(device string) string { return device + ".key" }
+
+func (m *machine) Ready(bool) error { return m.missing }
 
 func (m *machine) Format(_ context.Context, header, device string, key []byte) error {
 	if err := m.step("format"); err != nil {
@@ -336,6 +339,11 @@ func TestNothingIsFormattedOverData(t *testing.T) {
 	g.v.FormatIfEmpty = false
 	err := g.Open(t.Context(), g.v)
 	refusaltest.Want(t, "empty, not to be formatted", err, ReasonEmpty)
+	g = newGuest(t, KeyBroker)
+	g.m.missing = errFails
+	if err := g.Open(t.Context(), g.v); !errors.Is(err, errFails) || len(g.m.did) != 0 {
+		t.Errorf("without a program: %v, did %q", err, g.m.did)
+	}
 	g = newGuest(t, KeyBroker)
 	g.must(os.Truncate(g.v.Device, minimumBytes-1))
 	err = g.Open(t.Context(), g.v)

@@ -28,7 +28,10 @@ func rollBack(*guest) (string, error) {
 	if err := shAll("mkdir -p /etc/systemd/system/"+vaultUnit+".d", "cp "+examples+"/volume/agent.conf /etc/systemd/system/"+vaultUnit+".d/agent.conf", "systemctl daemon-reload"); err != nil {
 		return "", err
 	}
-	if err := shAll("echo data | dd of=" + dataDisk + " conv=fsync status=none"); err != nil {
+	if err := os.WriteFile(keptInMemory+"/data", []byte("data"), 0o600); err != nil {
+		return "", err
+	}
+	if err := shAll("dd if=" + keptInMemory + "/data of=" + dataDisk + " conv=fsync,notrunc status=none"); err != nil {
 		return "", err
 	}
 	if err := refusedVolume("a disk with something on it", "luks-format"); err != nil {
