@@ -201,6 +201,11 @@ func (x *auditor) life(ctx context.Context, listener net.Listener) (err error) {
 		if err := x.look(ctx, m.when); err != nil {
 			return fmt.Errorf("%s: %w", m.when, err)
 		}
+		if m.when == during {
+			if _, err := x.ask(order{Do: "alive", Words: []string{"client"}}); err != nil {
+				return fmt.Errorf("nothing was generated during the search: %w", err)
+			}
+		}
 	}
 	return x.guest.Close() // the audit in the guest ends, and turns it off
 }
@@ -264,9 +269,12 @@ func (x *auditor) stopClient() error {
 // hasStopped waits until the agent has ended.
 const hasStopped = "while systemctl is-active -q " + agentUnit + "; do sleep 0.2; done"
 
-// crash kills the agent while it answers. Its socket would start it again.
+// hideSocket keeps clients from starting the agent again. Those that are connected stay.
+const hideSocket = "rm " + apiSocket
+
+// crash kills the agent while it answers.
 func (x *auditor) crash(context.Context) error {
-	return errors.Join(x.in("systemctl kill --signal=SIGKILL "+agentUnit+"; systemctl stop anchorhold-agent.socket", hasStopped), x.stopClient())
+	return errors.Join(x.in(hideSocket, "systemctl kill --signal=SIGKILL "+agentUnit, hasStopped, "systemctl stop anchorhold-agent.socket"), x.stopClient())
 }
 
 // hang stops the agent while it answers, until the watchdog has killed it.
@@ -277,7 +285,7 @@ func (x *auditor) hang(context.Context) error {
 	if err := x.startClient(); err != nil {
 		return err
 	}
-	return errors.Join(x.in("systemctl kill --signal=SIGSTOP "+agentUnit, hasStopped, "systemctl show --value -p Result "+agentUnit+" | grep -q watchdog", "systemctl stop anchorhold-agent.socket"), x.stopClient())
+	return errors.Join(x.in(hideSocket, "systemctl kill --signal=SIGSTOP "+agentUnit, hasStopped, "systemctl show --value -p Result "+agentUnit+" | grep -q watchdog", "systemctl stop anchorhold-agent.socket"), x.stopClient())
 }
 
 // leaseRest is how long the last lease goes on once the policy has its end, on an idle machine.

@@ -24,7 +24,7 @@ import (
 
 // order is what the host asks of the guest, a JSON object a line.
 type order struct {
-	Do    string        `json:"do"`              // run, start, stop, index, search, pages
+	Do    string        `json:"do"`              // run, start, alive, stop, ready, ended, index, search, pages
 	Words []string      `json:"words,omitempty"` // of a command
 	Index *canary.Index `json:"index,omitempty"`
 	Pages []uint64      `json:"pages,omitempty"` // numbers of pages
@@ -85,6 +85,8 @@ func (g *audited) do(o order) (r report, err error) {
 		r.Output, err = g.start(o.Words)
 	case "stop":
 		err = g.stop(o.Words[0])
+	case "alive":
+		err = g.alive(o.Words[0])
 	case "ready":
 		err = await(90*time.Second, "the model", served)
 	case "ended":
@@ -135,6 +137,19 @@ func (g *audited) start(words []string) (string, error) {
 			return string(line), nil
 		}
 	}
+}
+
+// alive says of a process that was started whether it still runs.
+func (g *audited) alive(name string) error {
+	cmd := g.started[name]
+	if cmd == nil {
+		return fmt.Errorf("%s was not started", name)
+	}
+	stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", cmd.Process.Pid))
+	if _, state, _ := strings.Cut(string(stat), ") "); err != nil || strings.HasPrefix(state, "Z") {
+		return errors.Join(fmt.Errorf("%s has ended", name), err)
+	}
+	return nil
 }
 
 func (g *audited) stop(name string) error {

@@ -3,8 +3,11 @@ package main
 import (
 	"encoding/json"
 	"net"
+	"os/exec"
 	"strings"
 	"testing"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/packaging/canary"
 )
@@ -46,6 +49,7 @@ func TestTheGuestSaysWhatItCannotDo(t *testing.T) {
 		{order{Do: "dance"}, `there is no order "dance"`},
 		{order{Do: "search"}, "no index was sent"},
 		{order{Do: "stop", Words: []string{"client"}}, "client was not started"},
+		{order{Do: "alive", Words: []string{"client"}}, "client was not started"},
 		{order{Do: "index", Index: &canary.Index{Key: make([]byte, 32), Entries: []byte{1}}}, "malformed"},
 		{order{Do: "run", Words: []string{"sh", "-c", "echo why >&2; exit 3"}}, "exit status 3"},
 	} {
@@ -67,5 +71,33 @@ func TestTheGuestSaysWhatItCannotDo(t *testing.T) {
 func TestUnknownPartsAreRefused(t *testing.T) {
 	if err := takePart("nobody", nil); err == nil {
 		t.Error("a part that does not exist was taken")
+	}
+}
+
+// TestAProcessThatEndedIsNotAlive, though nobody has waited for it yet.
+func TestAProcessThatEndedIsNotAlive(t *testing.T) {
+	cmd := exec.CommandContext(t.Context(), "cat")
+	in, err := cmd.StdinPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	g := &audited{started: map[string]*exec.Cmd{"client": cmd}}
+	if err := g.alive("client"); err != nil {
+		t.Error(err)
+	}
+	if err := in.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Waitid(unix.P_PID, cmd.Process.Pid, nil, unix.WEXITED|unix.WNOWAIT, nil); err != nil {
+		t.Fatal(err)
+	}
+	if err := g.alive("client"); err == nil {
+		t.Error("it is said to be alive")
+	}
+	if err := g.stop("client"); err != nil || g.started["client"] != nil {
+		t.Error(err)
 	}
 }

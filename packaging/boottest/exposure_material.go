@@ -171,7 +171,7 @@ func (x *auditor) furnish(ctx context.Context) error {
 	for name, text := range map[string]string{
 		"etc/anchorhold/agent.yaml":                         fmt.Sprintf(auditedAgent, outsideBroker, measurement, outsideAggregator),
 		"etc/systemd/network/80-audit.network":              "[Match]\nType=ether\n[Network]\nAddress=10.0.2.15/24\n",
-		"etc/systemd/system/" + agentUnit + ".d/audit.conf": "[Service]\nRestart=no\nWatchdogSec=12\nLimitCORE=infinity\n",
+		"etc/systemd/system/" + agentUnit + ".d/audit.conf": "[Service]\nRestart=no\nLimitCORE=infinity\n",
 		"etc/systemd/system/audited.service":                auditedUnit,
 		"etc/sysctl.d/80-audit.conf":                        "kernel.core_pattern=" + coresDir + "/%e.%p\nfs.suid_dumpable=0\n",
 	} {

@@ -122,7 +122,8 @@ func askOnce(seed string) error {
 	return nil
 }
 
-// askForever asks again and again for streamed answers, and says when the first one has begun.
+// askForever asks again and again for streamed answers, and says when the first one has begun. It ends when it finds no
+// agent.
 func askForever(seed string) error {
 	body, err := chatRequest(seed, true)
 	if err != nil {
@@ -141,9 +142,8 @@ func askForever(seed string) error {
 				said = true
 			}
 		}
-		if err := errors.Join(lines.Err(), resp.Body.Close()); err != nil {
-			return err // the agent is gone: a new connection would start it again
-		}
+		// An agent ends a stream whose client gets no processor for ten seconds: the search takes it.
+		_ = resp.Body.Close()
 	}
 }
 
