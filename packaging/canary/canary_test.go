@@ -303,3 +303,36 @@ func BenchmarkSearch(b *testing.B) {
 	}
 	b.ReportMetric(float64(len(x.Entries)/entryBytes), "windows")
 }
+
+// FuzzIndex: an index from elsewhere makes a searcher that searches, or is refused.
+func FuzzIndex(f *testing.F) {
+	x, err := New(Bytes("key", noise(1, 32)))
+	if err != nil {
+		f.Fatal(err)
+	}
+	good, err := json.Marshal(x)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(good, noise(1, 32))
+	f.Add([]byte(`{"key":"","entries":"AAAA"}`), []byte("text"))
+	f.Fuzz(func(t *testing.T, index, data []byte) {
+		var x Index
+		if json.Unmarshal(index, &x) != nil {
+			return
+		}
+		s, err := NewSearcher(&x)
+		if err != nil {
+			return
+		}
+		hits, err := s.Search(bytes.NewReader(data))
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, h := range hits {
+			if h.Offset < 0 || h.Length < Window || h.Offset+h.Length > int64(len(data)) {
+				t.Errorf("%+v in %d bytes", h, len(data))
+			}
+		}
+	})
+}
