@@ -62,7 +62,7 @@ func TestAnExpressionThatMeansNoCheckIsRefused(t *testing.T) {
 
 // A text across two blocks is found as well, and one that is not there is not.
 func TestSearch(t *testing.T) {
-	for _, at := range []int{0, 4<<20 - 3, 4<<20 + 100, 9<<20 - 6} {
+	for _, at := range []int{0, 1<<20 - 3, 4<<20 + 100, 9<<20 - 6} {
 		disk := make([]byte, 9<<20)
 		copy(disk[at:], "secret")
 		if found, err := search(bytes.NewReader(disk), []byte("secret"), []byte("public")); err != nil || found != [2]bool{true, false} {

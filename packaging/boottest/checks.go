@@ -42,7 +42,7 @@ var checks = []check{
 	{"the watchdog ends a hung agent, and it comes back", watchdog},
 	{"MemoryMax is respected", memoryRespected},
 	{"a MemoryMax that is too small is named", memoryTooSmall},
-	{"nginx serves TLS with a key from the agent, which is on no disk", serveTLS},
+	{"nginx serves TLS with a key from the agent, which is in no file", serveTLS},
 	{"a unit that is not named fails, and the journal says why", strangeUnit},
 	{"a crash of the agent starts no unit with an empty credential", crashWhileOneWaits},
 	{"a script gets a secret for its user alone", scriptGets},
