@@ -40,7 +40,7 @@ func TestWholeAgentOpensVolumes(t *testing.T) {
 			t.Fatal(err)
 		}
 		epoch := c.Epochs[0]
-		service, err = volumes.New(volumes.Config{Store: store, Log: c.Audit.(volumes.Log), Roots: []identity.Public{c.Root}, Lowest: func() uint64 { return 1 }, Now: c.Now, Logger: c.Logger,
+		service, err = volumes.New(volumes.Config{Store: store, Log: c.Audit.(volumes.Log), Roots: []identity.Public{c.Root}, Lowest: func() uint64 { return 1 }, HasKey: func(context.Context, string) (bool, error) { return true, nil }, Now: c.Now, Logger: c.Logger,
 			Signer: func() (protocol.ActiveEpoch, error) {
 				return protocol.ActiveEpoch{Key: epoch.Key, Statement: epoch.Statement, Broker: c.Root.ID(), Epoch: 1}, nil
 			}})

@@ -173,8 +173,8 @@ func (d *daemon) openParts() error {
 	secrets = try(log && secrets, "holding the key store against the audit log", func() error { return d.secrets.Check(d.log) })
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
 	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
-	try(epochs && log, "opening the store of volumes", func() (err error) {
-		d.volumes, err = d.log.OpenVolumes(d.layout.Volumes(), d.keys.Root, d.epochs.Signer, d.epochs.Lowest)
+	try(epochs && log && secrets, "opening the store of volumes", func() (err error) {
+		d.volumes, err = d.log.OpenVolumes(d.layout.Volumes(), d.keys.Root, d.epochs.Signer, d.epochs.Lowest, d.secrets.Store)
 		return err
 	})
 	return errors.Join(errs...)

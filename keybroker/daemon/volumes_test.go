@@ -74,6 +74,10 @@ func TestVolumesGoOnFromWhereTheyWere(t *testing.T) {
 	if _, err := op.ResetVolume(t.Context(), "volumes/other"); !isCode(err, string(volumes.ReasonUnknown)) {
 		t.Errorf("a volume that nobody opened: %v", err)
 	}
+	putSecret(t, op, "volumes/new")
+	if v, err := op.ResetVolume(t.Context(), "volumes/new"); err != nil || !v.Reset || v.Generation != 0 {
+		t.Errorf("a volume of which only the key is known: %+v %v", v, err)
+	}
 	if _, err := op.ResetVolume(t.Context(), "models/a"); !isCode(err, string(volumes.ReasonName)) {
 		t.Errorf("no volume: %v", err)
 	}

@@ -38,7 +38,7 @@ const (
 	ReasonUnknownState refusal.Reason = "volume-state-unknown"
 	// ReasonName: an operator named something else than a volume.
 	ReasonName refusal.Reason = "volume-name"
-	// ReasonUnknown: an operator named a volume that no guest has opened.
+	// ReasonUnknown: an operator named a volume that no guest has opened and that has no key.
 	ReasonUnknown refusal.Reason = "volume-unknown"
 )
 
@@ -65,6 +65,8 @@ type Config struct {
 	Roots  []identity.Public
 	Lowest func() uint64
 	Signer func() (protocol.ActiveEpoch, error)
+	// HasKey says whether the key store has a secret of that name.
+	HasKey func(ctx context.Context, volume string) (bool, error)
 	Now    func() time.Time
 	Logger *slog.Logger
 }
@@ -77,7 +79,7 @@ type Service struct {
 
 // New makes the service.
 func New(c Config) (*Service, error) {
-	if c.Store == nil || c.Log == nil || len(c.Roots) != 1 || c.Lowest == nil || c.Signer == nil || c.Now == nil || c.Logger == nil {
+	if c.Store == nil || c.Log == nil || len(c.Roots) != 1 || c.Lowest == nil || c.Signer == nil || c.HasKey == nil || c.Now == nil || c.Logger == nil {
 		return nil, fmt.Errorf("volumes: a part is missing")
 	}
 	return &Service{cfg: c}, nil
@@ -166,7 +168,7 @@ func (e *Entry) admits(o *generation.Opening) error {
 	}
 	switch {
 	case e.State.Zero():
-		return refusal.New(generation.ReasonRolledBack, "%s says that generation %d was confirmed, and this broker has confirmed none", o.Volume, o.Confirmed.Generation)
+		return refusal.New(generation.ReasonRolledBack, "%s says that generation %d was confirmed, and this broker has confirmed none (if it was put back from a backup: anchorhold volume reset)", o.Volume, o.Confirmed.Generation)
 	case o.Confirmed.Zero():
 		return refusal.New(generation.ReasonRolledBack, "%s is new, and generation %d was confirmed on %s", o.Volume, e.State.Generation, e.At.Format(time.RFC3339))
 	case o.Confirmed.Generation == e.State.Generation:

@@ -62,6 +62,8 @@ func newWorld(t *testing.T, change ...func(*keybroker.Config)) *world {
 	w.cfg = volumes.Config{Log: w.Audit, Roots: []identity.Public{w.Root.Public()}, Lowest: func() uint64 { return 1 },
 		Signer: func() (protocol.ActiveEpoch, error) {
 			return protocol.ActiveEpoch{Key: w.EpochKey, Statement: w.Epoch, Broker: w.Root.Public().ID(), Epoch: 1}, nil
+		}, HasKey: func(_ context.Context, name string) (bool, error) {
+			return name == volume || name == "volumes/other", nil
 		}, Now: w.Clock.Now, Logger: w.Logs.Logger()}
 	w.open()
 	t.Cleanup(func() { w.service.Close() })
@@ -392,6 +394,37 @@ func TestResetLetsOneOpeningBeginAnywhere(t *testing.T) {
 	}
 	want(t, "what was current before", g.open(d), generation.ReasonRolledBack)
 	w.must(g.open(&old))
+}
+
+// A broker that was put back from before a volume's first opening knows nothing of it. The volume has a key, and
+// goes on once an operator says so.
+func TestResetOfAVolumeThatOnlyItsKeyTellsOf(t *testing.T) {
+	d := &disk{}
+	former := newWorld(t)
+	former.must(former.guest().open(d))
+	former.must(former.guest().open(d))
+	w := newWorld(t)
+	want(t, "a volume of before", w.guest().open(d), generation.ReasonRolledBack)
+	if _, err := w.service.Reset(t.Context(), volume); err != nil {
+		t.Fatal(err)
+	}
+	w.path = filepath.Join(t.TempDir(), "volumes.db") // the log tells of a reset without a state, too
+	w.restart()
+	old := *d
+	w.must(w.guest().open(d))
+	if d.confirmed.Generation != 3 {
+		t.Errorf("got generation %d, want 3", d.confirmed.Generation)
+	}
+	want(t, "what was current before", w.guest().open(&old), generation.ReasonRolledBack)
+	w.must(w.guest().open(d))
+	w.cfg.HasKey = func(context.Context, string) (bool, error) { return false, errors.New("the store cannot be read") }
+	w.restart()
+	if _, err := w.service.Reset(t.Context(), "volumes/other"); err == nil {
+		t.Error("a reset though nobody knows whether there is a key")
+	}
+	if e, err := w.cfg.Store.Get(t.Context(), "volumes/other"); err != nil || e.Version != 0 {
+		t.Errorf("%+v, %v", e, err)
+	}
 }
 
 func TestAStoreThatWasPutBackIsBroughtUpToDateByTheLog(t *testing.T) {
