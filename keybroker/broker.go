@@ -165,8 +165,12 @@ type Config struct {
 	Gate func(ctx context.Context, resource string, guest *protocol.LeaseCertificate) error
 	// Ended refuses an agent key (by its ID), or a processor (by the SHA-256 of its chip id),
 	// that an operator ended. What it allows stays allowed until done is called, which
-	// waits for the record of the release. Optional.
+	// waits for the record of the release. A zero chip is a processor that nobody knows: it may be one that was
+	// ended. Optional.
 	Ended func(agent, chip digest.Digest) (done func(), err error)
+	// Processor names the processor that a lease was granted to, as Ended takes it; zero if this broker did not
+	// grant the lease. Optional: without it a volume is opened from a processor that nobody knows.
+	Processor func(ctx context.Context, lease digest.LeaseID) ([32]byte, error)
 	// Volumes answers openings of volumes. Optional: without it no guest can speak of them.
 	Volumes Volumes
 	// Now is the broker's clock; default time.Now.

@@ -67,9 +67,7 @@ func (o *opening) answer(ctx context.Context) error {
 		if !o.b.pace.take(lease.AgentKey.ID(), 1, now.Time()) {
 			return refusal.New(protocol.ReasonBusy, "this guest spoke of volumes more often than limits.per_guest allows")
 		}
-		if o.b.cfg.Ended != nil {
-			allowed, err = o.b.cfg.Ended(lease.AgentKey.ID(), digest.Digest{})
-		}
+		allowed, err = o.checkEnded(ctx)
 		return err
 	})
 	if allowed != nil {
@@ -79,6 +77,20 @@ func (o *opening) answer(ctx context.Context) error {
 		return err
 	}
 	return o.write(answer)
+}
+
+// checkEnded asks whether an operator ended this agent, or the processor that the lease was granted to.
+func (o *opening) checkEnded(ctx context.Context) (done func(), err error) {
+	if o.b.cfg.Ended == nil {
+		return func() {}, nil
+	}
+	var chip digest.Digest
+	if o.b.cfg.Processor != nil {
+		if chip, err = o.b.cfg.Processor(ctx, o.lease.Lease); err != nil {
+			return nil, err
+		}
+	}
+	return o.b.cfg.Ended(o.lease.AgentKey.ID(), chip)
 }
 
 // receive reads one statement behind its length, whole within Limits.Step.

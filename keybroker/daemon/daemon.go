@@ -317,7 +317,7 @@ func (d *daemon) assemble(appraiser Appraiser) error {
 		return err
 	}
 	d.broker, err = keybroker.New(keybroker.Config{
-		Gate: d.rounds.Gate, Ended: d.ended.Check, Volumes: d.volumes,
+		Gate: d.rounds.Gate, Ended: d.ended.Check, Processor: d.grants.ProcessorIfKnown, Volumes: d.volumes,
 		TLS: tlsConfig, Root: d.keys.Root, Epochs: d.epochs.Certified(), MinEpoch: d.epochs.Lowest(), Kinds: appraiser.Kinds(),
 		Appraiser: appraiser, Policy: d.policies.Current, Classes: c.Classes, Secrets: d.secrets.Store, Audit: d.log.Log,
 		Now: d.opts.Now, NotEarlier: d.log.NotEarlier(), Logger: d.opts.Logger,

@@ -9,6 +9,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -124,4 +125,53 @@ func (s *state) tlsConfig(t *testing.T) *tls.Config {
 func isCode(err error, code string) bool {
 	e, ok := errors.AsType[*operator.Error](err)
 	return ok && e.Code == code
+}
+
+// TestEndedProcessorsOpenNoVolumes: the lease at hand runs on, but what it confirms does not.
+func TestEndedProcessorsOpenNoVolumes(t *testing.T) {
+	const volume = "volumes/var"
+	s := releasing(t)
+	op, address, stop := s.run(t)
+	defer func() { stop() }()
+	putSecret(t, op, volume)
+	if _, err := op.ImportPolicy(t.Context(), bytes.Replace(policyText(2), []byte("{resources: [models/*]}"), fmt.Appendf(nil, "{resources: [models/*]}, {resources: [%s]}", volume), 1)); err != nil {
+		t.Fatal(err)
+	}
+	agent := newAgentKey(t)
+	c := s.clientOf(t, address, agent)
+	defer c.Close()
+	lease, err := c.Acquire(t.Context(), []string{volume})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lease.Wipe()
+	want := func(when string, reason refusal.Reason) {
+		t.Helper()
+		asks := generation.Client{Address: address, TLS: s.tlsConfig(t), Roots: []identity.Public{s.result.Root}}
+		_, err := asks.Opened(t.Context(), generation.Guest{Key: agent, Chain: lease.Certificate, Now: protocol.TimeOf(lease.BrokerNow(time.Now())), Broker: lease.BrokerID, Lowest: protocol.AtLeast(1)},
+			generation.Holding{Volume: volume})
+		if got, _ := refusal.ReasonOf(err); got != reason || reason == "" && err != nil {
+			t.Errorf("%s: %v, want %q", when, err, reason)
+		}
+	}
+	want("at first", "")
+	list, err := op.Leases(t.Context())
+	if err != nil || len(list.Leases) == 0 {
+		t.Fatalf("%+v %v", list, err)
+	}
+	processor := processorName(list.Leases[0].Processor)
+	if _, err := op.EndLeases(t.Context(), processor); err != nil {
+		t.Fatal(err)
+	}
+	want("with the processor ended", protocol.ReasonEnded)
+	stop()
+	op, address, stop = s.run(t)
+	want("after a restart", protocol.ReasonEnded)
+	if _, err := op.AllowLeases(t.Context(), processor); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := op.EndLeases(t.Context(), processorName(digest.Digest{1})); err != nil {
+		t.Fatal(err)
+	}
+	want("with another processor ended", "")
 }

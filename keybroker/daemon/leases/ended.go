@@ -36,6 +36,7 @@ const (
 	actionLeases = "leases-changed"
 	aboutLeases  = "leases"
 	maxEnded     = 1 << 16
+	ofProcessor  = "processor/"
 	verbEnd      = "end"
 	verbAllow    = "allow"
 )
@@ -115,9 +116,13 @@ func (e *Ended) apply(index uint64, r audit.Record) {
 	e.state.Through = index + 1
 }
 
-// Check implements keybroker.Config.Ended.
+// Check implements keybroker.Config.Ended. Nobody on an unknown processor is let through while some processor is ended.
 func (e *Ended) Check(agent, chip digest.Digest) (done func(), err error) {
 	e.mu.RLock()
+	if chip.IsZero() && e.anyProcessor() {
+		e.mu.RUnlock()
+		return nil, refusal.New(protocol.ReasonEnded, "the leases of a processor were ended, and the log does not say on which one this lease is (see anchorhold leases list)")
+	}
 	for _, who := range []string{agentName(agent), processorName(chip)} {
 		if at, ok := e.state.Who[who]; ok {
 			e.mu.RUnlock()
@@ -127,8 +132,18 @@ func (e *Ended) Check(agent, chip digest.Digest) (done func(), err error) {
 	return e.mu.RUnlock, nil
 }
 
+// anyProcessor says whether some processor was ended; mu is held.
+func (e *Ended) anyProcessor() bool {
+	for who := range e.state.Who {
+		if strings.HasPrefix(who, ofProcessor) {
+			return true
+		}
+	}
+	return false
+}
+
 func agentName(id digest.Digest) string       { return "agent/" + id.String() }
-func processorName(chip digest.Digest) string { return "processor/" + chip.String() }
+func processorName(chip digest.Digest) string { return ofProcessor + chip.String() }
 func (e *Ended) is(l operator.Lease, who string) bool {
 	return agentName(l.Agent) == who || processorName(l.Processor) == who
 }

@@ -10,6 +10,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
+	"github.com/anchorhold/anchorhold/keybroker/protocol"
 	"github.com/anchorhold/anchorhold/keybroker/statedir"
 )
 
@@ -90,5 +91,40 @@ func TestEndsThatNobodyCanReadAreNotForgotten(t *testing.T) {
 	_, err = again()
 	if reason, _ := refusal.ReasonOf(err); reason != ReasonEndedUnknown {
 		t.Errorf("without it: %v", err)
+	}
+}
+
+// TestNobodyOnAnUnknownProcessorIsLetThrough while some processor is ended: it may be that one.
+func TestNobodyOnAnUnknownProcessorIsLetThrough(t *testing.T) {
+	layout := statedir.Layout(t.TempDir())
+	log, err := audit.Open(layout.Audit(), newKey(t), audit.Options{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer log.Close()
+	e, err := OpenEnded(layout, log, time.Now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	agent, ended := digest.Digest{1}, processorName(digest.Digest{2})
+	want := func(when string, chip digest.Digest, reason refusal.Reason) {
+		t.Helper()
+		done, err := e.Check(agent, chip)
+		if err == nil {
+			done()
+		}
+		if got, _ := refusal.ReasonOf(err); got != reason || reason == "" && err != nil {
+			t.Errorf("%s: %v, want %q", when, err, reason)
+		}
+	}
+	for _, step := range []struct {
+		verb, who string
+		reason    refusal.Reason
+	}{{verbEnd, agentName(digest.Digest{9}), ""}, {verbEnd, ended, protocol.ReasonEnded}, {verbAllow, ended, ""}} {
+		if _, err := e.change(t.Context(), step.verb, step.who); err != nil {
+			t.Fatal(err)
+		}
+		want(step.verb+" "+step.who, digest.Digest{}, step.reason)
+		want(step.verb+" "+step.who+", of a known processor", digest.Digest{3}, "")
 	}
 }

@@ -37,8 +37,8 @@ func (g *Grants) Processor(_ context.Context, lease digest.LeaseID) ([32]byte, e
 	return of.chip, err
 }
 
-// ProcessorIfKnown is the same for receipts, whose lease another broker of the root may have
-// granted: nobody's then.
+// ProcessorIfKnown is the same for receipts and openings of volumes, whose lease another broker of the
+// root may have granted: nobody's then.
 func (g *Grants) ProcessorIfKnown(ctx context.Context, lease digest.LeaseID) ([32]byte, error) {
 	chip, err := g.Processor(ctx, lease)
 	if reason, _ := refusal.ReasonOf(err); reason == reasonNotHere {
