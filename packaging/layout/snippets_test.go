@@ -202,7 +202,7 @@ func TestREADMEHasCommandsThatExist(t *testing.T) {
 }
 
 func isProgram(name string) bool {
-	for _, dir := range []string{"agent", "keybroker"} {
+	for _, dir := range []string{"agent", "image", "keybroker"} {
 		if info, err := os.Stat(filepath.Join(root, dir, "cmd", name)); err == nil && info.IsDir() {
 			return true
 		}
