@@ -19,8 +19,9 @@ type LocalRestart struct {
 	// Seal is what the keys are sealed with: "tpm", "sev-snp" (a key that the firmware derives) or "sev-snp+tpm".
 	// A TPM counts restarts and is as secret as whoever emulates it; SEV-SNP is secret and does not count.
 	Seal string `yaml:"seal"`
-	// PCRs are the TPM's registers that must have the same values again; 0, 2, 4, 7 and 12 by default. One that
-	// changes while the system runs, as 11 does, opens nothing.
+	// PCRs are the TPM's registers that must have the same values again; 0, 2, 4, 7 and 12 by default, and 4, 7 and 12
+	// at least. GRUB measures what it starts, and with which command line, into 8 and 9: add both where it is used.
+	// One that changes while the system runs, as 11 does, opens nothing.
 	PCRs []int `yaml:"pcrs"`
 	// Counter is the TPM's NV index that counts, from "0x01800000" to "0x01bfffff"; "0x0180ac01" by default.
 	Counter string `yaml:"counter"`
@@ -30,8 +31,8 @@ type LocalRestart struct {
 // Secure Boot, and what is given to a unified kernel image. They do not change after the boot.
 func DefaultSealPCRs() []int { return []int{0, 2, 4, 7, 12} }
 
-// alwaysSealed name the first program and what may start.
-func alwaysSealed() []int { return []int{4, 7} }
+// alwaysSealed name the first program, what may start, and what the host adds to a unified kernel image.
+func alwaysSealed() []int { return []int{4, 7, 12} }
 
 // Index is the counter's NV index; zero for the default.
 func (l LocalRestart) Index() uint32 {
@@ -89,7 +90,7 @@ func (c Config) checkLocalRestart(f *Findings) {
 	}
 	for _, n := range alwaysSealed() {
 		if len(l.PCRs) > 0 && !slices.Contains(l.PCRs, n) {
-			f.errorf(field+"pcrs: %d is missing; without 4 and 7 another system could open the keys", n)
+			f.errorf(field+"pcrs: %d is missing; without 4, 7 and 12 another system could open the keys", n)
 		}
 	}
 	if len(c.Secrets) > 0 {

@@ -15,7 +15,7 @@ func TestLocalRestartNeedsWhatItSealsWith(t *testing.T) {
 	}{
 		"off":                       {ProviderTDX, false, LocalRestart{}, ""},
 		"a TPM alone":               {ProviderVTPM, false, LocalRestart{Seal: SealTPM}, ""},
-		"Azure's":                   {ProviderAzure, false, LocalRestart{Seal: SealTPM, PCRs: []int{4, 7, 11}, Counter: "0x01800001"}, ""},
+		"Azure's":                   {ProviderAzure, false, LocalRestart{Seal: SealTPM, PCRs: []int{4, 7, 11, 12}, Counter: "0x01800001"}, ""},
 		"the firmware":              {ProviderSNP, false, LocalRestart{Seal: SealSNP}, ""},
 		"both":                      {ProviderSNP, true, LocalRestart{Seal: SealBoth}, ""},
 		"a TPM beside TDX":          {ProviderTDX, true, LocalRestart{Seal: SealTPM}, ""},
@@ -29,13 +29,14 @@ func TestLocalRestartNeedsWhatItSealsWith(t *testing.T) {
 		"both without a TPM":        {ProviderSNP, false, LocalRestart{Seal: SealBoth}, "needs the TPM"},
 		"TDX derives nothing":       {ProviderTDX, true, LocalRestart{Seal: SealBoth}, "amd_sev_snp"},
 		"Azure derives nothing":     {ProviderAzure, false, LocalRestart{Seal: SealSNP}, "amd_sev_snp"},
-		"PCRs of no TPM":            {ProviderSNP, false, LocalRestart{Seal: SealSNP, PCRs: []int{4, 7}}, "leave them out"},
+		"PCRs of no TPM":            {ProviderSNP, false, LocalRestart{Seal: SealSNP, PCRs: []int{4, 7, 12}}, "leave them out"},
 		"a counter of no TPM":       {ProviderSNP, false, LocalRestart{Seal: SealSNP, Counter: "0x01800001"}, "leave them out"},
 		"the manufacturer's index":  {ProviderVTPM, false, LocalRestart{Seal: SealTPM, Counter: "0x01400001"}, "counter"},
 		"a decimal index":           {ProviderVTPM, false, LocalRestart{Seal: SealTPM, Counter: "25165825"}, "counter"},
-		"a PCR that there is not":   {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{4, 7, 24}}, "no PCR 24"},
-		"without the first program": {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{0, 7}}, "4 is missing"},
-		"without Secure Boot":       {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{0, 4}}, "7 is missing"},
+		"a PCR that there is not":   {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{4, 7, 12, 24}}, "no PCR 24"},
+		"without the first program": {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{0, 7, 12}}, "4 is missing"},
+		"without Secure Boot":       {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{0, 4, 12}}, "7 is missing"},
+		"without what is added":     {ProviderVTPM, false, LocalRestart{Seal: SealTPM, PCRs: []int{4, 7}}, "12 is missing"},
 	} {
 		var c Config
 		c.Compute.TEE.Provider, c.LocalRestart = tc.provider, tc.set

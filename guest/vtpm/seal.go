@@ -26,6 +26,8 @@ const (
 	ReasonCount refusal.Reason = "sealed-count-used-up"
 	// ReasonCounter: the counter is not there, or not the one that counted.
 	ReasonCounter refusal.Reason = "sealed-counter-absent"
+	// ReasonUncovered: what the boot loader started is in PCRs that it is not sealed to.
+	ReasonUncovered refusal.Reason = "sealed-pcrs-too-few"
 )
 
 // SealCounter is the NV index of the counter, in the owner's range, unless another is named.
@@ -90,7 +92,10 @@ func (c *Collector) Seal(ctx context.Context, index uint32, opens uint16, secret
 		return Sealed{}, refusal.New(ReasonDevice, "a key of %d bytes to open %d times, want %d and 1 to %d", len(secret), opens, SecretBytes, MaxOpens)
 	}
 	return during(ctx, c, func(_ context.Context, tpm transport.TPM) (s Sealed, err error) {
-		count, err := pass(tpm, index)
+		if err := c.checkCovered(tpm); err != nil {
+			return s, err
+		}
+		count, err := c.pass(tpm, index, 1) // once at least: another process sees that something was sealed
 		if err != nil {
 			return s, err
 		}
@@ -115,8 +120,11 @@ func (c *Collector) Seal(ctx context.Context, index uint32, opens uint16, secret
 			return Sealed{}, fmt.Errorf("seal: %w", err)
 		}
 		s.Private, s.Public = created.OutPrivate.Buffer, created.OutPublic.Bytes()
-		s.Clock, err = tpmClock(tpm)
-		return s, err
+		if s.Clock, err = tpmClock(tpm); err != nil {
+			return s, err
+		}
+		c.newest[index] = counted{count, s.Last}
+		return s, nil
 	})
 }
 
@@ -158,9 +166,43 @@ func (c *Collector) Exhaust(ctx context.Context, index uint32) error {
 		if _, err := openNV(tpm, index); errors.Is(err, fs.ErrNotExist) {
 			return 0, nil // nothing was ever counted
 		}
-		return pass(tpm, index)
+		count, err := c.pass(tpm, index, 0)
+		if err == nil {
+			c.newest[index] = counted{count, count - 1} // nothing opens, and nothing needs to be counted again
+		}
+		return count, err
 	})
 	return err
+}
+
+// Registers of boot loaders.
+const (
+	pcrGRUB   = 8  // GRUB's commands, with the kernel's command line
+	pcrLoaded = 9  // files that GRUB read; initial RAM disk and command line that the kernel was given
+	pcrUKI    = 11 // what is in a unified kernel image, which PCR 4 covers as one program
+)
+
+// checkCovered refuses to seal where PCR 4 names a boot loader, and other registers than those that are sealed to
+// name what it started: whoever edits the kernel's command line would have the keys.
+func (c *Collector) checkCovered(tpm transport.TPM) error {
+	values, err := c.readPCRs(tpm, []int{pcrGRUB, pcrLoaded, pcrUKI})
+	if err != nil {
+		return err
+	}
+	used := func(n int) bool { return slices.ContainsFunc(values[n], func(b byte) bool { return b != 0 }) }
+	var want []int
+	if used(pcrGRUB) {
+		want = append(want, pcrGRUB)
+	}
+	if used(pcrLoaded) && (used(pcrGRUB) || !used(pcrUKI)) {
+		want = append(want, pcrLoaded)
+	}
+	for _, n := range want {
+		if !slices.Contains(c.opt.PCRs, n) {
+			return refusal.New(ReasonUncovered, "a boot loader extended the PCRs %v, and PCR %d is not among those to seal to, %v: with another kernel or command line the keys would open; add it to local_restart.pcrs", want, n, c.opt.PCRs)
+		}
+	}
+	return nil
 }
 
 // unseal loads the object and opens it under its policy. The answer is encrypted on the bus.
@@ -216,7 +258,7 @@ func (c *Collector) atMost(n nvIndex, session tpm2.TPMISHPolicy, last uint64) tp
 
 // sealPolicy is the policy's digest over the PCRs as they are.
 func (c *Collector) sealPolicy(tpm transport.TPM, index uint32, last uint64) ([]byte, error) {
-	values, err := c.readPCRs(tpm)
+	values, err := c.readPCRs(tpm, c.opt.PCRs)
 	if err != nil {
 		return nil, err
 	}
@@ -281,17 +323,34 @@ func (s *storage) flush(tpm transport.TPM) error {
 	return nil
 }
 
-// pass takes the counter past all that could be sealed with it, and returns its value. It is defined where it
-// does not exist: the TPM then begins above every counter that it ever had.
-func pass(tpm transport.TPM, index uint32) (count uint64, err error) {
+// counted is the value of a counter when something was sealed, and the last one at which that opens.
+type counted struct{ count, last uint64 }
+
+// pass takes the counter past all that could be sealed with it, by so many steps at least, and returns its value.
+// It is defined where it does not exist: the TPM then begins above every counter that it ever had. A TPM's memory
+// wears out, so it counts no further than what this process sealed last, as long as the counter has not moved
+// since: whoever else seals or opens moves it.
+func (c *Collector) pass(tpm transport.TPM, index uint32, least int) (count uint64, err error) {
+	newest, known := c.newest[index]
+	delete(c.newest, index) // until the caller knows more
 	if _, err := openNV(tpm, index); errors.Is(err, fs.ErrNotExist) {
 		if err := defineCounter(tpm, index); err != nil {
 			return 0, err
 		}
+		known = false
 	} else if err != nil {
 		return 0, err
 	}
-	return increment(tpm, index, MaxOpens+1)
+	times := MaxOpens + 1
+	if known {
+		if count, err = readCount(tpm, index); err != nil {
+			return 0, err
+		}
+		if count == newest.count {
+			times = max(int(newest.last+1-count), least)
+		}
+	}
+	return increment(tpm, index, times)
 }
 
 func defineCounter(tpm transport.TPM, index uint32) error {
@@ -319,6 +378,10 @@ func increment(tpm transport.TPM, index uint32, times int) (uint64, error) {
 			return 0, refusal.New(ReasonCounter, "count: %w", err)
 		}
 	}
+	return readCount(tpm, index)
+}
+
+func readCount(tpm transport.TPM, index uint32) (uint64, error) {
 	raw, err := readNV(tpm, index, counterBytes)
 	if err != nil {
 		return 0, err

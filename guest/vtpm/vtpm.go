@@ -72,6 +72,8 @@ type Evidence struct {
 type Collector struct {
 	opt   Options
 	queue *device.Queue
+	// newest is what this process sealed last, by the counter's index; owned by whoever has the queue's turn.
+	newest map[uint32]counted
 }
 
 // New checks the options; it does not touch the TPM.
@@ -101,7 +103,7 @@ func New(o Options) (*Collector, error) {
 		path := o.Device
 		o.Open = func() (Device, error) { return open(path) }
 	}
-	return &Collector{opt: o, queue: device.NewQueue()}, nil
+	return &Collector{opt: o, queue: device.NewQueue(), newest: map[uint32]counted{}}, nil
 }
 
 // open opens the kernel's device, or connects to an emulator.
@@ -259,7 +261,7 @@ func (c *Collector) quote(tpm transport.TPM, key *loadedKey, nonce []byte) ([]by
 }
 
 func (c *Collector) attempt(tpm transport.TPM, key *loadedKey, nonce []byte) ([]byte, error) {
-	values, err := c.readPCRs(tpm)
+	values, err := c.readPCRs(tpm, c.opt.PCRs)
 	if err != nil {
 		return nil, err
 	}
@@ -298,9 +300,9 @@ func (c *Collector) attempt(tpm transport.TPM, key *loadedKey, nonce []byte) ([]
 
 // readPCRs reads the registers' values. A TPM returns at most eight at once, and leaves out those
 // of a bank that it does not have.
-func (c *Collector) readPCRs(tpm transport.TPM) (map[int]evidence.Hex, error) {
+func (c *Collector) readPCRs(tpm transport.TPM, pcrs []int) (map[int]evidence.Hex, error) {
 	values := map[int]evidence.Hex{}
-	for rest := c.opt.PCRs; len(rest) > 0; rest = rest[min(len(rest), 8):] {
+	for rest := pcrs; len(rest) > 0; rest = rest[min(len(rest), 8):] {
 		part := rest[:min(len(rest), 8)]
 		response, err := tpm2.PCRRead{PCRSelectionIn: c.selection(part)}.Execute(tpm)
 		if err != nil {
