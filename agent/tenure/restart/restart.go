@@ -41,6 +41,8 @@ const (
 	brokerTime = 15 * time.Second
 	// deviceTime bounds the sealing, whose keys have a timer of their own.
 	deviceTime = time.Minute
+	// stopTime bounds what a stopping agent waits for the sealer, which takes a fraction of a second.
+	stopTime = 10 * time.Second
 	// freshFor is the part of a permit's life after which the next lease asks for another.
 	freshFor = 4
 )
@@ -335,7 +337,8 @@ func (r *Restarts) refused(why error) {
 	}
 }
 
-// forget removes the sealed file now, and has the sealer end what copies of it there may be, beside the caller.
+// forget removes the sealed file now, and has the sealer end what copies of it there may be: beside the caller, who waits
+// for it if the agent is stopping. Nobody would do it after the end.
 func (r *Restarts) forget() {
 	r.mu.Lock()
 	r.generation++
@@ -344,15 +347,20 @@ func (r *Restarts) forget() {
 	if err := remove(r.file()); err != nil {
 		r.cfg.Logger.Error("the sealed keys cannot be removed", "err", err)
 	}
-	r.beside(func() {
-		r.turn.Lock()
-		defer r.turn.Unlock()
-		ctx, cancel := context.WithTimeout(context.Background(), deviceTime)
-		defer cancel()
-		if err := r.cfg.Sealer.Forget(ctx); err != nil {
-			r.cfg.Logger.Error("copies of the sealed keys may still open", "err", err)
-		}
-	})
+	if !r.beside(func() { r.endCopies(deviceTime) }) {
+		r.endCopies(stopTime)
+	}
+}
+
+// endCopies has the sealer end all copies of what it sealed.
+func (r *Restarts) endCopies(within time.Duration) {
+	r.turn.Lock()
+	defer r.turn.Unlock()
+	ctx, cancel := context.WithTimeout(context.Background(), within)
+	defer cancel()
+	if err := r.cfg.Sealer.Forget(ctx); err != nil {
+		r.cfg.Logger.Error("copies of the sealed keys may still open; anchorhold-agent localseal forget ends them", "err", err)
+	}
 }
 
 // endRun wipes the keys of a permit that is used; mu is held.

@@ -162,6 +162,37 @@ func secretOf(t *testing.T, l *client.Lease) string {
 	return string(l.Keys[brokertest.Resource].Key.Bytes())
 }
 
+// TestARefusalAsTheAgentStopsEndsCopies: the file is gone, and the TPM opens no copy of it.
+func TestARefusalAsTheAgentStopsEndsCopies(t *testing.T) {
+	w := newWorld(t)
+	b := w.sealed(nil) // and closed
+	kept, err := os.ReadFile(b.file())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.lease(b, b.Around(refusing(protocol.ReasonEnded))); err == nil {
+		t.Fatal("not refused")
+	}
+	if err := os.WriteFile(b.file(), kept, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	_, _, err = w.restart(nil)
+	w.wantRefused("a copy", err, vtpm.ReasonCount)
+
+	b = w.sealed(func(c *Config) { c.Sealer = stuck{c.Sealer} })
+	if _, err := w.lease(b, b.Around(refusing(protocol.ReasonEnded))); err == nil {
+		t.Fatal("not refused")
+	}
+	if !strings.Contains(w.f.Logs.String(), "copies of the sealed keys may still open") {
+		t.Error("nobody learns that copies may open")
+	}
+}
+
+// stuck is a sealer whose TPM fails to end anything.
+type stuck struct{ Sealer }
+
+func (stuck) Forget(context.Context) error { return errors.New("the TPM is gone") }
+
 // TestAgentRestartsWithoutItsBroker: it is lent the keys as often as it is permitted, each time counted and signed; the broker
 // that returns is told of each, and its lease takes the permit's place.
 func TestAgentRestartsWithoutItsBroker(t *testing.T) {
