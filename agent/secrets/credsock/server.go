@@ -27,8 +27,11 @@ const (
 	// tooLong is more than a unit's credentials may have together, which is 1 MiB; systemd fails
 	// the unit that reads it (243/CREDENTIALS).
 	tooLong = 1<<20 + 1<<16
-	// refuseTime bounds how long a refused peer may take to read all of that.
+	// refuseTime is how long a refused peer may take to read all of that. The service manager may take longer, in
+	// a place beside those who are answered, until it reads or its own time-out ends it.
 	refuseTime = 10 * time.Second
+	// lateAtOnce bounds these places. Who finds none keeps the one that it has.
+	lateAtOnce = 32
 	// lateTime is how long an accepted peer waits at most, for a secret that the lease at hand
 	// does not have: a reload that brings it takes about a second.
 	lateTime = 5 * time.Second
@@ -47,12 +50,13 @@ type Server struct {
 	headerOf func(volume string) string // file of a volume's validated header
 	check    func(r io.ReaderAt) error  // refuses a header that is not valid
 	log      *slog.Logger
-	manager  uint32 // the uid of the service manager: root's, or a test's
+	manager  uint32        // the uid of the service manager: root's, or a test's
+	patience time.Duration // refuseTime, or a test's
 }
 
 // New makes a server of a store's secrets.
 func New(store *secrets.Store, cfg settings.Credentials, log *slog.Logger) *Server {
-	return &Server{store: store, wait: cfg.Wait(), headerOf: cfg.HeaderOf, check: checkLUKS, log: log}
+	return &Server{store: store, wait: cfg.Wait(), headerOf: cfg.HeaderOf, check: checkLUKS, log: log, patience: refuseTime}
 }
 
 // checkLUKS refuses a header that is not a valid one of LUKS2.
@@ -65,7 +69,7 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	if err != nil {
 		return errors.Join(err, l.Close())
 	}
-	a := &answers{places: make(chan struct{}, atOnce)}
+	a := &answers{places: make(chan struct{}, atOnce), late: make(chan struct{}, lateAtOnce)}
 	for err == nil {
 		err = s.round(ctx, q, a)
 	}
@@ -80,7 +84,26 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 type answers struct {
 	under  sync.WaitGroup
 	places chan struct{}
+	late   chan struct{} // places of refused peers that read slowly
 }
+
+// place is where one answer counts; its goroutine has it.
+type place struct{ in, late chan struct{} }
+
+// yield lets another be answered, if there is a place for those who are late.
+func (p *place) yield() {
+	if p.in == p.late {
+		return
+	}
+	select {
+	case p.late <- struct{}{}:
+		<-p.in
+		p.in = p.late
+	default:
+	}
+}
+
+func (p *place) leave() { <-p.in }
 
 // round answers those who wait, once a lease is held or they have waited long enough.
 func (s *Server) round(ctx context.Context, q *queue, a *answers) error {
@@ -107,8 +130,9 @@ func (s *Server) round(ctx context.Context, q *queue, a *answers) error {
 			return err
 		}
 		a.under.Go(func() {
-			defer func() { <-a.places }()
-			s.answer(ctx, c, why)
+			p := &place{a.places, a.late}
+			defer p.leave()
+			s.answer(ctx, c, why, p)
 		})
 	}
 }
@@ -143,14 +167,14 @@ func transient(err error) bool {
 
 // answer hands a secret over or refuses it, for a reason that the service manager does not know
 // and the journal does.
-func (s *Server) answer(ctx context.Context, c *net.UnixConn, why error) {
+func (s *Server) answer(ctx context.Context, c *net.UnixConn, why error, p *place) {
 	asker, version, err := s.hand(ctx, c, why)
 	if err == nil {
 		s.log.Info("secret handed on", append(describe(asker), "version", version)...)
 	} else {
 		reason, _ := refusal.ReasonOf(err)
 		s.log.Warn("secret refused", append(describe(asker), "reason", string(reason), "err", err)...)
-		refuse(c)
+		s.refuse(ctx, c, describe(asker), p)
 	}
 	if err := c.Close(); err != nil {
 		s.log.Warn("close a connection", "err", err)
@@ -217,14 +241,33 @@ func openHeader(path string) (*os.File, error) {
 }
 
 // refuse writes more than a credential may have: random bytes, so that they are no key that
-// somebody could have chosen a volume for.
-func refuse(c *net.UnixConn) {
-	_ = c.SetWriteDeadline(time.Now().Add(refuseTime)) // it fails on a closed connection, as the writes do
+// somebody could have chosen a volume for. A service manager that does not read is waited for until ctx ends:
+// what it has read would be a credential.
+func (s *Server) refuse(ctx context.Context, c *net.UnixConn, asker []any, p *place) {
+	patient := s.checkPeer(peerUID(c)) == nil
 	block := make([]byte, 32<<10)
 	rand.Read(block)
-	for sent := 0; sent < tooLong; sent += len(block) {
-		if _, err := c.Write(block); err != nil {
+	limit := func() { _ = c.SetWriteDeadline(time.Now().Add(s.patience)) } // it fails on a closed connection, as the writes do
+	limit()
+	_ = c.SetWriteBuffer(len(block)) // the kernel's memory for many who do not read; it fails on a closed connection
+	told := false
+	for sent := 0; sent < tooLong; {
+		n, err := c.Write(block)
+		sent += n
+		switch {
+		case err == nil:
+		case !errors.Is(err, os.ErrDeadlineExceeded):
 			return // the peer has read enough to fail, or is gone
+		case !patient || ctx.Err() != nil:
+			s.log.Warn("a refused peer did not read to the end; what it read is random", append(asker, "sent", sent)...)
+			return
+		default:
+			if !told {
+				told = true
+				s.log.Warn("a refused peer reads slowly; it is waited for", append(asker, "sent", sent)...)
+			}
+			p.yield()
+			limit()
 		}
 	}
 }

@@ -167,6 +167,53 @@ func TestPeersThatDoNotReadAreBounded(t *testing.T) {
 	}
 }
 
+// TestAStarvedReaderIsWaitedFor: its unit would start with what it has read so far. Others are answered meanwhile,
+// up to a bound.
+func TestAStarvedReaderIsWaitedFor(t *testing.T) {
+	b := newBench(t)
+	b.server.patience = time.Millisecond
+	b.grant(all)
+	b.serve()
+	var slow []*net.UnixConn
+	for i := range lateAtOnce {
+		slow = append(slow, b.dial(fmt.Sprintf("@%x/unit/apache.service/tls.key", i)))
+		b.log.want(t, "reads slowly; it is waited for", i+1)
+	}
+	if got := b.read(b.dial("@a0/unit/nginx.service/tls.key")); string(got) != all["secrets/web-tls"] {
+		t.Errorf("%.40q", got)
+	}
+	for i := range atOnce {
+		slow = append(slow, b.dial(fmt.Sprintf("@b%x/unit/apache.service/tls.key", i)))
+	}
+	b.log.want(t, "secret refused", lateAtOnce+atOnce)
+	next := b.dial("@c0/unit/nginx.service/tls.key") // when somebody is gone
+	for _, c := range slow {
+		if got := b.read(c); len(got) <= 1<<20 {
+			t.Fatalf("%d bytes are a credential", len(got))
+		}
+	}
+	if got := b.read(next); string(got) != all["secrets/web-tls"] {
+		t.Errorf("%.40q", got)
+	}
+}
+
+// TestNobodyElseIsWaitedFor: who is not the service manager has its time and no more, and an agent that ends
+// leaves nobody a place.
+func TestNobodyElseIsWaitedFor(t *testing.T) {
+	b := newBench(t)
+	b.server.patience = time.Millisecond
+	b.grant(all)
+	stop := b.serve()
+	b.dial("@1/unit/apache.service/tls.key")
+	b.log.want(t, "reads slowly; it is waited for", 1)
+	stop()
+	b.log.want(t, "did not read to the end", 1)
+	b.server.manager++
+	b.serve()
+	b.dial("@2/unit/nginx.service/tls.key")
+	b.log.want(t, "did not read to the end", 2)
+}
+
 // TestOnlyUnixSocketsAreServed: elsewhere nobody knows who connects.
 func TestOnlyUnixSocketsAreServed(t *testing.T) {
 	l, err := net.Listen("tcp", "127.0.0.1:0")
