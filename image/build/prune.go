@@ -69,13 +69,13 @@ func masked() []string {
 	}
 }
 
-// enabled are the units that start, by the target that wants them.
+// enabled are the units that start, by the target that wants them. Nothing waits for the network (network-online.target has no
+// systemd-networkd-wait-online.service): the agent tries again after a second, and its API answers before.
 func enabled() map[string][]string {
 	return map[string][]string{
-		"local-fs.target":       {"var.mount"},
-		"sockets.target":        {"anchorhold-agent.socket", "systemd-networkd.socket"},
-		"multi-user.target":     {"anchorhold-agent.service", "anchorhold-worker.socket", "systemd-networkd.service"},
-		"network-online.target": {"systemd-networkd-wait-online.service"},
+		"local-fs.target":   {"var.mount"},
+		"sockets.target":    {"anchorhold-agent.socket", "systemd-networkd.socket"},
+		"multi-user.target": {"anchorhold-agent.service", "anchorhold-worker.socket", "systemd-networkd.service"},
 	}
 }
 
