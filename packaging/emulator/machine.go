@@ -3,6 +3,7 @@ package emulator
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -29,12 +30,16 @@ type Machine struct {
 	done     chan error
 }
 
-// Start turns a machine on: one emulated processor and a TPM with the state in a directory, and whatever the arguments for
-// QEMU say.
+// Start turns a machine on: one emulated processor and a TPM with the state in a directory, which no other machine has
+// meanwhile, and whatever the arguments for QEMU say.
 func (w *Work) Start(ctx context.Context, tpm string, args ...string) (m *Machine, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	m = &Machine{cancel: cancel, tpmEnded: make(chan error, 1), done: make(chan error, 1)}
-	const socket = "tpm.sock"
+	socket := tpm + ".sock"
+	if err := os.Remove(w.Path(socket)); err != nil && !errors.Is(err, os.ErrNotExist) { // of the machine before
+		cancel()
+		return nil, err
+	}
 	m.tpm = w.daemon(ctx, "swtpm", "socket", "--tpm2", "--tpmstate", "dir="+w.Inside(tpm), "--ctrl", "type=unixio,path="+w.Inside(socket), "--terminate")
 	if err := m.tpm.Start(); err != nil {
 		cancel()
