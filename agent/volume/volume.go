@@ -132,7 +132,7 @@ func (o *Opener) Open(ctx context.Context, v Volume) (err error) {
 		return errors.Join(os.MkdirAll(o.Headers, 0o755), x.validate())
 	}
 	if err := x.run(ctx); err != nil {
-		return errors.Join(err, x.undo(context.WithoutCancel(ctx)))
+		return errors.Join(x.advise(err), x.undo(context.WithoutCancel(ctx)))
 	}
 	return nil
 }
@@ -165,6 +165,14 @@ type opening struct {
 	empty    bool
 	unlocked bool
 	mounted  bool // aside
+}
+
+// advise says what helps where nobody can log in to look around: the console is all that an operator sees.
+func (x *opening) advise(err error) error {
+	if reason, _ := refusal.ReasonOf(err); reason == generation.ReasonRolledBack {
+		return fmt.Errorf("%w: attach the disk as it was last, or, if this one was put in its place on purpose, run anchorhold volume reset %s/%s at the broker; then start the guest again", err, generation.Class, x.v.Name)
+	}
+	return err
 }
 
 func (x *opening) run(ctx context.Context) error {

@@ -293,6 +293,9 @@ func TestAnOlderDiskIsRefusedAndClosed(t *testing.T) {
 	for range 3 {
 		err := g.Open(t.Context(), g.v)
 		refusaltest.Want(t, "an older disk", err, generation.ReasonRolledBack)
+		if !strings.Contains(err.Error(), "anchorhold volume reset volumes/var") {
+			t.Errorf("the refusal does not say what to do: %v", err)
+		}
 		g.closed("an older disk")
 		if _, err := os.Stat(filepath.Join(g.v.Mount, "first")); err == nil {
 			t.Error("an older disk was mounted")
