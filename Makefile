@@ -90,10 +90,10 @@ image: build ## build a guest image into image-out/ (root, mmdebstrap; NAME=web-
 image-check: build ## build the image twice in two directories and compare byte for byte (root, mmdebstrap)
 	@.ci/image "$(CACHE)/boot" check
 
-image-test: build ## measure the image, boot it with the broker outside, and see every change of it refused (root, mmdebstrap; ONLY=regexp, PATIENCE=10m, KEEP=1)
+image-test: build ## measure the image, boot it with the broker outside and its state on an encrypted volume, and see every change refused (root, mmdebstrap; ONLY=regexp, LANES=1, PATIENCE=10m, KEEP=1)
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
 	@go build -trimpath -o .cache/imagetest ./packaging/imagetest
-	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" .cache/imagetest -trees "$$trees" -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(PATIENCE),-patience $(PATIENCE)) $(if $(KEEP),-keep)
+	@trees=$$(.ci/boot-trees "$(CACHE)/boot") && flock -s "$$trees/lock" .cache/imagetest -trees "$$trees" -classifiers "$(PEERS)/zk/classifiers" $(if $(ONLY),-only '$(ONLY)') $(if $(LANES),-lanes $(LANES)) $(if $(PATIENCE),-patience $(PATIENCE)) $(if $(KEEP),-keep)
 
 steady: ## run the tests that use randomness, time or processes many times beside a busy processor (RUNS=20, PACKAGES=./agent/jobs)
 	@.ci/steady $(or $(RUNS),20) $(PACKAGES)

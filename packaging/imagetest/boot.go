@@ -8,19 +8,40 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/packaging/emulator"
 )
 
+// machine is what is turned on. It has a TPM of its own: two machines can run beside each other.
+type machine struct {
+	// name is that of its files. The firmware's variables are those of a machine that is new, unless there is NAME.vars.
+	name string
+	// tpm is the directory of its TPM's state.
+	tpm string
+	// disk is the image's, which is not written.
+	disk string
+	// volumes are files of other disks by their serial, which are written; without a file a disk is empty and is forgotten.
+	volumes map[string]string
+	// more are arguments for the emulator besides.
+	more []string
+	// cut turns the machine off when it asks the broker about a volume for the second time, which the broker does not hear.
+	cut bool
+	// volatile machines do not write their volumes.
+	volatile bool
+}
+
 // boot is what was seen of one from outside.
 type boot struct {
 	began    time.Time
 	took     time.Duration
+	cpu      time.Duration // of the processor that was emulated, until the end
 	findings []finding
-	console  string        // the log's path
-	live     time.Duration // processor time until the agent's first answer
+	console  string                   // the log's path
+	reached  map[string]time.Duration // processor time until the first finding of a kind
+	wasCut   bool                     // by its machine's cut
 }
 
 // last returns the last finding of a kind.
@@ -45,58 +66,61 @@ func (b *boot) data(what string) ([]byte, error) {
 	return f.Data, nil
 }
 
+// cost says how long it took.
+func (b *boot) cost() string {
+	return fmt.Sprintf("%.0f s, %.0f s of processor time", b.took.Seconds(), b.cpu.Seconds())
+}
+
+// said is the console log.
+func (b *boot) said() string {
+	text, _ := os.ReadFile(b.console) // what there is of it
+	return strings.ReplaceAll(string(text), "\r", "")
+}
+
 // lines are the last of the console.
 func (b *boot) lines(n int) string {
-	text, _ := os.ReadFile(b.console) // what there is of it
-	all := strings.Split(strings.TrimSpace(strings.ReplaceAll(string(text), "\r", "")), "\n")
+	all := strings.Split(strings.TrimSpace(b.said()), "\n")
 	return "the end of the console log:\n" + strings.Join(all[max(0, len(all)-n):], "\n")
 }
 
-// boot starts a disk with this test's TPM and watches until enough was said, the machine is off, or the patience ends. The disk
-// is not written. The firmware's variables are those of a machine that is new, unless there is NAME.vars. More arguments go to the emulator.
-func (h *host) boot(ctx context.Context, name, disk string, more []string, enough func(finding, *boot) bool) (*boot, error) {
+// add keeps a line of the guest's report.
+func (b *boot) add(line string, cpu time.Duration) (f finding, ok bool) {
+	if json.Unmarshal([]byte(line), &f) != nil {
+		return f, false
+	}
+	b.took, b.cpu, b.findings = time.Since(b.began), cpu, append(b.findings, f)
+	if _, again := b.reached[f.What]; !again {
+		b.reached[f.What] = cpu
+	}
+	return f, true
+}
+
+// boot turns a machine on and watches until enough was said, the machine is off, or the patience ends.
+func (h *host) boot(ctx context.Context, m machine, enough func(finding, *boot) bool) (*boot, error) {
 	ctx, cancel := context.WithTimeoutCause(ctx, h.patience, fmt.Errorf("the guest said too little within %s (-patience)", h.patience))
 	defer cancel()
-	if _, err := os.Stat(h.work.Path(name + ".vars")); errors.Is(err, fs.ErrNotExist) {
-		err = copyFile(h.variables(), h.work.Path(name+".vars"))
-		if err != nil {
-			return nil, err
-		}
-	}
-	inside, err := filepath.Rel(h.work.Dir, disk)
+	args, err := h.arguments(m)
 	if err != nil {
 		return nil, err
 	}
-	report := name + ".report"
-	network := "user,id=n0,restrict=on"
-	if h.port != "" {
-		network += ",guestfwd=tcp:" + brokerAddress + "-cmd:" + h.work.Inside("imagetest") + " -pipe " + h.port
-	}
-	b := &boot{began: time.Now(), console: h.work.Path(name + ".console")}
-	machine, err := h.work.Start(ctx, "tpm", append([]string{"-machine", "q35,accel=tcg,smm=off", "-m", "1024",
-		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,unit=1,file=" + h.work.Inside(name+".vars"),
-		"-serial", "file:" + h.work.Inside(name+".console"), "-netdev", network,
-		"-device", "virtio-serial-pci", "-chardev", "file,id=report,path=" + h.work.Inside(report), "-device", "virtserialport,chardev=report,name=" + reportPort,
-		"-drive", "if=none,id=d0,format=raw,snapshot=on,file=" + h.work.Inside(inside), "-device", "virtio-blk-pci,drive=d0,bootindex=1"}, more...)...)
+	b := &boot{began: time.Now(), console: h.work.Path(m.name + ".console"), reached: map[string]time.Duration{}}
+	running, err := h.work.Start(ctx, m.tpm, args...)
 	if err != nil {
 		return nil, err
 	}
 	var lines emulator.Lines
 	for off := false; ; {
-		news, err := lines.Read(h.work.Path(report))
+		news, err := lines.Read(h.work.Path(m.name + ".report"))
+		cpu := running.CPU()
 		for _, line := range news {
-			var f finding
-			if err := json.Unmarshal([]byte(line), &f); err != nil {
+			f, ok := b.add(line, cpu)
+			if !ok {
 				h.say("guest: %s", line)
 				continue
 			}
-			b.took, b.findings = time.Since(b.began), append(b.findings, f)
-			if f.What == foundLive {
-				b.live = machine.CPU()
-			}
 			if enough(f, b) {
 				if !off {
-					machine.Stop()
+					running.Stop()
 				}
 				return b, nil
 			}
@@ -105,13 +129,61 @@ func (h *host) boot(ctx context.Context, name, disk string, more []string, enoug
 			b.took = time.Since(b.began)
 			return b, err // the machine is off, and its last lines were read
 		}
+		if b.wasCut = m.cut && h.asked(m) >= 2; b.wasCut {
+			b.took, b.cpu = time.Since(b.began), cpu
+			running.Stop()
+			return b, nil
+		}
 		select {
-		case <-machine.Done():
+		case <-running.Done():
 			off = true
 		case <-ctx.Done():
-			machine.Stop()
+			running.Stop()
 			return b, fmt.Errorf("%w\n%s", context.Cause(ctx), b.lines(40))
 		case <-time.After(100 * time.Millisecond):
 		}
 	}
+}
+
+// asked is how often a machine that will be cut has asked the broker about volumes.
+func (h *host) asked(m machine) int64 {
+	info, err := os.Stat(h.work.Path(m.name + ".asked"))
+	if err != nil {
+		return 0 // not once
+	}
+	return info.Size()
+}
+
+// arguments are the emulator's.
+func (h *host) arguments(m machine) ([]string, error) {
+	vars := m.name + ".vars"
+	if _, err := os.Stat(h.work.Path(vars)); errors.Is(err, fs.ErrNotExist) {
+		if err := copyFile(h.variables(), h.work.Path(vars)); err != nil {
+			return nil, err
+		}
+	}
+	disk, err := filepath.Rel(h.work.Dir, m.disk)
+	if err != nil {
+		return nil, err
+	}
+	network := "user,id=n0,restrict=on"
+	if h.port != "" {
+		network += ",guestfwd=tcp:" + brokerAddress + "-cmd:" + h.work.Inside("imagetest") + " -pipe " + h.port
+		if m.cut {
+			network += " -asked " + h.work.Inside(m.name+".asked")
+		}
+	}
+	args := []string{"-machine", "q35,accel=tcg,smm=off", "-m", "1024",
+		"-drive", "if=pflash,format=raw,unit=0,readonly=on,file=/usr/share/OVMF/OVMF_CODE_4M.fd", "-drive", "if=pflash,format=raw,unit=1,file=" + h.work.Inside(vars),
+		"-serial", "file:" + h.work.Inside(m.name+".console"), "-netdev", network,
+		"-device", "virtio-serial-pci", "-chardev", "file,id=report,path=" + h.work.Inside(m.name+".report"), "-device", "virtserialport,chardev=report,name=" + reportPort,
+		"-drive", "if=none,id=d0,format=raw,snapshot=on,file=" + h.work.Inside(disk), "-device", "virtio-blk-pci,drive=d0,bootindex=1"}
+	for serial, file := range m.volumes {
+		drive := "if=none,format=raw,id=" + serial + ",file=" + h.work.Inside(file)
+		if m.volatile {
+			drive += ",snapshot=on"
+		}
+		args = append(args, "-drive", drive, "-device", "virtio-blk-pci,drive="+serial+",serial="+serial)
+	}
+	return slices.Concat(args, m.more), nil
 }

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
-	"regexp"
 	"strings"
 )
 
@@ -34,25 +33,12 @@ var changes = []change{
 	{"a disk that the host mounts by a variable of the firmware", addVariable, "", "host-options-set"},
 }
 
-func (h *host) matching() (some []change, err error) {
-	pattern, err := regexp.Compile(h.only)
-	if err != nil {
-		return nil, fmt.Errorf("-only: %w", err)
-	}
-	for _, c := range changes {
-		if pattern.MatchString(c.name) {
-			some = append(some, c)
-		}
-	}
-	if len(some) == 0 {
-		return nil, fmt.Errorf("-only: no change matches %q", h.only)
-	}
-	return some, nil
-}
-
-func (h *host) tryChanges(ctx context.Context, some []change) error {
+func (h *host) tryChanges(ctx context.Context) error {
 	var errs []error
-	for i, c := range some {
+	for i, c := range changes {
+		if !h.only.MatchString(c.name) {
+			continue
+		}
 		detail, err := h.try(ctx, fmt.Sprintf("changed%d", i), c)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("%s: %w", c.name, err))
@@ -64,40 +50,46 @@ func (h *host) tryChanges(ctx context.Context, some []change) error {
 	return errors.Join(errs...)
 }
 
-// try boots a changed image; it must not answer, and has to say why.
+// try boots a changed image; it must not get the volume's key, and has to say why.
 func (h *host) try(ctx context.Context, name string, c change) (string, error) {
 	disk, more, err := c.make(ctx, h, name)
 	if err != nil {
 		return "", err
 	}
 	defer os.Remove(disk) // the directory goes anyway
-	b, err := h.boot(ctx, name, disk, more, func(f finding, _ *boot) bool { return f.What == foundAnswer || refusedFor(f) != "" })
+	if err := h.makeDisk(name + "." + stateVolume); err != nil {
+		return "", err
+	}
+	m := machine{name: name, tpm: changesTPM, disk: disk, volumes: map[string]string{stateVolume: name + "." + stateVolume}, volatile: true, more: more}
+	b, err := h.boot(ctx, m, func(f finding, _ *boot) bool {
+		why := refusedFor(f)
+		return f.What == foundVolumes || why != "" && why != connectionFailed
+	})
 	if err != nil {
 		return "", err
 	}
-	if _, answered := b.last(foundAnswer); answered {
-		return "", errors.New("the guest answers")
+	if _, open := b.last(foundVolumes); open {
+		return "", fmt.Errorf("the guest was not refused\n%s", b.lines(40))
 	}
 	f, _ := b.last(foundStatus)
-	_, live := b.last(foundLive)
+	_, live := b.last(foundUnlocking)
 	got := refusedFor(f)
-	said, err := os.ReadFile(b.console)
-	if err != nil {
-		return "", err
-	}
 	switch {
 	case c.reason != "" && !strings.Contains(got, c.reason):
 		return "", fmt.Errorf("got the reason %q, want %s\n%s", got, c.reason, b.lines(40))
 	case c.reason == "" && live:
 		return "", errors.New("the agent came as far as to say that it is there")
-	case !strings.Contains(string(said), c.console):
+	case !strings.Contains(b.said(), c.console):
 		return "", fmt.Errorf("the console does not mention %q\n%s", c.console, b.lines(40))
 	}
 	if c.reason != "" {
-		return fmt.Sprintf("%s, after %.0f s", got, b.took.Seconds()), nil
+		return fmt.Sprintf("%s (%s)", got, b.cost()), nil
 	}
-	return fmt.Sprintf("off after %.0f s: %s", b.took.Seconds(), lineWith(string(said), c.console)), nil
+	return fmt.Sprintf("off: %s (%s)", lineWith(b.said(), c.console), b.cost()), nil
 }
+
+// connectionFailed is the reason of an agent that asks before the network is there. It asks again.
+const connectionFailed = "connection-failed"
 
 // refusedFor is why the agent got no lease, of a finding of its status.
 func refusedFor(f finding) string {

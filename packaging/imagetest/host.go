@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"syscall"
 	"time"
@@ -20,10 +21,12 @@ import (
 
 // host is the half that builds, measures, boots and judges.
 type host struct {
-	trees, bin, initrd, classifiers, only string
-	keep                                  bool
-	patience                              time.Duration
+	trees, bin, initrd, classifiers, pattern string
+	keep                                     bool
+	patience                                 time.Duration
+	lanes                                    int
 
+	only     *regexp.Regexp
 	began    time.Time
 	work     *emulator.Work
 	debs     []string
@@ -33,6 +36,8 @@ type host struct {
 	computed map[string]string
 	broker   *exec.Cmd
 	ended    chan error // the broker's end
+	proof    []byte     // of the first answer, as the agent gave it
+	usual    *boot      // the last one that a guest has every day
 }
 
 func (h *host) say(format string, args ...any) {
@@ -44,9 +49,11 @@ func (h *host) run(ctx context.Context) (err error) {
 	if os.Getuid() != 0 {
 		return errors.New("entering the tools' tree needs root")
 	}
-	changes, err := h.matching()
-	if err != nil {
-		return err
+	if h.lanes != 1 && h.lanes != 2 {
+		return fmt.Errorf("-lanes: got %d, want 1 or 2", h.lanes)
+	}
+	if h.only, err = regexp.Compile(h.pattern); err != nil {
+		return fmt.Errorf("-only: %w", err)
 	}
 	if load := emulator.Busy(); load != "" {
 		h.say("%s", load)
@@ -59,21 +66,63 @@ func (h *host) run(ctx context.Context) (err error) {
 		h.say("images and logs stay in %s", h.work.Dir)
 	}
 	defer func() { err = errors.Join(err, h.stopBroker()) }()
-	for _, step := range []struct {
-		title string
-		do    func(context.Context) (detail string, err error)
-	}{
+	if err := h.follow(ctx, []step{
 		{"keys and sealed classifier", h.makeMaterial}, {"packages", h.makePackages}, {"image", h.makeImage},
-		{"first boot, for the firmware's log and the TPM's key", h.firstBoot}, {"values computed and signed", h.measure},
-		{"broker, policy and values", h.startBroker}, {"measured boot: the key is released and the classifier answers", h.measuredBoot},
-	} {
-		detail, err := step.do(ctx)
-		if err != nil {
-			return fmt.Errorf("%s: %w", step.title, err)
-		}
-		h.say("%s %s", step.title, detail)
+		{"first boot, for the firmware's log and the TPM's key:", h.firstBoot}, {"values computed and signed", h.measure}, {"broker, policy and values", h.startBroker},
+	}); err != nil {
+		return err
 	}
-	return h.tryChanges(ctx, changes)
+	if err := h.copyTPM(changesTPM); err != nil {
+		return err
+	}
+	if err := h.inLanes(ctx, h.tryChanges, h.tryVolumes); err != nil {
+		return err
+	}
+	at := func(what string) float64 { return h.usual.reached[what].Seconds() }
+	h.say("processor time from power-on: the unlocking agent answers after %.0f s, the agent with its state on the volume after %.0f s, the classifier after %.0f s",
+		at(foundUnlocking), at(foundLive), at(foundAnswer))
+	return nil
+}
+
+// step is a part of the test. Its detail is printed.
+type step struct {
+	title string
+	do    func(context.Context) (detail string, err error)
+}
+
+// follow does one step after the other.
+func (h *host) follow(ctx context.Context, steps []step) error {
+	for _, s := range steps {
+		detail, err := s.do(ctx)
+		if err != nil {
+			h.say("FAILED   %s %v", s.title, err)
+			return fmt.Errorf("%s %w", s.title, err)
+		}
+		h.say("%s %s", s.title, detail)
+	}
+	return nil
+}
+
+// Directories of TPMs: machines that run beside each other have two.
+const (
+	firstTPM   = "tpm"
+	changesTPM = "tpm-changes"
+)
+
+// inLanes runs two series of boots, beside each other if there are two lanes. Both go to their end.
+func (h *host) inLanes(ctx context.Context, one, other func(context.Context) error) error {
+	if h.lanes == 1 {
+		return errors.Join(other(ctx), one(ctx))
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- one(ctx) }()
+	err := other(ctx)
+	return errors.Join(err, <-ended)
+}
+
+// copyTPM makes another TPM with the same seeds, and so with the same key: the broker knows it.
+func (h *host) copyTPM(dir string) error {
+	return os.CopyFS(h.work.Path(dir), os.DirFS(h.work.Path(firstTPM)))
 }
 
 func (h *host) tool(ctx context.Context, args ...string) ([]byte, error) {
@@ -86,51 +135,66 @@ func (h *host) files(elements ...string) string {
 }
 
 func (h *host) makeMaterial(ctx context.Context) (string, error) {
-	etc, models, units := h.files("etc/anchorhold"), h.files("usr/lib/anchorhold/models"), h.files("usr/lib/systemd/system")
-	for _, dir := range []string{etc, models, units, h.files("usr/lib/anchorhold-imagetest"), h.files("etc/systemd/system/multi-user.target.wants"), h.files("etc/systemd/system/anchorhold-agent.service.d"),
-		h.files("etc/udev/rules.d"), h.work.Path("keys"), h.work.Path("credentials")} {
-		if err := os.MkdirAll(dir, 0o755); err != nil {
-			return "", err
-		}
+	if err := errors.Join(os.MkdirAll(h.files(modelsDir), 0o755), os.Mkdir(h.work.Path("keys"), 0o700), os.Mkdir(h.work.Path("credentials"), 0o700)); err != nil {
+		return "", err
 	}
-	key := func(name string) string { return h.work.Path("keys", name) }
 	data := func(name string) string { return filepath.Join(h.classifiers, name) }
 	name, _, _ := strings.Cut(brokerAddress, ":")
 	for _, args := range [][]string{
 		{"keygen", "credential", "--out", h.work.Path("credentials/broker.kek")},
-		{"keygen", "broker", "--state", h.work.Path("broker"), "--root", key("root.key"), "--host", name, "--credential-file", h.work.Path("credentials/broker.kek")},
-		{"keygen", "credential", "--out", key("publisher.kek")},
-		{"keygen", "publisher", "--out", key("publisher.key"), "--credential-file", key("publisher.kek")},
-		{"keygen", "model", "--out", key("digits.key")},
-		{"seal", data("digits.onnx"), "--calibration", data("digits.calibration.npy"), "--out", filepath.Join(models, "digits.ahm"), "--key", key("digits.key"),
-			"--publisher", key("publisher.key"), "--credential-file", key("publisher.kek"), "--name", "digits", "--model-version", "1"},
+		{"keygen", "broker", "--state", h.work.Path("broker"), "--root", h.key("root.key"), "--host", name, "--credential-file", h.work.Path("credentials/broker.kek")},
+		{"keygen", "credential", "--out", h.key("publisher.kek")},
+		{"keygen", "publisher", "--out", h.key("publisher.key"), "--credential-file", h.key("publisher.kek")},
+		{"keygen", "model", "--out", h.key("digits.key")},
+		{"keygen", "credential", "--out", h.key("var.key")}, // any random bytes will do
+		{"seal", data("digits.onnx"), "--calibration", data("digits.calibration.npy"), "--out", h.files(modelsDir, "digits.ahm"), "--key", h.key("digits.key"),
+			"--publisher", h.key("publisher.key"), "--credential-file", h.key("publisher.kek"), "--name", "digits", "--model-version", "1"},
+		{"proof", "setup", h.files(modelsDir, "digits.ahm"), "--key", h.key("digits.key"), "--publisher", h.key("publisher.key.pub"), "--out", h.files(proofKeys)},
+		{"keygen", "queue", "--out", h.key("queue.key")},
 	} {
 		if _, err := h.tool(ctx, args...); err != nil {
 			return "", err
 		}
 	}
+	return "", h.makeFiles()
+}
+
+func (h *host) key(name string) string { return h.work.Path("keys", name) }
+
+const modelsDir = "usr/lib/anchorhold/models"
+
+// makeFiles makes what is added to the image.
+func (h *host) makeFiles() error {
 	own, err := os.Executable()
 	if err != nil {
-		return "", err
+		return err
 	}
-	for from, to := range map[string]string{
-		key("root.key.pub"): filepath.Join(etc, "root.key.pub"), key("publisher.key.pub"): filepath.Join(etc, "publisher.key.pub"), h.work.Path("broker/tls.crt"): filepath.Join(etc, "tls.crt"),
-		own: h.files("usr/lib/anchorhold-imagetest/imagetest"), "systemd/anchorhold-agent.service.d/tpm.conf.example": h.files("etc/systemd/system/anchorhold-agent.service.d/tpm.conf"),
+	if err := copyFile(own, h.work.Path("imagetest")); err != nil { // the emulator starts it, too, for the guest's connections
+		return err
+	}
+	const etc, units = "etc/anchorhold", "etc/systemd/system"
+	unlocking, agent, state := units+"/anchorhold-agent-unlock.service.d", units+"/anchorhold-agent.service.d", units+"/"+volumeUnit(stateVolume)+".d"
+	for to, from := range map[string]string{
+		etc + "/root.key.pub": h.key("root.key.pub"), etc + "/publisher.key.pub": h.key("publisher.key.pub"), etc + "/tls.crt": h.work.Path("broker/tls.crt"),
+		agent + "/tpm.conf": "systemd/anchorhold-agent.service.d/tpm.conf.example", unlocking + "/tpm.conf": "systemd/anchorhold-agent.service.d/tpm.conf.example",
+		agent + "/volume.conf": "systemd/anchorhold-agent.service.d/volume.conf.example", state + "/state.conf": "systemd/anchorhold-volume@.service.d/state.conf.example",
+		"usr/lib/anchorhold-imagetest/imagetest": own,
 	} {
-		if err := copyFile(from, to); err != nil {
-			return "", err
+		if err := errors.Join(os.MkdirAll(filepath.Dir(h.files(to)), 0o755), copyFile(from, h.files(to))); err != nil {
+			return err
 		}
 	}
-	// The emulator starts it, too, for the guest's connections.
-	if err := copyFile(own, h.work.Path("imagetest")); err != nil {
-		return "", err
-	}
-	for path, text := range map[string]string{filepath.Join(etc, "agent.yaml"): agentConfig, filepath.Join(units, "imagetest.service"): reportUnit, h.files("etc/udev/rules.d/60-imagetest.rules"): reportRule} {
-		if err := os.WriteFile(path, []byte(text), 0o644); err != nil {
-			return "", err
+	for to, text := range map[string]string{
+		etc + "/agent.yaml": agentConfig, etc + "/agent-unlock.yaml": unlockConfig, etc + "/volumes.yaml": volumesConfig,
+		units + "/imagetest.service": reportUnit, "etc/udev/rules.d/60-imagetest.rules": reportRule,
+	} {
+		if err := errors.Join(os.MkdirAll(filepath.Dir(h.files(to)), 0o755), os.WriteFile(h.files(to), []byte(text), 0o644)); err != nil {
+			return err
 		}
 	}
-	return "", os.Symlink("/usr/lib/systemd/system/imagetest.service", h.files("etc/systemd/system/multi-user.target.wants/imagetest.service"))
+	wants := h.files(units, "multi-user.target.wants")
+	return errors.Join(os.Mkdir(wants, 0o755), os.Symlink("/etc/systemd/system/imagetest.service", filepath.Join(wants, "imagetest.service")),
+		os.Symlink("/usr/lib/systemd/system/anchorhold-volume@.service", filepath.Join(wants, volumeUnit(scratchVolume))))
 }
 
 // copyFile copies contents and mode.
@@ -200,10 +264,10 @@ func (h *host) disk() string { return h.work.Path("image", imageName+".raw") }
 
 // firstBoot is one of the image on this firmware and this TPM, before the broker exists.
 func (h *host) firstBoot(ctx context.Context) (string, error) {
-	if err := h.work.MakeTPM(ctx, "tpm"); err != nil {
+	if err := h.work.MakeTPM(ctx, firstTPM); err != nil {
 		return "", err
 	}
-	found, err := h.boot(ctx, "first", h.disk(), nil, func(f finding, _ *boot) bool { return f.What == foundKey })
+	found, err := h.boot(ctx, machine{name: "first", tpm: firstTPM, disk: h.disk()}, func(f finding, _ *boot) bool { return f.What == foundUnlocking })
 	if err != nil {
 		return "", err
 	}
@@ -211,18 +275,13 @@ func (h *host) firstBoot(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	said, err := found.data(foundKey)
-	if err != nil {
-		return "", err
+	named := regexp.MustCompile(`the name of the attestation key is ([0-9a-f]+)`).FindStringSubmatch(found.said())
+	if named == nil {
+		return "", fmt.Errorf("the agent names no key\n%s", found.lines(40))
 	}
-	const before = "the name of the attestation key is "
-	_, rest, ok := strings.Cut(string(said), before)
-	h.keyName, _, _ = strings.Cut(rest, ";")
-	if !ok {
-		return "", fmt.Errorf("the check of the agent's file names no key:\n%s", said)
-	}
+	h.keyName = named[1]
 	h.golden = h.work.Path("golden.log")
-	return fmt.Sprintf("(%.0f s)", found.took.Seconds()), os.WriteFile(h.golden, log, 0o644)
+	return found.cost(), os.WriteFile(h.golden, log, 0o644)
 }
 
 // measure computes the values and signs them as the publisher, before the boot that they are for.
@@ -287,15 +346,22 @@ func (h *host) startBroker(ctx context.Context) (string, error) {
 		return "", err
 	}
 	for _, args := range [][]string{
+		{"secret", "put", "volumes/" + stateVolume, "--file", h.key("var.key")},
+		{"secret", "put", "agents/queue", "--file", h.key("queue.key")},
 		{"secret", "put", "models/digits", "--file", h.work.Path("keys/digits.key"), "--model", h.files("usr/lib/anchorhold/models/digits.ahm")},
 		{"policy", "values", "import", h.work.Path("values"), "--signer", h.work.Path("keys/publisher.key.pub")},
 		{"policy", "import", h.work.Path("policy.yaml")},
 	} {
-		if _, err := h.tool(ctx, append(args, "--broker="+operator)...); err != nil {
+		if _, err := h.operate(ctx, args...); err != nil {
 			return "", err
 		}
 	}
 	return "on " + h.port, nil
+}
+
+// operate runs a command of an operator of the broker.
+func (h *host) operate(ctx context.Context, args ...string) ([]byte, error) {
+	return h.tool(ctx, append(args, "--broker="+h.work.Path("operator.sock"))...)
 }
 
 func (h *host) awaitBroker(ctx context.Context, operator string) error {

@@ -20,24 +20,24 @@ func hostOffers() []string {
 	return []string{"-smbios", "type=11,value=io.systemd.credential:" + hostCredential + "=from-the-host", "-fw_cfg", "name=opt/io.systemd.credentials/" + hostCredential + ",string=from-the-host"}
 }
 
-// measuredBoot is the boot for which the values were computed.
+// measuredBoot is the boot for which the values were computed, and the first that has volumes.
 func (h *host) measuredBoot(ctx context.Context) (string, error) {
-	b, err := h.boot(ctx, "measured", h.disk(), hostOffers(), func(f finding, _ *boot) bool { return f.What == foundBlame })
+	if err := errors.Join(h.makeDisk(stateDisk), h.makeDisk(scratchDisk)); err != nil {
+		return "", err
+	}
+	b, err := h.boot(ctx, h.withVolumes("measured", hostOffers()...), func(f finding, _ *boot) bool { return f.What == foundProof || f.What == foundForged })
 	if err != nil {
 		log, _ := os.ReadFile(h.work.Path("broker.log")) // what there is
 		return "", fmt.Errorf("%w\nthe broker's log:\n%s", err, log)
 	}
-	answer, err := b.data(foundAnswer)
-	if err != nil {
+	if err := b.opened(nil); err != nil {
 		return "", err
 	}
-	var receipts struct {
-		Parameters struct {
-			Receipts []string `json:"receipts"`
-		} `json:"parameters"`
+	if err := b.answered(); err != nil {
+		return "", err
 	}
-	if err := json.Unmarshal(answer, &receipts); err != nil || len(receipts.Parameters.Receipts) != 1 {
-		return "", fmt.Errorf("the answer has no receipt: %s (%w)", answer, err)
+	if h.proof, err = b.data(foundProof); err != nil {
+		return "", err
 	}
 	if err := h.nothingElse(b); err != nil {
 		return "", err
@@ -52,13 +52,18 @@ func (h *host) measuredBoot(ctx context.Context) (string, error) {
 	if err := h.confirm(ctx, quoted); err != nil {
 		return "", err
 	}
-	live, _ := b.last(foundLive)
-	answered, _ := b.last(foundAnswer)
-	blame, _ := b.last(foundBlame)
-	if h.keep {
-		fmt.Println(string(blame.Data))
+	h.usual = b
+	return b.cost(), nil
+}
+
+// answered checks the classifier's answer.
+func (b *boot) answered() error {
+	answer, err := b.data(foundAnswer)
+	if err != nil {
+		return err
 	}
-	return fmt.Sprintf("(agent answers %.0f s after the kernel began and %.0f s of processor time after power-on, classifier after %.0f s; all of it took %.0f s)", live.Uptime, b.live.Seconds(), answered.Uptime, b.took.Seconds()), nil
+	_, err = receiptOf(answer)
+	return err
 }
 
 // nothingElse checks that systemd took nothing from the host, and that nothing listens.

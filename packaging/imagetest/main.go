@@ -1,6 +1,7 @@
 // Command imagetest builds the guest image, computes what it will measure, and boots it: under UEFI firmware, with a software TPM,
-// emulated, and with the broker outside, on this machine. A guest of the image gets its key and answers; guests of images that differ in one place are
-// refused. It prints a table of the registers that were computed before the boot and quoted in it.
+// emulated, and with the broker outside, on this machine. A guest of the image gets the key of the volume with its state, that of its classifier, and answers;
+// guests of images that differ in one place are refused, and so is a volume that was put back. It prints a table of the registers that were computed
+// before the boot and quoted in it, and what each boot cost.
 //
 // The image has no login, so what is to be seen from outside has to come out by itself: the images of this test, and only
 // those, have one more unit, which runs this program with -inside. It writes lines to a port that the emulator has for it.
@@ -12,8 +13,6 @@ import (
 	"context"
 	"flag"
 	"fmt"
-	"io"
-	"net"
 	"os"
 	"os/signal"
 	"syscall"
@@ -29,17 +28,19 @@ func main() {
 	flag.StringVar(&h.bin, "bin", "bin", "directory of the programs, as make build builds them")
 	flag.StringVar(&h.initrd, "initrd", "bin/anchorhold-initrd", "the program of the initial RAM disk")
 	flag.StringVar(&h.classifiers, "classifiers", "", "directory with digits.onnx and its data")
-	flag.StringVar(&h.only, "only", "", "regular expression of the refused changes to try (default all)")
+	flag.StringVar(&h.pattern, "only", "", "regular expression of the boots to try, besides the first two (default all)")
 	flag.DurationVar(&h.patience, "patience", patience, "time for one boot; raise it on a slow or busy machine")
 	flag.BoolVar(&h.keep, "keep", false, "keep images and logs")
 	inside := flag.Bool("inside", false, "report from the guest: this is the guest")
+	flag.IntVar(&h.lanes, "lanes", 2, "machines that run at the same time, 1 or 2")
 	pipe := flag.String("pipe", "", "connect standard input and output to an address: the guest's way to the broker")
+	asked := flag.String("asked", "", "with -pipe: count connections about volumes in this file, and let only the first one pass")
 	flag.Parse()
 	switch {
 	case *inside:
 		exit(report())
 	case *pipe != "":
-		exit(connect(*pipe))
+		exit(connect(*pipe, *asked))
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
@@ -54,18 +55,4 @@ func exit(err error) {
 		os.Exit(1)
 	}
 	os.Exit(0)
-}
-
-// connect is what the emulator starts for each connection of the guest: its network reaches nothing else.
-func connect(address string) error {
-	c, err := net.Dial("tcp", address)
-	if err != nil {
-		return err
-	}
-	go func() {
-		_, _ = io.Copy(c, os.Stdin) // the guest's end shows as the connection's
-		_ = c.(*net.TCPConn).CloseWrite()
-	}()
-	_, err = io.Copy(os.Stdout, c)
-	return err
 }
