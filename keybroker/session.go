@@ -17,7 +17,7 @@ import (
 const (
 	// keptBytes is what the broker holds for a connection that is kept: TLS's state with
 	// the buffer of its largest record, and the stack that waits.
-	keptBytes = 24 << 10
+	keptBytes = 26 << 10
 	// keptGrace is how long after the end of the lease that it gave a connection is kept: a
 	// guest that renews later has lost its keys, and may as well connect anew.
 	keptGrace = 30 * time.Second
