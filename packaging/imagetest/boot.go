@@ -111,7 +111,7 @@ func (h *host) boot(ctx context.Context, m machine, enough func(finding, *boot) 
 	var lines emulator.Lines
 	for off := false; ; {
 		news, err := lines.Read(h.work.Path(m.name + ".report"))
-		cpu := running.CPU()
+		cpu := max(b.cpu, running.CPU()) // a machine that is off has none
 		for _, line := range news {
 			f, ok := b.add(line, cpu)
 			if !ok {
@@ -125,12 +125,11 @@ func (h *host) boot(ctx context.Context, m machine, enough func(finding, *boot) 
 				return b, nil
 			}
 		}
+		b.took, b.cpu = time.Since(b.began), cpu
 		if off || err != nil {
-			b.took = time.Since(b.began)
 			return b, err // the machine is off, and its last lines were read
 		}
 		if b.wasCut = m.cut && h.asked(m) >= 2; b.wasCut {
-			b.took, b.cpu = time.Since(b.began), cpu
 			running.Stop()
 			return b, nil
 		}
