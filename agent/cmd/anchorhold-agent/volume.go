@@ -51,14 +51,20 @@ func volumeCommand(ctx context.Context, args []string, out io.Writer, complaint 
 	name := flags.Arg(0)
 	v, err := volumeOf(*path, name)
 	if err != nil {
-		logger.Error("volume "+args[0]+" failed", "volume", name, "err", err)
+		failed(complaint, args[0], name, err)
 		return 2
 	}
 	if err := withVolume(ctx, args[0], v, logger); err != nil {
-		logger.Error("volume "+args[0]+" failed", "volume", name, "err", err)
+		failed(complaint, args[0], name, err)
 		return 1
 	}
 	return 0
+}
+
+// failed says why, on standard error: the journal has it under the unit's name even if this process is gone before it
+// is read. Of a message to the journal's socket the sender is looked up then, and the busy guest's journal lost the unit.
+func failed(complaint *journal.Output, command, name string, err error) {
+	fmt.Fprintf(complaint, "error: volume %s failed volume=%s err=%q\n", command, name, err.Error())
 }
 
 // checkVolumes is for whoever builds an image: the guest would say the same at its first boot.
