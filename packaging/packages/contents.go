@@ -84,6 +84,10 @@ const (
 # release is the same bytes for every distribution.
 %s: statically-linked-binary
 `
+	otherTree = `# anchorhold-image reads and writes the database of dpkg in the tree of a guest's image, not in the
+# system that it runs on.
+%s: uses-dpkg-database-directly [usr/bin/anchorhold-image]
+`
 	systemctl = `# The debhelper's scripts would enable and start units that have no configuration yet. These
 # restart what runs, and nothing else.
 %s: maintainer-script-calls-systemctl
@@ -152,7 +156,7 @@ var all = []pkg{
 			{"completions/anchorhold.zsh", "/usr/share/zsh/vendor-completions/_anchorhold"},
 			{"completions/anchorhold.fish", "/usr/share/fish/vendor_completions.d/anchorhold.fish"},
 		},
-		lintian: static,
+		lintian: static + otherTree,
 	},
 }
 
