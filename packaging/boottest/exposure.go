@@ -107,29 +107,32 @@ func (x *auditor) bootAudited(ctx context.Context) error {
 	forward := func(from, to string) string {
 		return fmt.Sprintf(",guestfwd=tcp:%s-cmd:%s -part relay %s", from, x.work.Inside("boottest"), to)
 	}
-	machine, err := x.work.Start(ctx, "tpm", append(x.machine(x.kernelArguments), "-m", fmt.Sprint(auditedMemory>>20),
+	on, turnOff := context.WithCancel(ctx)
+	defer turnOff()
+	machine, err := x.work.Start(on, "tpm", append(x.machine(x.kernelArguments), "-m", fmt.Sprint(auditedMemory>>20),
 		"-netdev", "user,id=n0,restrict=on"+forward(outsideBroker, x.brokerAddress)+forward(outsideAggregator, x.aggregatorAddress)+forward(outsideAudit, listener.Addr().String()),
 		"-object", "filter-dump,id=f0,netdev=n0,maxlen=65536,file="+x.work.Inside("network.pcap"), "-qmp", "unix:"+x.work.Inside("qmp.sock")+",server=on,wait=off")...)
 	if err != nil {
 		return err
 	}
-	stop := context.AfterFunc(ctx, func() { listener.Close() })
-	defer stop()
-	if x.monitor, err = openMonitor(ctx, x.work.Path("qmp.sock")); err == nil {
+	ended := make(chan error, 1)
+	go func() {
+		err := <-machine.Done()
+		listener.Close() // nobody will connect any more
+		ended <- err
+	}()
+	if x.monitor, err = openMonitor(on, x.work.Path("qmp.sock")); err == nil {
 		err = x.life(ctx, listener)
 	}
-	if err != nil {
-		if x.guest != nil {
-			x.guest.Close()
-		}
-		machine.Stop()
-		return err
+	if x.guest != nil {
+		x.guest.Close() // the audit in the guest ends, and turns it off
 	}
-	select {
-	case <-machine.Done():
-	case <-ctx.Done():
-		machine.Stop()
-		return context.Cause(ctx)
+	if err != nil {
+		turnOff()
+		return errors.Join(err, context.Cause(ctx), <-ended)
+	}
+	if err := <-ended; ctx.Err() != nil {
+		return errors.Join(context.Cause(ctx), err)
 	}
 	x.say("the guest is off")
 	x.guest = nil
@@ -163,7 +166,7 @@ func (x *auditor) in(commands ...string) error {
 // life is what happens in the guest, and when it is searched.
 func (x *auditor) life(ctx context.Context, listener net.Listener) (err error) {
 	if x.guest, err = listener.Accept(); err != nil {
-		return errors.Join(err, context.Cause(ctx))
+		return fmt.Errorf("the guest did not come up: %w", err)
 	}
 	x.answers = json.NewDecoder(x.guest)
 	var hello report
@@ -207,7 +210,7 @@ func (x *auditor) life(ctx context.Context, listener net.Listener) (err error) {
 			}
 		}
 	}
-	return x.guest.Close() // the audit in the guest ends, and turns it off
+	return nil
 }
 
 // startAgent starts the agent and waits until it serves.

@@ -48,7 +48,7 @@ type audited struct {
 // takeOrders connects to the host and does what it says until it closes the connection.
 func takeOrders(address string) error {
 	var c net.Conn
-	if err := await(time.Minute, "the host", func() (ok bool, err error) {
+	if err := await(3*time.Minute, "the host", func() (ok bool, err error) {
 		c, err = net.DialTimeout("tcp", address, 5*time.Second)
 		return err == nil, err
 	}); err != nil {

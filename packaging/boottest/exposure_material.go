@@ -172,7 +172,7 @@ func (x *auditor) furnish(ctx context.Context) error {
 		"etc/anchorhold/agent.yaml":                         fmt.Sprintf(auditedAgent, outsideBroker, measurement, outsideAggregator),
 		"etc/systemd/network/80-audit.network":              "[Match]\nType=ether\n[Network]\nAddress=10.0.2.15/24\n",
 		"etc/systemd/system/" + agentUnit + ".d/audit.conf": "[Service]\nRestart=no\nLimitCORE=infinity\n",
-		"etc/systemd/system/audited.service":                auditedUnit,
+		"etc/systemd/system/audited.service":                fmt.Sprintf(auditedUnit, patienceVariable, x.patience()),
 		"etc/sysctl.d/80-audit.conf":                        "kernel.core_pattern=" + coresDir + "/%e.%p\nfs.suid_dumpable=0\n",
 	} {
 		errs = append(errs, os.MkdirAll(filepath.Dir(x.path(name)), 0o755), os.WriteFile(x.path(name), []byte(text), 0o644))
