@@ -311,8 +311,10 @@ func (x *auditor) endLease(ctx context.Context) error {
 	if err := x.in("systemctl reload " + agentUnit); err != nil {
 		return err
 	}
-	_, err := x.ask(order{Do: "ended"})
-	return err
+	if _, err := x.ask(order{Do: "ended"}); err != nil {
+		return err
+	}
+	return x.in("until journalctl -q -b -o cat -u " + agentUnit + " | grep -q 'keys and weights are wiped'; do sleep 0.5; done")
 }
 
 func (x *auditor) newPolicy(ctx context.Context, version int, until time.Time) error {

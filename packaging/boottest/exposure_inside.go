@@ -88,9 +88,9 @@ func (g *audited) do(o order) (r report, err error) {
 	case "alive":
 		err = g.alive(o.Words[0])
 	case "ready":
-		err = await(90*time.Second, "the model", served)
+		err = await(90*time.Second, "the model", status(agentStatus.serves))
 	case "ended":
-		err = await(2*time.Minute, "the lease's end", func() (bool, error) { ok, err := served(); return !ok, err })
+		err = await(3*time.Minute, "the lease's end", status(agentStatus.quiet))
 	case "index":
 		g.searcher, err = canary.NewSearcher(o.Index)
 	case "search":
@@ -103,17 +103,33 @@ func (g *audited) do(o order) (r report, err error) {
 	return r, err
 }
 
-// served says whether the agent has a lease and serves its model.
-func served() (bool, error) {
-	r, err := ask(http.MethodGet, "/v1/status", nil, 20*time.Second)
-	var status struct {
-		State string          `json:"state"`
-		Model json.RawMessage `json:"model"`
+// agentStatus is what the audit reads of the agent's status.
+type agentStatus struct {
+	State       string           `json:"state"`
+	Model       *json.RawMessage `json:"model"`
+	LastRefusal *json.RawMessage `json:"last_refusal"`
+}
+
+// serves says whether the agent has a lease and serves its model.
+func (s agentStatus) serves() bool { return s.State == "serving" && s.Model != nil }
+
+// quiet says whether the lease is over, and the broker has refused another: until then one that it granted at the last
+// moment may be on its way.
+func (s agentStatus) quiet() bool { return s.State == "lease-expired" && s.LastRefusal != nil }
+
+// status asks whether the agent's status is so.
+func status(so func(agentStatus) bool) func() (bool, error) {
+	return func() (bool, error) {
+		r, err := ask(http.MethodGet, "/v1/status", nil, 20*time.Second)
+		if err != nil {
+			return false, err
+		}
+		var s agentStatus
+		if err := json.Unmarshal(r.Body, &s); err != nil {
+			return false, err
+		}
+		return so(s), fmt.Errorf("%d %s", r.Status, r.Body)
 	}
-	if err == nil {
-		err = json.Unmarshal(r.Body, &status)
-	}
-	return err == nil && status.State == "serving" && status.Model != nil, fmt.Errorf("%d %s (%w)", r.Status, r.Body, err)
 }
 
 // start runs this program in another role beside the audit, and returns its first line.

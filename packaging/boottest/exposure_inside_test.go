@@ -101,3 +101,22 @@ func TestAProcessThatEndedIsNotAlive(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestWhenALeaseIsOver: a status between two leases is not its end.
+func TestWhenALeaseIsOver(t *testing.T) {
+	for text, want := range map[string][2]bool{
+		`{"state":"serving","model":{"id":"x"}}`:                             {true, false},
+		`{"state":"serving"}`:                                                {false, false},
+		`{"state":"attesting","last_refusal":{"reason":"unreachable"}}`:      {false, false},
+		`{"state":"lease-expired"}`:                                          {false, false},
+		`{"state":"lease-expired","last_refusal":{"reason":"policy-ended"}}`: {false, true},
+	} {
+		var s agentStatus
+		if err := json.Unmarshal([]byte(text), &s); err != nil {
+			t.Fatal(err)
+		}
+		if got := [2]bool{s.serves(), s.quiet()}; got != want {
+			t.Errorf("%s: serves and is quiet: %v, want %v", text, got, want)
+		}
+	}
+}
