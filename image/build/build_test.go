@@ -323,6 +323,9 @@ func TestTheGuestTakesTheCommandLine(t *testing.T) {
 	if c, err := initrd.ParseCommandLine(i.commandLine()); err != nil || c.RootHash != i.hash {
 		t.Error(c, err)
 	}
+	if words := strings.Fields(i.commandLine()); !slices.Contains(words, "init_on_free=1") {
+		t.Errorf("%q leaves what processes had in memory", words)
+	}
 	i.Options = []string{"init=/bin/sh"}
 	_, err := i.Build(t.Context())
 	refusaltest.Want(t, "a shell", err, initrd.ReasonOption)

@@ -253,7 +253,8 @@ func (i *Image) makeHashes(ctx context.Context) (string, error) {
 
 // commandLine is the kernel's: what the initial RAM disk requires, the console, and what the publisher adds.
 func (i *Image) commandLine() string {
-	words := []string{"roothash=" + hex.EncodeToString(i.hash[:]), "systemd.import_credentials=no", "console=ttyS0", "quiet", "loglevel=4", "panic=-1", "sysctl.kernel.sysrq=0"}
+	// init_on_free: what a process leaves in memory is overwritten (docs/threat-model.md, "Where plaintext is").
+	words := []string{"roothash=" + hex.EncodeToString(i.hash[:]), "systemd.import_credentials=no", "console=ttyS0", "quiet", "loglevel=4", "panic=-1", "init_on_free=1", "sysctl.kernel.sysrq=0"}
 	return strings.Join(append(words, i.Options...), " ")
 }
 
