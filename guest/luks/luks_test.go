@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -356,23 +357,46 @@ func TestDiskErrorIsNoRefusal(t *testing.T) {
 }
 
 // What is accepted is bounded, and reads again as itself.
+// edited is a text after edits: of each, where it begins (two bytes), how many bytes it takes out, how many it puts
+// in, and these. Every text is some edits of the empty one.
+func edited(text, edits []byte) []byte {
+	for len(edits) >= 4 {
+		at := min(int(binary.BigEndian.Uint16(edits)), len(text))
+		end := min(at+int(edits[2]), len(text))
+		put := edits[4:min(4+int(edits[3]), len(edits))]
+		text = slices.Concat(text[:at], put, text[end:])
+		edits = edits[4+len(put):]
+	}
+	return text
+}
+
+// FuzzRead takes edits of a few headers, and not whole ones: whenever an input is new, the fuzzing driver tries to leave
+// out each part of it from each byte to each other one. Of a header of 1,300 bytes those are 800,000 parts, and it did nothing else.
 func FuzzRead(f *testing.F) {
-	f.Add([]byte(lukstest.Valid().JSON), []byte(nil))
-	f.Add([]byte(lukstest.Valid().With(unauthenticated...).JSON), []byte("12"))
-	f.Add([]byte(lukstest.Valid().With(argon(4, 1024, 4)...).JSON), []byte(nil))
-	f.Fuzz(func(t *testing.T, json, fields []byte) {
-		if len(json) > 12287 || len(fields) > 512 {
+	bases := []string{"", lukstest.Valid().JSON, lukstest.Valid().With(unauthenticated...).JSON, lukstest.Valid().With(argon(4, 1024, 4)...).JSON}
+	f.Add(byte(0), []byte("\x00\x00\x00\x02{}"), []byte(nil))
+	f.Add(byte(1), []byte(nil), []byte(nil))
+	f.Add(byte(2), []byte("\x00\x10\x01\x011"), []byte("\x00\x011\x00\x022"))
+	f.Add(byte(3), []byte(nil), []byte(nil))
+	volume := lukstest.Valid()
+	volume.Bytes = 432 << 10
+	image := volume.Image()
+	// fields are three bytes each: where in the binary header, and what the byte there differs by.
+	f.Fuzz(func(t *testing.T, base byte, edits, fields []byte) {
+		if len(edits) > 128 || len(fields) > 48 {
 			return
 		}
-		v := lukstest.Valid()
-		v.JSON = string(json)
-		v.Bytes = 432 << 10
+		v := volume
+		v.JSON = string(edited([]byte(bases[int(base)%len(bases)]), edits))
 		v.Patch = func(_ int, c []byte) {
-			for i, b := range fields {
-				c[i] ^= b
+			for f := range slices.Chunk(fields, 3) {
+				if len(f) == 3 {
+					c[int(binary.BigEndian.Uint16(f))%512] ^= f[2]
+				}
 			}
 		}
-		h, err := Read(v.Reader(), Options{PermitUnauthenticated: true})
+		v.Rewrite(image)
+		h, err := Read(bytes.NewReader(image), Options{PermitUnauthenticated: true})
 		if err != nil {
 			if _, refused := refusal.ReasonOf(err); !refused {
 				t.Fatalf("no reason: %v", err)

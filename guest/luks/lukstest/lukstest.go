@@ -48,16 +48,22 @@ func (v Volume) With(pairs ...string) Volume {
 // Image is the device: header, key slot, and data of zeros.
 func (v Volume) Image() []byte {
 	image := make([]byte, v.Bytes)
-	second := v.JSON
-	if v.JSON2 != "" {
-		second = v.JSON2
-	}
-	v.write(image[:v.HeaderBytes], 0, v.JSON)
-	v.write(image[v.HeaderBytes:2*v.HeaderBytes], 1, second)
+	v.Rewrite(image)
 	for i := 2 * v.HeaderBytes; i < min(2*v.HeaderBytes+385024, len(image)); i++ {
 		image[i] = byte(i * 7) // what a key slot holds looks random; this need not
 	}
 	return image
+}
+
+// Rewrite writes the header alone, over that of an image of the same size.
+func (v Volume) Rewrite(image []byte) {
+	second := v.JSON
+	if v.JSON2 != "" {
+		second = v.JSON2
+	}
+	clear(image[:2*v.HeaderBytes])
+	v.write(image[:v.HeaderBytes], 0, v.JSON)
+	v.write(image[v.HeaderBytes:2*v.HeaderBytes], 1, second)
 }
 
 // Reader reads the device.
