@@ -121,7 +121,7 @@ func TestSuperblock(t *testing.T) {
 	if err != nil || s.DataBlocks != 3 || s.Sectors() != 24 {
 		t.Fatal(s, err)
 	}
-	want := "1 254:1 254:2 4096 4096 3 1 sha256 " + hexHash + " " + strings.Repeat("ab", 32) + " 1 panic_on_corruption"
+	want := "1 254:1 254:2 4096 4096 3 1 sha256 " + hexHash + " " + strings.Repeat("ab", 32) + " 2 panic_on_corruption panic_on_error"
 	if got := s.Table("254:1", "254:2", hash(t)); got != want {
 		t.Errorf("got %q, want %q", got, want)
 	}

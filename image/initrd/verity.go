@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"fmt"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
@@ -66,9 +67,13 @@ func ParseSuperblock(raw []byte) (s Superblock, err error) {
 // Sectors is the size of the verified device in units of 512 bytes.
 func (s Superblock) Sectors() uint64 { return s.DataBlocks * (VerityBlockBytes / 512) }
 
-// Table is the line by which the kernel's dm-verity is told what to verify (Documentation/admin-guide/device-mapper/verity.rst): a block
-// that differs ends the machine, since a guest whose disk changes under it has nothing left to trust.
+// features are the optional arguments of dm-verity: a block that differs ends the machine, since a guest whose disk changes under it has
+// nothing left to trust, and so does one that cannot be read, or the host could choose which files of the image fail. The second is the
+// kernel's since 6.12; an older one refuses the table, and nothing boots.
+var features = []string{"panic_on_corruption", "panic_on_error"}
+
+// Table is the line by which the kernel's dm-verity is told what to verify (Documentation/admin-guide/device-mapper/verity.rst).
 func (s Superblock) Table(data, hashes string, rootHash [32]byte) string {
-	return fmt.Sprintf("1 %s %s %d %d %d 1 sha256 %s %s 1 panic_on_corruption", data, hashes, VerityBlockBytes, VerityBlockBytes, s.DataBlocks,
-		hex.EncodeToString(rootHash[:]), hex.EncodeToString(s.Salt[:]))
+	return fmt.Sprintf("1 %s %s %d %d %d 1 sha256 %s %s %d %s", data, hashes, VerityBlockBytes, VerityBlockBytes, s.DataBlocks,
+		hex.EncodeToString(rootHash[:]), hex.EncodeToString(s.Salt[:]), len(features), strings.Join(features, " "))
 }
