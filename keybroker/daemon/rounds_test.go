@@ -19,6 +19,7 @@ import (
 	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/client"
+	"github.com/anchorhold/anchorhold/keybroker/database"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
@@ -263,7 +264,7 @@ func TestModelsAreReleasedWithoutTheRoundsDatabase(t *testing.T) {
 		}
 		return credential(name)
 	}
-	if err := Check(s.options); !errors.Is(err, rounds.ErrUnreachable) {
+	if err := Check(s.options); !errors.Is(err, database.ErrUnreachable) {
 		t.Errorf("a check says %v", err)
 	}
 	op, address, stop := s.run(t)

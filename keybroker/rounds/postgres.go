@@ -2,19 +2,14 @@ package rounds
 
 import (
 	"context"
-	"crypto/tls"
+	_ "embed"
 	"errors"
-	"fmt"
-	"slices"
-	"strings"
-	"sync/atomic"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgconn"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/database"
 )
 
 // ReasonDatabase means a database that cannot be believed: reached without TLS and
@@ -24,116 +19,32 @@ const ReasonDatabase refusal.Reason = "round-database-refused"
 // Postgres is the store of a fleet: one PostgreSQL database that any number of
 // brokers use at once. Rows are locked while they are changed, and the database
 // itself refuses to remove or rewrite a charge.
-type Postgres struct{ pool *pgxpool.Pool }
+type Postgres struct{ db *database.DB }
 
-// ErrUnreachable means that the database did not answer. One that answers and is refused is
-// another matter.
-var ErrUnreachable = errors.New("the rounds' database cannot be reached")
+//go:embed schema1.sql
+var schema1 string
 
-// OpenPostgres connects and brings the schema up to date. The database is reached
-// over a unix socket, or over TLS 1.3 with its name verified (sslmode=verify-full).
-// With ErrUnreachable it returns a store all the same: what is asked of it fails until
-// the database answers, and the schema is brought up to date then.
+//go:embed schema2.sql
+var schema2 string
+
+// tables is what rounds keep in the database.
+func tables() database.Schema {
+	return database.Schema{Of: "rounds", Versions: "fed_schema", Steps: []string{schema1, schema2}, Refused: ReasonDatabase, Newer: ReasonStore, Conflict: ReasonConflict}
+}
+
+// OpenPostgres connects as [database.Open] does. With [database.ErrUnreachable] it returns a store all the same.
 func OpenPostgres(ctx context.Context, dsn string) (*Postgres, error) {
-	cfg, err := pgxpool.ParseConfig(dsn)
-	if err != nil {
-		return nil, fmt.Errorf("rounds database: %w", err) // without the password
-	}
-	if err := authenticated(cfg.ConnConfig); err != nil {
+	db, err := database.Open(ctx, dsn, tables())
+	if db == nil {
 		return nil, err
 	}
-	var migrated atomic.Bool
-	cfg.AfterConnect = func(ctx context.Context, c *pgx.Conn) error {
-		err := checkDurable(ctx, c)
-		if err == nil && !migrated.Load() {
-			if err = migrate(ctx, c); err == nil {
-				migrated.Store(true)
-			}
-		}
-		return err
-	}
-	pool, err := pgxpool.NewWithConfig(ctx, cfg)
-	if err != nil {
-		return nil, fmt.Errorf("rounds database: %w", err)
-	}
-	switch err := pool.Ping(ctx); {
-	case err == nil:
-		return &Postgres{pool}, nil
-	case unreachable(err):
-		return &Postgres{pool}, fmt.Errorf("%w: %w", ErrUnreachable, err)
-	default:
-		pool.Close()
-		return nil, fmt.Errorf("rounds database: %w", err)
-	}
-}
-
-// unreachable tells a database that is away, or has no place for anybody now, from one that
-// refuses this broker.
-func unreachable(err error) bool {
-	if answer, ok := errors.AsType[*pgconn.PgError](err); ok {
-		// It ends (57P01, 57P02), starts or recovers (57P03), or has no connection, memory or disk
-		// left (class 53).
-		return slices.Contains([]string{"57P01", "57P02", "57P03"}, answer.Code) || strings.HasPrefix(answer.Code, "53")
-	}
-	_, connecting := errors.AsType[*pgconn.ConnectError](err)
-	return connecting || errors.Is(err, context.DeadlineExceeded)
-}
-
-// authenticated refuses every way to the database, the alternatives too, on which
-// someone in between could answer.
-func authenticated(cfg *pgx.ConnConfig) error {
-	check := func(host string, t *tls.Config) error {
-		switch {
-		case strings.HasPrefix(host, "/") || strings.HasPrefix(host, "@"):
-			return nil
-		case t == nil || t.InsecureSkipVerify:
-			return refusal.New(ReasonDatabase, "%s: a database on the network requires sslmode=verify-full", host)
-		}
-		t.MinVersion = tls.VersionTLS13
-		return nil
-	}
-	err := check(cfg.Host, cfg.TLSConfig)
-	for _, f := range cfg.Fallbacks {
-		err = errors.Join(err, check(f.Host, f.TLSConfig))
-	}
-	return err
-}
-
-// checkDurable refuses a server that loses what it acknowledged.
-func checkDurable(ctx context.Context, c *pgx.Conn) error {
-	var fsync, pages string
-	if err := c.QueryRow(ctx, "SELECT current_setting('fsync'), current_setting('full_page_writes')").Scan(&fsync, &pages); err != nil {
-		return err
-	}
-	if fsync != "on" || pages != "on" {
-		return refusal.New(ReasonDatabase, "the server runs with fsync %s and full_page_writes %s: a charge could be lost", fsync, pages)
-	}
-	return nil
+	return &Postgres{db}, err
 }
 
 // Close ends all connections.
 func (p *Postgres) Close() error {
-	p.pool.Close()
+	p.db.Close()
 	return nil
-}
-
-// write runs f in one transaction that is durable once it is committed, whatever
-// the server's default is.
-func (p *Postgres) write(ctx context.Context, f func(pgx.Tx) error) error {
-	err := pgx.BeginTxFunc(ctx, p.pool, pgx.TxOptions{IsoLevel: pgx.ReadCommitted, AccessMode: pgx.ReadWrite}, func(tx pgx.Tx) error {
-		if _, err := tx.Exec(ctx, `SELECT set_config('lock_timeout', '10s', true), set_config('synchronous_commit',
-			CASE current_setting('synchronous_commit') WHEN 'off' THEN 'on' ELSE current_setting('synchronous_commit') END, true)`); err != nil {
-			return err
-		}
-		return f(tx)
-	})
-	if e, ok := errors.AsType[*pgconn.PgError](err); ok {
-		switch e.Code {
-		case "23505", "40001", "40P01", "55P03": // unique, serialization, deadlock, lock not available: rolled back
-			return refusal.New(ReasonConflict, "the database refused: %w", err)
-		}
-	}
-	return err
 }
 
 // Create implements Store.
@@ -142,7 +53,7 @@ func (p *Postgres) Create(ctx context.Context, r Record) error {
 	if err != nil {
 		return err
 	}
-	return p.write(ctx, func(tx pgx.Tx) error {
+	return p.db.Write(ctx, func(tx pgx.Tx) error {
 		_, err := tx.Exec(ctx, "INSERT INTO fed_rounds (id, version, record) VALUES ($1, $2, $3)", r.ID[:], int64(r.Version), raw)
 		return err
 	})
@@ -150,7 +61,7 @@ func (p *Postgres) Create(ctx context.Context, r Record) error {
 
 // Get implements Store.
 func (p *Postgres) Get(ctx context.Context, id digest.RoundID) (Record, error) {
-	return readListed(p.pool.QueryRow(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds WHERE id = $1", id[:]), id)
+	return readListed(p.db.QueryRow(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds WHERE id = $1", id[:]), id)
 }
 
 func readRound(row pgx.Row, id digest.RoundID) (Record, error) {
@@ -166,7 +77,7 @@ func readRound(row pgx.Row, id digest.RoundID) (Record, error) {
 
 // Each implements Store.
 func (p *Postgres) Each(ctx context.Context, visit func(Record) error) error {
-	rows, err := p.pool.Query(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds ORDER BY seq DESC")
+	rows, err := p.db.Query(ctx, "SELECT record, "+listOfRound+" FROM fed_rounds ORDER BY seq DESC")
 	if err != nil {
 		return err
 	}
@@ -188,7 +99,7 @@ func (p *Postgres) Each(ctx context.Context, visit func(Record) error) error {
 // Update implements Store. The round's row is locked before the ledger's, in every
 // transaction, so that two brokers wait for each other and never for ever.
 func (p *Postgres) Update(ctx context.Context, r Record, charge *Charge) error {
-	return p.write(ctx, func(tx pgx.Tx) error {
+	return p.db.Write(ctx, func(tx pgx.Tx) error {
 		held, err := readRound(tx.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1 FOR UPDATE", r.ID[:]), r.ID)
 		if err != nil {
 			return err
@@ -246,7 +157,7 @@ func chargePostgres(ctx context.Context, tx pgx.Tx, model string, charge Charge)
 
 // Ledgers implements Store.
 func (p *Postgres) Ledgers(ctx context.Context) ([]Head, error) {
-	rows, err := p.pool.Query(ctx, "SELECT model, last FROM fed_ledgers ORDER BY model")
+	rows, err := p.db.Query(ctx, "SELECT model, last FROM fed_ledgers ORDER BY model")
 	if err != nil {
 		return nil, err
 	}
@@ -262,7 +173,7 @@ func (p *Postgres) Ledgers(ctx context.Context) ([]Head, error) {
 // Charges implements Store. The ledger's head says how many there must be and what
 // the last one is: charges that were taken away are noticed.
 func (p *Postgres) Charges(ctx context.Context, model string) ([]Charge, error) {
-	rows, err := p.pool.Query(ctx, "SELECT l.charges, l.last, coalesce(c.n, 0), coalesce(c.charge, '') FROM fed_ledgers l LEFT JOIN fed_charges c USING (model) WHERE model = $1 ORDER BY c.n", model)
+	rows, err := p.db.Query(ctx, "SELECT l.charges, l.last, coalesce(c.n, 0), coalesce(c.charge, '') FROM fed_ledgers l LEFT JOIN fed_charges c USING (model) WHERE model = $1 ORDER BY c.n", model)
 	if err != nil {
 		return nil, err
 	}

@@ -2,9 +2,6 @@ package rounds
 
 import (
 	"errors"
-	"net"
-	"net/url"
-	"path/filepath"
 	"strings"
 	"sync"
 	"sync/atomic"
@@ -12,10 +9,10 @@ import (
 	"testing"
 
 	"github.com/jackc/pgx/v5"
-	"github.com/jackc/pgx/v5/pgproto3"
-	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
+	"github.com/anchorhold/anchorhold/keybroker/database"
+	"github.com/anchorhold/anchorhold/keybroker/database/databasetest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
@@ -23,7 +20,7 @@ import (
 // TestPostgres runs a real server: what every store must do, and what only this one
 // can do wrong.
 func TestPostgres(t *testing.T) {
-	s := startServer(t)
+	s := &server{databasetest.New(t)}
 	conform(t, s.place)
 	t.Run("BrokersMigrateTogether", func(t *testing.T) { migrateTogether(t, s) })
 	t.Run("NewerSchemaIsRefused", func(t *testing.T) { newerSchema(t, s) })
@@ -43,9 +40,9 @@ func TestPostgres(t *testing.T) {
 }
 
 func migrateTogether(t *testing.T, s *server) {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	if err := together(6, func(int) error {
-		p, err := OpenPostgres(t.Context(), s.dsn(schema)+"&pool_max_conns=2")
+		p, err := OpenPostgres(t.Context(), s.DSN(schema)+"&pool_max_conns=2")
 		if err != nil {
 			return err
 		}
@@ -54,39 +51,39 @@ func migrateTogether(t *testing.T, s *server) {
 		t.Fatal(err)
 	}
 	var n int
-	if err := s.connect(t, schema).QueryRow(t.Context(), "SELECT count(*) FROM fed_schema").Scan(&n); err != nil || n != len(migrations()) {
+	if err := s.Connect(t, schema).QueryRow(t.Context(), "SELECT count(*) FROM fed_schema").Scan(&n); err != nil || n != len(tables().Steps) {
 		t.Errorf("%d versions, %v", n, err)
 	}
 }
 
 func newerSchema(t *testing.T, s *server) {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	if err := s.open(t, schema).Close(); err != nil {
 		t.Fatal(err)
 	}
-	c := s.connect(t, schema)
+	c := s.Connect(t, schema)
 	if _, err := c.Exec(t.Context(), "INSERT INTO fed_schema (version) VALUES (1000)"); err != nil {
 		t.Fatal(err)
 	}
-	_, err := OpenPostgres(t.Context(), s.dsn(schema))
+	_, err := OpenPostgres(t.Context(), s.DSN(schema))
 	wantReason(t, "a schema to come", err, ReasonStore)
 }
 
 // A broker that starts while its database is away serves all else, and rounds once it answers:
 // a new schema is made, and a newer one refused, then.
 func serverIsAway(t *testing.T, s *server) {
-	fresh, newer := s.schema(t), s.schema(t)
+	fresh, newer := s.Schema(t), s.Schema(t)
 	if err := s.open(t, newer).Close(); err != nil {
 		t.Fatal(err)
 	}
-	if _, err := s.connect(t, newer).Exec(t.Context(), "INSERT INTO fed_schema (version) VALUES (1000)"); err != nil {
+	if _, err := s.Connect(t, newer).Exec(t.Context(), "INSERT INTO fed_schema (version) VALUES (1000)"); err != nil {
 		t.Fatal(err)
 	}
-	s.stop(t, syscall.SIGQUIT)
+	s.Stop(t, syscall.SIGQUIT)
 	var stores []Store
 	for _, schema := range []string{fresh, newer} {
-		p, err := OpenPostgres(t.Context(), s.dsn(schema))
-		if p == nil || !errors.Is(err, ErrUnreachable) {
+		p, err := OpenPostgres(t.Context(), s.DSN(schema))
+		if p == nil || !errors.Is(err, database.ErrUnreachable) {
 			t.Fatalf("opened while the server is away: %v, %v", p, err)
 		}
 		defer p.Close()
@@ -95,7 +92,7 @@ func serverIsAway(t *testing.T, s *server) {
 		}
 		stores = append(stores, p)
 	}
-	s.start(t)
+	s.Start(t)
 	if err := stores[0].Create(t.Context(), record(1)); err != nil {
 		t.Errorf("once it answers: %v", err)
 	}
@@ -104,7 +101,7 @@ func serverIsAway(t *testing.T, s *server) {
 
 // chargedStore has two rounds that were charged.
 func chargedStore(t *testing.T, s *server) (Store, *pgx.Conn) {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	store := used(t, place{open: func(t testing.TB) Store { return s.open(t, schema) }})
 	for i := range byte(2) {
 		create(t, store, record(i))
@@ -112,7 +109,7 @@ func chargedStore(t *testing.T, s *server) (Store, *pgx.Conn) {
 			t.Fatal(err)
 		}
 	}
-	return store, s.connect(t, schema)
+	return store, s.Connect(t, schema)
 }
 
 // Even an administrator at the database has to take the protection away first.
@@ -137,9 +134,9 @@ func databaseKeeps(t *testing.T, s *server) {
 // statistics were gathered since. The server counts the rows.
 func readsByIndex(t *testing.T, s *server) {
 	const cohort = 400
-	schema := s.schema(t)
-	c := s.connect(t, schema)
-	store, err := OpenPostgres(t.Context(), s.dsn(schema)+"&pool_max_conns=1")
+	schema := s.Schema(t)
+	c := s.Connect(t, schema)
+	store, err := OpenPostgres(t.Context(), s.DSN(schema)+"&pool_max_conns=1")
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -178,7 +175,7 @@ func lesserRole(t *testing.T, s *server) {
 	if _, err := c.Exec(t.Context(), "CREATE ROLE broker LOGIN; GRANT USAGE ON SCHEMA "+schema+" TO broker; GRANT SELECT, INSERT, UPDATE ON ALL TABLES IN SCHEMA "+schema+" TO broker"); err != nil {
 		t.Fatal(err)
 	}
-	p, err := OpenPostgres(t.Context(), strings.Replace(s.dsn(schema), "user=test", "user=broker", 1))
+	p, err := OpenPostgres(t.Context(), strings.Replace(s.DSN(schema), "user=test", "user=broker", 1))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -187,7 +184,7 @@ func lesserRole(t *testing.T, s *server) {
 		t.Error(err)
 	}
 	for _, q := range []string{"ALTER TABLE fed_charges DISABLE TRIGGER keep", "DELETE FROM fed_charges", "DROP TABLE fed_charges", "SET session_replication_role = replica"} {
-		if _, err := p.pool.Exec(t.Context(), q); err == nil {
+		if _, err := p.db.Exec(t.Context(), q); err == nil {
 			t.Errorf("%s: allowed", q)
 		}
 	}
@@ -233,12 +230,12 @@ func lossIsNoticed(t *testing.T, s *server) {
 // a stricter default stays.
 func commitsAreDurable(t *testing.T, s *server) {
 	for set, want := range map[string]string{"off": "on", "on": "on", "remote_apply": "remote_apply", "local": "local"} {
-		p, err := OpenPostgres(t.Context(), s.dsn(s.schema(t))+"&synchronous_commit="+set)
+		p, err := OpenPostgres(t.Context(), s.DSN(s.Schema(t))+"&synchronous_commit="+set)
 		if err != nil {
 			t.Fatal(err)
 		}
 		var got string
-		if err := p.write(t.Context(), func(tx pgx.Tx) error {
+		if err := p.db.Write(t.Context(), func(tx pgx.Tx) error {
 			return tx.QueryRow(t.Context(), "SHOW synchronous_commit").Scan(&got)
 		}); err != nil || got != want {
 			t.Errorf("%s: %q, want %q, %v", set, got, want, err)
@@ -263,7 +260,7 @@ func locksEnd(t *testing.T, s *server) {
 	create(t, store, record(7))
 	done := make(chan error, 1)
 	go func() { done <- appendCharge(t.Context(), store, digest.RoundID{7}) }()
-	watch := s.connect(t, "public")
+	watch := s.Connect(t, "public")
 	for waiting := 0; waiting == 0; {
 		if err := watch.QueryRow(t.Context(), "SELECT count(*) FROM pg_locks WHERE NOT granted").Scan(&waiting); err != nil {
 			t.Fatal(err)
@@ -288,7 +285,7 @@ func locksEnd(t *testing.T, s *server) {
 // The server ends at once, without a checkpoint, while two brokers close rounds.
 // What they were told is there when it runs again, on the same connections' pools.
 func serverCrashes(t *testing.T, s *server) {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	p := place{open: func(t testing.TB) Store { return s.open(t, schema) }, fleet: true}
 	m, stores := newMachine(t), brokers(t, p, 2)
 	var ledger map[string][]Charge
@@ -298,7 +295,7 @@ func serverCrashes(t *testing.T, s *server) {
 		var n atomic.Int32
 		enough, end := make(chan struct{}), sync.Once{}
 		var crashed sync.WaitGroup
-		crashed.Go(func() { <-enough; s.stop(t, syscall.SIGQUIT) })
+		crashed.Go(func() { <-enough; s.Stop(t, syscall.SIGQUIT) })
 		err := together(2, func(i int) error {
 			service := m.service(t, stores[i], func(c *Config) { c.Privacy.MaxEpsilon = 1e9 })
 			for {
@@ -327,7 +324,7 @@ func serverCrashes(t *testing.T, s *server) {
 		if n.Load() < 8 {
 			t.Fatalf("they ended before the server did: %v", err)
 		}
-		s.start(t)
+		s.Start(t)
 		if ledger, err = consistent(t.Context(), stores[0], ledger); err != nil || len(ledger[ledgerOf(federation.BrokerAccount)]) < 8 {
 			t.Errorf("%d charges, %v", len(ledger[ledgerOf(federation.BrokerAccount)]), err)
 		}
@@ -337,96 +334,16 @@ func serverCrashes(t *testing.T, s *server) {
 
 // A server without fsync would acknowledge charges and forget them.
 func forgetfulServer(t *testing.T, s *server) {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	for _, option := range []string{"fsync=off", "full_page_writes=off"} {
-		s.stop(t, syscall.SIGINT)
-		s.start(t, "-c", option)
-		_, err := OpenPostgres(t.Context(), s.dsn(schema))
+		s.Stop(t, syscall.SIGINT)
+		s.Start(t, "-c", option)
+		_, err := OpenPostgres(t.Context(), s.DSN(schema))
 		wantReason(t, option, err, ReasonDatabase)
 	}
-	s.stop(t, syscall.SIGINT)
-	s.start(t)
+	s.Stop(t, syscall.SIGINT)
+	s.Start(t)
 	if err := s.open(t, schema).Close(); err != nil {
 		t.Error(err)
-	}
-}
-
-// Over a network, nothing but TLS 1.3 to a verified name, on no alternative either.
-func TestDatabaseIsAuthenticated(t *testing.T) {
-	for _, dsn := range []string{
-		"postgres://u:secret@db.example/x",
-		"postgres://u:secret@db.example/x?sslmode=disable",
-		"postgres://u:secret@db.example/x?sslmode=allow",
-		"postgres://u:secret@db.example/x?sslmode=prefer",
-		"postgres://u:secret@db.example/x?sslmode=require",
-		"postgres://u:secret@db.example/x?sslmode=verify-ca",
-		"postgres://u:secret@/x?host=/run/postgresql,db.example",
-	} {
-		_, err := OpenPostgres(t.Context(), dsn)
-		wantReason(t, dsn, err, ReasonDatabase)
-		if err != nil && strings.Contains(err.Error(), "secret") {
-			t.Errorf("the password is in the error: %v", err)
-		}
-	}
-	for _, dsn := range []string{"postgres://u@db.example/x?sslmode=verify-full", "postgres:///x?host=/run/postgresql", "postgres:///x?host=/a,/b",
-		"postgres://a.example,b.example/x?sslmode=verify-full"} {
-		cfg, err := pgxpool.ParseConfig(dsn)
-		if err != nil {
-			t.Fatal(err)
-		}
-		if err := authenticated(cfg.ConnConfig); err != nil {
-			t.Errorf("%s: %v", dsn, err)
-		}
-		if c := cfg.ConnConfig.TLSConfig; c != nil && c.MinVersion != 0x0304 {
-			t.Errorf("%s: TLS %x", dsn, c.MinVersion)
-		}
-	}
-	_, err := OpenPostgres(t.Context(), "postgres://u:secret@db.example:port/x")
-	if err == nil || strings.Contains(err.Error(), "secret") {
-		t.Errorf("%v", err)
-	}
-	p, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {t.TempDir()}}.Encode())
-	if p != nil {
-		defer p.Close()
-	}
-	if !errors.Is(err, ErrUnreachable) {
-		t.Errorf("opened without a server: %v", err)
-	}
-}
-
-// A database that has no place for anybody now is away; one that refuses this broker is not.
-func TestWhichAnswersPass(t *testing.T) {
-	for code, passes := range map[string]bool{
-		"53300": true, "53100": true, "53200": true, // connections, disk, memory
-		"57P01": true, "57P02": true, "57P03": true, // it ends, crashed, starts
-		"28P01": false, "3D000": false, "42501": false, "57014": false, // password, database, privilege, statement
-	} {
-		dir := t.TempDir()
-		l, err := net.Listen("unix", filepath.Join(dir, ".s.PGSQL.5432"))
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close()
-		go func() {
-			for {
-				c, err := l.Accept()
-				if err != nil {
-					return
-				}
-				server := pgproto3.NewBackend(c, c)
-				if _, err := server.ReceiveStartupMessage(); err == nil {
-					server.Send(&pgproto3.ErrorResponse{Severity: "FATAL", Code: code, Message: "not now"})
-					_ = server.Flush() // the client finds what is missing
-				}
-				c.Close()
-			}
-		}()
-		p, err := OpenPostgres(t.Context(), "postgres:///x?"+url.Values{"host": {dir}, "user": {"u"}, "port": {"5432"}}.Encode())
-		if p != nil {
-			defer p.Close()
-		}
-		if err == nil || errors.Is(err, ErrUnreachable) != passes || (p != nil) != passes {
-			t.Errorf("%s: %v, %v", code, p, err)
-		}
 	}
 }

@@ -53,7 +53,7 @@ func takeList(ctx context.Context, tx pgx.Tx, id digest.RoundID) (int, error) {
 
 // Head implements Store.
 func (p *Postgres) Head(ctx context.Context, id digest.RoundID) (Record, error) {
-	return readRound(p.pool.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1", id[:]), id)
+	return readRound(p.db.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1", id[:]), id)
 }
 
 // Members implements Store.
@@ -63,7 +63,7 @@ func (p *Postgres) Members(ctx context.Context, id digest.RoundID, contributions
 		return nil, err
 	}
 	found := ofRecord(r, contributions)
-	list, err := p.listed(ctx, p.pool, id, "contribution", contributions)
+	list, err := p.listed(ctx, p.db, id, "contribution", contributions)
 	for _, m := range list {
 		found[m.Contribution] = m
 	}
@@ -174,7 +174,7 @@ func (p *Postgres) roster(ctx context.Context, tx pgx.Tx, id digest.RoundID, som
 
 // Admit implements Store. The round's row is locked, so that one broker at a time looks and adds.
 func (p *Postgres) Admit(ctx context.Context, id digest.RoundID, some []Member, places Places) (refused []error, err error) {
-	err = p.write(ctx, func(tx pgx.Tx) error {
+	err = p.db.Write(ctx, func(tx pgx.Tx) error {
 		r, err := readRound(tx.QueryRow(ctx, "SELECT record FROM fed_rounds WHERE id = $1 FOR UPDATE", id[:]), id)
 		if err != nil {
 			return err

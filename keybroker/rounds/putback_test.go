@@ -2,48 +2,38 @@ package rounds
 
 import (
 	"bytes"
-	"os/exec"
 	"path/filepath"
 	"syscall"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/database/databasetest"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
-
-// run runs one of PostgreSQL's programs, or cp, as the server's user.
-func (s *server) run(t *testing.T, name string, args ...string) {
-	t.Helper()
-	cmd := exec.Command(name, args...)
-	cmd.SysProcAttr, cmd.Dir = &syscall.SysProcAttr{Credential: s.as}, s.dir
-	if out, err := cmd.CombinedOutput(); err != nil {
-		t.Fatalf("%s: %v\n%s", name, err, out)
-	}
-}
 
 // backups are the ways in which an operator takes a copy of the database. Each returns how
 // it is put back.
 var backups = map[string]func(*testing.T, *server, string) func(){
 	"dump": func(t *testing.T, s *server, schema string) func() {
-		file := filepath.Join(s.dir, schema+".dump")
-		at := []string{"-h", s.dir, "-U", "test", "-d", "postgres"}
-		s.run(t, filepath.Join(binaries, "pg_dump"), append(at, "-Fc", "-n", schema, "-f", file)...)
+		file := filepath.Join(s.Dir, schema+".dump")
+		at := []string{"-h", s.Dir, "-U", "test", "-d", "postgres"}
+		s.Run(t, filepath.Join(databasetest.Binaries, "pg_dump"), append(at, "-Fc", "-n", schema, "-f", file)...)
 		return func() {
-			s.run(t, filepath.Join(binaries, "pg_restore"), append(at, "--clean", "--single-transaction", "--exit-on-error", file)...)
+			s.Run(t, filepath.Join(databasetest.Binaries, "pg_restore"), append(at, "--clean", "--single-transaction", "--exit-on-error", file)...)
 		}
 	},
 	"copy of the data directory": func(t *testing.T, s *server, schema string) func() {
-		held := filepath.Join(s.dir, schema+".copy")
-		s.stop(t, syscall.SIGINT)
-		s.run(t, "cp", "-a", s.data(), held)
-		s.start(t)
+		held := filepath.Join(s.Dir, schema+".copy")
+		s.Stop(t, syscall.SIGINT)
+		s.Run(t, "cp", "-a", s.Data(), held)
+		s.Start(t)
 		return func() {
-			s.stop(t, syscall.SIGINT)
-			s.run(t, "rm", "-rf", s.data())
-			s.run(t, "mv", held, s.data())
-			s.start(t)
+			s.Stop(t, syscall.SIGINT)
+			s.Run(t, "rm", "-rf", s.Data())
+			s.Run(t, "mv", held, s.Data())
+			s.Start(t)
 		}
 	},
 }
@@ -62,7 +52,7 @@ func putBack(t *testing.T, s *server) {
 }
 
 func putBackFrom(t *testing.T, s *server, backup func(*testing.T, *server, string) func()) {
-	ctx, schema := t.Context(), s.schema(t)
+	ctx, schema := t.Context(), s.Schema(t)
 	var stores []Store // one for each broker; closed while the server is stopped
 	open := func() (a, b Store) {
 		stores = []Store{s.open(t, schema), s.open(t, schema)}

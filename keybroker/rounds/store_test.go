@@ -37,7 +37,7 @@ func boltPlace(t testing.TB) place {
 }
 
 func (s *server) place(t testing.TB) place {
-	schema := s.schema(t)
+	schema := s.Schema(t)
 	return place{open: func(t testing.TB) Store { t.Helper(); return s.open(t, schema) }, fleet: true}
 }
 

@@ -29,7 +29,7 @@ var owners = map[string][]string{
 	"github.com/spf13/cobra":            {"agent/cli", "agent/cli/auditlog", "agent/cli/broker", "agent/cli/clitest", "agent/cli/collateral", "agent/cli/convert", "agent/cli/dial", "agent/cli/doctor", "agent/cli/dryrun", "agent/cli/epoch", "agent/cli/evidencelook", "agent/cli/expect", "agent/cli/fed", "agent/cli/guest", "agent/cli/keyfile", "agent/cli/keygen", "agent/cli/manual", "agent/cli/proof", "agent/cli/registry", "agent/cli/release", "agent/cli/round", "agent/cli/seal", "agent/cli/setup", "agent/cmd/anchorhold", "image/cmd/anchorhold-image", "image/cmd/anchorhold-measure"},
 	"github.com/spf13/pflag":            {"agent/cli"},
 	"go.etcd.io/bbolt":                  {"keybroker/keystore", "keybroker/registry", "keybroker/rounds", "keybroker/volumes", "agent/jobs"},
-	"github.com/jackc/pgx/v5":           {"keybroker/rounds"},
+	"github.com/jackc/pgx/v5":           {"keybroker/database", "keybroker/database/databasetest", "keybroker/rounds", "keybroker/volumes"}, // the first opens it, the others ask
 	"filippo.io/mldsa":                  {"crypto/identity"},
 	"filippo.io/nistec":                 {"keybroker/appraise"},
 	"github.com/tuneinsight/lattigo/v6": {"crypto/he/ckks"},

@@ -18,6 +18,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/keybroker/database"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -211,7 +212,7 @@ func (c Config) openStore(file string, credential func(name string) ([]byte, err
 	ctx, cancel := context.WithTimeout(context.Background(), openTimeout)
 	defer cancel()
 	store, err = rounds.OpenPostgres(ctx, strings.TrimSpace(string(dsn)))
-	if errors.Is(err, rounds.ErrUnreachable) {
+	if errors.Is(err, database.ErrUnreachable) {
 		return store, fmt.Errorf("rounds.postgres: %w", err), nil
 	}
 	return store, nil, err
