@@ -116,7 +116,7 @@ func Check(o Options) error {
 	if err == nil {
 		err = guests.Close()
 	}
-	return errors.Join(d.rounds.Unreached(), err, d.close())
+	return errors.Join(d.rounds.Unreached(), d.volumes.Apart(), err, d.close())
 }
 
 func open(o Options) (d *daemon, err error) {
@@ -174,7 +174,8 @@ func (d *daemon) openParts() error {
 	try(epochs && log && secrets, "opening the store of rounds", d.openRounds)
 	try(epochs && log && certificate, "opening the registry of proofs", d.openRegistry)
 	try(epochs && log && secrets, "opening the store of volumes", func() (err error) {
-		d.volumes, err = d.log.OpenVolumes(d.layout.Volumes(), d.keys.Root, d.epochs.Signer, d.epochs.Lowest, d.secrets.Store)
+		d.volumes, err = d.log.OpenVolumes(auditlog.VolumesConfig{File: d.layout.Volumes(), Postgres: d.opts.Config.Volumes.Postgres, Credential: d.opts.Credential,
+			Root: d.keys.Root, Signer: d.epochs.Signer, Lowest: d.epochs.Lowest, Keys: d.secrets.Store})
 		return err
 	})
 	return errors.Join(errs...)

@@ -57,6 +57,7 @@ func (d *daemon) serve(ctx context.Context) error {
 	if d.rounds != nil {
 		start(d.rounds.Keep)
 	}
+	start(d.volumes.Keep)
 	if d.registry != nil {
 		start(d.registry.Serve)
 	}

@@ -15,6 +15,8 @@ type Volume struct {
 	Mark       digest.Digest `json:"mark,omitzero"`
 	// Reset means that the next opening may begin with any state.
 	Reset bool `json:"reset,omitempty"`
+	// Disputed means that the volume went on from an old copy of a fleet's store: nothing opens it but a reset.
+	Disputed bool `json:"disputed,omitempty"`
 	// Agent and Lease are whose opening it was, and At is when.
 	Agent digest.Digest  `json:"agent,omitzero"`
 	Lease digest.LeaseID `json:"lease,omitzero"`

@@ -1,17 +1,42 @@
 package volumes
 
 import (
+	"cmp"
 	"context"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/generation"
 )
 
-// List returns all volumes that were ever opened, in the order of their names.
+// List returns all volumes that were ever opened, in the order of their names. Those of a fleet are all brokers';
+// which of them may begin with any state is this one's to say.
 func (s *Service) List(ctx context.Context) ([]Entry, error) {
+	ctx, cancel := s.patience(ctx)
+	defer cancel()
+	own, err := entries(ctx, s.cfg.Store)
+	if err != nil || s.cfg.Shared == nil {
+		return own, err
+	}
+	shared, err := entries(ctx, s.cfg.Shared)
+	if err != nil {
+		return nil, s.away(ctx, err)
+	}
+	for _, e := range own {
+		i, there := slices.BinarySearchFunc(shared, e.Volume, func(e Entry, name string) int { return cmp.Compare(e.Volume, name) })
+		if there {
+			shared[i] = volume{own: e, shared: shared[i]}.inForce()
+		} else {
+			shared = slices.Insert(shared, i, e)
+		}
+	}
+	return shared, nil
+}
+
+func entries(ctx context.Context, store Store) ([]Entry, error) {
 	list := []Entry{}
-	err := s.cfg.Store.Each(ctx, func(e Entry) error {
+	err := store.Each(ctx, func(e Entry) error {
 		list = append(list, e)
 		return nil
 	})
@@ -21,31 +46,37 @@ func (s *Service) List(ctx context.Context) ([]Entry, error) {
 // Reset lets the next opening of a volume begin with any state, whatever was confirmed: a backup was put back
 // on purpose, or the volume is made anew. It is recorded before it is in force, and over with that opening.
 // A volume that was never opened here is reset if it has a key: the broker itself may have been put back from
-// a backup that is older than the volume's first opening.
-func (s *Service) Reset(ctx context.Context, volume string) (Entry, error) {
-	if !generation.ValidVolume(volume) {
-		return Entry{}, refusal.New(ReasonName, "%q is no volume; their names begin with %s/", volume, generation.Class)
+// a backup that is older than the volume's first opening. In a fleet it holds at this broker, until the volume is
+// opened at any: what a database says alone lets nobody in.
+func (s *Service) Reset(ctx context.Context, name string) (Entry, error) {
+	if !generation.ValidVolume(name) {
+		return Entry{}, refusal.New(ReasonName, "%q is no volume; their names begin with %s/", name, generation.Class)
 	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, err := s.entry(ctx, volume)
+	ctx, cancel := s.patience(ctx)
+	defer cancel()
+	end, err := s.enter(ctx)
+	if err != nil {
+		return Entry{}, err
+	}
+	defer end()
+	v, err := s.known(ctx, name)
 	if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknownState {
 		err = nil // that is what it is reset for
 	}
 	if err != nil {
 		return Entry{}, err
 	}
-	if e.Version == 0 {
-		if err := s.checkKey(ctx, volume); err != nil {
+	if v.own.Version == 0 {
+		if err := s.checkKey(ctx, name); err != nil {
 			return Entry{}, err
 		}
 	}
 	// Nothing is let through that the log does not tell of; so it is recorded first.
-	e.Reset = true
-	if e, err = s.record(ctx, e, audit.Record{Action: actionReset, Detail: "the next opening may begin with any state"}); err != nil {
+	v.own.Reset = true
+	if v.own, err = s.record(ctx, v.own, audit.Record{Action: actionReset, Detail: "the next opening may begin with any state"}); err != nil {
 		return Entry{}, err
 	}
-	return e, nil
+	return v.inForce(), nil
 }
 
 // checkKey refuses a volume that was never opened and has no key: most likely its name was mistyped.

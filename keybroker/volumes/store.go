@@ -19,7 +19,7 @@ type Entry struct {
 	// Volume is the resource of its key.
 	Volume string `json:"volume"`
 	// State was confirmed last; none before the first time.
-	State generation.State `json:"state"`
+	State State `json:"state"`
 	// Reset means that an operator lets the next opening begin with any state.
 	Reset bool `json:"reset,omitempty"`
 	// Agent and Lease are whose opening was confirmed, At is when.
@@ -29,9 +29,23 @@ type Entry struct {
 	// Logged is the number of records of the audit log when this was compared with it last: a later record
 	// about the volume says more than this entry.
 	Logged uint64 `json:"logged"`
+	// Seen and Disputed are of a fleet. Seen is what each broker knew when it spoke of the volume last. Disputed, in
+	// the store that they share, means that a broker knows a state that the store does not, and that the volume
+	// went on without it.
+	Seen     []Sight `json:"seen,omitempty"`
+	Disputed bool    `json:"disputed,omitempty"`
 	// Version counts changes; a store refuses to overwrite another version.
 	Version uint64 `json:"version"`
 }
+
+// Sight is what one broker of a fleet knew of a volume.
+type Sight struct {
+	Broker digest.Digest `json:"broker"`
+	State  State         `json:"state"`
+}
+
+// State is a state of a volume.
+type State = generation.State
 
 // Store keeps the entries. Every method returns only when what it did is durable, and may be called from
 // several goroutines.
@@ -93,8 +107,22 @@ func getEntry(tx *bolt.Tx, volume string) (Entry, error) {
 	return decodeEntry(volume, raw)
 }
 
+func conflict(volume string) error {
+	return refusal.New(ReasonConflict, "%s was changed at the same time", volume)
+}
+
+func full(most int) error {
+	return refusal.New(ReasonFull, "%d volumes are known, the most there may be", most)
+}
+
+// encodeEntry makes an entry its next version.
+func encodeEntry(e *Entry) ([]byte, error) {
+	e.Version++
+	return json.Marshal(e)
+}
+
 func decodeEntry(volume string, raw []byte) (e Entry, err error) {
-	if err := json.Unmarshal(raw, &e); err != nil || e.Volume != volume || e.Version == 0 {
+	if err := json.Unmarshal(raw, &e); err != nil || e.Volume != volume || e.Version == 0 || len(e.Seen) > maxBrokers {
 		return Entry{}, refusal.New(ReasonStore, "the entry of %s is damaged", volume)
 	}
 	return e, nil
@@ -110,12 +138,11 @@ func (b *Bolt) Put(_ context.Context, e Entry) error {
 		bucket := tx.Bucket(bucketVolumes)
 		switch {
 		case held.Version != e.Version:
-			return refusal.New(ReasonConflict, "%s was changed at the same time", e.Volume)
+			return conflict(e.Volume)
 		case held.Version == 0 && bucket.Stats().KeyN >= b.most:
-			return refusal.New(ReasonFull, "%d volumes are known, the most there may be", b.most)
+			return full(b.most)
 		}
-		e.Version++
-		raw, err := json.Marshal(e)
+		raw, err := encodeEntry(&e)
 		if err != nil {
 			return err
 		}

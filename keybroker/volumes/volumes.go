@@ -7,15 +7,21 @@
 // It believes an attested guest about what its volume holds. It refuses everybody whose lease was not granted
 // the key of that very volume.
 //
+// The brokers of a fleet share a store, a database, and no audit log. Each keeps in a store of its own what it confirmed
+// or saw, and the log vouches for the former. So a database that was put back from an old copy is brought up to
+// date by whoever knows better; where a volume went on from the older state meanwhile it is disputed, and opens no
+// more until an operator looked.
+//
 // The broker's daemon makes a [Service]; package keybroker speaks to guests, and asks it.
 package volumes
 
 import (
 	"context"
 	"crypto/sha256"
+	"errors"
 	"fmt"
 	"log/slog"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
@@ -36,6 +42,11 @@ const (
 	ReasonFull refusal.Reason = "volumes-full"
 	// ReasonUnknownState: the audit log knows of a later state, and its text was archived.
 	ReasonUnknownState refusal.Reason = "volume-state-unknown"
+	// ReasonDatabase: the fleet's database cannot be believed.
+	ReasonDatabase refusal.Reason = "volume-database-refused"
+	// ReasonDisputed: the fleet's store was put back from an old copy, and a volume went on from there before the
+	// broker that knew better could say so.
+	ReasonDisputed refusal.Reason = "volume-disputed"
 	// ReasonName: an operator named something else than a volume.
 	ReasonName refusal.Reason = "volume-name"
 	// ReasonUnknown: an operator named a volume that no guest has opened and that has no key.
@@ -56,10 +67,12 @@ type Log interface {
 
 // Config is what the service needs. All fields are required, but for what is said.
 type Config struct {
+	// Store is this broker's own.
 	Store Store
-	// Shared says that other brokers use the store too. Then their logs have what this one's lacks, and
-	// the store is not held against this one's.
-	Shared bool
+	// Shared is the store of a fleet, nil for a single broker, and Self names this broker there: by its audit key,
+	// which is put back together with the broker's own store.
+	Shared Store
+	Self   digest.Digest
 	Log    Log
 	// Roots are the broker's root alone; Lowest is the lowest epoch that it accepts.
 	Roots  []identity.Public
@@ -73,24 +86,39 @@ type Config struct {
 
 // Service confirms generations.
 type Service struct {
-	cfg Config
-	mu  sync.Mutex // held by one change of a volume at a time, from its reading to its record
+	cfg  Config
+	busy chan struct{} // full while a volume is changed, from its reading to its record
+	// together is set once the fleet's store was told everything that this broker knows.
+	together atomic.Bool
 }
 
 // New makes the service.
 func New(c Config) (*Service, error) {
-	if c.Store == nil || c.Log == nil || len(c.Roots) != 1 || c.Lowest == nil || c.Signer == nil || c.HasKey == nil || c.Now == nil || c.Logger == nil {
+	if c.Store == nil || c.Log == nil || len(c.Roots) != 1 || c.Lowest == nil || c.Signer == nil || c.HasKey == nil || c.Now == nil || c.Logger == nil || (c.Shared != nil) == c.Self.IsZero() {
 		return nil, fmt.Errorf("volumes: a part is missing")
 	}
-	return &Service{cfg: c}, nil
+	return &Service{cfg: c, busy: make(chan struct{}, 1)}, nil
 }
 
-// Close closes the store. Called on nil too.
+// Close closes the stores. Called on nil too.
 func (s *Service) Close() error {
-	if s == nil {
+	switch {
+	case s == nil:
 		return nil
+	case s.cfg.Shared == nil:
+		return s.cfg.Store.Close()
 	}
-	return s.cfg.Store.Close()
+	return errors.Join(s.cfg.Store.Close(), s.cfg.Shared.Close())
+}
+
+// enter begins a change, which the caller ends with what is returned.
+func (s *Service) enter(ctx context.Context) (end func(), err error) {
+	select {
+	case s.busy <- struct{}{}:
+		return func() { <-s.busy }, nil
+	case <-ctx.Done():
+		return nil, refusal.New(protocol.ReasonBusy, "another volume is being changed: %w", context.Cause(ctx))
+	}
 }
 
 // clockSkew is how far the clock of the broker that granted a lease, which may be another of the root's, may
@@ -129,44 +157,79 @@ func (s *Service) Answer(ctx context.Context, connection digest.Digest, signed [
 
 // advance holds what a volume holds against what was confirmed, makes the next state current if there is one,
 // and returns the state that is current then.
-func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate) (generation.State, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	e, err := s.entry(ctx, o.Volume)
+func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate) (State, error) {
+	ctx, cancel := s.patience(ctx)
+	defer cancel()
+	end, err := s.enter(ctx)
 	if err != nil {
-		return generation.State{}, err
+		return State{}, err
 	}
+	defer end()
+	// A store that is a broker's own has no conflicts.
+	for range tries {
+		var current State
+		if current, err = s.step(ctx, o, lease); !isConflict(err) {
+			return current, err
+		}
+	}
+	return State{}, err
+}
+
+// step is one try of advance: all of it is asked again if another broker came in between.
+func (s *Service) step(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate) (State, error) {
+	v, err := s.known(ctx, o.Volume)
+	if err != nil {
+		return State{}, err
+	}
+	e := v.inForce()
 	if err := e.admits(o); err != nil {
-		return generation.State{}, err
+		return State{}, err
 	}
 	if o.Next.Zero() {
 		return e.State, nil
 	}
 	if o.Next.Generation <= e.State.Generation {
-		return generation.State{}, refusal.New(generation.ReasonRolledBack, "%s: generation %d does not follow %d", o.Volume, o.Next.Generation, e.State.Generation)
+		return State{}, refusal.New(generation.ReasonRolledBack, "%s: generation %d does not follow %d", o.Volume, o.Next.Generation, e.State.Generation)
 	}
 	if o.Next.Generation-e.State.Generation > maxStep {
-		return generation.State{}, refusal.New(generation.ReasonMalformed, "%s: generation %d is more than %d after %d", o.Volume, o.Next.Generation, uint64(maxStep), e.State.Generation)
+		return State{}, refusal.New(generation.ReasonMalformed, "%s: generation %d is more than %d after %d", o.Volume, o.Next.Generation, uint64(maxStep), e.State.Generation)
 	}
-	e.State, e.Reset, e.Agent, e.Lease, e.At = o.Next, false, lease.AgentKey.ID(), lease.Lease, s.cfg.Now().UTC()
-	// The store first: a crash before the record leaves a state that no guest was told of, and that is
+	// The stores first: a crash before the record leaves a state that no guest was told of, and that is
 	// still inside the volume as its unconfirmed one. A record first could tell of a state that lost to
-	// another broker's.
-	if e, err = s.put(ctx, e); err != nil {
-		return generation.State{}, err
+	// another broker's. For the same reason the fleet's store comes before this broker's own.
+	opened := Entry{State: o.Next, Agent: lease.AgentKey.ID(), Lease: lease.Lease, At: s.cfg.Now().UTC()}
+	if s.cfg.Shared != nil {
+		v.shared.take(opened)
+		v.shared.Disputed = false
+		v.shared.see(s.cfg.Self, o.Next)
+		if _, err := s.putShared(ctx, v.shared); err != nil {
+			return State{}, err
+		}
 	}
-	_, err = s.record(ctx, e, audit.Record{Action: actionOpened, Decision: "allowed", AgentKey: e.Agent, Grant: e.Lease.String(), Epoch: lease.Epoch,
+	v.own.take(opened)
+	v.own.Seen = v.shared.Seen
+	if v.own, err = s.put(ctx, v.own); err != nil {
+		return State{}, err
+	}
+	_, err = s.record(ctx, v.own, audit.Record{Action: actionOpened, Decision: "allowed", AgentKey: opened.Agent, Grant: opened.Lease.String(), Epoch: lease.Epoch,
 		EvidenceKind: string(lease.Kind), EvidenceDigest: lease.EvidenceDigest, Detail: fmt.Sprintf("follows generation %d, image %q, tenant %q", o.Confirmed.Generation, lease.ImageID, lease.Tenant)})
-	return e.State, err
+	return o.Next, err
+}
+
+// take makes the state of another entry this one's, after which a reset is used up.
+func (e *Entry) take(from Entry) {
+	e.State, e.Reset, e.Agent, e.Lease, e.At = from.State, false, from.Agent, from.Lease, from.At
 }
 
 // admits enforces that a volume goes on from the state that was confirmed last. Its unconfirmed state counts
 // too: that one was confirmed if the guest ended before it heard so.
 func (e *Entry) admits(o *generation.Opening) error {
-	if e.Reset || o.Confirmed == e.State || !o.Unconfirmed.Zero() && o.Unconfirmed == e.State {
+	if e.Reset || !e.Disputed && (o.Confirmed == e.State || !o.Unconfirmed.Zero() && o.Unconfirmed == e.State) {
 		return nil
 	}
 	switch {
+	case e.Disputed:
+		return e.disputed()
 	case e.State.Zero():
 		return refusal.New(generation.ReasonRolledBack, "%s says that generation %d was confirmed, and this broker has confirmed none (if it was put back from a backup: anchorhold volume reset)", o.Volume, o.Confirmed.Generation)
 	case o.Confirmed.Zero():
@@ -197,11 +260,11 @@ func (s *Service) record(ctx context.Context, e Entry, r audit.Record) (Entry, e
 	return s.put(ctx, e)
 }
 
-// entry reads a volume's entry. A store that was put back from an old copy is brought up to date by the audit
-// log, whose own rollback is noticed elsewhere (audit.checkpoints).
+// entry reads a volume's entry in this broker's own store. One that was put back from an old copy is brought up to
+// date by the audit log, whose own rollback is noticed elsewhere (audit.checkpoints).
 func (s *Service) entry(ctx context.Context, volume string) (Entry, error) {
 	e, err := s.cfg.Store.Get(ctx, volume)
-	if err != nil || s.cfg.Shared {
+	if err != nil {
 		return e, err
 	}
 	found, there, err := s.cfg.Log.FindLast(audit.Query{Kind: audit.KindVolume, Resource: volume})
@@ -215,7 +278,7 @@ func (s *Service) entry(ctx context.Context, volume string) (Entry, error) {
 	if r == nil {
 		return e, refusal.New(ReasonUnknownState, "record %d is about a later state of %s, and its segment was archived: put the segment or a newer volumes.db back, or use anchorhold volume reset", found.Index, volume)
 	}
-	e.State, e.Reset = generation.State{Generation: r.ResourceVersion, Mark: r.MessageDigest}, r.Action == actionReset
+	e.State, e.Reset = State{Generation: r.ResourceVersion, Mark: r.MessageDigest}, r.Action == actionReset
 	e.Agent, e.At, e.Logged = r.AgentKey, r.Time.UTC(), found.Index+1
 	if e.Lease, err = digest.ParseID[digest.Lease](r.Grant); r.Grant == "" {
 		err = nil

@@ -485,23 +485,6 @@ func TestALaterStateThatWasArchivedIsNoState(t *testing.T) {
 	w.cfg.Log = away{w.cfg.Log}
 	w.restart()
 	want(t, "archived", g.open(d), volumes.ReasonUnknownState)
-	w.cfg.Shared = true // then the store alone counts
-	w.restart()
-	want(t, "of a fleet", g.open(d), generation.ReasonRolledBack)
-}
-
-func TestStoreRefusesTheSecondOfTwoChanges(t *testing.T) {
-	store, err := volumes.OpenBolt(filepath.Join(t.TempDir(), "volumes.db"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer store.Close()
-	e, err := store.Get(t.Context(), volume)
-	if err != nil || e.Version != 0 {
-		t.Fatalf("%+v, %v", e, err)
-	}
-	refusaltest.Want(t, "the first", store.Put(t.Context(), e), "")
-	refusaltest.Want(t, "the second", store.Put(t.Context(), e), volumes.ReasonConflict)
 }
 
 // Whoever says nothing, too much or the wrong thing gets an end or a refusal, and soon.

@@ -20,12 +20,13 @@ const (
 
 // The words of "list".
 const (
-	volumeListUse     = "list"
-	volumeListShort   = "List the volumes that guests opened"
-	volumeListExample = "  anchorhold volume list\n  anchorhold volume list --json"
-	volumeListLine    = "%s\n  generation %d, confirmed %s\n  agent      %s\n  lease      %s\n"
-	volumeListReset   = "  RESET      the next opening may begin with any state\n"
-	volumeListNone    = "no guest has opened a volume"
+	volumeListUse      = "list"
+	volumeListShort    = "List the volumes that guests opened"
+	volumeListExample  = "  anchorhold volume list\n  anchorhold volume list --json"
+	volumeListLine     = "%s\n  generation %d, confirmed %s\n  agent      %s\n  lease      %s\n"
+	volumeListReset    = "  RESET      the next opening may begin with any state\n"
+	volumeListDisputed = "  DISPUTED   it went on from an old copy of the fleet's store: find out which disk is right, and reset it\n"
+	volumeListNone     = "no guest has opened a volume"
 )
 
 // The words of "reset".
@@ -37,7 +38,8 @@ const (
 one, the guest is refused with "volume-rolled-back": the broker cannot tell an operator's
 backup from a host's. This command says that it is an operator's. It is recorded in the
 audit log, and over with the next opening, whatever disk that guest has: make sure that the
-right one is attached, and that no other guest is about to open a copy.`
+right one is attached, and that no other guest is about to open a copy. In a fleet it holds at
+the broker that is told: the one that the guest asks, or each of them.`
 	volumeResetNeeds  = "one volume's name, such as volumes/var"
 	volumeResetResult = "%s: the next opening may begin with any state; generation %d was confirmed last\n"
 )
@@ -61,6 +63,9 @@ func runVolumeList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 				fmt.Fprintf(w, volumeListLine, v.Volume, v.Generation, v.At.Format(time.RFC3339), v.Agent, v.Lease)
 				if v.Reset {
 					fmt.Fprint(w, volumeListReset)
+				}
+				if v.Disputed {
+					fmt.Fprint(w, volumeListDisputed)
 				}
 			}
 			if len(list) == 0 {

@@ -14,7 +14,7 @@ import (
 )
 
 func TestVolumesAreListedAndReset(t *testing.T) {
-	v := operator.Volume{Volume: "volumes/var", Generation: 7, Mark: digest.Digest{1}, Reset: true, Agent: digest.Digest{2}, Lease: digest.LeaseID{3}, At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
+	v := operator.Volume{Volume: "volumes/var", Generation: 7, Mark: digest.Digest{1}, Reset: true, Disputed: true, Agent: digest.Digest{2}, Lease: digest.LeaseID{3}, At: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC)}
 	list := []operator.Volume{v}
 	var reset string
 	socket := clitest.ServeUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
@@ -28,7 +28,7 @@ func TestVolumesAreListedAndReset(t *testing.T) {
 	}))
 	command := func(args ...string) []string { return append([]string{"volume", "--broker", socket}, args...) }
 	out, code, err := run(t, command("list")...)
-	for _, want := range []string{"volumes/var\n", "generation 7, confirmed 2026-03-04T05:06:07Z", v.Agent.String(), v.Lease.String(), "RESET"} {
+	for _, want := range []string{"volumes/var\n", "generation 7, confirmed 2026-03-04T05:06:07Z", v.Agent.String(), v.Lease.String(), "RESET", "DISPUTED"} {
 		if code != 0 || !strings.Contains(out, want) {
 			t.Errorf("%d, %v: no %q in\n%s", code, err, want, out)
 		}

@@ -3,9 +3,14 @@ package auditlog
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/http"
+	"strings"
+	"time"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/database"
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
@@ -13,21 +18,79 @@ import (
 )
 
 // Volumes are the generations of volumes, which the log vouches for.
-type Volumes struct{ *volumes.Service }
+type Volumes struct {
+	*volumes.Service
+	apart error
+}
 
-// OpenVolumes opens the store of generations at a path. signer and lowest are the broker's epoch that signs,
-// and the lowest that its root accepts; keys is where the volumes' keys are.
-func (l *Log) OpenVolumes(path string, root identity.Public, signer func() (protocol.ActiveEpoch, error), lowest func() uint64, keys *keystore.Store) (Volumes, error) {
-	store, err := volumes.OpenBolt(path)
+// VolumesConfig is what generations of volumes need of a broker. All fields are required, but for Postgres.
+type VolumesConfig struct {
+	// File is the broker's own store.
+	File string
+	// Postgres names a credential with the connection string of the database that a fleet shares; Credential reads it.
+	Postgres   string
+	Credential func(name string) ([]byte, error)
+	// Signer and Lowest are the broker's epoch that signs, and the lowest that its root accepts.
+	Root   identity.Public
+	Signer func() (protocol.ActiveEpoch, error)
+	Lowest func() uint64
+	// Keys is where the volumes' keys are.
+	Keys *keystore.Store
+}
+
+// OpenVolumes opens the stores of generations, and tells that of a fleet what this broker knows. A database that
+// cannot be reached yet is opened all the same: until it answers, no volume opens, and Apart says why.
+func (l *Log) OpenVolumes(c VolumesConfig) (Volumes, error) {
+	own, err := volumes.OpenBolt(c.File)
 	if err != nil {
 		return Volumes{}, err
 	}
-	s, err := volumes.New(volumes.Config{Store: store, Log: l.Log, Roots: []identity.Public{root}, Lowest: lowest, Signer: signer, HasKey: hasKey(keys), Now: l.cfg.Now, Logger: l.cfg.Logger})
+	ctx, cancel := context.WithTimeout(context.Background(), fleetOpen)
+	defer cancel()
+	shared, apart, err := c.openShared(ctx)
 	if err != nil {
-		return Volumes{}, errors.Join(err, store.Close())
+		return Volumes{}, errors.Join(err, own.Close())
 	}
-	return Volumes{s}, nil
+	cfg := volumes.Config{Store: own, Log: l.Log, Roots: []identity.Public{c.Root}, Lowest: c.Lowest, Signer: c.Signer, HasKey: hasKey(c.Keys), Now: l.cfg.Now, Logger: l.cfg.Logger}
+	if shared != nil {
+		cfg.Shared, cfg.Self = shared, l.cfg.Key.Public().ID()
+	}
+	s, err := volumes.New(cfg)
+	if err != nil {
+		return Volumes{}, errors.Join(err, own.Close(), shared.Close())
+	}
+	if apart == nil {
+		apart = s.Compare(ctx)
+	}
+	if apart != nil {
+		apart = fmt.Errorf("volumes.postgres: %w", apart)
+		l.cfg.Logger.Error("the volumes' database cannot be reached, or was not told all that this broker knows: until then no volume opens; all else is served", "err", errors.Unwrap(apart))
+	}
+	return Volumes{s, apart}, nil
 }
+
+// fleetOpen bounds the wait for a fleet's database at the start.
+const fleetOpen = 30 * time.Second
+
+// openShared opens the database of a fleet, if there is one. apart says why it does not answer.
+func (c VolumesConfig) openShared(ctx context.Context) (shared *volumes.Postgres, apart, err error) {
+	if c.Postgres == "" {
+		return nil, nil, nil
+	}
+	dsn, err := c.Credential(c.Postgres)
+	if err != nil {
+		return nil, nil, fmt.Errorf("volumes.postgres: %w", err)
+	}
+	defer keybuf.Wipe(dsn)
+	shared, err = volumes.OpenPostgres(ctx, strings.TrimSpace(string(dsn)))
+	if errors.Is(err, database.ErrUnreachable) {
+		return shared, err, nil
+	}
+	return shared, nil, err
+}
+
+// Apart says why the fleet's store was not told at the start what this broker knows.
+func (v Volumes) Apart() error { return v.apart }
 
 // hasKey says whether a key store has an active secret of a name.
 func hasKey(keys *keystore.Store) func(context.Context, string) (bool, error) {
@@ -60,5 +123,5 @@ func (v Volumes) Commands() []operator.Extra {
 }
 
 func view(e volumes.Entry) operator.Volume {
-	return operator.Volume{Volume: e.Volume, Generation: e.State.Generation, Mark: e.State.Mark, Reset: e.Reset, Agent: e.Agent, Lease: e.Lease, At: e.At}
+	return operator.Volume{Volume: e.Volume, Generation: e.State.Generation, Mark: e.State.Mark, Reset: e.Reset, Disputed: e.Disputed, Agent: e.Agent, Lease: e.Lease, At: e.At}
 }

@@ -64,11 +64,21 @@ type Config struct {
 	Secrets Secrets `yaml:"secrets"`
 	// Rounds says what federated rounds may be opened; by default none.
 	Rounds assembly.Config `yaml:"rounds"`
+	// Volumes says where generations of encrypted volumes are kept.
+	Volumes Volumes `yaml:"volumes"`
 	// Proofs makes the broker a registry of proving keys and proofs; by default it is
 	// none.
 	Proofs registry.Settings `yaml:"proofs"`
 	// Log sets the log's verbosity.
 	Log Log `yaml:"log"`
+}
+
+// Volumes says where generations of encrypted volumes are kept.
+type Volumes struct {
+	// Postgres names a systemd credential that holds the connection string of the
+	// database that a fleet of brokers shares; without it they are kept in the
+	// state directory alone.
+	Postgres string `yaml:"postgres"`
 }
 
 // Unlock says what opens the keys at rest. Exactly one field is set. The
