@@ -196,7 +196,11 @@ func serverCrashes(t *testing.T, s *databasetest.Server) {
 		}
 		told <- n
 	}()
-	<-enough
+	select {
+	case <-enough:
+	case n := <-told:
+		t.Fatalf("%d changes were made before the server ended", n)
+	}
 	s.Stop(t, syscall.SIGQUIT)
 	last := <-told
 	s.Start(t)
