@@ -103,7 +103,7 @@ steady: ## run the tests that use randomness, time or processes many times besid
 check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary size
 	@.ci/check
 
-model-check: ## check the model of leases, epochs and rounds with Spin, and that it finds every fault put back (UPDATE=1: write the trails)
+model-check: ## check the models of leases, epochs, rounds and restarts with Spin, and that it finds every fault put back (UPDATE=1: write the trails)
 	@.ci/model-check
 
 docs: ## update the table of packages in docs/architecture.md

@@ -295,6 +295,9 @@ func TestAResetHoldsAtOneBroker(t *testing.T) {
 	third := old
 	want(t, "elsewhere", a.guest().open(&third), generation.ReasonRolledBack)
 	a.must(a.guest().open(d)) // which uses the reset up
+	if list, err := b.service.List(t.Context()); err != nil || list[0].Reset || list[0].State != d.confirmed {
+		t.Errorf("%+v, %v", list, err)
+	}
 	third = old
 	want(t, "after an opening elsewhere", b.guest().open(&third), generation.ReasonRolledBack)
 

@@ -1,5 +1,6 @@
 // Package model holds authority.pml, a Promela model of who may say what and until when
-// (docs/protocol.md 16), and the trails by which Spin finds each of its mutants.
+// (docs/protocol.md 16), restart.pml, one of restarts without the broker (5.12), and the trails by which
+// Spin finds each of their mutants.
 //
 // Tests replay each trail, step by step, against the real code. Honest steps must succeed; the step
 // that only the mutant takes must be refused, for the reason of the rule that the mutant lacks.

@@ -11,13 +11,18 @@ import (
 	"strings"
 )
 
-//go:embed trails/*.txt
+//go:embed trails/*.txt restarts/*.txt
 var trails embed.FS
 
-// Source is the model.
+// Source is the model of leases, epochs and rounds.
 //
 //go:embed authority.pml
 var Source string
+
+// RestartSource is the model of restarts without the broker.
+//
+//go:embed restart.pml
+var RestartSource string
 
 // Trail is a shortest path to the property that a mutant breaks, or an honest story.
 type Trail struct {
@@ -48,18 +53,28 @@ func (s Step) Number(name string) (int, error) {
 	return strconv.Atoi(s.args[name])
 }
 
-// Names lists all trails.
-func Names() ([]string, error) {
-	files, err := fs.Glob(trails, "trails/*.txt")
+// Names lists all trails of the model of leases, epochs and rounds.
+func Names() ([]string, error) { return namesIn("trails") }
+
+// RestartNames lists all trails of the model of restarts.
+func RestartNames() ([]string, error) { return namesIn("restarts") }
+
+func namesIn(folder string) ([]string, error) {
+	files, err := fs.Glob(trails, folder+"/*.txt")
 	for i, f := range files {
 		files[i] = strings.TrimSuffix(path.Base(f), ".txt")
 	}
 	return files, err
 }
 
-// Read reads one trail.
-func Read(name string) (Trail, error) {
-	text, err := trails.ReadFile("trails/" + name + ".txt")
+// Read reads one trail of the model of leases, epochs and rounds.
+func Read(name string) (Trail, error) { return readFrom("trails", name) }
+
+// ReadRestart reads one trail of the model of restarts.
+func ReadRestart(name string) (Trail, error) { return readFrom("restarts", name) }
+
+func readFrom(folder, name string) (Trail, error) {
+	text, err := trails.ReadFile(folder + "/" + name + ".txt")
 	if err != nil {
 		return Trail{}, err
 	}

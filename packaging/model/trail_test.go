@@ -7,10 +7,10 @@ import (
 	"testing"
 )
 
-// defined lists the names in the model that a pattern finds, as trails are named.
-func defined(pattern string) []string {
+// defined lists the names in a model that a pattern finds, as trails are named.
+func defined(source, pattern string) []string {
 	var names []string
-	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(Source, -1) {
+	for _, m := range regexp.MustCompile(pattern).FindAllStringSubmatch(source, -1) {
 		names = append(names, strings.ReplaceAll(strings.ToLower(m[1]), "_", "-"))
 	}
 	slices.Sort(names)
@@ -27,19 +27,32 @@ func read(t *testing.T, name string) Trail {
 }
 
 func TestEveryMutantAndStoryHasItsTrail(t *testing.T) {
-	mutants := defined(`(?m)^#ifndef MUTANT_(\w+) /\*`)
-	stories := defined(`(?m)^#ifdef (STORY_\w+) /\*`)
-	names, err := Names()
+	everyTrail(t, Source, Names, read)
+	everyTrail(t, RestartSource, RestartNames, func(t *testing.T, name string) Trail {
+		t.Helper()
+		trail, err := ReadRestart(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return trail
+	})
+}
+
+func everyTrail(t *testing.T, source string, all func() ([]string, error), readOne func(*testing.T, string) Trail) {
+	t.Helper()
+	mutants := defined(source, `(?m)^#ifndef MUTANT_(\w+) /\*`)
+	stories := defined(source, `(?m)^#ifdef (STORY_\w+) /\*`)
+	names, err := all()
 	if err != nil {
 		t.Fatal(err)
 	}
 	want := slices.Concat(mutants, stories)
 	slices.Sort(want)
-	if !slices.Equal(names, want) {
+	if !slices.Equal(names, want) || len(mutants) == 0 {
 		t.Fatalf("trails %q, the model has %q", names, want)
 	}
 	for _, name := range names {
-		trail := read(t, name)
+		trail := readOne(t, name)
 		last := len(trail.Steps) - 1
 		for i, s := range trail.Steps {
 			ends := i == last && !trail.Reached
