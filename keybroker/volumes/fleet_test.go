@@ -195,6 +195,31 @@ func TestAStoreThatWasPutBackIsToldByTheBrokers(t *testing.T) {
 	a.must(a.guest().open(d))
 }
 
+// Whoever tells a store that was put back speaks for the others, too: it knows what they had said. So it does not matter
+// which broker is the first, and none takes another's word for a dispute.
+func TestTheFirstBrokerSpeaksForTheOthers(t *testing.T) {
+	s, a, b := fleet(t)
+	c := joined(t, s)
+	d := &disk{}
+	a.must(a.guest().open(d))
+	backup := s.copied()
+	b.must(b.guest().open(d))
+	a.must(a.service.Compare(t.Context())) // which says that a knows 2
+	b.must(b.guest().open(d))
+	s.putBack(backup)
+	b.must(b.service.Compare(t.Context()))
+	a.must(a.guest().open(d))
+
+	backup = s.copied()
+	b.must(b.guest().open(d))
+	a.must(a.guest().open(d))
+	c.must(c.service.Compare(t.Context())) // which confirmed nothing
+	s.putBack(backup)
+	c.must(c.service.Compare(t.Context()))
+	b.must(b.guest().open(d))
+	a.must(a.guest().open(d))
+}
+
 // Where a volume went on from the older state before the broker that knew better came, nobody guesses which one is
 // right: all brokers refuse both until an operator looked, and then one opening decides.
 func TestAVolumeThatWentOnFromAnOldStateIsDisputed(t *testing.T) {
