@@ -34,8 +34,11 @@ func SecretQueries(from uint64) []audit.Query {
 
 func secretGroup(i int) string { return fmt.Sprintf("secrets/%x", i) }
 
-// ParseSecretRecord reads a record that one of SecretQueries found.
+// ParseSecretRecord reads a record that one of SecretQueries found, and refuses any other.
 func ParseSecretRecord(r audit.Record) (out SecretRecord, err error) {
+	if r.Kind != audit.KindService || r.Action != actionSecretChanged {
+		return out, fmt.Errorf("a record of kind %s, action %q, is not about a secret", r.Kind, r.Action)
+	}
 	state, name, _ := strings.Cut(r.Detail, " ")
 	out.Name, out.Version = name, r.ResourceVersion
 	if err = out.State.UnmarshalText([]byte(state)); err == nil {

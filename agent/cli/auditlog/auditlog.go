@@ -220,7 +220,7 @@ func runVerifierKey(ctx context.Context, inv *cli.Invocation, args []string) err
 // printEntries writes a record in a few readable lines.
 func printEntries(w io.Writer, entries []audit.Entry) {
 	for _, e := range entries {
-		r := e.Record
+		r := readable(e.Record)
 		fmt.Fprintf(w, "#%-5d %s  %s", e.Index, r.Time.Format(time.RFC3339), r.Kind)
 		for _, part := range []string{r.Decision, r.Action, r.Actor, r.Resource} {
 			if part != "" {
@@ -244,6 +244,15 @@ func printEntries(w io.Writer, entries []audit.Entry) {
 			fmt.Fprintf(w, entryReason, text)
 		}
 	}
+}
+
+// readable has the name of a secret where the log's index has only the group of its record, such as secrets/3. In JSON
+// records are as they are signed.
+func readable(r audit.Record) audit.Record {
+	if secret, err := operator.ParseSecretRecord(r); err == nil {
+		r.Resource, r.Detail = secret.Name, secret.State.String()
+	}
+	return r
 }
 
 // orEmpty is a digest in hexadecimal, or nothing if it is absent.

@@ -54,6 +54,19 @@ func TestRecordsAreShownWithAllThatTheyHave(t *testing.T) {
 	})
 }
 
+// TestARecordOfASecretIsShownByItsName, not by the group under which the log finds it; in JSON it is as it was signed.
+func TestARecordOfASecretIsShownByItsName(t *testing.T) {
+	record := audit.Record{Kind: audit.KindService, Time: time.Date(2026, 3, 4, 5, 6, 7, 0, time.UTC), Action: "secret-changed", Resource: "secrets/3", ResourceVersion: 2, Detail: "retired secrets/web-tls"}
+	other := record
+	other.Action, other.Detail = "started", "retired secrets/web-tls"
+	server := clitest.Serve(t, map[string]any{"GET /v1/audit/records": []audit.Entry{{Record: record}, {Record: other}}})
+	out := clitest.Call{Run: (&showOptions{}).run, Broker: server.Socket, Says: "service  secret-changed  secrets/web-tls\n       version      2\n       detail       retired\n"}.Expect(t, "as text")
+	if !strings.Contains(out, "service  started  secrets/3\n       version      2\n       detail       retired secrets/web-tls\n") {
+		t.Errorf("a record of something else was read as a secret's:\n%s", out)
+	}
+	clitest.Call{Run: (&showOptions{}).run, Broker: server.Socket, JSON: true, Says: `"resource": "secrets/3"`, Silent: `"resource": "secrets/web-tls"`}.Expect(t, "as JSON")
+}
+
 // TestACheckpointIsKeptOrFails: printed as it is, or in a new file; what was not kept is no success.
 func TestACheckpointIsKeptOrFails(t *testing.T) {
 	dir := t.TempDir()
