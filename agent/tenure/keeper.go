@@ -274,6 +274,20 @@ func (k *Keeper) shorten(lease *client.Lease) {
 	}
 }
 
+// logTaken says under whose word the agent serves from now on: nobody granted anything where a permit is used.
+func (k *Keeper) logTaken(lease *client.Lease) {
+	if run := permitOf(lease); run != nil {
+		k.log.Info("restart permit used in place of a lease", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
+			"restart", run.Restart.Number, "of", run.Permit.Restarts, "until", run.Permit.NotAfter.Time(), "epoch", lease.Epoch)
+		return
+	}
+	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
+		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
+	if lease.Unsent != nil {
+		k.log.Warn("release receipt not sent", "lease", lease.ID, "err", lease.Unsent)
+	}
+}
+
 // take adopts a lease: its keys go to long work and to the model, and what nobody
 // takes is wiped. It may be given up at the lease's end and go on later: then it
 // finds the lease gone and its keys wiped. Of a model that is barred there is no key.
@@ -291,11 +305,7 @@ func (k *Keeper) take(ctx context.Context, cfg settings.Config, lease *client.Le
 	if err := k.tenure.adopt(lease); err != nil {
 		return err
 	}
-	k.log.Info("lease granted", "lease", lease.ID, "policy", lease.PolicyID, "policy_version", lease.PolicyVersion,
-		"ttl", lease.TTL, "tls_group", lease.TLSGroup, "epoch", lease.Epoch, "software_tee", lease.SoftwareTEE)
-	if lease.Unsent != nil {
-		k.log.Warn("release receipt not sent", "lease", lease.ID, "err", lease.Unsent)
-	}
+	k.logTaken(lease)
 	if k.taken != nil {
 		if err := errors.Join(k.taken(lease), k.tenure.settled(lease)); err != nil {
 			return err

@@ -1,6 +1,7 @@
 package tenure
 
 import (
+	"bytes"
 	"encoding/json"
 	"errors"
 	"log/slog"
@@ -50,5 +51,22 @@ func TestRefusalEndsAPermitAtOnce(t *testing.T) {
 		if err := held.refuse(ReasonDraining, "the test is over"); err != nil {
 			t.Error(err)
 		}
+	}
+}
+
+// TestTheJournalSaysUnderWhoseWord the agent serves: where a permit is used nobody granted a lease.
+func TestTheJournalSaysUnderWhoseWord(t *testing.T) {
+	var log bytes.Buffer
+	k := &Keeper{log: slog.New(slog.NewTextHandler(&log, nil))}
+	l := &client.Lease{ID: "1", PolicyID: "clinic", TTL: time.Minute}
+	k.logTaken(l)
+	if text := log.String(); !strings.Contains(text, `msg="lease granted" lease=1`) || strings.Contains(text, "permit") {
+		t.Errorf("under a lease: %s", text)
+	}
+	log.Reset()
+	l.Running = &protocol.Running{Permit: protocol.Permit{Restarts: 3}, Restart: protocol.Restart{Number: 2}}
+	k.logTaken(l)
+	if text := log.String(); !strings.Contains(text, `msg="restart permit used in place of a lease" lease=1`) || !strings.Contains(text, "restart=2 of=3") || strings.Contains(text, "granted") {
+		t.Errorf("on a permit: %s", text)
 	}
 }
