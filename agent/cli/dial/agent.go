@@ -16,6 +16,7 @@ import (
 	"maps"
 	"net"
 	"net/http"
+	"strings"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
@@ -129,8 +130,13 @@ func answerError(resp *http.Response) error {
 	return Refused(answer.Error.Message, answer.Error.Code)
 }
 
-// Refused is the agent's refusal as an error: its text, followed by its code.
+// Refused is the agent's refusal as an error: its text, followed by its code. Where the text begins with the code it is
+// said once.
 func Refused(message, code string) error {
+	message = strings.TrimPrefix(message, code+": ")
+	if message == code {
+		return cli.Named(code, fmt.Errorf("%w: %s", cli.ErrRefused, code))
+	}
 	return cli.Named(code, fmt.Errorf("%w: %s (%s)", cli.ErrRefused, message, code))
 }
 

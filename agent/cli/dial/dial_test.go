@@ -40,6 +40,8 @@ func left(t *testing.T) string {
 func TestAnAgentThatDoesNotAnswerIsExplained(t *testing.T) {
 	server := clitest.Serve(t, map[string]any{
 		"GET /refused":   clitest.Refusal{Status: http.StatusConflict, Code: "a-code", Message: "the words"},
+		"GET /named":     clitest.Refusal{Status: http.StatusForbidden, Code: "a-code", Message: "a-code: the words"},
+		"GET /bare":      clitest.Refusal{Status: http.StatusForbidden, Code: "a-code", Message: "a-code"},
 		"GET /nonsense":  clitest.Refusal{Status: http.StatusInternalServerError},
 		"GET /malformed": "{",
 		"GET /good":      map[string]int{"answer": 42},
@@ -57,6 +59,8 @@ func TestAnAgentThatDoesNotAnswerIsExplained(t *testing.T) {
 	clitest.Calls(t, map[string]clitest.Call{
 		"an answer":    {Run: get("/good"), Agent: server.Socket, Says: "42\n"},
 		"a refusal":    {Run: get("/refused"), Agent: server.Socket, Status: cli.StatusRefused, Reason: "a-code", Says: "refused: the words (a-code)"},
+		"said once":    {Run: get("/named"), Agent: server.Socket, Status: cli.StatusRefused, Reason: "a-code", Says: "refused: the words (a-code)", Silent: "a-code: "},
+		"the code":     {Run: get("/bare"), Agent: server.Socket, Status: cli.StatusRefused, Reason: "a-code", Says: "refused: a-code", Silent: "(a-code)"},
 		"no reason":    {Run: get("/nonsense"), Agent: server.Socket, Status: cli.StatusFailed, Reason: "failed", Says: "the agent answered 500 Internal Server Error: "},
 		"no JSON":      {Run: get("/malformed"), Agent: server.Socket, Status: cli.StatusFailed, Reason: "failed"},
 		"no socket":    {Run: get("/good"), Agent: filepath.Join(t.TempDir(), "none"), Status: cli.StatusFailed, Reason: "agent-unreachable", Says: "is anchorhold-agent running? (--agent names another socket)"},

@@ -25,14 +25,17 @@ group of this user. That a user may connect to the agent is not enough.
 
 The secret goes to standard output, which must not be a terminal, or with --out into a new
 file that this user alone can read. With --wait the command waits for the agent to get a
-lease. The exit status is 3 if the agent refuses.`
+lease. The exit status is 3 if the agent refuses.
+
+--json needs --out: it prints {"name", "version", "file"}, and the secret is in the file alone.
+A secret is any bytes, and is never part of a JSON object.`
 	secretGetExample   = "  anchorhold secret get db-password --wait 60s | psql-login\n  anchorhold secret get backup.key --out /run/backup/key"
 	secretGetNeeds     = "the secret's name in the agent's configuration"
 	secretGetFlagOut   = "new file for the secret, mode 0600 (standard output if omitted)"
 	secretGetFlagWait  = "how long to wait for a lease, at most 290s"
 	secretGetFlagForce = "write the secret to a terminal"
 	secretGetTerminal  = "standard output is a terminal: give --out FILE or a pipe, or --force to show the secret"
-	secretGetNoJSON    = "--json goes with --out: the secret itself is not JSON"
+	secretGetNoJSON    = "--json needs --out FILE, into which the secret goes: it is never part of a JSON object"
 	secretGetWait      = "--wait %s is outside 0 to %s"
 	secretGetSize      = "the agent announced a secret of %d bytes, want 1 to %d"
 	secretGetShorter   = "the agent's connection ended before the whole secret arrived: %w"

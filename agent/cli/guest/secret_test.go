@@ -52,7 +52,7 @@ func TestASecretGoesWhereItIsAskedFor(t *testing.T) {
 	before := len(asked)
 	clitest.Calls(t, map[string]clitest.Call{
 		"a file that exists": {Run: get(secretGetOptions{out: taken}), Args: []string{"db"}, Agent: agent, Status: cli.StatusFailed, Says: "is never replaced"},
-		"JSON without one":   {Run: get(secretGetOptions{}), Args: []string{"db"}, Agent: agent, JSON: true, Status: cli.StatusUsage, Says: "--json goes with --out"},
+		"JSON without one":   {Run: get(secretGetOptions{}), Args: []string{"db"}, Agent: agent, JSON: true, Status: cli.StatusUsage, Says: "--json needs --out FILE"},
 		"a long wait":        {Run: get(secretGetOptions{wait: 291 * time.Second}), Args: []string{"db"}, Agent: agent, Status: cli.StatusUsage, Says: "--wait 4m51s is outside"},
 		"a negative wait":    {Run: get(secretGetOptions{wait: -1}), Args: []string{"db"}, Agent: agent, Status: cli.StatusUsage},
 	})
