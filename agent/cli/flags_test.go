@@ -1,7 +1,9 @@
 package cli
 
 import (
+	"bytes"
 	"context"
+	"encoding/json"
 	"errors"
 	"io"
 	"strings"
@@ -105,6 +107,31 @@ func TestStatusesAndReasons(t *testing.T) {
 	} {
 		if got := FailureOf(c.err); StatusOf(c.err) != c.status || got != c.want {
 			t.Errorf("%s: status %d, %+v; want %d, %+v", name, StatusOf(c.err), got, c.status, c.want)
+		}
+	}
+}
+
+// TestJSONIsOneObject: of a list the caller says the name, and an empty one is no null.
+func TestJSONIsOneObject(t *testing.T) {
+	for _, c := range []struct {
+		value any
+		want  string
+		err   error
+	}{
+		{List("jobs", []string{"a"}), `{"jobs":["a"]}`, nil},
+		{List[string]("jobs", nil), `{"jobs":[]}`, nil},
+		{[]string{"a"}, "", errBareList},
+		{[1]string{"a"}, "", errBareList},
+		{[]string(nil), "", errBareList},
+	} {
+		var out bytes.Buffer
+		err := (&Invocation{Out: &out, AsJSON: true}).Print(c.value, nil)
+		var got bytes.Buffer
+		if err == nil {
+			err = json.Compact(&got, bytes.TrimSpace(out.Bytes()))
+		}
+		if !errors.Is(err, c.err) || got.String() != c.want {
+			t.Errorf("%v: got %s, %v, want %s, %v", c.value, &got, err, c.want, c.err)
 		}
 	}
 }

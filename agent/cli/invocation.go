@@ -3,8 +3,10 @@ package cli
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
+	"reflect"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -51,13 +53,25 @@ func (inv *Invocation) RunE(run Run, needed ...string) func(*cobra.Command, []st
 	}
 }
 
-// Print writes a value as JSON if that was asked for, else as text. What could not be written,
-// as on a full disk, fails the command: a checkpoint that was not kept is none.
+// List is how a list is printed as JSON: an object that has it by name, in which other fields may follow in a later
+// version. An empty list is [].
+func List[T any](name string, items []T) map[string][]T {
+	return map[string][]T{name: append([]T{}, items...)}
+}
+
+// errBareList is the mistake of a command: see [List].
+var errBareList = errors.New("a command's JSON is one object, and this is a bare list")
+
+// Print writes a value as JSON if that was asked for, else as text. The JSON is one object, whatever the command. What
+// could not be written, as on a full disk, fails the command: a checkpoint that was not kept is none.
 func (inv *Invocation) Print(value any, text func(io.Writer)) error {
 	if !inv.AsJSON {
 		p := &PrintableWriter{To: inv.Out}
 		text(p)
 		return p.err
+	}
+	if kind := reflect.ValueOf(value).Kind(); kind == reflect.Slice || kind == reflect.Array {
+		return errBareList
 	}
 	enc := json.NewEncoder(inv.Out)
 	enc.SetIndent("", "  ")

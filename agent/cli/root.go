@@ -39,8 +39,8 @@ func anchorhold(*Invocation) *cobra.Command {
   federation      fed, jobs, params
   admin           doctor, release, version
 
-Every command takes --json for scripts; a command that fails without a result prints
-{"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
+Every command takes --json for scripts and then prints one object; a list is in it by name. A
+command that fails without a result prints {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
 2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
 (audit verify).`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },

@@ -114,8 +114,11 @@ func (d *demo) auditEntries(ctx context.Context) ([]auditEntry, error) {
 	if err != nil {
 		return nil, err
 	}
-	var list []auditEntry
-	return list, json.Unmarshal(out, &list)
+	var list struct {
+		Records []auditEntry `json:"records"`
+	}
+	err = json.Unmarshal(out, &list)
+	return list.Records, err
 }
 
 func (d *demo) auditRecord(ctx context.Context, index uint64) (auditEntry, error) {

@@ -380,20 +380,23 @@ func (d *proofDemo) verifyProofs(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	var views []struct {
-		Verified *struct {
-			Model   string `json:"model"`
-			ModelID string `json:"model_id"`
-			Time    string `json:"time"`
-			Guest   struct {
-				Image    string `json:"image_id"`
-				Evidence string `json:"evidence"`
-			} `json:"guest"`
-		} `json:"verified"`
+	var said struct {
+		Proofs []struct {
+			Verified *struct {
+				Model   string `json:"model"`
+				ModelID string `json:"model_id"`
+				Time    string `json:"time"`
+				Guest   struct {
+					Image    string `json:"image_id"`
+					Evidence string `json:"evidence"`
+				} `json:"guest"`
+			} `json:"verified"`
+		} `json:"proofs"`
 	}
-	if err := json.Unmarshal(out, &views); err != nil {
+	if err := json.Unmarshal(out, &said); err != nil {
 		return "", err
 	}
+	views := said.Proofs
 	if len(views) != proofRequests {
 		return "", fmt.Errorf("%d of %d proofs were verified", len(views), proofRequests)
 	}

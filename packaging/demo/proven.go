@@ -232,14 +232,16 @@ func (d *proofDemo) retryLast(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	var list []struct {
-		ID    string `json:"id"`
-		Class string `json:"class"`
+	var list struct {
+		Jobs []struct {
+			ID    string `json:"id"`
+			Class string `json:"class"`
+		} `json:"jobs"`
 	}
 	if err := json.Unmarshal(out, &list); err != nil {
 		return err
 	}
-	for _, j := range list {
+	for _, j := range list.Jobs {
 		if j.Class != "fed-contribute" {
 			continue
 		}

@@ -71,10 +71,12 @@ func (d *proofDemo) challenge(ctx context.Context) (string, error) {
 		}
 		given[id] = true
 	}
-	var issued []struct {
-		Challenge struct {
-			Receipts []string `json:"receipts"`
-		} `json:"challenge"`
+	var issued struct {
+		Challenges []struct {
+			Challenge struct {
+				Receipts []string `json:"receipts"`
+			} `json:"challenge"`
+		} `json:"challenges"`
 	}
 	var drawn []string
 	err = d.agent.waitFor(ctx, "announced receipts", 30*time.Second, func() bool {
@@ -94,7 +96,7 @@ func (d *proofDemo) challenge(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	for _, c := range issued {
+	for _, c := range issued.Challenges {
 		drawn = append(drawn, c.Challenge.Receipts...)
 	}
 	if len(drawn) != 2 || !given[drawn[0]] || !given[drawn[1]] {

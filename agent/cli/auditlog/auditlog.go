@@ -37,6 +37,7 @@ const (
 	showFlagResource = "only this resource, or a subtree that ends in /"
 	showFlagReason   = "only refusals with this reason code"
 	showFlagKind     = "only this kind of record: "
+	showNone         = "no such records"
 )
 
 // The words of "explain".
@@ -124,7 +125,7 @@ func (o *showOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) 
 			return nil, nil, cli.Usage(fmt.Errorf(showLastInvalid, o.filter.Last))
 		}
 		entries, err := b.ShowAudit(ctx, o.filter)
-		return entries, func(w io.Writer) { printEntries(w, entries) }, err
+		return cli.List("records", entries), func(w io.Writer) { printEntries(w, entries) }, err
 	})
 }
 
@@ -138,7 +139,7 @@ func runExplain(ctx context.Context, inv *cli.Invocation, args []string) error {
 			return nil, nil, cli.Usage(fmt.Errorf(explainIDInvalid, args[0]))
 		}
 		entries, err := b.Explain(ctx, args[0])
-		return entries, func(w io.Writer) { printEntries(w, entries) }, err
+		return cli.List("records", entries), func(w io.Writer) { printEntries(w, entries) }, err
 	})
 }
 
@@ -219,6 +220,9 @@ func runVerifierKey(ctx context.Context, inv *cli.Invocation, args []string) err
 
 // printEntries writes a record in a few readable lines.
 func printEntries(w io.Writer, entries []audit.Entry) {
+	if len(entries) == 0 {
+		fmt.Fprintln(w, showNone)
+	}
 	for _, e := range entries {
 		r := readable(e.Record)
 		fmt.Fprintf(w, "#%-5d %s  %s", e.Index, r.Time.Format(time.RFC3339), r.Kind)

@@ -99,6 +99,7 @@ func newLeasesList(inv *cli.Invocation) *cobra.Command {
 func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		all, err := b.Leases(ctx)
+		all.Leases = append([]operator.Lease{}, all.Leases...) // in JSON an empty list is []
 		return all, func(w io.Writer) { printLeases(w, all) }, err
 	})
 }

@@ -63,6 +63,7 @@ const (
 	policyListShort      = "List every policy that was imported"
 	policyListExample    = "  anchorhold policy list"
 	policyListUnreadable = "%d of %d policies cannot be read: %s in the broker's state directory; restore them from a copy, or import their source again under a higher version"
+	policyListNone       = "no policies: the broker releases nothing (anchorhold policy import)"
 	policyListLine       = "%s %-24s version %-6d %s  %s\n"
 )
 
@@ -186,7 +187,10 @@ func runPolicyList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 		if len(bad) > 0 {
 			err = dial.Incomplete(fmt.Errorf(policyListUnreadable, len(bad), len(all), strings.Join(bad, ", ")))
 		}
-		return all, func(w io.Writer) {
+		return cli.List("policies", all), func(w io.Writer) {
+			if len(all) == 0 {
+				fmt.Fprintln(w, policyListNone)
+			}
 			for _, p := range all {
 				if p.Unreadable != "" {
 					fmt.Fprintf(w, "! %s: %s\n", p.File, p.Unreadable)
@@ -223,7 +227,7 @@ func (o *checksOptions) run(_ context.Context, inv *cli.Invocation, _ []string) 
 		}
 		checks = policy.ChecksOf(evidence.Kind(o.kind))
 	}
-	return inv.Print(checks, func(w io.Writer) {
+	return inv.Print(cli.List("checks", checks), func(w io.Writer) {
 		for _, k := range checks {
 			when := policyChecksAlways
 			if k.Waivable {

@@ -40,6 +40,7 @@ const (
 	secretListExample = "  anchorhold secret list models/"
 	secretListTakes   = "one prefix"
 	secretListLine    = "%-40s version %-5d %-10s %s%s\n"
+	secretListNone    = "no secrets"
 	secretListMore    = "... and more: give a PREFIX"
 )
 
@@ -86,7 +87,11 @@ func newSecretList(inv *cli.Invocation) *cobra.Command {
 func runSecretList(ctx context.Context, inv *cli.Invocation, args []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		all, err := b.Secrets(ctx, strings.Join(args, ""))
+		all.Secrets = append([]keystore.Info{}, all.Secrets...) // in JSON an empty list is []
 		return all, func(w io.Writer) {
+			if len(all.Secrets) == 0 {
+				fmt.Fprintln(w, secretListNone)
+			}
 			for _, s := range all.Secrets {
 				fmt.Fprintf(w, secretListLine, s.Name, s.Version, s.State, s.Meta.Kind, subjectText(s.Meta))
 			}

@@ -190,7 +190,10 @@ func newListValues(inv *cli.Invocation) *cobra.Command {
 func runListValues(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		all, err := b.ReferenceValues(ctx)
-		return all, func(w io.Writer) {
+		return cli.List("reference_values", all), func(w io.Writer) {
+			if len(all) == 0 {
+				fmt.Fprintln(w, exportValuesNone)
+			}
 			for _, v := range all {
 				writeValue(w, v)
 			}

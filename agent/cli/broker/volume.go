@@ -58,7 +58,7 @@ func newVolumeList(inv *cli.Invocation) *cobra.Command {
 func runVolumeList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		list, err := b.Volumes(ctx)
-		return list, func(w io.Writer) {
+		return cli.List("volumes", list), func(w io.Writer) {
 			for _, v := range list {
 				fmt.Fprintf(w, volumeListLine, v.Volume, v.Generation, v.At.Format(time.RFC3339), v.Agent, v.Lease)
 				if v.Reset {

@@ -34,8 +34,8 @@ func TestVolumesAreListedAndReset(t *testing.T) {
 		}
 	}
 	out, code, err = run(t, command("list", "--json")...)
-	var read []operator.Volume
-	if bad := json.Unmarshal([]byte(out), &read); bad != nil || code != 0 || len(read) != 1 || read[0] != v {
+	var read struct{ Volumes []operator.Volume }
+	if bad := json.Unmarshal([]byte(out), &read); bad != nil || code != 0 || len(read.Volumes) != 1 || read.Volumes[0] != v {
 		t.Errorf("%d, %s, %v, %v", code, out, err, bad)
 	}
 	expectRun(t, 0, "volumes/var: the next opening may begin with any state; generation 7 was confirmed last", command("reset", "volumes/var")...)

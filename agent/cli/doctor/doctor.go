@@ -118,7 +118,7 @@ func New(inv *cli.Invocation) *cobra.Command {
 
 func (o *doctorOptions) run(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	findings := examine(o.root)
-	err := inv.Print(findings, func(w io.Writer) {
+	err := inv.Print(cli.List("findings", findings), func(w io.Writer) {
 		for _, f := range findings {
 			fmt.Fprintf(w, "%-8s %-22s %s\n", f.Verdict, f.Check, f.Found)
 			if f.Advice != "" {

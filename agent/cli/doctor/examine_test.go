@@ -89,9 +89,9 @@ func TestTheWholeVerdictIsTheExitStatus(t *testing.T) {
 		"advice":    {Run: (&doctorOptions{root: bad}).run, Status: cli.StatusRefused, Says: "-> start the VM with SEV-SNP or TDX (docs/clouds.md)"},
 		"full disk": {Run: (&doctorOptions{root: bad}).run, Out: clitest.Full{}, Status: cli.StatusFailed, Says: io.ErrShortWrite.Error()},
 	})
-	var findings []finding
+	var all struct{ Findings []finding }
 	out := clitest.Call{Run: (&doctorOptions{root: good}).run, JSON: true}.Expect(t, "as JSON")
-	if err := json.Unmarshal([]byte(out), &findings); err != nil || len(findings) != 10 {
-		t.Errorf("%d findings, %v", len(findings), err)
+	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all.Findings) != 10 {
+		t.Errorf("%d findings, %v", len(all.Findings), err)
 	}
 }

@@ -40,6 +40,7 @@ const (
 	listExample     = "  anchorhold epoch list"
 	listLine        = "epoch %-4d %-10s %-24s  %s\n"
 	listValidity    = "%s to %s"
+	listNone        = "no epochs"
 	listUncertified = "not certified yet"
 )
 
@@ -83,7 +84,10 @@ func newEpochList(inv *cli.Invocation) *cobra.Command {
 func runList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		all, err := b.Epochs(ctx)
-		return all, func(w io.Writer) {
+		return cli.List("epochs", all), func(w io.Writer) {
+			if len(all) == 0 {
+				fmt.Fprintln(w, listNone)
+			}
 			for _, e := range all {
 				validity := listUncertified
 				if !e.NotAfter.IsZero() {

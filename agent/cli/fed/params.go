@@ -97,7 +97,7 @@ func runParamsList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	for _, s := range params.All() {
 		views = append(views, viewOf(s))
 	}
-	return inv.Print(views, func(w io.Writer) {
+	return inv.Print(cli.List("sets", views), func(w io.Writer) {
 		for _, v := range views {
 			fmt.Fprintf(w, paramsListLine, v.ID, v.RingDegree, v.LogQ, v.BytesPerValue, v.For)
 		}

@@ -23,7 +23,8 @@ const (
 const (
 	jobsListUse     = "list"
 	jobsListShort   = "List your jobs, newest first (root sees all)"
-	jobsListExample = "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.[] | select(.state == \"dead\") | .id'"
+	jobsListExample = "  anchorhold jobs list\n  anchorhold jobs list --json | jq '.jobs[] | select(.state == \"dead\") | .id'"
+	jobsListNone    = "no jobs"
 	jobsListLine    = "%s  %-14s  %-9s try %d  %s  %s\n"
 )
 
@@ -63,7 +64,10 @@ func runJobsList(ctx context.Context, inv *cli.Invocation, _ []string) error {
 	if err := dial.Agent(inv.Agent).GetJSON(ctx, "/v1/jobs", &answer); err != nil {
 		return err
 	}
-	return inv.Print(answer.Data, func(w io.Writer) {
+	return inv.Print(cli.List("jobs", answer.Data), func(w io.Writer) {
+		if len(answer.Data) == 0 {
+			fmt.Fprintln(w, jobsListNone)
+		}
 		for _, i := range answer.Data {
 			fmt.Fprintf(w, jobsListLine, i.ID, i.Class, i.State, i.Tries, i.Updated.Format(time.RFC3339), i.Reason)
 		}

@@ -121,7 +121,7 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		}
 		views = append(views, v)
 	}
-	if err := inv.Print(views, func(w io.Writer) { printVerified(w, views) }); err != nil {
+	if err := inv.Print(cli.List("proofs", views), func(w io.Writer) { printVerified(w, views) }); err != nil {
 		return err
 	}
 	if bad > 0 {

@@ -177,7 +177,7 @@ func (o *challengeOptions) run(ctx context.Context, inv *cli.Invocation, _ []str
 		if err := b.Do(ctx, "/v1/challenges", o.spec, &list); err != nil {
 			return nil, nil, err
 		}
-		return list, func(w io.Writer) {
+		return cli.List("challenges", list), func(w io.Writer) {
 			if len(list) == 0 {
 				fmt.Fprintln(w, challengeNone)
 			}

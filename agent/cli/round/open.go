@@ -75,6 +75,7 @@ const (
 	statusShort   = "Show one round, or all"
 	statusTakes   = "one round's id"
 	statusExample = "  anchorhold fed round status"
+	statusNone    = "no rounds"
 	statusLine    = "%s  %-10s %-16s %d of %d to %d\n"
 )
 
@@ -311,7 +312,10 @@ func runStatus(ctx context.Context, inv *cli.Invocation, args []string) error {
 	return dial.Ask(inv, func(b *operator.Client) (any, func(io.Writer), error) {
 		if len(args) == 0 {
 			list, err := b.Rounds(ctx)
-			return list, func(w io.Writer) {
+			return cli.List("rounds", list), func(w io.Writer) {
+				if len(list) == 0 {
+					fmt.Fprintln(w, statusNone)
+				}
 				for _, st := range list {
 					fmt.Fprintf(w, statusLine, st.Round.ID, st.State, st.Round.Model, st.Contributors, st.Round.Minimum, st.Round.Maximum)
 				}
