@@ -57,16 +57,5 @@ func StatusOf(err error) int {
 // Usage marks an error as one of the command line itself.
 func Usage(err error) error { return usageError{err} }
 
-// Trouble gives an error the status 2 of programs such as diff, whose status 1 is an answer. What
-// scripts read of it stays.
-func Trouble(err error) error {
-	return Named(FailureOf(err).Reason, usageError{troubled{err}})
-}
-
-// troubled hides that an error is a refusal: its status would be another.
-type troubled struct{ err error }
-
-func (t troubled) Error() string { return t.err.Error() }
-
 // Named gives an error a stable reason that is not part of its text.
 func Named(reason string, err error) error { return namedError{reason, err} }

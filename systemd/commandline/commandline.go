@@ -15,7 +15,7 @@ import (
 // Exit statuses of daemons, which their help texts name.
 const (
 	ExitFailure = 1 // it failed
-	ExitUsage   = 2 // the command line is wrong
+	ExitUsage   = 2 // the command line is wrong, or the configuration that it names
 )
 
 // ErrHelp means that the command line asks for help.
@@ -23,6 +23,12 @@ var ErrHelp = errors.New("help requested")
 
 // usageError is an error of the command line itself.
 type usageError struct{ error }
+
+// Misconfigured marks the error of a configuration that cannot be read or is wrong.
+func Misconfigured(err error) error { return usageError{err} }
+
+// Unwrap returns the error that is marked.
+func (e usageError) Unwrap() error { return e.error }
 
 // ExitCode is the exit status for an error of a daemon; 0 for none.
 func ExitCode(err error) int {

@@ -53,7 +53,11 @@ func TestUnknownWordsAreRefused(t *testing.T) {
 			t.Errorf("%q: %q %q %v", args, command, config, err)
 		}
 	}
-	if ExitCode(errors.New("another")) != ExitFailure {
+	another := errors.New("another")
+	if ExitCode(another) != ExitFailure {
 		t.Error("a failure has another status")
+	}
+	if err := Misconfigured(another); ExitCode(err) != ExitUsage || !errors.Is(err, another) {
+		t.Errorf("a wrong configuration: %v", err)
 	}
 }

@@ -1,7 +1,6 @@
 package dryrun
 
 import (
-	"context"
 	"fmt"
 	"io"
 	"os"
@@ -115,26 +114,24 @@ func TestEveryReasonIsKnown(t *testing.T) {
 	}
 }
 
-// TestReportsAreReplaced, and nothing else is; what cannot be written has not the status of a failed case.
+// TestReportsAreReplaced, and nothing else is; a report that cannot be written has not the status of a case that differs.
 func TestReportsAreReplaced(t *testing.T) {
 	dir := t.TempDir()
 	clitest.Write(t, filepath.Join(dir, "policy.yaml"), strings.NewReplacer("2030-", "2020-", "2031-", "2099-").Replace(pastPolicy))
 	file := clitest.Write(t, filepath.Join(dir, "table.yaml"), "format: 1\npolicy: policy.yaml\ncases: [{name: none, evidence: [none], resource: models/a, expect: allow}]\n")
 	run := func(o testOptions) cli.Run {
-		return func(ctx context.Context, inv *cli.Invocation, args []string) error {
-			return testTrouble(o.run(ctx, inv, args))
-		}
+		return o.run
 	}
 	report := filepath.Join(dir, "report.xml")
 	for _, name := range []string{"first", "second"} {
-		clitest.Call{Run: run(testOptions{junit: report}), Args: []string{file}, Status: cli.StatusFailed, Says: "1 of 1 cases are not as expected"}.Expect(t, name)
+		clitest.Call{Run: run(testOptions{junit: report}), Args: []string{file}, Status: cli.StatusRefused, Reason: string(ReasonCases), Says: "1 of 1 cases are not as expected"}.Expect(t, name)
 	}
 	if text, err := os.ReadFile(report); err != nil || strings.Count(string(text), "<testsuite ") != 1 || !strings.Contains(string(text), `failures="1"`) {
 		t.Errorf("%s, %v", text, err)
 	}
-	clitest.Call{Run: run(testOptions{junit: file}), Args: []string{file}, Status: cli.StatusUsage, Says: "is no report"}.Expect(t, "the table itself")
-	clitest.Call{Run: run(testOptions{junit: filepath.Join(dir, "none", "report.xml")}), Args: []string{file}, Status: cli.StatusUsage, Says: "does not exist"}.Expect(t, "no directory")
-	clitest.Call{Run: run(testOptions{}), Args: []string{filepath.Join(dir, "no.yaml")}, Status: cli.StatusUsage}.Expect(t, "no table")
+	clitest.Call{Run: run(testOptions{junit: file}), Args: []string{file}, Status: cli.StatusFailed, Says: "is no report"}.Expect(t, "the table itself")
+	clitest.Call{Run: run(testOptions{junit: filepath.Join(dir, "none", "report.xml")}), Args: []string{file}, Status: cli.StatusFailed, Says: "does not exist"}.Expect(t, "no directory")
+	clitest.Call{Run: run(testOptions{}), Args: []string{filepath.Join(dir, "no.yaml")}, Status: cli.StatusFailed}.Expect(t, "no table")
 	clitest.Call{Run: run(testOptions{}), Args: []string{filepath.Join(dir, "policy.yaml")}, Status: cli.StatusRefused, Reason: string(ReasonTable)}.Expect(t, "no table's form")
 }
 
@@ -236,12 +233,6 @@ func TestReplayAsksWhatTheRecordSays(t *testing.T) {
 		}
 	}))
 	clitest.Call{Run: o.run, Args: []string{file}, Status: cli.StatusFailed, Says: "record 1: its input is of other claims than it says"}.Expect(t, "other claims")
-	if err := trouble(fmt.Errorf("x")); cli.StatusOf(err) != cli.StatusUsage || cli.FailureOf(err).Reason != "failed" {
-		t.Errorf("%v", err)
-	}
-	if err := trouble(errChanged); cli.StatusOf(err) != cli.StatusFailed {
-		t.Errorf("%v", err)
-	}
 	// The state directory around the log, or any other: "nothing changes" would be said of nothing.
 	elsewhere := *o
 	elsewhere.log = t.TempDir()
@@ -256,15 +247,13 @@ func TestReplayAsksWhatTheRecordSays(t *testing.T) {
 	clitest.Call{Run: o.run, Args: []string{file}, Status: cli.StatusFailed, Says: replayNoInputs}.Expect(t, "no inputs")
 }
 
-// TestReplayOfNothingIsTrouble: a flag that selects no decision is not the answer that nothing changes.
-func TestReplayOfNothingIsTrouble(t *testing.T) {
+// TestReplayOfNothingIsNoAnswer: a flag that selects no decision is not the answer that nothing changes.
+func TestReplayOfNothingIsNoAnswer(t *testing.T) {
 	o, file := replayOf(t, pastLog(t, 3, nil))
 	run := func(change func(*replayOptions)) cli.Run {
 		other := *o
 		change(&other)
-		return func(ctx context.Context, inv *cli.Invocation, args []string) error {
-			return trouble(other.run(ctx, inv, args))
-		}
+		return other.run
 	}
 	for name, change := range map[string]func(*replayOptions){
 		"resource": func(o *replayOptions) { o.resource = "models/b" },
@@ -275,7 +264,7 @@ func TestReplayOfNothingIsTrouble(t *testing.T) {
 	}
 	clitest.Call{Run: run(func(o *replayOptions) { o.resource = "models/" }), Args: []string{file}, Says: "3 as before"}.Expect(t, "a subtree")
 	o, file = replayOf(t, pastLog(t, 0, nil))
-	clitest.Call{Run: run(func(*replayOptions) {}), Args: []string{file}, Status: cli.StatusUsage, Says: "holds no record"}.Expect(t, "an empty log")
+	clitest.Call{Run: run(func(*replayOptions) {}), Args: []string{file}, Status: cli.StatusFailed, Says: "holds no record"}.Expect(t, "an empty log")
 }
 
 // TestWordsForEveryOutput: text and JSON fail on a full disk.

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/audit/inputs"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -34,8 +35,8 @@ older than audit.inputs_days, and refusals for which no policy was asked, such a
 
 It asks no broker and does not verify the log: 'anchorhold audit verify' does.
 
-Exit status, as of diff: 0 nothing changes, 1 something does, 2 trouble, also
-where --resource, --since and --until select no decision.`
+Exit status: 0 nothing changes, 1 failed, 2 wrong command line, also where --resource, --since and
+--until select no decision, 3 a decision would change (policy-decisions-differ), or the policy is malformed.`
 	replayExample = `  anchorhold policy replay new.yaml --values values.yaml --log /var/lib/anchorhold/broker/audit
   anchorhold policy replay new.yaml --values values.yaml --log copy/audit --archive segments --since 2026-06-01T00:00:00Z --resource models/ --json`
 	replayNeeds        = "one policy file"
@@ -56,7 +57,7 @@ where --resource, --since and --until select no decision.`
 	replayRecords      = "  records      %s\n"
 	replayMore         = ", and %d more"
 	replayMissing      = "\n%d decisions were not asked: their input is not kept\n"
-	replayChanged      = "%d of %d past decisions"
+	replayChanged      = "%d of %d past decisions would change"
 	replayOtherInput   = "record %d: its input is of other claims than it says"
 	replayInputInvalid = "record %d: %w"
 	maxShownRecords    = 12
@@ -85,10 +86,7 @@ type replayOptions struct {
 // NewReplay is the command "policy replay".
 func NewReplay(inv *cli.Invocation) *cobra.Command {
 	var o replayOptions
-	run := func(ctx context.Context, inv *cli.Invocation, args []string) error {
-		return trouble(o.run(ctx, inv, args))
-	}
-	c := &cobra.Command{Use: replayUse, Short: replayShort, Long: replayLong, Example: replayExample, Args: cli.Exactly(1, replayNeeds), RunE: inv.RunE(run, "log")}
+	c := &cobra.Command{Use: replayUse, Short: replayShort, Long: replayLong, Example: replayExample, Args: cli.Exactly(1, replayNeeds), RunE: inv.RunE(o.run, "log")}
 	c.Flags().StringSliceVar(&o.values, "values", nil, flagValues)
 	c.Flags().StringVar(&o.log, "log", "", flagLog)
 	c.Flags().StringArrayVar(&o.archives, "archive", nil, flagArchive)
@@ -98,16 +96,8 @@ func NewReplay(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-// errChanged is the answer that something changes; every other error is trouble.
-var errChanged = errors.New("decisions would change")
-
-// trouble gives errors the statuses of diff, and keeps their reasons.
-func trouble(err error) error {
-	if err == nil || errors.Is(err, errChanged) {
-		return err
-	}
-	return cli.Trouble(err)
-}
+// ReasonDecisions is the answer that something changes.
+const ReasonDecisions refusal.Reason = "policy-decisions-differ"
 
 // replayed is what "replay --json" prints.
 type replayed struct {
@@ -188,14 +178,14 @@ func (o *replayOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 		return errors.New(replayNoInputs)
 	}
 	if r.out.Decisions == 0 && o.narrows() { // a slip of the pen would read as "nothing changes"
-		return fmt.Errorf(replayNoneSelected, r.all)
+		return cli.Usage(fmt.Errorf(replayNoneSelected, r.all))
 	}
 	r.sort()
 	if err := inv.Print(r.out, r.out.write); err != nil {
 		return err
 	}
 	if r.out.Changed > 0 {
-		return fmt.Errorf("%w: "+replayChanged, errChanged, r.out.Changed, r.out.Decisions)
+		return cli.RefusedFor(refusal.New(ReasonDecisions, replayChanged, r.out.Changed, r.out.Decisions))
 	}
 	return nil
 }

@@ -3,7 +3,6 @@ package dryrun
 import (
 	"context"
 	"encoding/xml"
-	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -43,8 +42,9 @@ network.
       expect: refuse
       reasons: [debug-enabled]
 
-Exit status: 0 all cases are as expected, 1 one is not, 2 trouble, such as a wrong command line or
-a report that cannot be written, 3 the table or the policy is not well formed.`
+Exit status: 0 all cases are as expected, 1 failed, such as a file that is missing or a report that
+cannot be written, 2 wrong command line, 3 a case is not as expected (policy-cases-differ), or the table
+or the policy is malformed.`
 	testExample = `  anchorhold policy test policies/table.yaml
   anchorhold policy test policies/table.yaml --policy new.yaml --verbose --junit report.xml`
 	testNeeds        = "one table of cases"
@@ -56,7 +56,7 @@ a report that cannot be written, 3 the table or the policy is not well formed.`
 	testPassedLine   = "--- PASS: %s (%.2fs)\n    %s\n"
 	testAllPassed    = "ok    %s  %d cases under %s\n"
 	testSomeFailed   = "FAIL  %s  %d of %d cases under %s\n"
-	testFailedError  = "%d of %d cases are %w"
+	testFailedError  = "%d of %d cases are not as expected"
 	junitOther       = "--junit: %s is there and is no report: only reports are replaced"
 	outcomeAllowed   = "allowed, for %s"
 	outcomeRefused   = "refused: %s"
@@ -75,10 +75,7 @@ type testOptions struct {
 // NewTest is the command "policy test".
 func NewTest(inv *cli.Invocation) *cobra.Command {
 	var o testOptions
-	run := func(ctx context.Context, inv *cli.Invocation, args []string) error {
-		return testTrouble(o.run(ctx, inv, args))
-	}
-	c := &cobra.Command{Use: testUse, Short: testShort, Long: testLong, Example: testExample, Args: cli.Exactly(1, testNeeds), RunE: inv.RunE(run)}
+	c := &cobra.Command{Use: testUse, Short: testShort, Long: testLong, Example: testExample, Args: cli.Exactly(1, testNeeds), RunE: inv.RunE(o.run)}
 	c.Flags().StringVar(&o.policy, "policy", "", flagTestPolicy)
 	c.Flags().StringSliceVar(&o.values, "values", nil, flagValues)
 	c.Flags().BoolVar(&o.verbose, "verbose", false, flagVerbose)
@@ -86,16 +83,8 @@ func NewTest(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-// errDiffers is the answer that a case is not as expected. What is malformed is refused; every other
-// error is trouble, and never the status of an answer.
-var errDiffers = errors.New("not as expected")
-
-func testTrouble(err error) error {
-	if err == nil || errors.Is(err, errDiffers) || errors.Is(err, cli.ErrRefused) {
-		return err
-	}
-	return cli.Trouble(err)
-}
+// ReasonCases is the answer that a case is not as expected.
+const ReasonCases refusal.Reason = "policy-cases-differ"
 
 // caseResult is one case's.
 type caseResult struct {
@@ -169,7 +158,7 @@ func (o *testOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 		}
 	}
 	if out.Failed > 0 {
-		return fmt.Errorf(testFailedError, out.Failed, len(out.Cases), errDiffers)
+		return cli.RefusedFor(refusal.New(ReasonCases, testFailedError, out.Failed, len(out.Cases)))
 	}
 	return nil
 }

@@ -355,7 +355,7 @@ func TestManyAtOnce(t *testing.T) {
 	cancel()
 	var out bytes.Buffer
 	c := command(args)
-	if code, err := c.Run(ctx, &out); err == nil || code != ExitUsage || out.Len() != 0 {
+	if code, err := c.Run(ctx, &out); err == nil || code != ExitFailed || out.Len() != 0 {
 		t.Errorf("interrupted: %d %s", code, out.String())
 	}
 }
@@ -397,12 +397,16 @@ func TestCommandLine(t *testing.T) {
 		"long file":   {"--vk", b.path("keys"), b.write("longer", make([]byte, MaxFileBytes+1))},
 		"many files":  append([]string{"--vk", b.path("keys")}, slices.Repeat([]string{one}, 4097)...),
 	} {
-		if code, out, complaint := runCommand(t, args...); code != ExitUsage || out != "" || complaint == "" {
-			t.Errorf("%s: %d %q %q", name, code, out, complaint)
+		want := ExitFailed
+		if slices.Contains([]string{"nothing", "no key", "no file", "time", "many files"}, name) {
+			want = ExitUsage
+		}
+		if code, out, complaint := runCommand(t, args...); code != want || out != "" || complaint == "" {
+			t.Errorf("%s: %d, want %d, %q %q", name, code, want, out, complaint)
 		}
 	}
 	c := command([]string{"--vk", b.path("keys"), one})
-	if code, err := c.Run(t.Context(), broken{}); code != ExitUsage || err == nil {
+	if code, err := c.Run(t.Context(), broken{}); code != ExitFailed || err == nil {
 		t.Errorf("an output that is closed: %d", code)
 	}
 	odd := b.binary("a\nb: verified", b.envelope(2))

@@ -16,11 +16,12 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/statement"
 )
 
-// Exit codes, stable for scripts.
+// Exit codes, stable for scripts, as those of anchorhold.
 const (
 	ExitVerified = 0 // every proof holds
-	ExitRefused  = 1 // at least one does not
-	ExitUsage    = 2 // the command line is wrong, or a file cannot be read
+	ExitFailed   = 1 // a file cannot be read
+	ExitUsage    = 2 // the command line is wrong
+	ExitRefused  = 3 // at least one proof does not hold
 )
 
 // Command is one run of the stand-alone verifier.
@@ -50,7 +51,7 @@ func (c *Command) check() error {
 }
 
 // Run verifies the files, prints what it found, and returns the exit code. The error, if
-// any, is for people; its exit code is ExitUsage.
+// any, is for people; its exit code is ExitFailed, or ExitUsage.
 func (c *Command) Run(ctx context.Context, out io.Writer) (int, error) {
 	if err := c.check(); err != nil {
 		return ExitUsage, err
@@ -59,7 +60,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) (int, error) {
 	defer cancel()
 	findings, err := c.run(ctx)
 	if err != nil {
-		return ExitUsage, err
+		return ExitFailed, err
 	}
 	code := ExitVerified
 	for _, f := range findings {
@@ -68,7 +69,7 @@ func (c *Command) Run(ctx context.Context, out io.Writer) (int, error) {
 		}
 	}
 	if err := c.print(out, findings, code == ExitVerified); err != nil {
-		return ExitUsage, err
+		return ExitFailed, err
 	}
 	return code, nil
 }

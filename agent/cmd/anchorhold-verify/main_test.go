@@ -32,20 +32,20 @@ func TestExitCodes(t *testing.T) {
 		"version":           {[]string{"--version"}, 0, "anchorhold-verify development"},
 		"verified":          {[]string{"--allow-unregistered", "--vk", key, "--model", model, proof}, 0, "verified, groth16-bn254"},
 		"flags behind":      {[]string{proof, proof, "--vk", key, "--allow-unregistered", "--json"}, 0, `"verified": true`},
-		"refused":           {[]string{"--vk", key, proof}, 1, "key-unregistered"},
-		"another model":     {[]string{"--allow-unregistered", "--vk", key, "--model", strings.Repeat("0", 64), proof}, 1, "model-mismatch"},
-		"no time":           {[]string{"--allow-unregistered", "--vk", key, "--timeout", "1ns", proof}, 1, "timeout"},
-		"not an envelope":   {[]string{"--vk", key, key}, 1, "envelope-malformed"},
+		"refused":           {[]string{"--vk", key, proof}, 3, "key-unregistered"},
+		"another model":     {[]string{"--allow-unregistered", "--vk", key, "--model", strings.Repeat("0", 64), proof}, 3, "model-mismatch"},
+		"no time":           {[]string{"--allow-unregistered", "--vk", key, "--timeout", "1ns", proof}, 3, "timeout"},
+		"not an envelope":   {[]string{"--vk", key, key}, 3, "envelope-malformed"},
 		"nothing":           {nil, 2, "name at least one file"},
 		"no key":            {[]string{proof}, 2, "--vk is required"},
 		"unknown flag":      {[]string{"--what", proof}, 2, "-what"},
 		"half a model":      {[]string{"--model", "12", "--vk", key, proof}, 2, "hexadecimal"},
-		"file is not there": {[]string{"--vk", key, "none"}, 2, "none"},
-		"not a record":      {[]string{"--vk", key, "--record", proof, proof}, 2, "record"},
-		"development":       {[]string{"--vk", key, "--allow-development", proof}, 1, "key-unregistered"},
+		"file is not there": {[]string{"--vk", key, "none"}, 1, "none"},
+		"not a record":      {[]string{"--vk", key, "--record", proof, proof}, 1, "record"},
+		"development":       {[]string{"--vk", key, "--allow-development", proof}, 3, "key-unregistered"},
 	} {
 		code, out, complaint := call(t, c.args...)
-		if code != c.code || !strings.Contains(out+complaint, c.says) || (code == 2) != (complaint != "") {
+		if code != c.code || !strings.Contains(out+complaint, c.says) || (code == 1 || code == 2) != (complaint != "") {
 			t.Errorf("%s: %d %q %q", name, code, out, complaint)
 		}
 	}

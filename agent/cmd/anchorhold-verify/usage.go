@@ -24,8 +24,8 @@ Examples:
 Know where the keys come from: a stranger's proofs verify with a stranger's keys.
 A receipt in a file is not checked; 'anchorhold proof verify' does that.
 
-Exit status: 0 all verified, 1 at least one refused, 2 wrong command line or unreadable
-file. Reasons of a refusal: envelope-malformed, key-unknown, key-malformed,
+Exit status: 0 all verified, 1 failed, such as an unreadable file, 2 wrong command line,
+3 at least one refused. Reasons of a refusal: envelope-malformed, key-unknown, key-malformed,
 key-unregistered, key-development, statement-mismatch, model-mismatch, proof-invalid,
 timeout.
 `

@@ -51,11 +51,11 @@ func run(out *journal.Output, args []string) error {
 	}
 	s, err := daemon.LoadSettings(path)
 	if err != nil {
-		return err
+		return commandline.Misconfigured(err)
 	}
 	log, err := out.Logger(s.LogLevel, "")
 	if err != nil {
-		return fmt.Errorf("log_level: %w", err)
+		return commandline.Misconfigured(fmt.Errorf("log_level: %w", err))
 	}
 	if command == "check" {
 		return daemon.Check(s, log)

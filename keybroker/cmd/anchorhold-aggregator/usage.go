@@ -10,6 +10,6 @@ const usage = `usage: anchorhold-aggregator run --config FILE     serve
 To make its certificate:  anchorhold keygen tls --out aggregator --host NAME
 To hand it rounds:        anchorhold fed round open
 To add the uploads:       anchorhold fed aggregate
-Exit status: 0 done, 1 failed, 2 wrong command line.
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
 An example of a configuration (the default of --config is /etc/anchorhold/aggregator.yaml):
 ` + daemon.Example

@@ -52,11 +52,11 @@ func run(out *journal.Output, args []string) error {
 	}
 	cfg, err := settings.Load(path)
 	if err != nil {
-		return err
+		return commandline.Misconfigured(err)
 	}
 	log, err := out.Logger(cfg.Log.Level, cfg.Log.Format)
 	if err != nil {
-		return err
+		return commandline.Misconfigured(err)
 	}
 	o := daemon.Options{Config: cfg, ConfigPath: path, Logger: log, Version: version, Build: build, Credential: service.Credential,
 		NewAppraiser: hardwareAppraiser(cfg.Appraisal, log), NewSoftwareAppraiser: softwareAppraiser(cfg.Appraisal, log)}

@@ -22,7 +22,7 @@ func TestWrongWordsAreWrongCommandLines(t *testing.T) {
 			t.Errorf("%q: %v", args, err)
 		}
 	}
-	if err := run(journal.Stderr("test"), []string{"check", "--config", "absent.yaml"}); commandline.ExitCode(err) != commandline.ExitFailure || !strings.Contains(err.Error(), "absent.yaml") {
+	if err := run(journal.Stderr("test"), []string{"check", "--config", "absent.yaml"}); commandline.ExitCode(err) != commandline.ExitUsage || !strings.Contains(err.Error(), "absent.yaml") {
 		t.Errorf("a file that is not there: %v", err)
 	}
 }

@@ -7,5 +7,5 @@ const usage = `usage: anchorhold-broker run --config FILE     serve
                                                and revocation lists, and wait for the verdict
        anchorhold-broker version
 The default of --config is /etc/anchorhold/broker.yaml. To make a state directory: anchorhold keygen broker
-Exit status: 0 done, 1 failed, 2 wrong command line.
+Exit status: 0 done, 1 failed, 2 wrong command line or configuration.
 `
