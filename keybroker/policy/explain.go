@@ -71,6 +71,9 @@ func describe(id int, p *Policy, r *requirements) string {
 	case checkSoftwareTEE:
 		return map[bool]string{true: "hardware or the software TEE", false: "hardware only"}[p.doc.AllowSoftwareTEE]
 	case checkMeasurement:
+		if r.measurements.count == 0 {
+			return "one of the reference values that it names, and none of them is known here"
+		}
 		return fmt.Sprintf("one of %d reference values", r.measurements.count)
 	case checkProduct:
 		return strings.Join(sortedKeys(r.snp.products), ", ")

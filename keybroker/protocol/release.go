@@ -13,7 +13,9 @@ import (
 )
 
 const (
-	// MaxKeyBytes is the longest key that a release can carry: a TLS key with its chain, say.
+	// MaxKeyBytes is the longest key that a release can carry: a TLS key with its chain, say. It is part of the protocol:
+	// both ends refuse more, and a sealed key has a length of two bytes on the wire, as in the file of a restart, which
+	// 64 KiB would not fit. A higher limit is another version of both.
 	MaxKeyBytes = 16 << 10
 	// MaxReleasedBytes bounds the keys of one release together. What a frame holds besides are
 	// names, HPKE's encapsulations and the lease certificate.

@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/keybroker/operator"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
@@ -51,9 +52,17 @@ func TestPublishersValuesAreImportedVerified(t *testing.T) {
 	changed := clitest.Write(t, filepath.Join(t.TempDir(), "changed"), string(bytes.Replace(raw, []byte(`"firmware"`), []byte(`"image"`), 1)))
 	plain := clitest.Write(t, filepath.Join(t.TempDir(), "plain"), "format: 2\n")
 	untouched := clitest.Serve(t, nil)
+	id := func(file string) string {
+		k, err := keyfile.Public(file)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return publication.PublisherID(k)
+	}
 	clitest.Calls(t, map[string]clitest.Call{
 		"no signer":      {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer"},
-		"another signer": {Run: (&importValuesOptions{signer: other}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer"},
+		"another signer": {Run: (&importValuesOptions{signer: other}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer",
+			Says: "the statement says that it is by publisher " + id(public) + ", and the key that was given is of publisher " + id(other)},
 		"changed":        {Run: (&importValuesOptions{signer: public}).run, Args: []string{changed}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "published-values-invalid"},
 		"not signed":     {Run: (&importValuesOptions{signer: public}).run, Args: []string{plain}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-unsigned"},
 		"no key":         {Run: (&importValuesOptions{signer: file + "x"}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusFailed, Says: "--signer: "},

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/dial"
@@ -25,6 +26,8 @@ const (
 	secretPutNoFile          = "--file is required: a secret is never given on the command line"
 	secretPutResult          = "%s version %d is stored%s\n"
 	secretPutUnbound         = "No receipt of this model's answers will verify: leases do not say what the key opens. Store it again with --model or --model-id."
+	secretPutHint            = "%[2]q is the name of a model's key: of other secrets it begins with secrets/. Did you mean secrets/%[2]s?"
+	secretPutNoPrefix        = "If it is for other services of a guest, agents do not hand it on: its name must begin with secrets/, as secrets/%s does.\n"
 	secretPutFlagFile        = "file with the secret"
 	secretPutFlagKind        = "what the secret is for (stored in the clear; default service-secret below secrets/ and volumes/, else model-key)"
 	secretPutFlagModel       = "the sealed model that the key opens"
@@ -84,7 +87,7 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 		}
 		secret, kind, err := keyfile.Stored{Name: args[0], Kind: o.meta.Kind, ForModel: o.model+o.id != "", Opens: o.model != ""}.Read(o.file)
 		if err != nil {
-			return nil, nil, err
+			return nil, nil, hinted(args[0], kind, err)
 		}
 		defer secret.Wipe()
 		o.meta.Kind = kind
@@ -94,11 +97,22 @@ func (o *secretPutOptions) run(ctx context.Context, inv *cli.Invocation, args []
 		version, err := b.PutSecret(ctx, args[0], secret, o.meta, operator.PutNext)
 		return operator.SecretVersion{Name: args[0], Version: version}, func(w io.Writer) {
 			fmt.Fprintf(w, secretPutResult, args[0], version, subjectText(o.meta))
+			if !strings.Contains(args[0], "/") {
+				fmt.Fprintf(w, secretPutNoPrefix, args[0])
+			}
 			if o.meta.Subject == (keystore.Subject{}) && o.meta.Kind == keyfile.KindModelKey {
 				fmt.Fprintln(w, secretPutUnbound)
 			}
 		}, err
 	})
+}
+
+// hinted adds the name that was probably meant, where a file is no model key because its name lacks what says so.
+func hinted(name, kind string, err error) error {
+	if kind != keyfile.KindModelKey || strings.Contains(name, "/") {
+		return err
+	}
+	return fmt.Errorf("%w\n"+secretPutHint, err, name)
 }
 
 // keySubject is the model that a key is for, by the sealed file or by its id; zero if

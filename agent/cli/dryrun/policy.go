@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -20,6 +21,7 @@ const ReasonPolicy refusal.Reason = "policy-invalid"
 // The words of what all commands take.
 const (
 	flagValues     = FlagValues
+	warnNoValues   = "WARNING: the policy names %s, and no reference values were given: give them with --values FILE ('anchorhold policy values export --out FILE' writes those of a broker)\n"
 	warnUnmatched  = "WARNING: the policy names %s, and no reference value given with --values matches it\n"
 	stillSigned    = "it is a publisher's signed statement: verify it and take its values with 'anchorhold policy values extract FILE --signer publisher.key.pub --out values.yaml'"
 	policyTitle    = "%s version %d"
@@ -63,7 +65,12 @@ func ReadPolicy(warn io.Writer, file string, values []string) (*policy.Policy, e
 		}
 		all = policy.Merge(all, some)
 	}
-	for _, name := range p.Unmatched(all) {
+	unmatched := p.Unmatched(all)
+	if len(values) == 0 && len(unmatched) > 0 {
+		fmt.Fprintf(warn, warnNoValues, cli.Printable(strings.Join(unmatched, ", ")))
+		unmatched = nil
+	}
+	for _, name := range unmatched {
 		fmt.Fprintf(warn, warnUnmatched, cli.Printable(name))
 	}
 	return p.WithReferenceValues(all)

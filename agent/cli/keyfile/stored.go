@@ -31,7 +31,7 @@ type Stored struct {
 	ForModel, Opens bool
 }
 
-// Read reads it from a file, and returns its kind.
+// Read reads it from a file, and returns its kind, also with an error of the file.
 func (s Stored) Read(path string) (secret *keybuf.Buffer, kind string, err error) {
 	handed := protocol.ForServices(s.Name)
 	switch {
@@ -47,11 +47,11 @@ func (s Stored) Read(path string) (secret *keybuf.Buffer, kind string, err error
 		return secret, s.Kind, err
 	}
 	if secret, err = ReadSecret(path, false); err != nil {
-		return nil, "", err
+		return nil, s.Kind, err
 	}
 	if n := secret.Len(); n > protocol.MaxKeyBytes {
 		secret.Wipe()
-		return nil, "", fmt.Errorf(storedTooLong, path, n, protocol.MaxKeyBytes)
+		return nil, s.Kind, fmt.Errorf(storedTooLong, path, n, protocol.MaxKeyBytes)
 	}
 	return secret, s.Kind, nil
 }

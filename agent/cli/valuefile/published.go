@@ -49,5 +49,9 @@ func readPublished(raw []byte, o Options) (File, error) {
 		}
 		return f, nil
 	}
-	return f, refusal.New(ReasonSigner, "the statement is by none of the %d publishers that were given", len(o.Trust.Publishers))
+	var given []string
+	for _, publisher := range o.Trust.Publishers {
+		given = append(given, publication.PublisherID(publisher))
+	}
+	return f, refusal.New(ReasonSigner, "the statement says that it is by publisher %s, and the key that was given is of publisher %s", publication.SaysPublisher(raw), strings.Join(given, ", "))
 }

@@ -2,6 +2,8 @@ package publication
 
 import (
 	"bytes"
+	"crypto/sha256"
+	"encoding/hex"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
@@ -14,6 +16,17 @@ const originPrefix = "anchorhold/values/"
 
 // Origin returns the name of a publisher: the first line of its statements, and the name on their signature lines.
 func Origin(publisher identity.Public) string { return originPrefix + idOf(publisher.ID()) }
+
+// PublisherID is a publisher in the words of its statements: the id of its key, which "anchorhold keygen publisher" prints
+// with the key.
+func PublisherID(publisher identity.Public) string { return idOf(publisher.ID()) }
+
+// SaysPublisher is the publisher's id in the first line of a file, for people. Nothing is verified.
+func SaysPublisher(file []byte) string {
+	line, _, _ := bytes.Cut(file, []byte("\n"))
+	id := bytes.TrimPrefix(line, []byte(originPrefix))
+	return string(id[:min(len(id), hex.EncodedLen(sha256.Size))])
+}
 
 // Is says whether a file begins as a signed statement does. Nothing is verified.
 func Is(file []byte) bool { return bytes.HasPrefix(file, []byte(originPrefix)) }

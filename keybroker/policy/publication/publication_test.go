@@ -92,6 +92,12 @@ func TestOnlyThePublisherIsBelieved(t *testing.T) {
 	signed := sign(t, k, sample())
 	_, err := Open(signed, other.Public())
 	refusaltest.Want(t, "another publisher's", err, ReasonPublisher)
+	if got, want := SaysPublisher(signed), PublisherID(k.Public()); got != want {
+		t.Errorf("it says that it is by %s, want %s", got, want)
+	}
+	if got := SaysPublisher([]byte(originPrefix + strings.Repeat("x", 1000))); len(got) != 64 {
+		t.Errorf("a long first line: %d bytes", len(got))
+	}
 	_, err = Open(signed, identity.Public{})
 	refusaltest.Want(t, "no key", err, ReasonPublisher)
 	body := string(signed[bytes.IndexByte(signed, '\n')+1 : bytes.Index(signed, []byte("\n\n"))+1])
