@@ -31,7 +31,7 @@ type Image struct {
 	Name string
 	// Base is an archive of a Debian root with the packages of packages.txt.
 	Base string
-	// Packages are files of packages that are installed into it, in one transaction.
+	// Packages are files of packages that are installed into it, in one transaction. Those of the agent must be among them.
 	Packages []string
 	// Files is a directory whose files are added below /, over those of packages: agent.yaml, public keys, units. All of
 	// it is public and measured.
@@ -73,6 +73,15 @@ func (i *Image) Build(ctx context.Context) (*Manifest, error) {
 	}
 	if err := i.Tools.Check(); err != nil {
 		return nil, err
+	}
+	agent, err := i.checkPackages(ctx)
+	if err != nil {
+		return nil, err
+	}
+	if i.Files != "" {
+		if err := i.checkConfigurations(ctx, agent); err != nil {
+			return nil, err
+		}
 	}
 	return intoNew(i.Out, func() (*Manifest, error) { return i.make(ctx) })
 }

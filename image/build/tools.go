@@ -23,7 +23,7 @@ type Tools struct {
 // packagesOf says which package of Debian has a tool.
 var packagesOf = map[string]string{
 	"mkfs.erofs": "erofs-utils", "veritysetup": "cryptsetup-bin", "ukify": "systemd-ukify", "mkfs.vfat": "dosfstools", "mmd": "mtools", "mcopy": "mtools",
-	"sfdisk": "fdisk", "sh": "dash", "xz": "xz-utils", "mmdebstrap": "mmdebstrap", "tar": "tar",
+	"sfdisk": "fdisk", "sh": "dash", "xz": "xz-utils", "mmdebstrap": "mmdebstrap", "dpkg-deb": "dpkg", "tar": "tar",
 }
 
 // Check says everything that is missing.
@@ -37,8 +37,10 @@ func (t Tools) Check() error {
 	if _, err := os.Stat(t.path(stubFile)); err != nil {
 		missing = append(missing, "systemd-boot-efi")
 	}
-	if _, err := exec.LookPath("mmdebstrap"); err != nil {
-		missing = append(missing, "mmdebstrap")
+	for _, tool := range []string{"mmdebstrap", "dpkg-deb"} {
+		if _, err := exec.LookPath(tool); err != nil {
+			missing = append(missing, packagesOf[tool])
+		}
 	}
 	if len(missing) > 0 {
 		where := "this machine"

@@ -60,13 +60,13 @@ func TestPublishersValuesAreImportedVerified(t *testing.T) {
 		return publication.PublisherID(k)
 	}
 	clitest.Calls(t, map[string]clitest.Call{
-		"no signer":      {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer"},
+		"no signer": {Run: (&importValuesOptions{}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer"},
 		"another signer": {Run: (&importValuesOptions{signer: other}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-signer",
 			Says: "the statement says that it is by publisher " + id(public) + ", and the key that was given is of publisher " + id(other)},
-		"changed":        {Run: (&importValuesOptions{signer: public}).run, Args: []string{changed}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "published-values-invalid"},
-		"not signed":     {Run: (&importValuesOptions{signer: public}).run, Args: []string{plain}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-unsigned"},
-		"no key":         {Run: (&importValuesOptions{signer: file + "x"}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusFailed, Says: "--signer: "},
-		"extracted":      {Run: (&extractValuesOptions{signers: []string{public}}).run, Args: []string{file}, Says: `id: "images/web-7/tdx/qemu"`},
+		"changed":    {Run: (&importValuesOptions{signer: public}).run, Args: []string{changed}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "published-values-invalid"},
+		"not signed": {Run: (&importValuesOptions{signer: public}).run, Args: []string{plain}, Broker: untouched.Socket, Status: cli.StatusRefused, Reason: "value-file-unsigned"},
+		"no key":     {Run: (&importValuesOptions{signer: file + "x"}).run, Args: []string{file}, Broker: untouched.Socket, Status: cli.StatusFailed, Says: "--signer: "},
+		"extracted":  {Run: (&extractValuesOptions{signers: []string{public}}).run, Args: []string{file}, Says: `id: "images/web-7/tdx/qemu"`},
 	})
 	if got := untouched.Last(); got.Line != "" {
 		t.Errorf("the broker was asked %q", got.Line)

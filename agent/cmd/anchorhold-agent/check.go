@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"io"
+	"path/filepath"
 	"slices"
 	"strings"
 
@@ -39,6 +40,29 @@ func check(ctx context.Context, path string, out io.Writer) int {
 		fmt.Fprintf(out, "warning: %v\n", err)
 	}
 	return findings.Print(out, path)
+}
+
+// agentFile is where the agent's unit reads its configuration.
+const agentFile = "/etc/anchorhold/agent.yaml"
+
+// checkTree is [check] of a file in the tree of an image, with the files that lie there. It asks nothing of this machine:
+// whoever builds images has no TEE.
+func checkTree(args []string, out io.Writer, complaint *journal.Output) int {
+	if len(args) < 1 || len(args) > 2 || slices.ContainsFunc(args, func(arg string) bool { return arg == "" || strings.HasPrefix(arg, "-") }) {
+		fmt.Fprintf(complaint, "anchorhold-agent check --root needs a directory: anchorhold-agent check --root DIR [FILE]; FILE is the path in the guest, %s if omitted\n", agentFile)
+		return 2
+	}
+	root, path := args[0], agentFile
+	if len(args) == 2 {
+		path = args[1]
+	}
+	cfg, findings, err := settings.Read(filepath.Join(root, path))
+	if err != nil {
+		fmt.Fprintf(out, "error: %v\n", err)
+		return 2
+	}
+	findings.Add(cfg.CheckTree(root))
+	return findings.Print(out, filepath.Join(root, path))
 }
 
 // fileOf is the file that a command is given, alone or with --config as "run" and the other daemons

@@ -43,6 +43,9 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		}
 		return run(ctx, *path, complaint)
 	case "check":
+		if len(args) > 1 && args[1] == "--root" {
+			return checkTree(args[2:], out, complaint)
+		}
 		path, code := fileOf("check", args[1:], out, complaint)
 		if path == "" {
 			return code

@@ -21,7 +21,7 @@ func call(t *testing.T, args ...string) (code int, out string) {
 }
 
 func TestWrongWordsAreWrongCommandLines(t *testing.T) {
-	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "run FILE", "run --what", "localseal", "localseal seal a", "localseal forget", "volume", "volume open", "volume open a b", "volume mount a", "volume open --what a", "volume check", "volume check a b", "version stray", "help stray"} {
+	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "check --root", "check --root a b c", "check --root a --b", "run FILE", "run --what", "localseal", "localseal seal a", "localseal forget", "volume", "volume open", "volume open a b", "volume mount a", "volume open --what a", "volume check", "volume check a b", "version stray", "help stray"} {
 		if code, out := call(t, strings.Fields(args)...); code != 2 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
@@ -80,6 +80,38 @@ socket: {path: ` + dir + `/absent/agent.sock}
 	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("check or run made %v, %v", left, err)
+	}
+}
+
+// TestAnImagesFilesAreCheckedWhereTheyLie: without the machine, and under the paths that the guest will have.
+func TestAnImagesFilesAreCheckedWhereTheyLie(t *testing.T) {
+	root := t.TempDir()
+	if err := os.MkdirAll(filepath.Join(root, "etc/anchorhold"), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	write := func(name, text string) {
+		if err := os.WriteFile(filepath.Join(root, "etc/anchorhold", name), []byte(text), 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	const text = `compute: {tee: {provider: vtpm, attestation_ttl_seconds: 600, memory_limit_mb: 128}}
+broker: {address: "127.0.0.1:1", tls_roots: /etc/anchorhold/tls.crt, root_keys: [/etc/anchorhold/root.pub]}
+guest: {image_id: image-7, state_dir: /var/lib/anchorhold/agent}
+models: [{name: demo, path: /usr/lib/anchorhold/models/demo.ahm, resource: models/demo, publisher: /etc/anchorhold/root.pub}]
+socket: {path: /run/anchorhold/agent.sock}
+`
+	write("agent.yaml", text)
+	code, out := call(t, "check", "--root", root)
+	if code != 0 || !strings.Contains(out, "is valid") || strings.Contains(out, "error: ") || !strings.Contains(out, "notice: broker.tls_roots: /etc/anchorhold/tls.crt is not below "+root) {
+		t.Errorf("status %d:\n%s", code, out)
+	}
+	write("root.pub", "no key")
+	if code, out := call(t, "check", "--root", root); code != 2 || !strings.Contains(out, "error: broker.root_keys: ") || !strings.Contains(out, "error: models[0].publisher: ") {
+		t.Errorf("a key that is none: status %d:\n%s", code, out)
+	}
+	write("other.yaml", strings.Replace(text, "image_id", "imageid", 1))
+	if code, out := call(t, "check", "--root", root, "/etc/anchorhold/other.yaml"); code != 2 || !strings.Contains(out, "imageid") {
+		t.Errorf("a word that is misspelt: status %d:\n%s", code, out)
 	}
 }
 

@@ -5,6 +5,8 @@ const usage = `anchorhold-agent serves sealed models to local clients inside a c
   anchorhold-agent run --config FILE     attest, serve, renew; SIGHUP reads FILE again
   anchorhold-agent check FILE            check a configuration and this machine against it, with its
                                          TEE or TPM; print the name of a TPM's key; change nothing
+  anchorhold-agent check --root DIR      check /etc/anchorhold/agent.yaml, or another FILE behind DIR, and the files that
+                                         it names as they lie below DIR: for images; asks nothing of this machine
   anchorhold-agent reload                make the running agent reread its file, and wait for the verdict
   anchorhold-agent localseal forget FILE destroy the keys that the agent of this configuration sealed for a
                                          restart without the broker

@@ -23,7 +23,7 @@ type options struct {
 
 func newImage(inv *cli.Invocation) *cobra.Command {
 	var o options
-	c := &cobra.Command{Use: imageUse, Short: imageShort, Long: imageLong, Example: imageExample, RunE: inv.RunE(o.run, "name", "base", "out")}
+	c := &cobra.Command{Use: imageUse, Short: imageShort, Long: imageLong, Example: imageExample, RunE: inv.RunE(o.run, "name", "base", "package", "out")}
 	c.Flags().StringVar(&o.name, "name", "", flagName)
 	c.Flags().StringVar(&o.base, "base", "", flagBase)
 	c.Flags().StringArrayVar(&o.packages, "package", nil, flagPackage)

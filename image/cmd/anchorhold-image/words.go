@@ -8,7 +8,10 @@ const (
 of it, and a unified kernel image with their root hash, on one disk. Nobody can log in to the guest, and
 it takes no configuration from its host: what it needs to know is in --files, public, and measured.
 
---base is an archive of a root made by mmdebstrap (docs/image.md); --package installs packages into it.
+--base is an archive of a root made by mmdebstrap (docs/image.md); --package installs packages into it:
+anchorhold-common and anchorhold-agent, and more if need be. Packages for another architecture than amd64
+are refused at once, and so are configurations in --files that the agent of that package refuses
+('anchorhold-agent check --root').
 SOURCE_DATE_EPOCH is the only time in the image. Beside the disk lie the unified kernel image, which
 anchorhold-measure reads, and a list of everything with digests.
 
