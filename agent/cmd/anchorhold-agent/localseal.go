@@ -42,10 +42,27 @@ func localseal(ctx context.Context, args []string, out io.Writer, complaint *jou
 	}
 	ctx, cancel := context.WithTimeout(ctx, forgetTime)
 	defer cancel()
-	if err := restart.Forget(ctx, cfg.Guest.StateDir, sealer); err != nil {
+	was, err := restart.Forget(ctx, cfg.Guest.StateDir, sealer)
+	if err != nil {
 		fmt.Fprintf(complaint, "anchorhold-agent: %v\n", err)
 		return 1
 	}
-	fmt.Fprintln(out, "the keys that were sealed for a restart are destroyed; an agent that runs on them goes on until it is stopped, and seals anew with its next permit")
+	fmt.Fprintln(out, forgotten(was, sealer != nil && cfg.LocalRestart.UsesTPM(), cfg.LocalRestart.Seal))
 	return 0
+}
+
+// forgotten says what was there, and what became of it and of its copies.
+func forgotten(was restart.Sealed, counted bool, seal string) string {
+	text := fmt.Sprintf("nothing was sealed for a restart: there is no %s", was.File)
+	if !was.At.IsZero() {
+		text = fmt.Sprintf("the keys that were sealed for a restart at %s are destroyed (%s); an agent that runs on them goes on until it is stopped, and seals anew with its next permit",
+			was.At.UTC().Format(time.RFC3339), was.File)
+	}
+	switch {
+	case counted:
+		return text + "; no copy of such keys opens any more, by the TPM's count"
+	case seal == "":
+		return text + "; local_restart.seal is not set, so that no device was asked to end copies"
+	}
+	return text + "; nobody counts under " + seal + ": a copy would still open"
 }

@@ -8,8 +8,10 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure/restart"
 	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
@@ -142,6 +144,37 @@ func TestVolumesAreCheckedWhereTheImageIsBuilt(t *testing.T) {
 		// What check refuses is a wrong configuration for open, too, and so is a name that the file lacks.
 		if code, out := call(t, "volume", "open", "--config", path, "another"); code != 2 || !strings.Contains(out, path) {
 			t.Errorf("open: status %d:\n%s", code, out)
+		}
+	}
+}
+
+// TestForgetSaysWhatWasThere: "destroyed" of nothing reads as if keys had been there.
+func TestForgetSaysWhatWasThere(t *testing.T) {
+	dir := t.TempDir()
+	path := filepath.Join(dir, "agent.yaml")
+	text := `compute: {tee: {provider: vtpm, attestation_ttl_seconds: 600, memory_limit_mb: 128}}
+broker: {address: "127.0.0.1:1", tls_roots: /x/tls.crt, root_keys: [/x/root.pub]}
+guest: {image_id: image-7, state_dir: ` + dir + `}
+models: [{name: demo, path: /x/demo.ahm, resource: models/demo, publisher: /x/root.pub}]
+socket: {path: /run/anchorhold/agent.sock}
+`
+	if err := os.WriteFile(path, []byte(text), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := call(t, "localseal", "forget", path); code != 0 || !strings.Contains(out, "nothing was sealed for a restart: there is no "+dir) || strings.Contains(out, "destroyed") || !strings.Contains(out, "local_restart.seal is not set") {
+		t.Errorf("status %d: %s", code, out)
+	}
+	was := restart.Sealed{File: dir + "/keys", At: time.Unix(1_700_000_000, 0)}
+	for _, c := range []struct {
+		counted bool
+		seal    string
+		says    string
+	}{
+		{true, "tpm", "; no copy of such keys opens any more, by the TPM's count"},
+		{false, "snp", "; nobody counts under snp: a copy would still open"},
+	} {
+		if got := forgotten(was, c.counted, c.seal); !strings.HasPrefix(got, "the keys that were sealed for a restart at 2023-11-14T22:13:20Z are destroyed ("+dir+"/keys)") || !strings.HasSuffix(got, c.says) {
+			t.Errorf("got %q", got)
 		}
 	}
 }

@@ -198,8 +198,8 @@ func TestForgottenKeysDoNotOpen(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if err := Forget(t.Context(), w.dir, w.tpm); err != nil {
-		t.Fatal(err)
+	if was, err := Forget(t.Context(), w.dir, w.tpm); err != nil || was.At.IsZero() || was.File != b.file() {
+		t.Fatalf("%+v, %v", was, err)
 	}
 	if _, _, err := w.restart(nil); err == nil || len(flatten(err)) != 1 {
 		t.Errorf("%v", err)
@@ -209,11 +209,11 @@ func TestForgottenKeysDoNotOpen(t *testing.T) {
 	}
 	_, _, err = w.restart(nil)
 	w.wantRefused("a copy", err, vtpm.ReasonCount)
-	if err := Forget(t.Context(), w.dir, nil); err != nil {
-		t.Error(err)
+	if was, err := Forget(t.Context(), w.dir, nil); err != nil || was.At.IsZero() {
+		t.Errorf("the copy: %+v, %v", was, err)
 	}
-	if err := Forget(t.Context(), w.dir, nil); err != nil {
-		t.Errorf("nothing to forget: %v", err)
+	if was, err := Forget(t.Context(), w.dir, nil); err != nil || !was.At.IsZero() {
+		t.Errorf("nothing to forget: %+v, %v", was, err)
 	}
 }
 

@@ -3,6 +3,8 @@ package restart
 import (
 	"context"
 	"errors"
+	"io/fs"
+	"os"
 	"path/filepath"
 	"sync"
 	"time"
@@ -393,11 +395,27 @@ func cloneOf(k client.Key) (client.Key, error) {
 }
 
 // Forget destroys what is sealed in a directory, whether or not an agent runs there, and has the sealer end copies of it. Without a
-// sealer only the file goes. The report of restarts stays.
-func Forget(ctx context.Context, dir string, sealer Sealer) error {
-	err := remove(filepath.Join(dir, fileName))
-	if sealer == nil {
-		return err
+// sealer only the file goes. The report of restarts stays. It returns what was there, also with an error.
+func Forget(ctx context.Context, dir string, sealer Sealer) (was Sealed, err error) {
+	was.File = filepath.Join(dir, fileName)
+	info, err := os.Lstat(was.File)
+	switch {
+	case err == nil:
+		was.At = info.ModTime()
+	case errors.Is(err, fs.ErrNotExist):
+		err = nil
 	}
-	return errors.Join(err, sealer.Forget(ctx))
+	err = errors.Join(err, remove(was.File))
+	if sealer == nil {
+		return was, err
+	}
+	return was, errors.Join(err, sealer.Forget(ctx))
+}
+
+// Sealed says what keys were sealed in a directory.
+type Sealed struct {
+	// File is where they are kept, whether or not it is there.
+	File string
+	// At is when they were sealed; zero if there are none.
+	At time.Time
 }
