@@ -49,7 +49,7 @@ func (h *host) measuredBoot(ctx context.Context) (string, error) {
 	if err := h.compare(quoted); err != nil {
 		return "", err
 	}
-	if err := h.confirm(ctx, quoted); err != nil {
+	if err := h.confirm(ctx); err != nil {
 		return "", err
 	}
 	h.usual = b
@@ -105,26 +105,15 @@ func (h *host) quoted(ctx context.Context, b *boot) (map[string]string, error) {
 	if err := os.WriteFile(file, attestation.Evidence, 0o644); err != nil {
 		return nil, err
 	}
-	out, err := h.tool(ctx, "evidence", "verify", file, "--enrolled-ak", h.keyName, "--json")
+	if _, err := h.tool(ctx, "evidence", "verify", file, "--enrolled-ak", h.keyName, "--registers", h.work.Path("quoted.json")); err != nil {
+		return nil, err
+	}
+	text, err := os.ReadFile(h.work.Path("quoted.json"))
 	if err != nil {
 		return nil, err
 	}
-	var verdict struct {
-		Claims struct {
-			Registers []struct {
-				Name  string `json:"name"`
-				Value string `json:"value"`
-			} `json:"registers"`
-		} `json:"claims"`
-	}
-	if err := json.Unmarshal(out, &verdict); err != nil {
-		return nil, err
-	}
-	quoted := map[string]string{}
-	for _, r := range verdict.Claims.Registers {
-		quoted[r.Name] = r.Value
-	}
-	return quoted, nil
+	var quoted map[string]string
+	return quoted, json.Unmarshal(text, &quoted)
 }
 
 // compare prints the table.
@@ -144,14 +133,7 @@ func (h *host) compare(quoted map[string]string) error {
 }
 
 // confirm has the publisher's program mark the values as seen in a boot.
-func (h *host) confirm(ctx context.Context, quoted map[string]string) error {
-	text, err := json.Marshal(quoted)
-	if err != nil {
-		return err
-	}
-	if err := os.WriteFile(h.work.Path("quoted.json"), text, 0o644); err != nil {
-		return err
-	}
+func (h *host) confirm(ctx context.Context) error {
 	out, err := emulator.Command(ctx, filepath.Join(h.bin, "anchorhold-measure"), "--platform", h.work.Path("platform.yaml"), "--booted", h.work.Path("quoted.json"), "--json")
 	if err != nil {
 		return err

@@ -3,6 +3,7 @@ package evidencelook
 import (
 	"context"
 	"encoding/hex"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -11,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/evidencefile"
 	"github.com/anchorhold/anchorhold/agent/cli/evidencejudge"
+	"github.com/anchorhold/anchorhold/guest/evidence"
 	"github.com/anchorhold/anchorhold/keybroker/policy"
 	"github.com/spf13/cobra"
 )
@@ -39,7 +41,9 @@ so. A Milan, Genoa or Turin chain is refused if AMD's revocation list is not at 
 Exit status: 0 verified, 1 failed, 2 wrong command line, 3 refused, with the reason.`
 	verifyExample = `  anchorhold evidence verify evidence.bin --collateral /var/lib/anchorhold/collateral
   anchorhold evidence verify report.bin vcek.der chain.pem milan.crl --at 2026-01-15T12:00:00Z
-  anchorhold evidence verify quote.bin --collateral collateral --nonce 00112233445566778899aabbccddeeff --json`
+  anchorhold evidence verify quote.bin --collateral collateral --nonce 00112233445566778899aabbccddeeff --json
+  anchorhold evidence verify evidence.bin --enrolled-ak 000b5f2c... --registers quoted.json`
+	flagRegisters        = "write the registers that were proven to this new file, as anchorhold-measure --booted reads them"
 	verifyNeeds          = "at least one file"
 	flagAt               = "judge as of this time, RFC 3339 (default now)"
 	flagCollateral       = "directory of certificates, revocation lists and Intel's documents"
@@ -61,6 +65,7 @@ type verifyOptions struct {
 	withoutRevocation bool     // --without-revocation
 	evaluation        uint32   // --minimum-evaluation-number
 	enrolled          []string // --enrolled-ak
+	registers         string   // --registers
 	software          cli.SoftwareRoot
 }
 
@@ -75,6 +80,7 @@ func NewVerify(inv *cli.Invocation) *cobra.Command {
 	c.Flags().BoolVar(&o.withoutRevocation, "without-revocation", false, flagWithoutRevoked)
 	c.Flags().Uint32Var(&o.evaluation, "minimum-evaluation-number", 1, flagEvaluation)
 	c.Flags().StringSliceVar(&o.enrolled, "enrolled-ak", nil, flagEnrolled)
+	c.Flags().StringVar(&o.registers, "registers", "", flagRegisters)
 	o.software.Add(c)
 	return c
 }
@@ -139,6 +145,11 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 	if err != nil {
 		return err
 	}
+	if o.registers != "" {
+		if err := cli.CheckNew(o.registers); err != nil {
+			return err
+		}
+	}
 	contents, err := evidencefile.Open(args, o.collateral)
 	if err != nil {
 		return cli.RefusedFor(err)
@@ -156,8 +167,27 @@ func (o *verifyOptions) run(ctx context.Context, inv *cli.Invocation, args []str
 			out.Suggestion = &suggestion{s.Policy, s.ReferenceValues, append([]string{}, s.Warnings...)}
 		}
 	}
+	if o.registers != "" && verdict.Verified && verdict.Claims != nil {
+		if err := writeRegisters(o.registers, verdict.Claims.Registers); err != nil {
+			return err
+		}
+	}
 	if err := inv.Print(out, func(w io.Writer) { printVerdict(w, out) }); err != nil {
 		return err
 	}
 	return cli.RefusedFor(verdict.Refusal())
+}
+
+// writeRegisters writes registers by name, in hexadecimal. Of evidence that does not verify there are none.
+func writeRegisters(file string, registers []evidence.Measured) error {
+	quoted := map[string]string{}
+	for _, r := range registers {
+		quoted[string(r.Name)] = hex.EncodeToString(r.Value)
+	}
+	text, err := json.MarshalIndent(quoted, "", "  ")
+	if err != nil {
+		return err
+	}
+	const readable = 0o644
+	return cli.WriteNew(file, append(text, '\n'), readable)
 }
