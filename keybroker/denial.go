@@ -42,7 +42,7 @@ func denied(err error) *denial {
 	var r *refusal.Error
 	if errors.As(err, &r) {
 		detail := r.Detail
-		if r.Err != nil {
+		if r.Err != nil && !strings.Contains(detail, r.Err.Error()) { // refusal.New has it in the detail already
 			detail = fmt.Sprintf("%s: %v", detail, r.Err)
 		}
 		return &denial{reasons: []audit.Reason{{Code: string(r.Reason), Detail: detail}}, err: err}
@@ -52,5 +52,5 @@ func denied(err error) *denial {
 
 // because gives an error of a collaborator its reason code.
 func because(code refusal.Reason, err error) *denial {
-	return &denial{reasons: []audit.Reason{{Code: string(code), Detail: err.Error()}}, err: err}
+	return &denial{reasons: []audit.Reason{{Code: string(code), Detail: strings.TrimPrefix(err.Error(), string(code)+": ")}}, err: err}
 }

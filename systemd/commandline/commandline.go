@@ -59,6 +59,9 @@ func (d Daemon) Parse(args []string) (command, config string, err error) {
 		return "", "", d.wrong("a command is required: %s", strings.Join(commands, ", "))
 	}
 	command = args[0]
+	if command == "--version" && len(args) == 1 {
+		return "version", "", nil
+	}
 	if isHelp(command) || command == "help" && len(args) == 1 {
 		return "", "", ErrHelp
 	}

@@ -18,6 +18,7 @@ func TestKnownCommandLines(t *testing.T) {
 		{"check -config=x.yaml", "check", "x.yaml"},
 		{"check -config x=y", "check", "x=y"},
 		{"version", "version", ""},
+		{"--version", "version", ""},
 	} {
 		command, config, err := daemon.Parse(strings.Fields(c.args))
 		if err != nil || command != c.command || config != c.config || ExitCode(err) != 0 {
@@ -44,6 +45,7 @@ func TestUnknownWordsAreRefused(t *testing.T) {
 		"run --config":         "needs a file",
 		"run --config=":        "needs a file",
 		"version stray":        "takes no arguments",
+		"--version stray":      `unknown command "--version"`,
 		"version --config x":   "takes no arguments",
 		"help stray":           `unknown command "help"`,
 		"--config x.yaml":      `unknown command "--config"`,

@@ -7,6 +7,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+	"github.com/anchorhold/anchorhold/crypto/zk/ceremony"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
 )
 
@@ -30,6 +31,31 @@ func TestEachStepOfACeremonySaysWhatItNeeds(t *testing.T) {
 		"shown":            {Run: with(stepOptions{do: (*stepOptions).verify, note: verifyDone}), Args: []string{dir}, Says: verifyDone + "\ncircuit     "},
 		"full disk":        {Run: with(stepOptions{do: (*stepOptions).verify}), Args: []string{dir}, Out: clitest.Full{}, Status: cli.StatusFailed},
 	})
+}
+
+// TestAnInterruptEndsEachStepOfACeremony, and leaves the ceremony as it was.
+func TestAnInterruptEndsEachStepOfACeremony(t *testing.T) {
+	dir := filepath.Join(t.TempDir(), "ceremony")
+	clitest.Call{Run: (&ceremonyBeginOptions{choice: circuitChoice{gradient: 1, bits: 8}, out: dir}).run}.Expect(t, "begin")
+	contribute := stepOptions{do: (*stepOptions).contribute, name: "a party"}
+	end := stepOptions{do: (*stepOptions).end, beacon: strings.Repeat("ab", 16)}
+	call := func(o stepOptions, cancelled bool) clitest.Call {
+		c := clitest.Call{Run: o.run, Args: []string{dir}, Cancelled: cancelled}
+		if cancelled {
+			c.Status, c.Reason = cli.StatusFailed, "interrupted"
+		}
+		return c
+	}
+	call(contribute, true).Expect(t, "contribute, interrupted")
+	call(stepOptions{do: (*stepOptions).verify}, true).Expect(t, "verify, interrupted")
+	for range 2 {
+		call(contribute, false).Expect(t, "contribute")
+	}
+	call(end, true).Expect(t, "end, interrupted")
+	open, err := ceremony.Open(dir)
+	if err != nil || open.Phase() != 1 || len(open.State.Phases[0].Contributions) != 2 {
+		t.Errorf("an interrupted step changed the ceremony: %+v, %v", open, err)
+	}
 }
 
 // TestPowersAreHeldAgainstTheirDigest: a file that somebody put in the published one's place is

@@ -205,11 +205,11 @@ func newCeremonyContribute(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-func (o *stepOptions) contribute(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+func (o *stepOptions) contribute(ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
 	if o.name == "" {
 		return cli.Usage(errors.New(contributeNoName))
 	}
-	_, err := open.Contribute(o.name, tell(inv.Err))
+	_, err := open.ContributeAs(ctx, ceremony.Party{Name: o.name}, tell(inv.Err))
 	return err
 }
 
@@ -220,12 +220,12 @@ func newCeremonyEnd(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-func (o *stepOptions) end(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+func (o *stepOptions) end(ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
 	raw, err := hex.DecodeString(o.beacon)
 	if err != nil || len(raw) == 0 {
 		return cli.Usage(errors.New(endNoBeacon))
 	}
-	return open.End(raw, tell(inv.Err))
+	return open.EndContext(ctx, raw, tell(inv.Err))
 }
 
 func newCeremonyVerify(inv *cli.Invocation) *cobra.Command {
@@ -241,7 +241,7 @@ func (o *stepOptions) verify(ctx context.Context, inv *cli.Invocation, open *cer
 			return err
 		}
 	}
-	return open.Verify(tell(inv.Err))
+	return open.VerifyContext(ctx, tell(inv.Err))
 }
 
 func newCeremonyKeys(inv *cli.Invocation) *cobra.Command {
@@ -251,10 +251,10 @@ func newCeremonyKeys(inv *cli.Invocation) *cobra.Command {
 	return c
 }
 
-func (o *stepOptions) keys(_ context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
+func (o *stepOptions) keys(ctx context.Context, inv *cli.Invocation, open *ceremony.Ceremony) error {
 	if o.out == "" {
 		return cli.Usage(errors.New(keysNoOut))
 	}
-	_, err := open.Keys(o.out, tell(inv.Err))
+	_, err := open.KeysContext(ctx, o.out, tell(inv.Err))
 	return err
 }

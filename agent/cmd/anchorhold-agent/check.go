@@ -13,6 +13,18 @@ import (
 	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
+// checkCommand checks a file on this machine, or in the tree of an image.
+func checkCommand(ctx context.Context, args []string, out io.Writer, complaint *journal.Output) int {
+	if len(args) > 0 && args[0] == "--root" {
+		return checkTree(args[1:], out, complaint)
+	}
+	path, code := fileOf("check", args, out, complaint)
+	if path == "" {
+		return code
+	}
+	return check(ctx, path, out)
+}
+
 // check prints what is wrong with a file or missing on this machine, and what an admin
 // should know. What run would refuse at the start, it refuses.
 func check(ctx context.Context, path string, out io.Writer) int {

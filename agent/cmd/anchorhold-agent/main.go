@@ -9,6 +9,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"strings"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/systemd/journal"
@@ -43,14 +44,7 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		}
 		return run(ctx, *path, complaint)
 	case "check":
-		if len(args) > 1 && args[1] == "--root" {
-			return checkTree(args[2:], out, complaint)
-		}
-		path, code := fileOf("check", args[1:], out, complaint)
-		if path == "" {
-			return code
-		}
-		return check(ctx, path, out)
+		return checkCommand(ctx, args[1:], out, complaint)
 	case "localseal":
 		return localseal(ctx, args[1:], out, complaint)
 	case "reload":
@@ -61,12 +55,12 @@ func command(ctx context.Context, args []string, out io.Writer, complaint *journ
 		return reload(ctx, out, complaint)
 	case "volume":
 		return volumeCommand(ctx, args[1:], out, complaint)
-	case "version", "help", "-h", "--help":
+	case "version", "--version", "help", "-h", "--help":
 		if len(args) != 1 {
 			fmt.Fprintf(complaint, "anchorhold-agent %s takes no arguments\n", args[0])
 			return 2
 		}
-		if args[0] != "version" {
+		if !strings.HasSuffix(args[0], "version") {
 			fmt.Fprint(out, usage)
 			return 0
 		}

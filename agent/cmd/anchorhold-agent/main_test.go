@@ -23,12 +23,12 @@ func call(t *testing.T, args ...string) (code int, out string) {
 }
 
 func TestWrongWordsAreWrongCommandLines(t *testing.T) {
-	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "check --root", "check --root a b c", "check --root a --b", "run FILE", "run --what", "localseal", "localseal seal a", "localseal forget", "volume", "volume open", "volume open a b", "volume mount a", "volume open --what a", "volume check", "volume check a b", "version stray", "help stray"} {
+	for _, args := range []string{"", "chck", "check", "check a b", "check --file", "check --config", "check --config a b", "check --root", "check --root a b c", "check --root a --b", "run FILE", "run --what", "localseal", "localseal seal a", "localseal forget", "volume", "volume open", "volume open a b", "volume mount a", "volume open --what a", "volume check", "volume check a b", "version stray", "--version stray", "help stray"} {
 		if code, out := call(t, strings.Fields(args)...); code != 2 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}
 	}
-	for _, args := range []string{"version", "help", "--help", "check --help", "check -h", "localseal --help", "localseal forget --help", "volume -h", "volume open --help", "volume check --help"} {
+	for _, args := range []string{"version", "--version", "help", "--help", "check --help", "check -h", "localseal --help", "localseal forget --help", "volume -h", "volume open --help", "volume check --help"} {
 		if code, out := call(t, strings.Fields(args)...); code != 0 || out == "" {
 			t.Errorf("%q: %d, %q", args, code, out)
 		}

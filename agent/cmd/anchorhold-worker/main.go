@@ -10,6 +10,7 @@ import (
 	"maps"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent/fed/fedwork"
@@ -32,13 +33,21 @@ func handlers() map[string]worker.Handler {
 	return all
 }
 
-func main() {
-	if len(os.Args) == 2 && os.Args[1] == "version" {
-		fmt.Println("anchorhold-worker", version)
-		return
+// answer is what a command line asks for that starts no task; empty for any other.
+func answer(args []string) string {
+	switch {
+	case len(args) != 1:
+	case slices.Contains([]string{"version", "--version"}, args[0]):
+		return "anchorhold-worker " + version + "\n"
+	case slices.Contains([]string{"help", "-h", "--help"}, args[0]):
+		return usage
 	}
-	if len(os.Args) == 2 && os.Args[1] == "help" {
-		fmt.Print(usage)
+	return ""
+}
+
+func main() {
+	if text := answer(os.Args[1:]); text != "" {
+		fmt.Print(text)
 		return
 	}
 	if len(os.Args) != 2 || os.Args[1] != worker.Mode {
