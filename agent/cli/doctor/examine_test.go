@@ -91,7 +91,7 @@ func TestTheWholeVerdictIsTheExitStatus(t *testing.T) {
 	})
 	var all struct{ Findings []finding }
 	out := clitest.Call{Run: (&doctorOptions{root: good}).run, JSON: true}.Expect(t, "as JSON")
-	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all.Findings) != 10 {
+	if err := json.Unmarshal([]byte(out), &all); err != nil || len(all.Findings) != 11 {
 		t.Errorf("%d findings, %v", len(all.Findings), err)
 	}
 }
