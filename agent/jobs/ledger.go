@@ -1,7 +1,6 @@
 package jobs
 
 import (
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -31,9 +30,9 @@ const (
 // tagKey derives the key of the tags.
 func tagKey(key *keybuf.Buffer) (*keybuf.Buffer, error) {
 	var k []byte
-	if err := key.Use(func(secret []byte) (err error) {
-		k, err = hkdf.Key(sha256.New, secret, nil, tagLabel, sha256.Size)
-		return err
+	if err := key.Use(func(secret []byte) error {
+		k = keybuf.Derive(secret, nil, tagLabel, sha256.Size)
+		return nil
 	}); err != nil {
 		return nil, err
 	}

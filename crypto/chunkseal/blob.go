@@ -3,9 +3,7 @@ package chunkseal
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"crypto/subtle"
 	"errors"
 	"fmt"
@@ -94,14 +92,11 @@ func blobKey(key *keybuf.Buffer, label string, salt []byte) (cipher.AEAD, []byte
 	}
 	var out []byte
 	err = key.Use(func(secret []byte) error { // the end of a lease may wipe it at any time
-		out, err = hkdf.Key(sha256.New, secret, salt, string(encoded), KeySize+commitmentSize)
-		return err
+		out = keybuf.Derive(secret, salt, string(encoded), KeySize+commitmentSize)
+		return nil
 	})
-	if errors.Is(err, keybuf.ErrWiped) {
+	if err != nil { // it was wiped
 		return nil, nil, ErrKeySize
-	}
-	if err != nil {
-		return nil, nil, fmt.Errorf("chunkseal: derive blob key: %w", err)
 	}
 	defer keybuf.Wipe(out[:KeySize])
 	block, err := aes.NewCipher(out[:KeySize])

@@ -3,11 +3,9 @@ package chunkseal
 import (
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"crypto/subtle"
 	"encoding/binary"
-	"errors"
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
@@ -38,29 +36,22 @@ func deriveKeys(key *keybuf.Buffer, fileID [32]byte) (fileKeys, error) {
 	if key.Len() != KeySize {
 		return k, ErrKeySize
 	}
-	var prk []byte
-	err := key.Use(func(secret []byte) (err error) { // the end of a lease may wipe it at any time
-		prk, err = hkdf.Extract(sha256.New, secret, fileID[:])
-		return err
+	var prk [sha256.Size]byte
+	defer keybuf.Wipe(prk[:])
+	err := key.Use(func(secret []byte) error { // the end of a lease may wipe it at any time
+		prk = keybuf.Extract(secret, fileID[:])
+		return nil
 	})
-	if errors.Is(err, keybuf.ErrWiped) {
+	if err != nil { // it was wiped
 		return k, ErrKeySize
 	}
-	if err != nil {
-		return k, fmt.Errorf("chunkseal: derive file keys: %w", err)
-	}
-	defer keybuf.Wipe(prk)
-	if k.chunks, err = expandAEAD(prk, chunkKeyLabel); err != nil {
+	if k.chunks, err = expandAEAD(prk[:], chunkKeyLabel); err != nil {
 		return k, err
 	}
-	if k.manifest, err = expandAEAD(prk, manifestKeyLabel); err != nil {
+	if k.manifest, err = expandAEAD(prk[:], manifestKeyLabel); err != nil {
 		return k, err
 	}
-	c, err := hkdf.Expand(sha256.New, prk, commitmentLabel, len(k.commitment))
-	if err != nil {
-		return k, fmt.Errorf("chunkseal: derive commitment: %w", err)
-	}
-	k.commitment = [32]byte(c)
+	k.commitment = [32]byte(keybuf.Expand(prk[:], commitmentLabel, len(k.commitment)))
 	return k, nil
 }
 
@@ -79,10 +70,7 @@ func (l Lock) Opens(key *keybuf.Buffer) (bool, error) {
 }
 
 func expandAEAD(prk []byte, label string) (cipher.AEAD, error) {
-	key, err := hkdf.Expand(sha256.New, prk, label, KeySize)
-	if err != nil {
-		return nil, fmt.Errorf("chunkseal: derive %s: %w", label, err)
-	}
+	key := keybuf.Expand(prk, label, KeySize)
 	defer keybuf.Wipe(key)
 	block, err := aes.NewCipher(key)
 	if err != nil {

@@ -1,10 +1,8 @@
 package keystore
 
 import (
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
@@ -40,16 +38,13 @@ func copyKEK(kek *keybuf.Buffer) (*keybuf.Buffer, [16]byte, error) {
 	if kek.Len() != kekBytes {
 		return nil, id, fmt.Errorf("a key-encryption key must have %d bytes, got %d", kekBytes, kek.Len())
 	}
-	sum, err := hkdf.Key(sha256.New, kek.Bytes(), nil, kekIDLabel, len(id))
-	if err != nil {
-		return nil, id, err
-	}
+	id = [16]byte(keybuf.Derive(kek.Bytes(), nil, kekIDLabel, len(id)))
 	own, err := keybuf.New(kekBytes)
 	if err != nil {
 		return nil, id, err
 	}
 	copy(own.Bytes(), kek.Bytes())
-	return own, [16]byte(sum), nil
+	return own, id, nil
 }
 
 func newSealer(kek *keybuf.Buffer) (*sealer, error) {
@@ -130,10 +125,7 @@ func (s *sealer) open(name string, version uint64, r record) (*keybuf.Buffer, er
 }
 
 func (s *sealer) commit(secret *keybuf.Buffer) [32]byte {
-	h := hmac.New(sha256.New, s.commitKey.Bytes())
-	h.Write([]byte(commitmentLabel))
-	h.Write(secret.Bytes())
-	return [32]byte(h.Sum(nil))
+	return keybuf.MAC(s.commitKey.Bytes(), []byte(commitmentLabel), secret.Bytes())
 }
 
 // CredentialKEK derives a KEK from a systemd credential of at least 32 bytes
@@ -142,11 +134,7 @@ func CredentialKEK(credential *keybuf.Buffer) (*keybuf.Buffer, error) {
 	if credential.Len() < minCredential {
 		return nil, fmt.Errorf("the key-encryption credential has %d bytes, want at least %d random bytes", credential.Len(), minCredential)
 	}
-	key, err := hkdf.Key(sha256.New, credential.Bytes(), nil, credentialLabel, kekBytes)
-	if err != nil {
-		return nil, err
-	}
-	return keybuf.Take(key)
+	return keybuf.Take(keybuf.Derive(credential.Bytes(), nil, credentialLabel, kekBytes))
 }
 
 // The cost of a passphrase guess: RFC 9106's second recommended choice.

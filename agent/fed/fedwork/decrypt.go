@@ -3,7 +3,6 @@ package fedwork
 import (
 	"bufio"
 	"context"
-	"crypto/hkdf"
 	"crypto/sha256"
 	"encoding/binary"
 	"encoding/json"
@@ -18,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/crypto/hadamard"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 )
 
@@ -127,12 +127,9 @@ func (d *decryption) withKey(in io.Reader) error {
 	}
 	// Noise is a function of key and ticket: decrypting the same sum again gives
 	// the same values, not a second sample to average with the first.
-	derived, err := hkdf.Key(sha256.New, seed.Bytes(), d.task.Ticket[:], noiseLabel, 32)
-	if err != nil {
-		return err
-	}
+	derived := keybuf.Derive(seed.Bytes(), d.task.Ticket[:], noiseLabel, 32)
 	d.random, err = dp.NewSource([32]byte(derived))
-	clear(derived)
+	keybuf.Wipe(derived)
 	if err != nil {
 		return err
 	}

@@ -1,8 +1,6 @@
 package store
 
 import (
-	"crypto/hkdf"
-	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"io"
@@ -45,10 +43,7 @@ func (k vectorKey) Use(f func(secret []byte) error) error {
 		return k.own.Use(func(own []byte) error {
 			secret := append(append(make([]byte, 0, len(queue)+len(own)), queue...), own...)
 			defer keybuf.Wipe(secret)
-			derived, err := hkdf.Key(sha256.New, secret, nil, partiesLabel, 32)
-			if err != nil {
-				return err
-			}
+			derived := keybuf.Derive(secret, nil, partiesLabel, 32)
 			defer keybuf.Wipe(derived)
 			return f(derived)
 		})
@@ -85,9 +80,9 @@ func (s *Store) RunOf(r federation.Round) string {
 // nameOf names a key without telling anything of it.
 func nameOf(key *keybuf.Buffer) (string, error) {
 	var name []byte
-	err := key.Use(func(secret []byte) (err error) {
-		name, err = hkdf.Key(sha256.New, secret, nil, runLabel, 16)
-		return err
+	err := key.Use(func(secret []byte) error {
+		name = keybuf.Derive(secret, nil, runLabel, 16)
+		return nil
 	})
 	return hex.EncodeToString(name), err
 }

@@ -1,7 +1,6 @@
 package store
 
 import (
-	"crypto/hkdf"
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/hex"
@@ -93,9 +92,9 @@ func seal(f io.Writer, key vectorKey, r federation.Round, in Incoming) (v Vector
 
 func vectorHash(under spool.Key, round digest.RoundID) (hash.Hash, error) {
 	var key []byte
-	if err := under.Use(func(secret []byte) (err error) {
-		key, err = hkdf.Key(sha256.New, secret, nil, "anchorhold/federate/vector/1", 32)
-		return err
+	if err := under.Use(func(secret []byte) error {
+		key = keybuf.Derive(secret, nil, "anchorhold/federate/vector/1", 32)
+		return nil
 	}); err != nil {
 		return nil, err
 	}

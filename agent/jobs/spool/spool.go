@@ -13,9 +13,7 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -53,9 +51,9 @@ type chunks struct {
 
 func newChunks(key Key, name string, salt []byte) (*chunks, error) {
 	var derived []byte
-	if err := key.Use(func(secret []byte) (err error) {
-		derived, err = hkdf.Key(sha256.New, secret, salt, keyLabel+name, 32)
-		return err
+	if err := key.Use(func(secret []byte) error {
+		derived = keybuf.Derive(secret, salt, keyLabel+name, 32)
+		return nil
 	}); err != nil {
 		return nil, err
 	}

@@ -10,7 +10,6 @@ import (
 	"bytes"
 	"crypto/aes"
 	"crypto/cipher"
-	"crypto/hkdf"
 	"crypto/rand"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -152,11 +151,8 @@ func (h keyHeader) derive(u Unlock) (key, commitment []byte, err error) {
 	default:
 		return nil, nil, ErrUnlock
 	}
-	out, err := hkdf.Key(sha256.New, secret, h.salt[:], "anchorhold/identity/keyfile/1", 64)
+	out := keybuf.Derive(secret, h.salt[:], "anchorhold/identity/keyfile/1", 64)
 	runtime.KeepAlive(u)
-	if err != nil {
-		return nil, nil, fmt.Errorf("derive file key: %w", err)
-	}
 	return out[:32], out[32:], nil
 }
 
