@@ -13,8 +13,8 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
 )
 
-// opened returns an exchange that has just opened one key of a lease of a minute.
-func opened(t *testing.T) *exchange {
+// released returns an exchange that has just read a release with one key, for a lease of a minute.
+func released(t *testing.T) *exchange {
 	t.Helper()
 	kem, err := keywrap.NewRecipient()
 	if err != nil {
@@ -33,6 +33,13 @@ func opened(t *testing.T) *exchange {
 		t.Fatal(err)
 	}
 	x.release.Items = []protocol.Item{{Resource: "models/a", Version: 1, Enc: enc, Ciphertext: sealed}}
+	return x
+}
+
+// opened returns that exchange once it has opened the key.
+func opened(t *testing.T) *exchange {
+	t.Helper()
+	x := released(t)
 	if err := x.open(context.Background()); err != nil {
 		t.Fatal(err)
 	}
@@ -74,5 +81,20 @@ func TestKeysThatWereHandedOverAreTheCallers(t *testing.T) {
 		if x.unwrapped[0].Len() != 32 {
 			t.Error("the key was wiped although its caller has it")
 		}
+	})
+}
+
+// A broker grants what is left of a policy, which may be a moment: the release then comes after the lease's end.
+func TestAReleaseThatComesTooLateIsNotOpened(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		x := released(t)
+		<-time.After(time.Minute)
+		if reason, _ := refusal.ReasonOf(x.open(context.Background())); reason != protocol.ReasonLeaseExpired {
+			t.Errorf("got the reason %q, want %q", reason, protocol.ReasonLeaseExpired)
+		}
+		if len(x.unwrapped) > 0 {
+			t.Error("the lease is over, and its key was opened")
+		}
+		x.wipe()
 	})
 }

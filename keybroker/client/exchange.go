@@ -376,8 +376,12 @@ func (x *exchange) checkLease() error {
 	return nil
 }
 
-// open opens all keys of the batch with KK, which is erased by it (5.6).
+// open opens all keys of the batch with KK, which is erased by it (5.6). A release that arrives after the lease's end
+// stays sealed: its first keys would be in memory while the others are opened, whatever wipes them afterwards.
 func (x *exchange) open(context.Context) (err error) {
+	if !time.Now().Before(x.end()) {
+		return x.over()
+	}
 	transcript := x.transcript()
 	sealed := make([]keywrap.Sealed, len(x.release.Items))
 	for i, item := range x.release.Items {
