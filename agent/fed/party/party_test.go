@@ -35,6 +35,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
 	"github.com/anchorhold/anchorhold/crypto/keywrap"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
@@ -361,6 +362,10 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 			t.Fatalf("%+v", st)
 		}
 	}
+	secret, err := w.agents[0].Secret(s.Round)
+	if err != nil {
+		t.Fatal(err)
+	}
 	r, roundSigned := w.round(t, w.key(t, s, signed))
 	for i, a := range w.agents[:3] {
 		info, err := a.fed.Submit(t.Context(), 0, r.ID, fed.Submission{Weight: 1, Format: fedtask.Float32}, bytes.NewReader(vector(float32(i+1))))
@@ -392,6 +397,12 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	}
 	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 2})
 	wantReason(t, "a second share", err, party.ReasonUsed)
+	for i, part := range secret {
+		if found := keybuftest.Copies(t, part); len(found) > 0 {
+			t.Errorf("part %d of the secret is in memory %d times after its use: %q", i, len(found), found)
+		}
+		part.Wipe()
+	}
 	// One share opens nothing.
 	info, err := w.agents[0].decryption.Decrypt(t.Context(), 0, r.ID)
 	if info = w.agents[0].job(t, info, err); info.State == jobs.Done || info.Reason != decrypt.ReasonShares {
