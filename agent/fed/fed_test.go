@@ -20,6 +20,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/he/ckks"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
 	"github.com/anchorhold/anchorhold/crypto/he/rlwe"
+	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/aggregator"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
@@ -66,7 +67,11 @@ func TestWeightedMeanOfARound(t *testing.T) {
 		}
 	}
 	w.close(t, r, signed)
+	before := keybuftest.Copies(t, seed) // of who made the key, in this process
 	got := w.mean(t, r, seed)
+	if found := keybuftest.Copies(t, seed); len(found) > len(before) {
+		t.Errorf("the round's key was in memory %d times and is %d times after it was used: %q", len(before), len(found), found)
+	}
 	if len(got) != length {
 		t.Fatalf("%d values", len(got))
 	}
