@@ -162,7 +162,7 @@ func TestSixteenBytesAreEnoughWhereverTheyAre(t *testing.T) {
 	}
 	s := sent(t, x)
 	for from := range len(secret) - Window + 1 {
-		for _, at := range []int{0, 1, 7, 500, BufferBytes - Window, BufferBytes - 15, BufferBytes - 1, BufferBytes, BufferBytes + 3} {
+		for _, at := range []int{0, 1, 7, 500, 4096, 3 * 4096, 4096 + 8, BufferBytes - Window, BufferBytes - 15, BufferBytes - 1, BufferBytes, BufferBytes + 3} {
 			data := make([]byte, BufferBytes+200)
 			copy(data[at:], secret[from:from+Window])
 			if hits := search(t, s, data); len(hits) != 1 || hits[0] != (Hit{"key", "raw", int64(at), Window}) {
@@ -251,6 +251,8 @@ func TestMalformedIndexIsRefused(t *testing.T) {
 		"another form":       func(x *Index) { x.Entries[11] = 1 },
 		"a high head":        func(x *Index) { x.Entries[15] = 1 },
 		"a high tail":        func(x *Index) { x.Entries[19] = 1 },
+		"a part of a word":   func(x *Index) { x.Words = x.Words[1:] },
+		"a high word":        func(x *Index) { x.Words[3] = 1 },
 	} {
 		x, err := New(Bytes("key", noise(1, 32)))
 		if err != nil {

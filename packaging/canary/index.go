@@ -14,6 +14,9 @@ import (
 // Window is the length of the shortest part of a form that counts as found.
 const Window = 16
 
+// wordBytes is the length of a word: each window has one whose place is a multiple of that, wherever it begins.
+const wordBytes = 8
+
 // minDistinct is how many different bytes a window must have to be searched for: fewer are in any memory.
 const minDistinct = 6
 
@@ -24,6 +27,7 @@ type Index struct {
 	Names   []string `json:"names"` // of canaries
 	Forms   []string `json:"forms"`
 	Entries []byte   `json:"entries"` // entryBytes for each window
+	Words   []byte   `json:"words"`   // what the filter of heads makes of each word of a window, in 4 bytes
 }
 
 // An entry is 8 bytes of the window's HMAC, the number of its canary and of its form in 2 bytes each, and what the
@@ -47,14 +51,14 @@ func (x *Index) Add(canaries ...Canary) error {
 		if slices.Contains(x.Names, c.Name) {
 			return fmt.Errorf("there are two canaries %q", c.Name)
 		}
-		before := len(x.Entries)
+		before, words := len(x.Entries), len(x.Words)
 		x.Names = append(x.Names, c.Name)
 		windows := 0
 		for _, f := range c.Forms {
 			windows += x.addForm(d, f)
 		}
 		if windows < Window {
-			x.Names, x.Entries = x.Names[:len(x.Names)-1], x.Entries[:before]
+			x.Names, x.Entries, x.Words = x.Names[:len(x.Names)-1], x.Entries[:before], x.Words[:words]
 			return fmt.Errorf("canary %q has %d windows of %d bytes that stand out, want at least %d", c.Name, windows, Window, Window)
 		}
 	}
@@ -68,25 +72,32 @@ func (x *Index) addForm(d *digester, f Form) (windows int) {
 		form = len(x.Forms)
 		x.Forms = append(x.Forms, f.Name)
 	}
+	word := 0 // those before are in the index, or in no window
 	for i := 0; i+Window <= len(f.Text); i++ {
 		w := f.Text[i : i+Window]
 		if !distinct(w) {
 			continue
 		}
 		windows++
+		word = max(word, i)
 		x.Entries = binary.LittleEndian.AppendUint64(x.Entries, d.sum(w))
 		x.Entries = binary.LittleEndian.AppendUint16(x.Entries, uint16(len(x.Names)-1))
 		x.Entries = binary.LittleEndian.AppendUint16(x.Entries, uint16(form))
 		x.Entries = binary.LittleEndian.AppendUint32(x.Entries, d.head(binary.LittleEndian.Uint64(w)))
-		x.Entries = binary.LittleEndian.AppendUint32(x.Entries, d.tail(binary.LittleEndian.Uint64(w[8:])))
+		x.Entries = binary.LittleEndian.AppendUint32(x.Entries, d.tail(binary.LittleEndian.Uint64(w[wordBytes:])))
+		for ; word < i+wordBytes; word++ { // those before were in the window before
+			x.Words = binary.LittleEndian.AppendUint32(x.Words, d.head(binary.LittleEndian.Uint64(f.Text[word:])))
+		}
 	}
 	return windows
 }
 
-// distinct says whether a window has enough different bytes, and does not begin in zeros.
+// distinct says whether a window has enough different bytes, and no word of zeros.
 func distinct(w []byte) bool {
-	if binary.LittleEndian.Uint64(w) == 0 {
-		return false
+	for i := range len(w) - wordBytes + 1 {
+		if binary.LittleEndian.Uint64(w[i:]) == 0 {
+			return false
+		}
 	}
 	var seen [4]uint64
 	for _, b := range w {

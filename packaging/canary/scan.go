@@ -1,6 +1,7 @@
 package canary
 
 import (
+	"bytes"
 	"encoding/binary"
 	"errors"
 	"fmt"
@@ -23,6 +24,7 @@ const maxHits = 256
 // reads leaves no copies behind. It is not safe for concurrent use.
 type Searcher struct {
 	names, forms []string
+	words        []uint64 // bitmap of what the filter of heads makes of all words of windows
 	heads, tails []uint64 // bitmaps of what the filters make of half windows
 	found        map[uint64][2]uint16
 	digest       *digester
@@ -36,11 +38,18 @@ const BufferBytes = 1 << 20
 
 // NewSearcher takes an index that may come from elsewhere.
 func NewSearcher(x *Index) (*Searcher, error) {
-	if len(x.Entries)%entryBytes != 0 || len(x.Key) < 32 {
+	if len(x.Entries)%entryBytes != 0 || len(x.Words)%4 != 0 || len(x.Key) < 32 {
 		return nil, errors.New("the index of canaries is malformed")
 	}
 	s := &Searcher{names: x.Names, forms: x.Forms, digest: newDigester(x.Key), found: map[uint64][2]uint16{},
-		heads: make([]uint64, 1<<(filterBits-6)), tails: make([]uint64, 1<<(filterBits-6)), buf: make([]byte, Window-1+BufferBytes)}
+		words: make([]uint64, 1<<(filterBits-6)), heads: make([]uint64, 1<<(filterBits-6)), tails: make([]uint64, 1<<(filterBits-6)), buf: make([]byte, Window-1+BufferBytes)}
+	for e := range slices.Chunk(x.Words, 4) {
+		word := binary.LittleEndian.Uint32(e)
+		if word>>filterBits != 0 {
+			return nil, errors.New("the index of canaries is malformed")
+		}
+		s.words[word>>6] |= 1 << (word & 63)
+	}
 	for e := range slices.Chunk(x.Entries, entryBytes) {
 		name, form := binary.LittleEndian.Uint16(e[8:]), binary.LittleEndian.Uint16(e[10:])
 		head, tail := binary.LittleEndian.Uint32(e[12:]), binary.LittleEndian.Uint32(e[16:])
@@ -88,28 +97,38 @@ func (s *Searcher) SearchFrom(read func(at int64, p []byte) (int, error)) ([]Hit
 	}
 }
 
-// scan looks at every window of b, which begins at an offset of the whole.
+// zeros are most of what there is to search, and compared fastest, which counts in an emulated processor.
+var zeros [4096]byte
+
+// scan looks for every window in b, which begins at an offset of the whole. Of eight windows that begin beside each
+// other, all have the same aligned word within: only where that is one of the index's words are they looked at.
 func (s *Searcher) scan(b []byte, base int64) {
-	headFactor := s.digest.headFactor
-	for i := 0; i+Window <= len(b); i++ {
-		first := binary.LittleEndian.Uint64(b[i:])
-		if first == 0 {
-			for i+8+Window <= len(b) && binary.LittleEndian.Uint64(b[i+8:]) == 0 {
-				i += 8
+	factor := s.digest.headFactor
+	for i := 0; i+wordBytes <= len(b); i += wordBytes {
+		word := binary.LittleEndian.Uint64(b[i:])
+		if word == 0 { // in no window that stands out
+			for i+len(zeros) <= len(b) && bytes.Equal(b[i:i+len(zeros)], zeros[:]) {
+				i += len(zeros) - wordBytes
 			}
-			continue // no window that stands out begins with eight zeros
-		}
-		head := uint32(first * headFactor >> (64 - filterBits))
-		if s.heads[head>>6]>>(head&63)&1 == 0 {
 			continue
 		}
-		tail := s.digest.tail(binary.LittleEndian.Uint64(b[i+8:]))
-		if s.tails[tail>>6]>>(tail&63)&1 == 0 {
+		if at := uint32(word * factor >> (64 - filterBits)); s.words[at>>6]>>(at&63)&1 == 0 {
 			continue
 		}
-		if which, ok := s.found[s.digest.sum(b[i:i+Window])]; ok {
-			s.hit(which, base+int64(i))
+		for from := max(0, i-wordBytes+1); from <= i && from+Window <= len(b); from++ {
+			s.look(b[from:from+Window], base+int64(from))
 		}
+	}
+}
+
+// look says whether a window is one of the index's.
+func (s *Searcher) look(window []byte, at int64) {
+	head, tail := s.digest.head(binary.LittleEndian.Uint64(window)), s.digest.tail(binary.LittleEndian.Uint64(window[wordBytes:]))
+	if s.heads[head>>6]>>(head&63)&1 == 0 || s.tails[tail>>6]>>(tail&63)&1 == 0 {
+		return
+	}
+	if which, ok := s.found[s.digest.sum(window)]; ok {
+		s.hit(which, at)
 	}
 }
 
