@@ -1,0 +1,51 @@
+//go:build !race
+
+package rounds
+
+import (
+	"context"
+	"os"
+	"os/exec"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/crypto/digest"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/crypto/keybuf/keybuftest"
+)
+
+// listener is a store of secrets that keeps a copy of the last one in a buffer of its own.
+type listener struct {
+	Secrets
+	heard *keybuf.Buffer
+}
+
+func (l *listener) Put(ctx context.Context, name string, subject digest.Digest, secret *keybuf.Buffer) (err error) {
+	if l.heard, err = secret.Clone(); err != nil {
+		return err
+	}
+	return l.Secrets.Put(ctx, name, subject, secret)
+}
+
+// TestARoundsKeyLeavesNoCopy in a process that has the unit's environment.
+func TestARoundsKeyLeavesNoCopy(t *testing.T) {
+	const variable, clobber = "GODEBUG", "clobberfree=1"
+	if os.Getenv(variable) != clobber {
+		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
+		cmd.Env = append(os.Environ(), variable+"="+clobber)
+		if out, err := cmd.CombinedOutput(); err != nil {
+			t.Fatalf("%v\n%s", err, out)
+		}
+		return
+	}
+	m := newMachine(t)
+	var l *listener
+	s := m.service(t, bolted(t), func(c *Config) {
+		l = &listener{Secrets: c.Secrets}
+		c.Secrets = l
+	})
+	opened(t, s, nil)
+	defer l.heard.Wipe()
+	if found := keybuftest.Copies(t, l.heard); len(found) > 0 {
+		t.Errorf("the round's key is in memory %d times: %q", len(found), found)
+	}
+}
