@@ -33,10 +33,12 @@ type auditor struct {
 	searcher *canary.Searcher
 	large    large
 	monitor  *monitor
+	memory   string   // the file that is the guest's memory
 	guest    net.Conn // nil while there is none
 	answers  *json.Decoder
 
-	traces map[string][]trace // by moment
+	startTook time.Duration      // of the agent, at most
+	traces    map[string][]trace // by moment
 }
 
 func (x *auditor) run(ctx context.Context) error {
@@ -110,6 +112,8 @@ func (x *auditor) bootAudited(ctx context.Context) error {
 	on, turnOff := context.WithCancel(ctx)
 	defer turnOff()
 	machine, err := x.work.Start(on, "tpm", append(x.machine(x.kernelArguments), "-m", fmt.Sprint(auditedMemory>>20),
+		"-object", "memory-backend-memfd,id=ram,share=on,size="+fmt.Sprint(auditedMemory), "-machine", "memory-backend=ram",
+		"-drive", "if=none,id=d1,format=raw,file="+x.work.Inside("data.raw"), "-device", "virtio-blk-pci,drive=d1",
 		"-netdev", "user,id=n0,restrict=on"+forward(outsideBroker, x.brokerAddress)+forward(outsideAggregator, x.aggregatorAddress)+forward(outsideAudit, listener.Addr().String()),
 		"-object", "filter-dump,id=f0,netdev=n0,maxlen=65536,file="+x.work.Inside("network.pcap"), "-qmp", "unix:"+x.work.Inside("qmp.sock")+",server=on,wait=off")...)
 	if err != nil {
@@ -122,6 +126,9 @@ func (x *auditor) bootAudited(ctx context.Context) error {
 		ended <- err
 	}()
 	if x.monitor, err = openMonitor(on, x.work.Path("qmp.sock")); err == nil {
+		x.memory, err = memoryOf(machine.PID(), auditedMemory)
+	}
+	if err == nil {
 		err = x.life(ctx, listener)
 	}
 	if x.guest != nil {
@@ -193,9 +200,9 @@ func (x *auditor) life(ctx context.Context, listener net.Listener) (err error) {
 		{before, func(context.Context) error { return nil }},
 		{afterTask, x.contribute},
 		{during, x.generate},
+		{afterLease, x.endLease},
 		{afterCrash, x.crash},
 		{afterWatchdog, x.hang},
-		{afterLease, x.endLease},
 		{afterStop, x.stop},
 	} {
 		if err := m.reach(ctx); err != nil {
@@ -215,10 +222,12 @@ func (x *auditor) life(ctx context.Context, listener net.Listener) (err error) {
 
 // startAgent starts the agent and waits until it serves.
 func (x *auditor) startAgent() error {
+	began := time.Now()
 	if err := x.in("systemctl start anchorhold-agent.socket anchorhold-worker.socket " + agentUnit); err != nil {
 		return err
 	}
 	_, err := x.ask(order{Do: "ready"})
+	x.startTook = max(x.startTook, time.Since(began))
 	return err
 }
 
@@ -233,9 +242,12 @@ func (x *auditor) contribute(context.Context) error {
 // answerSeeds is how many answers are tried.
 const answerSeeds = 5
 
-// generate has one answer made, which is a canary from then on, and starts a client that goes on asking. An answer that
-// repeats itself does not stand out; another seed gives another one.
-func (x *auditor) generate(context.Context) (err error) {
+// generate starts the guest's other services, has one answer made, which is a canary from then on, and starts a client
+// that goes on asking. An answer that repeats itself does not stand out; another seed gives another one.
+func (x *auditor) generate(ctx context.Context) (err error) {
+	if err := x.startServices(ctx); err != nil {
+		return err
+	}
 	for seed := range answerSeeds {
 		x.seed = fmt.Sprint(seed)
 		r, rerr := x.ask(order{Do: "run", Words: []string{"/usr/local/sbin/boottest", "-part", "ask", x.seed}})
@@ -275,8 +287,20 @@ const hasStopped = "while systemctl is-active -q " + agentUnit + "; do sleep 0.2
 // hideSocket keeps clients from starting the agent again. Those that are connected stay.
 const hideSocket = "rm " + apiSocket
 
-// crash kills the agent while it answers.
-func (x *auditor) crash(context.Context) error {
+// crash has the broker grant leases again, and kills the agent while it answers.
+func (x *auditor) crash(ctx context.Context) error {
+	if err := x.newPolicy(ctx, 3, time.Now().AddDate(1, 0, 0)); err != nil {
+		return err
+	}
+	if err := x.in("systemctl reload " + agentUnit); err != nil {
+		return err
+	}
+	if _, err := x.ask(order{Do: "ready"}); err != nil {
+		return err
+	}
+	if err := x.startClient(); err != nil {
+		return err
+	}
 	return errors.Join(x.in(hideSocket, "systemctl kill --signal=SIGKILL "+agentUnit, hasStopped, "systemctl stop anchorhold-agent.socket"), x.stopClient())
 }
 
@@ -291,21 +315,13 @@ func (x *auditor) hang(context.Context) error {
 	return errors.Join(x.in(hideSocket, "systemctl kill --signal=SIGSTOP "+agentUnit, hasStopped, "systemctl show --value -p Result "+agentUnit+" | grep -q watchdog", "systemctl stop anchorhold-agent.socket"), x.stopClient())
 }
 
-// leaseRest is how long the last lease goes on once the policy has its end, on an idle machine.
-const leaseRest = 45 * time.Second
-
 // endLease has the broker end the policy, so that the agent's next lease is its last, and waits for its end.
 func (x *auditor) endLease(ctx context.Context) error {
-	if err := x.startAgent(); err != nil {
-		return err
-	}
-	if err := x.startClient(); err != nil {
-		return err
-	}
 	if err := x.stopClient(); err != nil {
 		return err
 	}
-	if err := x.newPolicy(ctx, 2, time.Now().Add(time.Duration(float64(leaseRest)*x.patience()))); err != nil {
+	// The agent has to attest once more before the policy's end, which takes less than its start took.
+	if err := x.newPolicy(ctx, 2, time.Now().Add(x.startTook+10*time.Second)); err != nil {
 		return err
 	}
 	if err := x.in("systemctl reload " + agentUnit); err != nil {
@@ -325,18 +341,13 @@ func (x *auditor) newPolicy(ctx context.Context, version int, until time.Time) e
 	return err
 }
 
-func (x *auditor) stop(ctx context.Context) error {
-	if err := x.newPolicy(ctx, 3, time.Now().AddDate(1, 0, 0)); err != nil {
-		return err
-	}
-	if err := x.in("systemctl stop " + agentUnit); err != nil {
-		return err
-	}
+// stop stops all services while the lease lasts.
+func (x *auditor) stop(context.Context) error {
 	if err := x.startAgent(); err != nil {
 		return err
 	}
 	if err := x.startClient(); err != nil {
 		return err
 	}
-	return errors.Join(x.stopClient(), x.in("systemctl stop anchorhold-agent.socket "+agentUnit))
+	return errors.Join(x.stopClient(), x.in("systemctl stop anchorhold-agent.socket "+agentUnit), x.stopServices())
 }

@@ -10,10 +10,15 @@ const (
 	assetRoundKey  = "round key"
 	assetMemberKey = "member key"
 	assetKEK       = "broker.kek"
+
+	assetServiceSecret = "service secret"
+	assetVolumeKey     = "volume key"
+	assetSectorKeys    = "sector keys" // of the volume, which the volume key opens
+	assetVolumeFile    = "file in a volume"
 )
 
 // assets in the order of the table.
-var assets = []string{assetModelKey, assetWeights, assetPrompt, assetAnswer, assetGradient, assetRoundKey, assetMemberKey, assetKEK}
+var assets = []string{assetModelKey, assetWeights, assetPrompt, assetAnswer, assetGradient, assetRoundKey, assetMemberKey, assetServiceSecret, assetVolumeKey, assetSectorKeys, assetVolumeFile, assetKEK}
 
 // Places that are searched: of the host, of the broker's host, and of the guest.
 const (
@@ -57,7 +62,10 @@ const (
 )
 
 // moments in the order of the table, which is that of the audit.
-var moments = []string{before, afterTask, during, afterCrash, afterWatchdog, afterLease, afterStop, afterShutdown}
+var moments = []string{before, afterTask, during, afterLease, afterCrash, afterWatchdog, afterStop, afterShutdown}
+
+// inUse are the moments at which a service has its secret, and the volume is open.
+var inUse = []string{during, afterLease, afterCrash, afterWatchdog}
 
 // claim says where an asset may be in plaintext, and when. What no claim allows must not be found.
 type claim struct {
@@ -101,14 +109,20 @@ var claims = []claim{
 		"In use under a lease: the key in secret memory, the weights in locked memory. The TEE encrypts the guest's RAM; here the host reads it through QEMU to see what there is."},
 	{[]string{assetWeights}, []string{placeAgent}, []string{afterTask, during}, true,
 		"The same memory as root in the guest reads it. Root in the guest is the guest."},
-	{[]string{assetModelKey}, []string{placeAgent}, []string{afterTask, during}, false,
-		"The key itself is in secret memory, which the kernel shows nobody, root neither. crypto/aes keeps a copy in the heap while the model is opened, and until the collector comes."},
 	{[]string{assetPrompt}, []string{placeMemory, placeClient}, []string{during}, true,
 		"The client has what it asks."},
 	{[]string{assetPrompt, assetAnswer}, []string{placeMemory, placeAgent, placeClient}, []string{during}, false,
 		"Of requests under way, and of those before until the collector comes (two minutes when nothing happens), or the lease ends."},
 	{[]string{assetGradient}, []string{placeMemory, placeAgent}, []string{afterTask, during}, false,
 		"Read from the client's request and on its way to the worker, until the collector comes or the lease ends. The worker's memory ends with its task."},
-	{[]string{assetModelKey, assetRoundKey, assetMemberKey, assetKEK}, []string{placeBrokerMemory}, moments, false,
-		"The broker's host holds every secret that the broker releases. What it opens its store with, and what crypto/aes copies, root there can read; secrets at rest are sealed."},
+	{[]string{assetServiceSecret, assetVolumeKey}, []string{placeMemory}, []string{afterTask, during}, true,
+		"Held for other services of the guest while the lease lasts, in secret memory, which the kernel shows nobody, root neither."},
+	{[]string{assetServiceSecret}, []string{placeMemory, placeFiles}, inUse, true,
+		"A service keeps what it was handed until it ends: here a credential, in a file system of its own in memory. The end of a lease takes nothing back."},
+	{[]string{assetSectorKeys}, []string{placeMemory}, inUse, true,
+		"The kernel's, while the volume is open."},
+	{[]string{assetVolumeFile}, []string{placeMemory, placeFiles}, inUse, true,
+		"What is in a volume is in the kernel's cache, and readable for whoever may, while it is open. On the disk it is encrypted."},
+	{[]string{assetModelKey, assetMemberKey, assetServiceSecret, assetVolumeKey}, []string{placeBrokerMemory}, moments, false,
+		"Of what an operator stored: net/http's buffer keeps the request until another one takes its place. What the broker draws, opens and releases is in secret memory and leaves no copy; the host of the broker is trusted with all of it."},
 }

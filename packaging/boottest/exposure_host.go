@@ -12,6 +12,7 @@ import (
 	"os"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/anchorhold/anchorhold/packaging/canary"
@@ -28,7 +29,7 @@ func openMonitor(ctx context.Context, path string) (*monitor, error) {
 		c, err := net.Dial("unix", path)
 		if err == nil {
 			m := &monitor{c, json.NewDecoder(bufio.NewReader(c))}
-			return m, m.do("qmp_capabilities", nil)
+			return m, m.do("qmp_capabilities")
 		}
 		if perr := pause(ctx, 50*time.Millisecond); perr != nil {
 			return nil, errors.Join(err, perr)
@@ -37,15 +38,11 @@ func openMonitor(ctx context.Context, path string) (*monitor, error) {
 }
 
 // do runs a command to its end.
-func (m *monitor) do(command string, arguments map[string]any) error {
+func (m *monitor) do(command string) error {
 	if err := m.conn.SetDeadline(time.Now().Add(2 * time.Minute)); err != nil {
 		return err
 	}
-	order := map[string]any{"execute": command}
-	if arguments != nil {
-		order["arguments"] = arguments
-	}
-	text, err := json.Marshal(order)
+	text, err := json.Marshal(map[string]string{"execute": command})
 	if err != nil {
 		return err
 	}
@@ -74,13 +71,26 @@ func (m *monitor) do(command string, arguments map[string]any) error {
 // auditedMemory is the guest's memory.
 const auditedMemory = 1 << 30
 
-// dumpMemory writes the guest's memory, as it is at one moment, into a file.
-func (x *auditor) dumpMemory() error {
-	err := x.monitor.do("stop", nil)
-	if err == nil {
-		err = errors.Join(x.monitor.do("pmemsave", map[string]any{"val": 0, "size": auditedMemory, "filename": x.work.Inside("memory")}), x.monitor.do("cont", nil))
+// memoryOf is the file of a size that an emulator has its guest's memory in.
+func memoryOf(pid int, size int64) (string, error) {
+	fds, err := filepath.Glob(fmt.Sprintf("/proc/%d/fd/*", pid))
+	for _, fd := range fds {
+		to, lerr := os.Readlink(fd)
+		info, serr := os.Stat(fd)
+		if lerr == nil && serr == nil && strings.HasPrefix(to, "/memfd:memory-backend") && info.Size() == size {
+			return fd, nil
+		}
 	}
-	return err
+	return "", errors.Join(fmt.Errorf("process %d has no file with a guest's memory", pid), err)
+}
+
+// searchMemory searches the guest's memory as it is at one moment: the machine stands still meanwhile.
+func (x *auditor) searchMemory(t *tracer) error {
+	if err := x.monitor.do("stop"); err != nil {
+		return err
+	}
+	x.large.search(t, placeMemory, x.memory)
+	return x.monitor.do("cont")
 }
 
 // large are files that change little between two looks: blocks in which nothing was found are searched again only
@@ -151,15 +161,15 @@ func (x *auditor) look(ctx context.Context, when string) error {
 			return err
 		}
 		// Before the guest searches itself: what it reads would be in its memory.
-		if err := x.dumpMemory(); err != nil {
+		if err := x.searchMemory(t); err != nil {
 			return err
 		}
-		x.large.search(t, placeMemory, x.work.Path("memory"))
 		if err := x.nameOwners(t.traces); err != nil {
 			return err
 		}
 	}
 	x.large.search(t, placeDisk, x.work.Path("disk.raw"))
+	x.large.search(t, placeDisk, x.work.Path("data.raw"))
 	t.files(placeTPM, x.work.Path("tpm"), time.Time{})
 	t.file(placeSerial, x.work.Path("console.log"))
 	t.file(placeSerial, x.work.Path("checks.log"))

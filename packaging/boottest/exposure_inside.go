@@ -203,7 +203,7 @@ func (g *audited) search() ([]trace, error) {
 		t.files(placeFiles, dir, time.Time{}, skip...)
 	}
 	for _, dir := range []string{"/etc", "/home", "/opt", "/root", "/srv", "/var"} {
-		t.files(placeFiles, dir, g.began.Add(-5*time.Minute), append(skip, "/var/tmp", halvesDir)...)
+		t.files(placeFiles, dir, g.began.Add(-time.Minute), append(skip, "/var/tmp", halvesDir)...)
 	}
 	t.journal()
 	t.keyring()

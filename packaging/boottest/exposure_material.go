@@ -140,10 +140,11 @@ func (x *auditor) makeCanaries(ctx context.Context) error {
 		errs = append(errs, halve(halves, c.name, []byte(x.controls[c.name]), random(48)))
 		canaries = append(canaries, canary.Canary{Name: c.name, Forms: []canary.Form{{Name: "raw", Text: []byte(x.controls[c.name])}}})
 	}
-	if err := errors.Join(errs...); err != nil {
+	ofServices, err := x.makeServiceSecrets(ctx, halves)
+	if err := errors.Join(append(errs, err)...); err != nil {
 		return err
 	}
-	x.index, err = canary.New(canaries...)
+	x.index, err = canary.New(append(canaries, ofServices...)...)
 	return err
 }
 
@@ -172,6 +173,8 @@ func (x *auditor) furnish(ctx context.Context) error {
 		"etc/anchorhold/agent.yaml":                         fmt.Sprintf(auditedAgent, outsideBroker, measurement, outsideAggregator),
 		"etc/systemd/network/80-audit.network":              "[Match]\nType=ether\n[Network]\nAddress=10.0.2.15/24\n",
 		"etc/systemd/system/" + agentUnit + ".d/audit.conf": "[Service]\nRestart=no\nLimitCORE=infinity\n",
+		"etc/systemd/system/" + holderUnit:                  auditedHolder,
+		"etc/anchorhold/volumes.yaml":                       auditedVolumes,
 		"etc/systemd/system/audited.service":                fmt.Sprintf(auditedUnit, patienceVariable, x.patience()),
 		"etc/sysctl.d/80-audit.conf":                        "kernel.core_pattern=" + coresDir + "/%e.%p\nfs.suid_dumpable=0\n",
 	} {
@@ -179,7 +182,7 @@ func (x *auditor) furnish(ctx context.Context) error {
 	}
 	own, err := os.Executable()
 	errs = append(errs, err, copyFile(own, x.path("usr/local/sbin/boottest"), 0o755), copyFile(own, x.work.Path("boottest"), 0o755))
-	_, err = emulator.Command(ctx, "chroot", x.root, "systemctl", "enable", "systemd-networkd.service", "audited.service")
+	_, err = emulator.Command(ctx, "chroot", x.root, "systemctl", "enable", "systemd-networkd.service", "audited.service", "anchorhold-credentials.socket")
 	return errors.Join(append(errs, err)...)
 }
 
@@ -192,7 +195,7 @@ models:
 federation: {aggregators: [%q], tls_roots: /etc/anchorhold/aggregator.crt, membership: members/boot}
 workers: {socket: /run/anchorhold/worker.sock}
 socket: {path: /run/anchorhold/agent.sock}
-`
+` + auditedServices
 
 const auditedUnit = `[Unit]
 Description=Audit of where plaintext is
@@ -201,6 +204,8 @@ After=systemd-networkd.service
 WantedBy=multi-user.target
 [Service]
 Type=exec
+# What answers during the search would have half of the processor.
+Nice=-10
 Environment=%s=%.2f
 ExecStart=/usr/local/sbin/boottest -part audited ` + outsideAudit + `
 StandardOutput=file:/dev/ttyS1
@@ -225,6 +230,7 @@ require:
 rules:
   - resources: [models/*, members/*]
     roles: [serve, contribute]
+  - resources: [secrets/*, volumes/*]
 waive:
 `+softpolicy.WaiveSNP+`  - {check: agent-build, reason: the image decides which agent runs}
   - {check: tenant, reason: there are no tenants}
@@ -333,6 +339,9 @@ func (x *auditor) startOutside(ctx context.Context) (err error) {
 		if _, err := x.operate(ctx, args...); err != nil {
 			return err
 		}
+	}
+	if err := x.storeServiceSecrets(ctx); err != nil {
+		return err
 	}
 	out, err := x.operate(ctx, "fed", "round", "open", "--json", "--model", "boot", "--length", fmt.Sprint(vectorLength), "--clip-l2", "1", "--minimum", "2", "--maximum", "4",
 		"--mechanism", "none", "--contributors", "everyone", "--decryptors", "everyone", "--aggregator", x.at("admin.sock"))

@@ -70,6 +70,8 @@ func takePart(part string, words []string) error {
 		return contribute(argument)
 	case "plant":
 		return plant()
+	case "store":
+		return store()
 	case "hold":
 		fmt.Println("held")
 		time.Sleep(time.Hour)

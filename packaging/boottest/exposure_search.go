@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"io"
@@ -104,12 +105,21 @@ func (t *tracer) process(memory, start string, pid int, name string) {
 	if err != nil {
 		return
 	}
+	pages, err := os.Open(fmt.Sprintf("/proc/%d/pagemap", pid))
+	if err != nil {
+		return
+	}
+	defer pages.Close()
 	for line := range strings.Lines(string(maps)) {
 		from, to, ok := private(line)
 		if !ok {
 			continue
 		}
-		hits, err := t.SearchFrom(func(at int64, p []byte) (int, error) { return readMemory(pid, from+uint64(at), to, p) })
+		own := pages // a page that others share may be there, and not be mapped here
+		if strings.Fields(line)[1][3] == 's' {
+			own = nil
+		}
+		hits, err := t.SearchFrom(func(at int64, p []byte) (int, error) { return readMemory(pid, own, from+uint64(at), to, p) })
 		if errors.Is(err, unix.ESRCH) {
 			return
 		}
@@ -133,12 +143,20 @@ func private(line string) (from, to uint64, ok bool) {
 }
 
 // readMemory reads another process's memory. Pages that the kernel keeps from others, and those that are gone, read
-// as zeros.
-func readMemory(pid int, at, to uint64, p []byte) (int, error) {
+// as zeros, and so do those that it never made: pages, if any, says which are there, in memory or in swap.
+func readMemory(pid int, pages io.ReaderAt, at, to uint64, p []byte) (int, error) {
 	if at >= to {
 		return 0, io.EOF
 	}
 	p = p[:min(uint64(len(p)), to-at)]
+	if pages != nil {
+		n, there := stretch(pages, at, len(p))
+		p = p[:n]
+		if !there {
+			clear(p)
+			return n, nil
+		}
+	}
 	local := []unix.Iovec{{Base: &p[0], Len: uint64(len(p))}}
 	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: uintptr(at), Len: len(p)}}, 0)
 	if errors.Is(err, unix.EFAULT) || err == nil && n == 0 {
@@ -146,6 +164,23 @@ func readMemory(pid int, at, to uint64, p []byte) (int, error) {
 		clear(p[:n])
 	}
 	return n, err
+}
+
+// stretch returns how many of n bytes of a process's memory from an address on are all there, or all are not. What the
+// kernel does not say is there.
+func stretch(pages io.ReaderAt, at uint64, n int) (bytes int, there bool) {
+	page := uint64(os.Getpagesize())
+	entries := make([]byte, ((at+uint64(n)-1)/page-at/page+1)*8)
+	if got, _ := pages.ReadAt(entries, int64(at/page*8)); got < len(entries) {
+		return n, true
+	}
+	const mapped, swapped = 1 << 63, 1 << 62 // Documentation/admin-guide/mm/pagemap.rst
+	is := func(i int) bool { return binary.LittleEndian.Uint64(entries[i:])&(mapped|swapped) != 0 }
+	bytes = int(page - at%page)
+	for i := 8; i < len(entries) && is(i) == is(0); i += 8 {
+		bytes += int(page)
+	}
+	return min(bytes, n), is(0)
 }
 
 // processes are the ids of all, by their directories in /proc.

@@ -13,6 +13,9 @@ import (
 	"slices"
 	"testing"
 	"time"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/packaging/canary"
 )
@@ -111,6 +114,50 @@ func TestAProcessIsSearchedWhole(t *testing.T) {
 	}
 }
 
+// TestPagesThatAreNotThereAreNotMade: to read them would fill the guest's memory, and take most of the search's time.
+func TestPagesThatAreNotThereAreNotMade(t *testing.T) {
+	page := os.Getpagesize()
+	region, err := unix.Mmap(-1, 0, 6*page, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer unix.Munmap(region)
+	for _, i := range []int{1, 2, 5} {
+		region[i*page] = byte(i)
+	}
+	pages, err := os.Open("/proc/self/pagemap")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer pages.Close()
+	from := uint64(uintptr(unsafe.Pointer(unsafe.SliceData(region))))
+	for _, tc := range []struct {
+		at, n, bytes int
+		there        bool
+	}{{0, 6, page, false}, {1, 6, 2 * page, true}, {3, 3, 2 * page, false}, {5, 1, page, true}} {
+		if bytes, there := stretch(pages, from+uint64(tc.at*page), tc.n*page); bytes != tc.bytes || there != tc.there {
+			t.Errorf("from page %d: %d bytes, %v; want %d, %v", tc.at, bytes, there, tc.bytes, tc.there)
+		}
+	}
+	if bytes, there := stretch(pages, from+uint64(page)+10, 20); bytes != 20 || !there {
+		t.Errorf("within a page: %d bytes, %v", bytes, there)
+	}
+	got := make([]byte, 6*page)
+	for at := 0; at < len(got); {
+		n, err := readMemory(os.Getpid(), pages, from+uint64(at), from+uint64(len(got)), got[at:])
+		if err != nil || n == 0 {
+			t.Fatal(n, err)
+		}
+		at += n
+	}
+	if !bytes.Equal(got, region) {
+		t.Error("it reads other bytes")
+	}
+	if n, there := stretch(bytes.NewReader(nil), from, len(region)); n != len(region) || !there {
+		t.Errorf("of what the kernel does not say: %d bytes, %v", n, there)
+	}
+}
+
 func TestWhichMappingsAreSearched(t *testing.T) {
 	for line, want := range map[string]bool{
 		"00400000-00401000 rw-p 00000000 00:00 0 [heap]":               true,
@@ -201,6 +248,42 @@ func TestALargeFileIsSearchedWhereItChanged(t *testing.T) {
 	look("at the end", 5*largeBlock+84)
 	data = bytes.Repeat([]byte{0}, 10)
 	look("cut")
+}
+
+// TestAGuestsMemoryIsSearched where its emulator has it, which here is this process.
+func TestAGuestsMemoryIsSearched(t *testing.T) {
+	const size = 3 * largeBlock
+	if path, err := memoryOf(os.Getpid(), size); err == nil {
+		t.Errorf("found %s, and there is none", path)
+	}
+	fd, err := unix.MemfdCreate("memory-backend-memfd", unix.MFD_CLOEXEC)
+	if err != nil {
+		t.Fatal(err)
+	}
+	memory := os.NewFile(uintptr(fd), "memory")
+	defer memory.Close()
+	if err := memory.Truncate(size); err != nil {
+		t.Fatal(err)
+	}
+	if path, err := memoryOf(os.Getpid(), size+1); err == nil {
+		t.Errorf("found %s, which is of another size", path)
+	}
+	path, err := memoryOf(os.Getpid(), size)
+	if err != nil {
+		t.Fatal(err)
+	}
+	secret := words(40)
+	if _, err := memory.WriteAt([]byte(secret), largeBlock+5); err != nil {
+		t.Fatal(err)
+	}
+	tr := newTracer(t, map[string]string{"a": secret})
+	l := &large{seed: maphash.MakeSeed(), clean: map[string][]uint64{}}
+	for range 2 {
+		l.search(tr, "its memory", path)
+		if got, want := tr.seen(t), []string{"its memory: a"}; !slices.Equal(got, want) {
+			t.Errorf("found %q, want %q", got, want)
+		}
+	}
 }
 
 func TestHalvesSayNothingAlone(t *testing.T) {

@@ -68,6 +68,9 @@ func (w *Work) Start(ctx context.Context, tpm string, args ...string) (m *Machin
 	return m, nil
 }
 
+// PID is the emulator's process.
+func (m *Machine) PID() int { return m.pid }
+
 // CPU is the time that the emulator has used so far: what a boot would take on an idle processor, or 0 if it is off.
 func (m *Machine) CPU() time.Duration {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", m.pid))
