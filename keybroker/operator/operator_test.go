@@ -31,6 +31,7 @@ type bench struct {
 	server   *Server
 	log      *audit.Log
 	client   *Client
+	socket   string
 	epochs   *fakeEpochs
 	output   *bytes.Buffer
 	keys     identity.Public
@@ -108,7 +109,7 @@ func newBench(t *testing.T, operators, viewers []uint32) *bench {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)
 	go func() { done <- b.server.Serve(ctx, l) }()
-	b.client = NewClient(socket)
+	b.client, b.socket = NewClient(socket), socket
 	t.Cleanup(func() {
 		cancel()
 		if err := <-done; err != nil {

@@ -11,6 +11,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"runtime"
 	"slices"
 	"strconv"
 	"sync"
@@ -68,6 +69,7 @@ type Server struct {
 	quiet     *slog.Logger     // for lines that strangers cause
 	verifying chan struct{}    // one token while the audit log is verified
 	large     [2]chan struct{} // one token each for what takes much memory, of viewers and operators
+	secretive sync.Map         // *listen.Conn of connections that brought a secret
 }
 
 // NewServer checks the options.
@@ -120,6 +122,13 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	srv.ReadTimeout, srv.WriteTimeout = requestDeadline, requestDeadline
 	srv.BaseContext = func(net.Listener) context.Context { return context.WithoutCancel(ctx) }
 	srv.ConnContext = withPeer
+	state := srv.ConnState
+	srv.ConnState = func(c net.Conn, now http.ConnState) {
+		state(c, now)
+		if now == http.StateClosed {
+			s.forget(listen.Of(c))
+		}
+	}
 	done := make(chan error, 1)
 	go func() { done <- srv.Serve(bounded) }()
 	select {
@@ -132,6 +141,17 @@ func (s *Server) Serve(ctx context.Context, l net.Listener) error {
 	err = srv.Shutdown(stop)
 	<-done
 	return err
+}
+
+// forget has the collector overwrite the buffer in which net/http received a secret (GODEBUG=clobberfree=1, which the
+// unit sets). It comes twice, because buffers of connections that have ended are in a pool, which lets go of them at
+// the second time. A connection that brought no secret is not worth it.
+func (s *Server) forget(c *listen.Conn) {
+	if _, brought := s.secretive.Load(c); brought {
+		runtime.GC()
+		runtime.GC()
+		s.secretive.Delete(c)
+	}
 }
 
 // route is one thing that an operator can ask for.
@@ -181,6 +201,9 @@ func (s *Server) guard(r route) http.HandlerFunc {
 		}
 		defer release()
 		defer clear(body) // it may be a secret
+		if c := listen.From(hr.Context()); r.action == actionSecretPut && c != nil {
+			s.secretive.Store(c, true)
+		}
 		done, err := s.alone(hr.Context(), r)
 		if err != nil {
 			writeError(w, asError(err))
