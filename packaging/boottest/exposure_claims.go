@@ -123,6 +123,4 @@ var claims = []claim{
 		"The kernel's, while the volume is open."},
 	{[]string{assetVolumeFile}, []string{placeMemory, placeFiles}, inUse, true,
 		"What is in a volume is in the kernel's cache, and readable for whoever may, while it is open. On the disk it is encrypted."},
-	{[]string{assetModelKey, assetMemberKey, assetServiceSecret, assetVolumeKey}, []string{placeBrokerMemory}, moments, false,
-		"Of what an operator stored: net/http's buffer keeps the request until another one takes its place. What the broker draws, opens and releases is in secret memory and leaves no copy; the host of the broker is trusted with all of it."},
 }
