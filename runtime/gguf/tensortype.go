@@ -11,11 +11,22 @@ type Type uint32
 // The types that the engine computes with. Others are known by name and size,
 // so that a refusal can say which one a file uses.
 const (
-	F32  Type = 0
-	F16  Type = 1
-	Q4_0 Type = 2
-	Q4_1 Type = 3
-	Q8_0 Type = 8
+	F32    Type = 0
+	F16    Type = 1
+	Q4_0   Type = 2
+	Q4_1   Type = 3
+	Q5_0   Type = 6
+	Q5_1   Type = 7
+	Q8_0   Type = 8
+	Q2_K   Type = 10
+	Q3_K   Type = 11
+	Q4_K   Type = 12
+	Q5_K   Type = 13
+	Q6_K   Type = 14
+	IQ4_NL Type = 20
+	IQ4_XS Type = 23
+	BF16   Type = 30
+	MXFP4  Type = 39
 )
 
 // layout returns a type's name, elements per block and bytes per block.
@@ -29,23 +40,23 @@ func (t Type) layout() (name string, elements, bytes uint64) {
 		return "Q4_0", 32, 18
 	case Q4_1:
 		return "Q4_1", 32, 20
-	case 6:
+	case Q5_0:
 		return "Q5_0", 32, 22
-	case 7:
+	case Q5_1:
 		return "Q5_1", 32, 24
 	case Q8_0:
 		return "Q8_0", 32, 34
 	case 9:
 		return "Q8_1", 32, 36
-	case 10:
+	case Q2_K:
 		return "Q2_K", 256, 84
-	case 11:
+	case Q3_K:
 		return "Q3_K", 256, 110
-	case 12:
+	case Q4_K:
 		return "Q4_K", 256, 144
-	case 13:
+	case Q5_K:
 		return "Q5_K", 256, 176
-	case 14:
+	case Q6_K:
 		return "Q6_K", 256, 210
 	case 15:
 		return "Q8_K", 256, 292
@@ -64,13 +75,13 @@ func (t Type) rareLayout() (name string, elements, bytes uint64) {
 		return "IQ3_XXS", 256, 98
 	case 19:
 		return "IQ1_S", 256, 50
-	case 20:
+	case IQ4_NL:
 		return "IQ4_NL", 32, 18
 	case 21:
 		return "IQ3_S", 256, 110
 	case 22:
 		return "IQ2_S", 256, 82
-	case 23:
+	case IQ4_XS:
 		return "IQ4_XS", 256, 136
 	case 24:
 		return "I8", 1, 1
@@ -84,13 +95,13 @@ func (t Type) rareLayout() (name string, elements, bytes uint64) {
 		return "F64", 1, 8
 	case 29:
 		return "IQ1_M", 256, 56
-	case 30:
+	case BF16:
 		return "BF16", 1, 2
 	case 34:
 		return "TQ1_0", 256, 54
 	case 35:
 		return "TQ2_0", 256, 66
-	case 39:
+	case MXFP4:
 		return "MXFP4", 32, 17
 	case 40:
 		return "NVFP4", 64, 36

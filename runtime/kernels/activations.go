@@ -6,18 +6,20 @@ import (
 	"unsafe"
 )
 
-// record is 32 activations of one token as the kernels read them, 80 bytes: the
-// layout is known to the assembly. A value is scale * (256*high + low).
+// record is 32 activations of one token as the kernels read them, 144 bytes: the
+// layout is known to the assembly. A value is scale * (256*high + low). The codes
+// stand here twice, in halves for products of bytes and whole for products of words.
 type record struct {
 	high, low [BlockCols]int8 // high -127..127, low -128..127
 	// scale is the block's scale; offset is scale * sum as float32.
 	scale, offset float32
-	// sum is the sum of the 16-bit codes.
-	sum int32
-	_   int32
+	// sum is the sum of the 16-bit codes, first that of the first 16.
+	sum, first int32
+	// even are the codes of columns 0, 2, 4, ...; odd those of 1, 3, 5, ...
+	even, odd [BlockCols / 2]int16
 }
 
-const recordBytes = 80
+const recordBytes = 144
 
 // Activations are the inputs of a matrix product: tokens of cols values each, quantized to 16
 // bits in blocks of 32 with one float32 scale. The 8 bits that others use cause most of their
@@ -99,7 +101,14 @@ func quantizeBlock(r *record, x *[BlockCols]float32) {
 		q := int32(math.Float32bits(float32(v*inverse)+magic)) - int32(math.Float32bits(magic))
 		high := (q + 128) >> 8
 		r.high[i], r.low[i] = int8(high), int8(q-high<<8)
-		sum += q
+		if i%2 == 0 {
+			r.even[i/2] = int16(q)
+		} else {
+			r.odd[i/2] = int16(q)
+		}
+		if sum += q; i == BlockCols/2-1 {
+			r.first = sum
+		}
 	}
 	r.scale, r.sum, r.offset = scale, sum, float32(scale*float32(sum))
 }

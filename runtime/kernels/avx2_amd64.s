@@ -2,12 +2,11 @@
 
 // AVX2 with F16C. Each 64-byte vector is taken as two halves of 8 rows. Unsigned
 // weights of 4 bits times signed bytes fit 16 bits even after all 8 vectors of a
-// block are added (8*2*15*128 = 30720), so VPMADDUBSW never saturates; weights of
-// 8 bits are split into two nibbles for the same reason, one pass for each. High
+// block are added (8*2*15*128 = 30720), so VPMADDUBSW never saturates. High
 // and low halves of the 16-bit codes are summed apart. The integer sums are exact,
 // and the float step keeps the order of the reference (reference.go), unfused.
-// An activation record is 80 bytes: 32 high and 32 low halves of codes, scale at
-// 64, offset at 68, sum at 72.
+// An activation record is 144 bytes: 32 high and 32 low halves of codes, scale at
+// 64, offset at 68, sum at 72 (activations.go).
 
 DATA ·nibbleMask+0(SB)/4, $0x0F0F0F0F
 GLOBL ·nibbleMask(SB), RODATA, $4
@@ -50,21 +49,6 @@ GLOBL ·ones16(SB), RODATA, $4
 	VPAND Y15, Y10, Y8; \
 	VPAND Y15, Y11, Y9; \
 	MULTIPLY(b)
-
-// One vector of bytes at off(SI), their low or high nibbles, codes at a(R10).
-#define LOW(off, a) \
-	VPAND (off)(SI), Y15, Y8; \
-	VPAND (off+32)(SI), Y15, Y9; \
-	MULTIPLY(a)
-
-#define HIGH(off, a) \
-	VMOVDQU (off)(SI), Y8; \
-	VMOVDQU (off+32)(SI), Y9; \
-	VPSRLW $4, Y8, Y8; \
-	VPSRLW $4, Y9, Y9; \
-	VPAND Y15, Y8, Y8; \
-	VPAND Y15, Y9, Y9; \
-	MULTIPLY(a)
 
 // Zeroes the 16-bit sums.
 #define CLEAR \
@@ -126,7 +110,7 @@ block:
 	VADDPS Y4, Y0, Y0
 	VADDPS Y5, Y1, Y1
 	ADDQ $320, SI
-	ADDQ $80, R10
+	ADDQ $144, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Y0, (DI)
@@ -158,57 +142,7 @@ block:
 	VADDPS Y4, Y0, Y0
 	VADDPS Y5, Y1, Y1
 	ADDQ $288, SI
-	ADDQ $80, R10
-	DECQ CX
-	JNZ block
-	VMOVUPS Y0, (DI)
-	VMOVUPS Y1, 32(DI)
-	ADDQ $64, DI
-	DECQ R9
-	JNZ group
-	VZEROUPPER
-	RET
-
-// func oneQ80AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-TEXT ·oneQ80AVX2(SB), NOSPLIT, $0-40
-	ARGS
-group:
-	VXORPS Y0, Y0, Y0
-	VXORPS Y1, Y1, Y1
-	MOVQ DX, R10
-	MOVQ R8, CX
-block:
-	CLEAR
-	HIGH(32, 0)
-	HIGH(96, 4)
-	HIGH(160, 8)
-	HIGH(224, 12)
-	HIGH(288, 16)
-	HIGH(352, 20)
-	HIGH(416, 24)
-	HIGH(480, 28)
-	WIDEN
-	VPSLLD $4, Y4, Y10
-	VPSLLD $4, Y5, Y11
-	CLEAR
-	LOW(32, 0)
-	LOW(96, 4)
-	LOW(160, 8)
-	LOW(224, 12)
-	LOW(288, 16)
-	LOW(352, 20)
-	LOW(416, 24)
-	LOW(480, 28)
-	WIDEN
-	VPADDD Y10, Y4, Y4
-	VPADDD Y11, Y5, Y5
-	OFFSET(7)
-	SCALED(0, Y4, Y6, Y7)
-	SCALED(16, Y5, Y8, Y9)
-	VADDPS Y4, Y0, Y0
-	VADDPS Y5, Y1, Y1
-	ADDQ $544, SI
-	ADDQ $80, R10
+	ADDQ $144, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Y0, (DI)

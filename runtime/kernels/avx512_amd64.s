@@ -2,8 +2,8 @@
 
 // AVX-512 with VNNI. A block's vectors hold 4 columns of 16 rows each; one
 // VPDPBUSD multiplies a vector with 4 activations, broadcast from memory.
-// An activation record is 80 bytes: 32 high and 32 low halves of 16-bit codes,
-// scale at 64, offset at 68, sum at 72.
+// An activation record is 144 bytes: 32 high and 32 low halves of 16-bit codes,
+// scale at 64, offset at 68, sum at 72 (activations.go).
 // The float step keeps the order of the reference (reference.go), unfused.
 
 // Nibbles of the 4 vectors at off(SI): low in Z4..Z7, high in Z8..Z11.
@@ -98,10 +98,10 @@
 	MOVQ groupCount+40(FP), R9; \
 	MOVL $0x0F0F0F0F, AX; \
 	VPBROADCASTD AX, Z31; \
-	LEAQ (R8)(R8*4), AX; \
+	LEAQ (R8)(R8*8), AX; \
 	SHLQ $4, AX
 
-// The four tokens' records lie AX = 80*blocks bytes apart: R10, R11, R12, R13.
+// The four tokens' records lie AX = 144*blocks bytes apart: R10, R11, R12, R13.
 #define FOUR_START \
 	MOVQ DX, R10; \
 	LEAQ (R10)(AX*1), R11; \
@@ -114,10 +114,10 @@
 	MOVQ R8, CX
 
 #define FOUR_STEP \
-	ADDQ $80, R10; \
-	ADDQ $80, R11; \
-	ADDQ $80, R12; \
-	ADDQ $80, R13; \
+	ADDQ $144, R10; \
+	ADDQ $144, R11; \
+	ADDQ $144, R12; \
+	ADDQ $144, R13; \
 	DECQ CX
 
 #define FOUR_STORE \
@@ -143,7 +143,7 @@ block:
 	DOT(R10, Z12, Z13)
 	AFFINE(R10, Z12, Z13, Z0)
 	ADDQ $320, SI
-	ADDQ $80, R10
+	ADDQ $144, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)
@@ -167,7 +167,7 @@ block:
 	OFFSET(R10, Z12, Z13, 3)
 	SCALED(R10, Z12, Z13, Z0)
 	ADDQ $288, SI
-	ADDQ $80, R10
+	ADDQ $144, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)
@@ -191,7 +191,7 @@ block:
 	OFFSET(R10, Z12, Z13, 7)
 	SCALED(R10, Z12, Z13, Z0)
 	ADDQ $544, SI
-	ADDQ $80, R10
+	ADDQ $144, R10
 	DECQ CX
 	JNZ block
 	VMOVUPS Z0, (DI)

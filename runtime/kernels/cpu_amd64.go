@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"maps"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -14,16 +15,28 @@ func sets() []*Set {
 	}
 	vector := vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2, quantize: quantizeWithAVX2,
 		expSum: expSumWithAVX2, siluMul: siluMulWithAVX2, scores: scoresWithAVX2, weightedSum: weightedSumWithAVX2}
-	list = append([]*Set{{
+	avx2 := &Set{
 		name: "avx2", vector: vector,
-		one: map[Type]quantized{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q8_0: oneQ80AVX2},
-	}}, list...)
+		one: map[Type]kernel[record]{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q5_0: oneQ50AVX2, Q5_1: oneQ51AVX2, Q8_0: oneQ80AVX2,
+			Q2_K: oneQ2KAVX2, Q3_K: oneQ3KAVX2, Q4_K: oneQ4KAVX2, Q5_K: oneQ5KAVX2, Q6_K: oneQ6KAVX2,
+			IQ4_NL: oneIQ4NLAVX2, IQ4_XS: oneIQ4XSAVX2, MXFP4: oneMXFP4AVX2},
+		four: map[Type]batched[record]{Q4_0: fourQ40AVX2, Q4_1: fourQ41AVX2, Q5_0: fourQ50AVX2, Q5_1: fourQ51AVX2, Q8_0: fourQ80AVX2,
+			Q2_K: fourQ2KAVX2, Q3_K: fourQ3KAVX2, Q4_K: fourQ4KAVX2, Q5_K: fourQ5KAVX2, Q6_K: fourQ6KAVX2,
+			IQ4_NL: fourIQ4NLAVX2, IQ4_XS: fourIQ4XSAVX2, MXFP4: fourMXFP4AVX2},
+		oneFloat:  map[Type]kernel[float32]{F32: oneF32AVX2, F16: oneF16AVX2, BF16: oneBF16AVX2},
+		fourFloat: map[Type]batched[float32]{F32: fourF32AVX2, F16: fourF16AVX2, BF16: fourBF16AVX2},
+	}
+	list = append([]*Set{avx2}, list...)
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
-		list = append([]*Set{{
-			name: "avx512", vector: vector,
-			one:  map[Type]quantized{Q4_0: oneQ40AVX512, Q4_1: oneQ41AVX512, Q8_0: oneQ80AVX512},
-			four: map[Type]batched{Q4_0: fourQ40AVX512, Q4_1: fourQ41AVX512, Q8_0: fourQ80AVX512},
-		}}, list...)
+		// The other types run on AVX2, which no machine of this project could compare.
+		avx512 := &Set{
+			name: "avx512", vector: vector, oneFloat: avx2.oneFloat, fourFloat: avx2.fourFloat,
+			one: maps.Clone(avx2.one), four: maps.Clone(avx2.four),
+		}
+		avx512.one[Q4_0], avx512.four[Q4_0] = oneQ40AVX512, fourQ40AVX512
+		avx512.one[Q4_1], avx512.four[Q4_1] = oneQ41AVX512, fourQ41AVX512
+		avx512.one[Q8_0], avx512.four[Q8_0] = oneQ80AVX512, fourQ80AVX512
+		list = append([]*Set{avx512}, list...)
 	}
 	return list
 }
@@ -54,9 +67,6 @@ func oneQ40AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
 func oneQ41AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func oneQ80AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
 func dotAVX2(x, y *float32, n int) float32

@@ -281,6 +281,15 @@ loop:
 	VPACKSSWB c, a, a; \
 	VPERMD a, Y15, a
 
+// The sum of the 8 words of y, whose lower half is x; X1 is spent.
+#define SUM(x, y) \
+	VEXTRACTI128 $1, y, X1; \
+	VPADDD X1, x, x; \
+	VPSHUFD $0x4E, x, X1; \
+	VPADDD X1, x, x; \
+	VPSHUFD $0xB1, x, X1; \
+	VPADDD X1, x, x
+
 // func quantizeAVX2(r *record, x *float32, blocks int) int
 TEXT ·quantizeAVX2(SB), NOSPLIT, $0-32
 	MOVQ r+0(FP), DI
@@ -317,25 +326,32 @@ block:
 	VPXOR Y10, Y10, Y10
 	CODES(0, Y0, Y4)
 	CODES(32, Y1, Y5)
+	VMOVDQA Y10, Y8
 	CODES(64, Y2, Y6)
 	CODES(96, Y3, Y7)
 	BYTES(Y0, Y1, Y2, Y3)
 	BYTES(Y4, Y5, Y6, Y7)
 	VMOVDQU Y0, (DI)
 	VMOVDQU Y4, 32(DI)
-	VEXTRACTI128 $1, Y10, X1
-	VPADDD X1, X10, X10
-	VPSHUFD $0x4E, X10, X1
-	VPADDD X1, X10, X10
-	VPSHUFD $0xB1, X10, X1
-	VPADDD X1, X10, X10
+	VPSLLW $8, Y0, Y1 // even columns, whole
+	VPSLLW $8, Y4, Y2
+	VPSRAW $8, Y2, Y2
+	VPADDW Y2, Y1, Y1
+	VMOVDQU Y1, 80(DI)
+	VPSRLW $8, Y0, Y1 // odd columns, whole
+	VPSLLW $8, Y1, Y1
+	VPSRAW $8, Y4, Y2
+	VPADDW Y2, Y1, Y1
+	VMOVDQU Y1, 112(DI)
+	SUM(X10, Y10)
+	SUM(X8, Y8)
 	VCVTDQ2PS X10, X1
 	VMULSS X12, X1, X1
 	VMOVSS X12, 64(DI)
 	VMOVSS X1, 68(DI)
 	VMOVD X10, 72(DI)
-	MOVL $0, 76(DI)
-	ADDQ $80, DI
+	VMOVD X8, 76(DI)
+	ADDQ $144, DI
 	ADDQ $128, SI
 	DECQ CX
 	JMP block

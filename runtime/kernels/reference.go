@@ -1,89 +1,78 @@
 package kernels
 
-import (
-	"encoding/binary"
-	"math"
-)
-
 // The reference kernels, in the exact order of operations that every other
-// kernel keeps:
+// kernel keeps. For each block of 32 columns, or of 16 where those have a scale
+// of their own (Q2_K, Q3_K, Q6_K):
 //
-//	acc  = sum of nibble or byte times 16-bit code, exact in 32 bits
-//	p    = d * scale
-//	t    = p * float32(acc)            (Q4_1: + m * offset)
-//	y   += t, block after block
+//	acc  = sum of level times 16-bit code, minus zero times the sum of codes,
+//	       exact in 32 bits
+//	p    = d * scale                   (super-blocks: d is float16 times the block's scale)
+//	t    = p * float32(acc)
+//	t   -= m * offset                  (Q4_1, Q5_1: t += m * offset)
+//	y   += t
 //
-// Each product and sum is rounded to float32; nothing is fused.
+// with m, where the type has minima, the minimum (super-blocks: float16 times
+// the block's minimum) and offset = scale * float32(sum of codes). Each product
+// and sum is rounded to float32; nothing is fused.
 
 // referenceMatMul computes all rows of some row groups for one token.
 func referenceMatMul(dst []float32, groups []byte, t Type, blocks []record) {
-	size := t.blockBytes()
+	l := t.layout()
+	size := TileBytes(t, len(blocks)*BlockCols)
 	for g := range len(dst) / TileRows {
-		group := groups[g*size*len(blocks):]
-		var y [TileRows]float32
-		for b := range blocks {
-			tile := group[b*size : (b+1)*size]
-			switch t {
-			case Q4_0:
-				referenceQ4(&y, tile[:32], nil, tile[32:], &blocks[b])
-			case Q4_1:
-				referenceQ4(&y, tile[:32], tile[32:64], tile[64:], &blocks[b])
-			case Q8_0:
-				referenceQ8(&y, tile, &blocks[b])
+		group := groups[g*size:][:size]
+		for r := range TileRows {
+			var y float32
+			for b := range blocks {
+				head, at := l.blockAt(b)
+				block := group[at : at+l.block]
+				y = referenceBlock(y, l, scalesAt(group[head:], block, t, r), block, r, &blocks[b])
 			}
+			dst[g*TileRows+r] = y
 		}
-		copy(dst[g*TileRows:], y[:])
 	}
+}
+
+// referenceBlock adds one block of one row to y.
+func referenceBlock(y float32, l *layout, s scales, block []byte, r int, a *record) float32 {
+	var q [BlockCols]int32
+	l.levels(&q, block, r)
+	var acc [2]int32
+	for c := range 16 {
+		acc[0] += q[c] * a.code(c)
+		acc[1] += q[16+c] * a.code(16+c)
+	}
+	add := func(d, m float32, acc, sum int32, offset float32) {
+		t := float32(float32(d*a.scale) * float32(acc-l.zero*sum))
+		if s.affine {
+			t -= float32(m * offset)
+		}
+		y += t
+	}
+	if !l.halves {
+		add(s.scale[0], s.minimum[0], acc[0]+acc[1], a.sum, a.offset)
+		return y
+	}
+	for h, sum := range [2]int32{a.first, a.sum - a.first} {
+		add(s.scale[h], s.minimum[h], acc[h], sum, float32(a.scale*float32(sum)))
+	}
+	return y
 }
 
 // code is the 16-bit code of one column.
 func (r *record) code(c int) int32 { return int32(r.high[c])<<8 + int32(r.low[c]) }
 
-func referenceQ4(y *[TileRows]float32, scales, minima, vectors []byte, a *record) {
-	for r := range TileRows {
-		var acc int32
-		for c := range 16 {
-			v := vectors[64*(c/4)+4*r+c%4]
-			acc += int32(v&15)*a.code(c) + int32(v>>4)*a.code(16+c)
-		}
-		p := float32(float16At(scales, 2*r) * a.scale)
-		if minima == nil {
-			y[r] += float32(p * float32(acc-8*a.sum))
-			continue
-		}
-		t := float32(p * float32(acc))
-		m := float32(float16At(minima, 2*r) * a.offset)
-		y[r] += float32(t + m)
-	}
-}
-
-func referenceQ8(y *[TileRows]float32, tile []byte, a *record) {
-	for r := range TileRows {
-		var acc int32
-		for c := range BlockCols {
-			acc += int32(tile[32+64*(c/4)+4*r+c%4]) * a.code(c)
-		}
-		p := float32(float16At(tile, 2*r) * a.scale)
-		y[r] += float32(p * float32(acc-128*a.sum))
-	}
-}
-
-// floatMatMul serves F16 and F32 tiles, which no model keeps in its hot path,
-// with unquantized inputs.
-func floatMatMul(dst []float32, groups []byte, t Type, x []float32) {
-	size := t.blockBytes()
+// referenceFloats does the same for weights that are floating-point numbers,
+// with unquantized inputs: column after column, unfused.
+func referenceFloats(dst []float32, groups []byte, t Type, x []float32) {
+	size := t.layout().block / BlockCols
 	for g := range len(dst) / TileRows {
-		group := groups[g*size*(len(x)/BlockCols):]
+		group := groups[g*size*len(x):]
 		var y [TileRows]float32
 		for c, v := range x {
+			column := group[c*size : (c+1)*size]
 			for r := range TileRows {
-				var w float32
-				if t == F16 {
-					w = float16At(group, 32*c+2*r)
-				} else {
-					w = math.Float32frombits(binary.LittleEndian.Uint32(group[64*c+4*r:]))
-				}
-				y[r] += float32(w * v)
+				y[r] += float32(weightAt(column, t, 0, r) * v)
 			}
 		}
 		copy(dst[g*TileRows:], y[:])

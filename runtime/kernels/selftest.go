@@ -1,52 +1,74 @@
 package kernels
 
-import "math"
+import (
+	"math"
+	"slices"
+)
 
 // agrees runs every kernel of a set on a small fixed problem and compares it
 // with the reference, bit for bit. A set that disagrees is never selected: a
 // processor, an emulator or a hypervisor that computes otherwise costs speed,
 // not correctness.
 func (s *Set) agrees() bool {
-	const cols, rows, tokens = 2 * BlockCols, 2 * TileRows, batch + 1
+	const tokens, widest = batch + 1, 256
 	var seed uint32 = 1
 	next := func() uint32 { // a small linear congruential generator, for fixed bytes only
 		seed = seed*1664525 + 1013904223
 		return seed >> 8
 	}
+	x := make([]float32, tokens*widest)
+	for i := range x {
+		x[i] = float32(int32(next())-1<<23) / (1 << 20)
+	}
+	for t := range Type(len(layouts)) {
+		if t.Known() && !s.productAgrees(t, x, next) {
+			return false
+		}
+	}
+	return s.vectorsAgree(x[:2*BlockCols])
+}
+
+// productAgrees does so for one type, with at least two blocks.
+func (s *Set) productAgrees(t Type, x []float32, next func() uint32) bool {
+	const rows, tokens = 2 * TileRows, batch + 1
+	cols := max(t.Span(), 2*BlockCols)
 	act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
 	if err != nil {
 		return false
 	}
-	x := make([]float32, cols)
-	for t := range tokens {
-		for i := range x {
-			x[i] = float32(int32(next())-1<<23) / (1 << 20)
-		}
-		act.Quantize(t, x)
+	x = x[:tokens*cols]
+	for i := range tokens {
+		act.Quantize(i, x[i*cols:(i+1)*cols])
 	}
-	for t := range s.one {
-		groups := make([]byte, rows/TileRows*TileBytes(t, cols))
-		for i := range groups {
-			groups[i] = byte(next())
-		}
-		for i := 0; i < len(groups); i += t.blockBytes() {
-			for j := range 32 { // scales and minima: finite, both signs
-				groups[i+2*(j%16)+1] &= 0xbf
-				if t == Q4_1 {
-					groups[i+32+2*(j%16)+1] &= 0xbf
-				}
-			}
-		}
-		got, want := make([]float32, tokens*rows), make([]float32, tokens*rows)
-		s.multiply(got, rows, groups, t, rows, &act)
-		genericSet().multiply(want, rows, groups, t, rows, &act)
-		for i := range want {
-			if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-				return false
-			}
+	source := make([]byte, TileRows*RowBytes(t, cols))
+	for i := range source {
+		source[i] = byte(next())
+	}
+	tame(source, t)
+	groups := make([]byte, rows/TileRows*TileBytes(t, cols))
+	for g := range rows / TileRows {
+		if Pack(groups[g*TileBytes(t, cols):][:TileBytes(t, cols)], source, t, TileRows, cols) != nil {
+			return false
 		}
 	}
-	return s.vectorsAgree(x)
+	got, want := make([]float32, tokens*rows), make([]float32, tokens*rows)
+	s.multiply(got, rows, groups, t, rows, &act, x)
+	genericSet().multiply(want, rows, groups, t, rows, &act, x)
+	return slices.EqualFunc(got, want, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
+}
+
+// tame clears bits of exponents, so that all numbers of random rows are finite.
+func tame(source []byte, t Type) {
+	span, at, width := t.Floats()
+	for i := 0; i < len(source); i += span {
+		for _, o := range at {
+			if width == 1 { // an exponent alone
+				source[i+o] = 0x70 | source[i+o]&15
+				continue
+			}
+			source[i+o+width-1] &= 0xbf // the highest bit of the exponent
+		}
+	}
 }
 
 // vectorsAgree does the same for the operations on plain vectors; x has 64 values.

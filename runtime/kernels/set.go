@@ -8,20 +8,22 @@ import (
 // batch is the number of tokens that the batched kernels take at once.
 const batch = 4
 
-// quantized computes groups row groups of blocks blocks each for one token:
-// dst gets 16 values for each group.
-type quantized func(dst *float32, groups *byte, act *record, blocks, groupCount int)
+// kernel computes groups row groups of n blocks (of quantized types) or columns
+// (of floating-point ones) each for one token: dst gets 16 values for each group.
+type kernel[In any] func(dst *float32, groups *byte, in *In, n, groupCount int)
 
-// batched is the same for 4 tokens: token i's inputs start blocks records after
-// token i-1's, its outputs stride bytes after.
-type batched func(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
+// batched is the same for 4 tokens: token i's inputs follow those of token i-1,
+// its outputs stand stride bytes after.
+type batched[In any] func(dst *float32, stride int, groups *byte, in *In, n, groupCount int)
 
 // Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
-	name   string
-	one    map[Type]quantized
-	four   map[Type]batched
-	vector vectorOps
+	name      string
+	one       map[Type]kernel[record]
+	four      map[Type]batched[record]
+	oneFloat  map[Type]kernel[float32]
+	fourFloat map[Type]batched[float32]
+	vector    vectorOps
 }
 
 // Name is "generic", "avx2" or "avx512".
@@ -43,7 +45,7 @@ func genericSet() *Set { return &Set{name: "generic", vector: genericVector} }
 
 // MatMul multiplies whole row groups with every token of the activations. groups
 // holds the tiles of rows rows (the last group padded to 16); output row i of
-// token t goes to dst[t*stride+i]. For F16 and F32 tiles the unquantized inputs
+// token t goes to dst[t*stride+i]. For F32, F16 and BF16 tiles the unquantized inputs
 // x are used, token-major. Rows beyond rows, up to the end of the last group,
 // are written with zeros: dst must have room for them.
 func (s *Set) MatMul(dst []float32, stride int, groups []byte, t Type, rows int, act *Activations, x []float32) error {
@@ -55,32 +57,37 @@ func (s *Set) MatMul(dst []float32, stride int, groups []byte, t Type, rows int,
 		return fmt.Errorf("multiply %d rows of %d columns of %s, %d bytes, for %d tokens into %d values with stride %d: %w",
 			rows, act.cols, t, len(groups), act.tokens, len(dst), stride, ErrShape)
 	}
-	if t == F16 || t == F32 {
-		if len(x) < act.tokens*act.cols {
-			return fmt.Errorf("%s tiles need the unquantized inputs: %w", t, ErrShape)
-		}
-		for i := range act.tokens {
-			floatMatMul(dst[i*stride:][:padded], groups, t, x[i*act.cols:][:act.cols])
-		}
-		return nil
+	if t.float() && len(x) < act.tokens*act.cols {
+		return fmt.Errorf("%s tiles need the unquantized inputs: %w", t, ErrShape)
 	}
-	s.multiply(dst, stride, groups, t, padded, act)
+	s.multiply(dst, stride, groups, t, padded, act, x)
 	return nil
 }
 
 // multiply runs on checked lengths.
-func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded int, act *Activations) {
-	blocks, token := act.cols/BlockCols, 0
-	if four := s.four[t]; four != nil {
-		for ; token+batch <= act.tokens; token += batch {
-			four(&dst[token*stride], stride*4, unsafe.SliceData(groups), &act.row(token)[0], blocks, padded/TileRows)
+func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, x []float32) {
+	if t.float() {
+		each(s.oneFloat[t], s.fourFloat[t], referenceFloats, dst, stride, groups, t, padded, x[:act.tokens*act.cols], act.tokens)
+		return
+	}
+	each(s.one[t], s.four[t], referenceMatMul, dst, stride, groups, t, padded, act.records, act.tokens)
+}
+
+// each gives tokens to the kernel for four as long as there are four, then to the
+// one for one, and where a set has none, to the reference.
+func each[In any](one kernel[In], four batched[In], reference func(dst []float32, groups []byte, t Type, in []In),
+	dst []float32, stride int, groups []byte, t Type, padded int, in []In, tokens int) {
+	n, token := len(in)/tokens, 0
+	if four != nil {
+		for ; token+batch <= tokens; token += batch {
+			four(&dst[token*stride], stride*4, unsafe.SliceData(groups), &in[token*n], n, padded/TileRows)
 		}
 	}
-	for ; token < act.tokens; token++ {
-		if one := s.one[t]; one != nil {
-			one(&dst[token*stride], unsafe.SliceData(groups), &act.row(token)[0], blocks, padded/TileRows)
+	for ; token < tokens; token++ {
+		if one != nil {
+			one(&dst[token*stride], unsafe.SliceData(groups), &in[token*n], n, padded/TileRows)
 		} else {
-			referenceMatMul(dst[token*stride:][:padded], groups, t, act.row(token))
+			reference(dst[token*stride:][:padded], groups, t, in[token*n:(token+1)*n])
 		}
 	}
 }

@@ -1,7 +1,6 @@
 package kernels
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -12,11 +11,22 @@ type Type uint8
 
 // Types of tiles.
 const (
-	F32  Type = 1
-	F16  Type = 2
-	Q4_0 Type = 3
-	Q4_1 Type = 4
-	Q8_0 Type = 5
+	F32    Type = 1
+	F16    Type = 2
+	Q4_0   Type = 3
+	Q4_1   Type = 4
+	Q8_0   Type = 5
+	Q5_0   Type = 6
+	Q5_1   Type = 7
+	Q4_K   Type = 8
+	Q5_K   Type = 9
+	Q6_K   Type = 10
+	BF16   Type = 11
+	IQ4_NL Type = 12
+	IQ4_XS Type = 13
+	MXFP4  Type = 14
+	Q2_K   Type = 15
+	Q3_K   Type = 16
 )
 
 // Shape of a tile.
@@ -30,45 +40,98 @@ const (
 // ErrShape means lengths or shapes that do not match.
 var ErrShape = errors.New("kernels: shape and length do not match")
 
+// layout is where the parts of a type lie, as the package comment has them.
+type layout struct {
+	name string
+	// span is the number of columns that share a scale in GGUF, in row bytes: 32, or 256 for
+	// the types of super-blocks. A tile's span is head bytes and span/32 blocks.
+	span, row, head, block int
+	// Offsets in a block; none is 0, for the scales come first.
+	nibbles, pairs, bits, bytes int
+	// zero is the level of a weight of 0; levels of types with values stand for those.
+	zero   int32
+	values *[16]int8
+	// halves: each 16 columns have a scale of their own.
+	halves bool
+}
+
+// The values of the 4-bit types that are not linear.
+var (
+	valuesIQ4   = [16]int8{-127, -104, -83, -65, -49, -35, -22, -10, 1, 13, 25, 38, 53, 69, 89, 113}
+	valuesMXFP4 = [16]int8{0, 1, 2, 3, 4, 6, 8, 12, 0, -1, -2, -3, -4, -6, -8, -12} // twice the format's
+)
+
+var layouts = [...]layout{
+	F32:    {name: "F32", span: 32, row: 128, block: 2048},
+	F16:    {name: "F16", span: 32, row: 64, block: 1024},
+	BF16:   {name: "BF16", span: 32, row: 64, block: 1024},
+	Q4_0:   {name: "Q4_0", span: 32, row: 18, block: 288, nibbles: 32, zero: 8},
+	Q4_1:   {name: "Q4_1", span: 32, row: 20, block: 320, nibbles: 64},
+	Q5_0:   {name: "Q5_0", span: 32, row: 22, block: 352, nibbles: 32, bits: 288, zero: 16},
+	Q5_1:   {name: "Q5_1", span: 32, row: 24, block: 384, nibbles: 64, bits: 320},
+	Q8_0:   {name: "Q8_0", span: 32, row: 34, block: 544, bytes: 32, zero: 128},
+	Q2_K:   {name: "Q2_K", span: 256, row: 84, head: 64, block: 160, pairs: 32, halves: true},
+	Q3_K:   {name: "Q3_K", span: 256, row: 110, head: 32, block: 224, pairs: 32, bits: 160, zero: 4, halves: true},
+	Q4_K:   {name: "Q4_K", span: 256, row: 144, head: 64, block: 288, nibbles: 32},
+	Q5_K:   {name: "Q5_K", span: 256, row: 176, head: 64, block: 352, nibbles: 32, bits: 288},
+	Q6_K:   {name: "Q6_K", span: 256, row: 210, head: 32, block: 416, nibbles: 32, pairs: 288, zero: 32, halves: true},
+	IQ4_NL: {name: "IQ4_NL", span: 32, row: 18, block: 288, nibbles: 32, values: &valuesIQ4},
+	IQ4_XS: {name: "IQ4_XS", span: 256, row: 136, head: 32, block: 272, nibbles: 16, values: &valuesIQ4},
+	MXFP4:  {name: "MXFP4", span: 32, row: 17, block: 272, nibbles: 16, values: &valuesMXFP4},
+}
+
+// layout is the type's, or one of size 0.
+func (t Type) layout() *layout {
+	if int(t) < len(layouts) {
+		return &layouts[t]
+	}
+	return &layouts[0]
+}
+
+// tile is the size of 16 rows of span columns.
+func (l *layout) tile() int { return l.head + l.span/BlockCols*l.block }
+
 // String is the type's name as GGUF writes it.
 func (t Type) String() string {
-	switch t {
-	case F32:
-		return "F32"
-	case F16:
-		return "F16"
-	case Q4_0:
-		return "Q4_0"
-	case Q4_1:
-		return "Q4_1"
-	case Q8_0:
-		return "Q8_0"
+	if !t.Known() {
+		return fmt.Sprintf("type %d", uint8(t))
 	}
-	return fmt.Sprintf("type %d", uint8(t))
+	return t.layout().name
 }
 
 // Known reports whether the type exists.
-func (t Type) Known() bool { return t.blockBytes() != 0 }
+func (t Type) Known() bool { return t.layout().block != 0 }
 
-// blockBytes is the size of a tile of 16 rows and 32 columns.
-func (t Type) blockBytes() int {
+// Span is the number of columns of which a row has a multiple: 32, or 256 for
+// the types of super-blocks. It is 0 for an unknown type.
+func (t Type) Span() int { return t.layout().span }
+
+// Floats says where the floating-point numbers of a type stand in GGUF: in each
+// block of so many bytes at these offsets, width bytes each: 4 for float32, 2 for
+// float16 (BF16: its own), 1 for the exponents of MXFP4.
+func (t Type) Floats() (block int, offsets []int, width int) {
 	switch t {
 	case F32:
-		return 2048
-	case F16:
-		return 1024
-	case Q4_0:
-		return 288
-	case Q4_1:
-		return 320
-	case Q8_0:
-		return 544
+		return 4, []int{0}, 4
+	case F16, BF16:
+		return 2, []int{0}, 2
+	case Q4_1, Q5_1, Q4_K, Q5_K:
+		return t.layout().row, []int{0, 2}, 2
+	case Q2_K:
+		return t.layout().row, []int{80, 82}, 2
+	case Q3_K:
+		return t.layout().row, []int{108}, 2
+	case Q6_K:
+		return t.layout().row, []int{208}, 2
+	case MXFP4:
+		return t.layout().row, []int{0}, 1
 	}
-	return 0
+	return t.layout().row, []int{0}, 2
 }
 
-// rowBlockBytes is the size of 32 columns of one row as GGUF stores them.
-func (t Type) rowBlockBytes() int { return t.blockBytes() / TileRows }
+// float reports whether weights are floating-point numbers, which are multiplied
+// with unquantized inputs.
+func (t Type) float() bool { return t == F32 || t == F16 || t == BF16 }
 
 // Tensor is the shape of a tiled tensor and how it is cut into chunks.
 type Tensor struct {
@@ -88,128 +151,26 @@ type Tensor struct {
 // ChunkRows is the number of rows of chunk i, without padding.
 func (t Tensor) ChunkRows(i int) int { return min(t.RowsPerChunk, t.Rows-i*t.RowsPerChunk) }
 
+// spans is how many spans a row of cols columns has, or 0 if they are not whole.
+func (t Type) spans(cols int) int {
+	if span := t.Span(); span != 0 && cols > 0 && cols%span == 0 && cols <= math.MaxInt32 {
+		return cols / span
+	}
+	return 0
+}
+
 // TileBytes is the size of one row group: 16 rows of cols columns. It is 0 for
-// an unknown type or if cols is not a positive multiple of 32.
-func TileBytes(t Type, cols int) int {
-	if cols <= 0 || cols%BlockCols != 0 || cols > math.MaxInt32 {
-		return 0
-	}
-	return cols / BlockCols * t.blockBytes()
-}
+// an unknown type or if cols is not a positive multiple of the type's span.
+func TileBytes(t Type, cols int) int { return t.spans(cols) * t.layout().tile() }
 
-// RowBytes is the size of one row of cols columns in GGUF's layout, or 0.
-func RowBytes(t Type, cols int) int { return TileBytes(t, cols) / TileRows }
+// RowBytes is the size of one row of cols columns in GGUF's layout, or 0. 16
+// rows are never larger than their row group.
+func RowBytes(t Type, cols int) int { return t.spans(cols) * t.layout().row }
 
-// Pack turns 1 to 16 rows in GGUF's layout (row after row) into one row group.
-func Pack(dst, src []byte, t Type, rows, cols int) error {
-	size := TileBytes(t, cols)
-	if size == 0 || rows < 1 || rows > TileRows || len(dst) != size || len(src) != rows*RowBytes(t, cols) {
-		return fmt.Errorf("pack %d rows of %d columns of %s, %d bytes into %d: %w", rows, cols, t, len(src), len(dst), ErrShape)
-	}
-	clear(dst)
-	rowBytes, rowBlock, block := RowBytes(t, cols), t.rowBlockBytes(), t.blockBytes()
-	for r := range rows {
-		row := src[r*rowBytes:]
-		for b := range cols / BlockCols {
-			packBlock(dst[b*block:(b+1)*block], row[b*rowBlock:(b+1)*rowBlock], t, r)
-		}
-	}
-	if t == Q8_0 {
-		padOffset(dst, rows, cols)
-	}
-	return nil
-}
-
-// padOffset gives the rows that are missing the byte that means zero.
-func padOffset(dst []byte, rows, cols int) {
-	block := Q8_0.blockBytes()
-	for b := range cols / BlockCols {
-		for j := range 8 {
-			v := dst[b*block+32+64*j:][:64]
-			for i := 4 * rows; i < 64; i++ {
-				v[i] = 0x80
-			}
-		}
-	}
-}
-
-// packBlock puts 32 columns of one row into a tile.
-func packBlock(tile, src []byte, t Type, r int) {
-	switch t {
-	case F32:
-		for c := range BlockCols {
-			copy(tile[64*c+4*r:][:4], src[4*c:])
-		}
-	case F16:
-		for c := range BlockCols {
-			copy(tile[32*c+2*r:][:2], src[2*c:])
-		}
-	case Q4_0: // GGUF: scale, then 16 bytes: low nibbles columns 0..15, high 16..31
-		copy(tile[2*r:][:2], src)
-		packNibbles(tile[32:], src[2:], r)
-	case Q4_1: // GGUF: scale, minimum, the same 16 bytes
-		copy(tile[2*r:][:2], src)
-		copy(tile[32+2*r:][:2], src[2:])
-		packNibbles(tile[64:], src[4:], r)
-	case Q8_0: // GGUF: scale, then 32 signed bytes
-		copy(tile[2*r:][:2], src)
-		for c := range BlockCols {
-			tile[32+64*(c/4)+4*r+c%4] = src[2+c] ^ 0x80
-		}
-	}
-}
-
-func packNibbles(vectors, src []byte, r int) {
-	for c := range 16 {
-		vectors[64*(c/4)+4*r+c%4] = src[c]
-	}
-}
-
-// UnpackRow computes one row of a row group as float32 values.
-func UnpackRow(dst []float32, group []byte, t Type, row, cols int) error {
-	if size := TileBytes(t, cols); size == 0 || len(group) != size || row < 0 || row >= TileRows || len(dst) != cols {
-		return fmt.Errorf("unpack row %d of %d columns of %s from %d bytes: %w", row, cols, t, len(group), ErrShape)
-	}
-	block := t.blockBytes()
-	for b := range cols / BlockCols {
-		unpackBlock(dst[b*BlockCols:(b+1)*BlockCols], group[b*block:(b+1)*block], t, row)
-	}
-	return nil
-}
-
-func unpackBlock(dst []float32, tile []byte, t Type, r int) {
-	switch t {
-	case F32:
-		for c := range dst {
-			dst[c] = math.Float32frombits(binary.LittleEndian.Uint32(tile[64*c+4*r:]))
-		}
-	case F16:
-		for c := range dst {
-			dst[c] = float16At(tile, 32*c+2*r)
-		}
-	case Q4_0, Q4_1:
-		scale, minimum, zero, vectors := nibbleParts(tile, t, r)
-		for c := range 16 {
-			v := vectors[64*(c/4)+4*r+c%4]
-			dst[c] = float32(scale*float32(int(v&15)-zero)) + minimum
-			dst[c+16] = float32(scale*float32(int(v>>4)-zero)) + minimum
-		}
-	case Q8_0:
-		scale := float16At(tile, 2*r)
-		for c := range dst {
-			dst[c] = scale * float32(int(tile[32+64*(c/4)+4*r+c%4])-128)
-		}
-	}
-}
-
-func nibbleParts(tile []byte, t Type, r int) (scale, minimum float32, zero int, vectors []byte) {
-	scale = float16At(tile, 2*r)
-	if t == Q4_0 {
-		return scale, 0, 8, tile[32:]
-	}
-	return scale, float16At(tile, 32+2*r), 0, tile[64:]
-}
-
-func float16At(b []byte, i int) float32 {
-	return Float16to32(binary.LittleEndian.Uint16(b[i:]))
+// blockAt is where block b of a row group begins, and where the head of its
+// super-block does.
+func (l *layout) blockAt(b int) (head, block int) {
+	per := l.span / BlockCols
+	head = b / per * l.tile()
+	return head, head + l.head + b%per*l.block
 }
