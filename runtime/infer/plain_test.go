@@ -63,7 +63,12 @@ func (p *plain) Chunk(_, tensor, chunk int) ([]byte, error) {
 
 func (p *plain) Resident() bool { return p.shared }
 
-var tileTypes = map[gguf.Type]kernels.Type{0: kernels.F32, 1: kernels.F16, 2: kernels.Q4_0, 3: kernels.Q4_1, 8: kernels.Q8_0}
+var tileTypes = map[gguf.Type]kernels.Type{
+	gguf.F32: kernels.F32, gguf.F16: kernels.F16, gguf.BF16: kernels.BF16,
+	gguf.Q4_0: kernels.Q4_0, gguf.Q4_1: kernels.Q4_1, gguf.Q5_0: kernels.Q5_0, gguf.Q5_1: kernels.Q5_1, gguf.Q8_0: kernels.Q8_0,
+	gguf.Q2_K: kernels.Q2_K, gguf.Q3_K: kernels.Q3_K, gguf.Q4_K: kernels.Q4_K, gguf.Q5_K: kernels.Q5_K, gguf.Q6_K: kernels.Q6_K,
+	gguf.IQ4_NL: kernels.IQ4_NL, gguf.IQ4_XS: kernels.IQ4_XS, gguf.MXFP4: kernels.MXFP4,
+}
 
 // add packs one tensor of GGUF bytes.
 func (p *plain) add(name string, typ kernels.Type, rows, cols int, raw []byte) error {

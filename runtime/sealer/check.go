@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 )
 
@@ -88,7 +89,7 @@ func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
 		said[f.Name] = true
 	}
 	for _, t := range file.Tensors {
-		_, tiled := tileType(t.Type)
+		_, tiled := tileTypes[t.Type]
 		known := tiled && (len(t.Dims) > 1 || t.Type == gguf.F32) // else it was named for its type
 		if _, err := planTensor(t); err != nil && known && !said[t.Name] {
 			report.Findings = append(report.Findings, servable.Finding{Code: servable.CodeTensorShape, Name: t.Name, Detail: err.Error()})
@@ -105,7 +106,7 @@ func failed(err error) bool {
 }
 
 // scanBytes is how much of a tensor is looked at at a time: whole blocks of every type.
-const scanBytes = 18 * 20 * 34 * 64
+const scanBytes = 144 * 5 * 7 * 11 * 17
 
 // scan looks for values that are no finite numbers.
 func scan(ctx context.Context, in io.ReaderAt, file *gguf.File, progress func(done, total int64)) (findings []servable.Finding, err error) {
@@ -137,43 +138,38 @@ func scan(ctx context.Context, in io.ReaderAt, file *gguf.File, progress func(do
 	return findings, nil
 }
 
-// floats says how the floating-point numbers of a type lie: blocks of so many bytes that
-// begin with so many of float16, or, with none, values of float32.
-func floats(t gguf.Type) (block, halves int, ok bool) {
-	switch t {
-	case gguf.F32:
-		return 4, 0, true
-	case gguf.F16:
-		return 2, 1, true
-	case gguf.Q4_0:
-		return 18, 1, true
-	case gguf.Q4_1:
-		return 20, 2, true
-	case gguf.Q8_0:
-		return 34, 1, true
-	}
-	return 0, 0, false
-}
-
 // finite returns a finding if a value or scale of the tensor is infinite or no number.
 func finite(t gguf.Tensor, data []byte) *servable.Finding {
-	block, halves, ok := floats(t.Type)
-	if !ok || t.Name == servable.Positive && t.Type != gguf.F32 {
+	tile, ok := tileTypes[t.Type]
+	if !ok || len(t.Dims) == 1 && t.Type != gguf.F32 {
 		return nil // refused for its type
 	}
-	const exponent16, exponent32 = 0x7c00, 0x7f800000
+	block, offsets, width := tile.Floats()
 	for at := 0; at+block <= len(data); at += block {
-		bad := halves == 0 && binary.LittleEndian.Uint32(data[at:])&exponent32 == exponent32
-		for i := range halves {
-			bad = bad || binary.LittleEndian.Uint16(data[at+2*i:])&exponent16 == exponent16
-		}
-		if bad {
-			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name,
-				Detail: "contains an infinite value or one that is not a number (NaN): the file is damaged, or the training diverged"}
+		for _, o := range offsets {
+			if exponentFull(data[at+o:], tile, width) {
+				return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name,
+					Detail: "contains an infinite value or one that is not a number (NaN): the file is damaged, or the training diverged"}
+			}
 		}
 		if t.Name == servable.Positive && !(math.Float32frombits(binary.LittleEndian.Uint32(data[at:])) > 0) {
 			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name, Detail: "contains a value that is not positive, although frequencies are divided by it"}
 		}
 	}
 	return nil
+}
+
+// exponentFull reports whether all bits of a number's exponent are set, which means infinity
+// or, for an exponent alone, that the number is none.
+func exponentFull(b []byte, t kernels.Type, width int) bool {
+	mask := uint16(0x7c00)
+	switch {
+	case width == 1:
+		return b[0] == 0xff
+	case width == 4:
+		b, mask = b[2:], 0x7f80
+	case t == kernels.BF16:
+		mask = 0x7f80
+	}
+	return binary.LittleEndian.Uint16(b)&mask == mask
 }

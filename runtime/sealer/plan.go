@@ -59,9 +59,9 @@ func planTensor(t gguf.Tensor) (part, error) {
 	if len(t.Dims) == 1 {
 		return planVector(t)
 	}
-	tile, ok := tileType(t.Type)
+	tile, ok := tileTypes[t.Type]
 	if !ok {
-		return part{}, fmt.Errorf("sealer: tensor %s has type %s, which the engine does not support (want F32, F16, Q4_0, Q4_1 or Q8_0)", t.Name, t.Type)
+		return part{}, fmt.Errorf("sealer: tensor %s has type %s, which the engine does not support", t.Name, t.Type)
 	}
 	if len(t.Dims) != 2 || t.Dims[0] > math.MaxInt32 || t.Dims[1] > math.MaxInt32 {
 		return part{}, fmt.Errorf("sealer: tensor %s has shape %v; want a vector or a matrix", t.Name, t.Dims)
@@ -70,7 +70,7 @@ func planTensor(t gguf.Tensor) (part, error) {
 	group := kernels.TileBytes(tile, cols)
 	if group < 1 || group > chunkseal.MaxChunkBytes {
 		return part{}, fmt.Errorf("sealer: tensor %s has rows of %d columns; want a multiple of %d, of which %d rows fit in %d bytes",
-			t.Name, cols, kernels.BlockCols, kernels.TileRows, chunkseal.MaxChunkBytes)
+			t.Name, cols, tile.Span(), kernels.TileRows, chunkseal.MaxChunkBytes)
 	}
 	groups := (rows + kernels.TileRows - 1) / kernels.TileRows
 	chunks := ceilDiv(groups, max(1, maxChunk/group))
@@ -98,20 +98,12 @@ func planVector(t gguf.Tensor) (part, error) {
 	}}, nil
 }
 
-func tileType(t gguf.Type) (kernels.Type, bool) {
-	switch t {
-	case gguf.F32:
-		return kernels.F32, true
-	case gguf.F16:
-		return kernels.F16, true
-	case gguf.Q4_0:
-		return kernels.Q4_0, true
-	case gguf.Q4_1:
-		return kernels.Q4_1, true
-	case gguf.Q8_0:
-		return kernels.Q8_0, true
-	}
-	return 0, false
+// tileTypes are the types of matrices that the kernels compute with.
+var tileTypes = map[gguf.Type]kernels.Type{
+	gguf.F32: kernels.F32, gguf.F16: kernels.F16, gguf.BF16: kernels.BF16,
+	gguf.Q4_0: kernels.Q4_0, gguf.Q4_1: kernels.Q4_1, gguf.Q5_0: kernels.Q5_0, gguf.Q5_1: kernels.Q5_1, gguf.Q8_0: kernels.Q8_0,
+	gguf.Q2_K: kernels.Q2_K, gguf.Q3_K: kernels.Q3_K, gguf.Q4_K: kernels.Q4_K, gguf.Q5_K: kernels.Q5_K, gguf.Q6_K: kernels.Q6_K,
+	gguf.IQ4_NL: kernels.IQ4_NL, gguf.IQ4_XS: kernels.IQ4_XS, gguf.MXFP4: kernels.MXFP4,
 }
 
 // roles are the tensors of a block in the order of a forward pass; a streamed

@@ -109,8 +109,8 @@ func onlyFile(t *testing.T, path string) {
 
 func TestUnsupportedTensorsAreRefusedByName(t *testing.T) {
 	cases := map[string]gguf.TensorData{
-		"Q4_K":             zeros(t, "blk.0.attn_q.weight", 12, 256, 16),
-		"BF16":             zeros(t, "blk.0.attn_q.weight", 30, 32, 16),
+		"NVFP4":            zeros(t, "blk.0.attn_q.weight", 40, 64, 16),
+		"Q1_0":             zeros(t, "blk.0.attn_q.weight", 41, 128, 16),
 		"vector blk.0":     zeros(t, "blk.0.attn_norm.weight", gguf.F16, 32),
 		"shape":            zeros(t, "blk.0.attn_q.weight", gguf.F32, 32, 16, 2),
 		"rows of 33":       zeros(t, "blk.0.attn_q.weight", gguf.F32, 33, 16),
@@ -265,8 +265,11 @@ func TestSectionsStandInTheOrderOfUse(t *testing.T) {
 // TestChunksAreWholeRowGroups over many shapes: every row is in exactly one
 // chunk, chunks are about equal, none is above the limit unless one group is.
 func TestChunksAreWholeRowGroups(t *testing.T) {
-	for _, typ := range []gguf.Type{gguf.F32, gguf.F16, gguf.Q4_0, gguf.Q4_1, gguf.Q8_0} {
+	for typ := range tileTypes {
 		for _, cols := range []uint64{32, 576, 1536, 4096, 14336, 32768} {
+			if _, err := typ.RowBytes(cols); err != nil {
+				continue // no multiple of a super-block
+			}
 			for _, rows := range []uint64{1, 15, 16, 17, 576, 1000, 49152} {
 				p, err := planTensor(gguf.Tensor{Name: "x", Type: typ, Dims: []uint64{cols, rows}})
 				if err != nil {

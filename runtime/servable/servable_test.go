@@ -132,7 +132,7 @@ func TestSeveralThingsAreAllNamed(t *testing.T) {
 		m.Set("tokenizer.chat_template", "{% macro x() %}{% endmacro %}")
 		m.Vector("output_norm.bias", gguftest.Width, 0)
 		m.Unset("blk.0.attn_k.weight")
-		m.Retype("blk.1.attn_q.weight", 30)
+		m.Retype("blk.1.attn_q.weight", 40)
 	}))
 	var codes []Code
 	for _, f := range r.Findings {

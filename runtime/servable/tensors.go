@@ -12,7 +12,8 @@ import (
 )
 
 // matrixTypes are the types of matrices that the engine computes with.
-var matrixTypes = []gguf.Type{gguf.F32, gguf.F16, gguf.Q4_0, gguf.Q4_1, gguf.Q8_0}
+var matrixTypes = []gguf.Type{gguf.F32, gguf.F16, gguf.BF16, gguf.Q8_0, gguf.Q6_K, gguf.Q5_0, gguf.Q5_1, gguf.Q5_K,
+	gguf.Q4_0, gguf.Q4_1, gguf.Q4_K, gguf.IQ4_NL, gguf.IQ4_XS, gguf.MXFP4, gguf.Q3_K, gguf.Q2_K}
 
 // Positive is the tensor whose values are divisors and must be positive.
 const Positive = model.RopeFactorsName

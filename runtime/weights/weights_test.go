@@ -528,3 +528,24 @@ func TestSectionsAreTheTensorsOfTheHeader(t *testing.T) {
 		}
 	}
 }
+
+// TestTypesOfLaterVersionsAreRefused: an older agent does not read a file whose tiles it does not know.
+func TestTypesOfLaterVersionsAreRefused(t *testing.T) {
+	known := tensor{Tensor: kernels.Tensor{Type: kernels.Q3_K, Rows: 16, Cols: 256, RowsPerChunk: 16, Chunks: 1}}
+	known.size = kernels.TileBytes(known.Type, known.Cols)
+	known.chunkBytes = known.size
+	if err := known.check(); err != nil {
+		t.Fatal(err)
+	}
+	for typ := range 256 {
+		if known.Type = kernels.Type(typ); !known.Type.Known() && known.check() == nil {
+			t.Errorf("type %d was taken", typ)
+		}
+	}
+	for _, cols := range []int{128, 255, 288} {
+		known.Type, known.Cols = kernels.Q3_K, cols
+		if known.check() == nil {
+			t.Errorf("%d columns of %s were taken", cols, known.Type)
+		}
+	}
+}

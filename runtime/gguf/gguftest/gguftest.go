@@ -9,6 +9,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -67,6 +68,27 @@ func New(seed uint64) *Model {
 	}
 	m.Vector("output_norm.weight", Width, 1)
 	return m
+}
+
+// Wide makes the model's rows 256 columns long, for types of super-blocks.
+func (m *Model) Wide() {
+	const width, heads = 256, 4
+	m.Set("llama.embedding_length", uint32(width))
+	m.Set("llama.feed_forward_length", uint32(width))
+	m.Set("llama.rope.dimension_count", uint32(width/heads))
+	for i := range m.Tensors {
+		t := &m.Tensors[i]
+		t.Dims[0] = width
+		if role := t.Name[strings.LastIndexByte(strings.TrimSuffix(t.Name, ".weight"), '.')+1:]; len(t.Dims) == 1 {
+			m.Vector(t.Name, width, 1)
+		} else if rows := int(t.Dims[1]); role == "attn_k.weight" || role == "attn_v.weight" {
+			m.Matrix(t.Name, KVHeads*width/heads, width)
+		} else if strings.HasPrefix(t.Name, "blk.") {
+			m.Matrix(t.Name, width, width)
+		} else {
+			m.Matrix(t.Name, rows, width)
+		}
+	}
 }
 
 // vocabulary is all bytes, three words, and two control tokens.

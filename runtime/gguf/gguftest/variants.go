@@ -58,6 +58,14 @@ func bias(role string, n int) func(*Model) {
 	}
 }
 
+// rare is a type that is known by name only.
+func rare(name string, typ gguf.Type) Variant {
+	return Variant{Name: "matrices in " + name, Edit: func(m *Model) {
+		m.Wide()
+		m.Retype("blk.0.attn_q.weight", typ)
+	}, Want: []string{"tensor-type blk.0.attn_q.weight"}}
+}
+
 func extra(name, role string, n int) Variant {
 	return Variant{Name: name, Edit: bias(role, n), Want: []string{"tensor-unknown blk.*." + role}}
 }
@@ -82,7 +90,11 @@ func ofTensors() []Variant {
 	scale := func(name string, typ gguf.Type, at int) func(*Model) {
 		return func(m *Model) {
 			m.Retype(name, typ)
-			binary.LittleEndian.PutUint16(m.Tensor(name).Data[at:], 0x7c00)
+			bits := uint16(0x7c00)
+			if typ == gguf.MXFP4 {
+				bits = 0xff // an exponent alone, and the first two weights
+			}
+			binary.LittleEndian.PutUint16(m.Tensor(name).Data[at:], bits)
 		}
 	}
 	return []Variant{
@@ -130,15 +142,31 @@ func ofTensors() []Variant {
 				m.Retype("blk.0."+name+".weight", typ)
 			}
 		}},
-		{Name: "matrices in BF16", Edit: all(30), Want: []string{"tensor-type blk.*.attn_q.weight"}},
-		{Name: "matrices in Q5_0", Edit: all(6), Want: []string{"tensor-type blk.*.attn_q.weight"}},
-		{Name: "matrices in MXFP4", Edit: all(39), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		{Name: "matrices in BF16, Q5_0, Q5_1, IQ4_NL and MXFP4", Edit: func(m *Model) {
+			for name, typ := range map[string]gguf.Type{"attn_q": gguf.BF16, "attn_k": gguf.Q5_0, "attn_v": gguf.Q5_1, "attn_output": gguf.IQ4_NL, "ffn_up": gguf.MXFP4} {
+				m.Retype("blk.0."+name+".weight", typ)
+			}
+		}},
+		{Name: "matrices in Q2_K, Q3_K, Q4_K, Q5_K, Q6_K and IQ4_XS", Edit: func(m *Model) {
+			m.Wide()
+			for name, typ := range map[string]gguf.Type{"attn_q": gguf.Q2_K, "attn_k": gguf.Q3_K, "attn_v": gguf.Q4_K, "attn_output": gguf.Q5_K, "ffn_up": gguf.Q6_K, "ffn_down": gguf.IQ4_XS} {
+				m.Retype("blk.0."+name+".weight", typ)
+			}
+		}},
 		{Name: "matrices in NVFP4", Edit: all(40), Want: []string{"tensor-type blk.*.attn_q.weight"}},
+		rare("Q1_0", 41), rare("TQ2_0", 35), rare("IQ3_S", 21), rare("IQ2_XXS", 16),
 		{Name: "a norm in F16", Edit: func(m *Model) { m.Retype("blk.0.attn_norm.weight", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_norm.weight"}},
 		{Name: "a bias in F16", Edit: func(m *Model) { bias("attn_q.bias", Width)(m); m.Retype("blk.0.attn_q.bias", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_q.bias"}},
 		{Name: "a weight that is not a number", Edit: value("blk.1.ffn_up.weight", math.Float32bits(float32(math.NaN()))), Want: []string{"tensor-value blk.1.ffn_up.weight"}},
 		{Name: "an infinite norm", Edit: value("output_norm.weight", math.Float32bits(float32(math.Inf(-1)))), Want: []string{"tensor-value output_norm.weight"}},
 		{Name: "an infinite scale of Q8_0", Edit: scale("blk.0.ffn_gate.weight", gguf.Q8_0, 34), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+		{Name: "an infinite scale of Q6_K", Edit: func(m *Model) { m.Wide(); scale("blk.0.ffn_gate.weight", gguf.Q6_K, 208)(m) }, Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+		{Name: "an infinite minimum of Q4_K", Edit: func(m *Model) { m.Wide(); scale("blk.0.ffn_gate.weight", gguf.Q4_K, 146)(m) }, Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+		{Name: "a scale of MXFP4 that is not a number", Edit: scale("blk.0.ffn_gate.weight", gguf.MXFP4, 17), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
+		{Name: "an infinite weight of BF16", Edit: func(m *Model) {
+			m.Retype("blk.0.ffn_gate.weight", gguf.BF16)
+			binary.LittleEndian.PutUint16(m.Tensor("blk.0.ffn_gate.weight").Data[6:], 0xff80)
+		}, Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
 		{Name: "an infinite minimum of Q4_1", Edit: scale("blk.0.ffn_gate.weight", gguf.Q4_1, 22), Want: []string{"tensor-value blk.0.ffn_gate.weight"}},
 	}
 }
