@@ -63,12 +63,6 @@ func fourQ41AVX512(dst *float32, stride int, groups *byte, act *record, blocks, 
 func fourQ80AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
-func oneQ40AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func oneQ41AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
 func dotAVX2(x, y *float32, n int) float32
 
 //go:noescape

@@ -17,8 +17,8 @@
 //	       bytes  scales                planes               weight
 //	Q4_0   288    d                     nibbles              d[r] * (q - 8)
 //	Q4_1   320    d, m                  nibbles              d[r] * q + m[r]
-//	Q5_0   352    d                     nibbles, bits        d[r] * (q - 16)
-//	Q5_1   384    d, m                  nibbles, bits        d[r] * q + m[r]
+//	Q5_0   352    d                     fives                d[r] * (q - 16)
+//	Q5_1   384    d, m                  fives                d[r] * q + m[r]
 //	Q8_0   544    d                     bytes                d[r] * (q - 128)
 //	IQ4_NL 288    d                     nibbles              d[r] * I[q]
 //	MXFP4  272    e                     nibbles              2^(e[r]-128) * X[q]
@@ -34,8 +34,8 @@
 //
 //	       head   block  scales         planes               weight
 //	Q4_K   D, M   288    s, m           nibbles              D[r] s[r] * q - M[r] m[r]
-//	Q5_K   D, M   352    s, m           nibbles, bits        D[r] s[r] * q - M[r] m[r]
-//	Q6_K   D      416    s0, s1         nibbles, pairs       D[r] sh[r] * (q - 32)
+//	Q5_K   D, M   352    s, m           fives                D[r] s[r] * q - M[r] m[r]
+//	Q6_K   D      416    s0, s1         sixes                D[r] sh[r] * (q - 32)
 //	Q3_K   D      224    s0, s1         pairs, bits          D[r] sh[r] * (q - 4)
 //	Q2_K   D, M   160    s0, s1         pairs                D[r] (sh[r] & 15) * q - M[r] (sh[r] >> 4)
 //	IQ4_XS D      272    s              nibbles              D[r] s[r] * I[q]
@@ -43,12 +43,19 @@
 // D and M are 16 float16 numbers each, s, m, s0 and s1 16 bytes each, signed in
 // Q6_K, Q3_K and IQ4_XS. D[r] s[r], which float32 holds exactly, is computed first.
 //
-// Planes. Of 4 vectors of 64 bytes of nibbles, byte 4r+k of vector j holds column 4j+k
-// of row r in its low nibble and column 16+4j+k in its high nibble. Of 2 vectors of
-// pairs, byte 4r+k of vector i holds column 16i+4f+k in bits 2f and 2f+1. Of the one
-// vector of bits, byte 4r+k holds column 4j+k in bit j, j = 0..7. Of 8 vectors of
-// bytes, byte 4r+k of vector j holds column 4j+k. A level is made of its planes in
-// the order of the table, lowest bits first.
+// Planes are vectors of 64 bytes. W(j) are the levels of columns 4j+k, j = 0..7 and
+// k = 0..3, and byte 4r+k of a vector holds row r of
+//
+//	bytes    8 vectors: W(j) in vector j
+//	nibbles  4 vectors: W(j) in the low nibble of vector j, W(4+j) in its high one
+//	pairs    2 vectors: W(4i+f) in bits 2f and 2f+1 of vector i
+//	bits     1 vector: W(j) in bit j; a level of pairs and bits has the pair below the bit
+//	fives    5 vectors: W(0) to W(4) in bits 0-4 of vectors 0 to 4; of W(5), bits 0-2 in
+//	         bits 5-7 of vector 0 and bits 3-4 in bits 6-7 of vector 1; W(6) so in
+//	         vectors 2 and 3; of W(7), bits 0-2 in bits 5-7 of vector 4, bit 3 in bit 5
+//	         of vector 1, bit 4 in bit 5 of vector 3
+//	sixes    6 vectors, 3 for each 16 columns: of W(4h), W(4h+1), W(4h+2) one in bits 0-5
+//	         of each; of W(4h+3), bits 0-1, 2-3 and 4-5 in bits 6-7 of the three
 //
 // Numbers are little-endian. One 64-byte vector thus holds 4 consecutive columns
 // of 16 rows, which is what VPDPBUSD multiplies at once. reference.go has the order in

@@ -94,26 +94,52 @@ func fiveBits(low, high []byte) *[BlockCols]uint8 {
 	return q
 }
 
-// put writes 32 levels of a row into a block.
+// put writes 32 levels of a row into a block that was zero in this row.
 func (l *layout) put(block []byte, r int, q *[BlockCols]uint8) {
 	for c, v := range q {
 		at, j := 4*r+c%4, c/4
 		switch {
 		case l.bytes != 0:
 			block[l.bytes+64*j+at] = v
-			continue
+		case l.fives != 0:
+			for _, f := range fives[j] {
+				block[l.fives+64*f.vector+at] |= v >> f.from & f.mask << f.to
+			}
+		case l.sixes != 0:
+			for _, f := range sixes[j%4] {
+				block[l.sixes+192*(j/4)+64*f.vector+at] |= v >> f.from & f.mask << f.to
+			}
 		case l.nibbles != 0:
 			block[l.nibbles+64*(j%4)+at] |= v & 15 << (j / 4 * 4)
-			v >>= 4
-		}
-		if l.pairs != 0 {
+		default:
 			block[l.pairs+64*(j/4)+at] |= v & 3 << (j % 4 * 2)
-			v >>= 2
-		}
-		if l.bits != 0 {
-			block[l.bits+at] |= v & 1 << j
+			if l.bits != 0 {
+				block[l.bits+at] |= v >> 2 & 1 << j
+			}
 		}
 	}
+}
+
+// field is a part of a level: bits from on, as many as mask has, stand in a byte of
+// a vector from bit to on.
+type field struct {
+	vector, from, to int
+	mask             uint8
+}
+
+// fives are the fields of the levels of columns 4j+k in 5 vectors: five of them are
+// the lower 5 bits of a vector each, the others are in the upper 3 bits.
+var fives = [8][]field{
+	{{0, 0, 0, 31}}, {{1, 0, 0, 31}}, {{2, 0, 0, 31}}, {{3, 0, 0, 31}}, {{4, 0, 0, 31}},
+	{{0, 0, 5, 7}, {1, 3, 6, 3}},
+	{{2, 0, 5, 7}, {3, 3, 6, 3}},
+	{{4, 0, 5, 7}, {1, 3, 5, 1}, {3, 4, 5, 1}},
+}
+
+// sixes are the same for 16 columns in 3 vectors, with 6 and 2 bits.
+var sixes = [4][]field{
+	{{0, 0, 0, 63}}, {{1, 0, 0, 63}}, {{2, 0, 0, 63}},
+	{{0, 0, 6, 3}, {1, 2, 6, 3}, {2, 4, 6, 3}},
 }
 
 // packSuperBlock does the same for 256 columns.

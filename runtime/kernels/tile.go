@@ -47,7 +47,7 @@ type layout struct {
 	// the types of super-blocks. A tile's span is head bytes and span/32 blocks.
 	span, row, head, block int
 	// Offsets in a block; none is 0, for the scales come first.
-	nibbles, pairs, bits, bytes int
+	nibbles, pairs, bits, fives, sixes, bytes int
 	// zero is the level of a weight of 0; levels of types with values stand for those.
 	zero   int32
 	values *[16]int8
@@ -67,14 +67,14 @@ var layouts = [...]layout{
 	BF16:   {name: "BF16", span: 32, row: 64, block: 1024},
 	Q4_0:   {name: "Q4_0", span: 32, row: 18, block: 288, nibbles: 32, zero: 8},
 	Q4_1:   {name: "Q4_1", span: 32, row: 20, block: 320, nibbles: 64},
-	Q5_0:   {name: "Q5_0", span: 32, row: 22, block: 352, nibbles: 32, bits: 288, zero: 16},
-	Q5_1:   {name: "Q5_1", span: 32, row: 24, block: 384, nibbles: 64, bits: 320},
+	Q5_0:   {name: "Q5_0", span: 32, row: 22, block: 352, fives: 32, zero: 16},
+	Q5_1:   {name: "Q5_1", span: 32, row: 24, block: 384, fives: 64},
 	Q8_0:   {name: "Q8_0", span: 32, row: 34, block: 544, bytes: 32, zero: 128},
 	Q2_K:   {name: "Q2_K", span: 256, row: 84, head: 64, block: 160, pairs: 32, halves: true},
 	Q3_K:   {name: "Q3_K", span: 256, row: 110, head: 32, block: 224, pairs: 32, bits: 160, zero: 4, halves: true},
 	Q4_K:   {name: "Q4_K", span: 256, row: 144, head: 64, block: 288, nibbles: 32},
-	Q5_K:   {name: "Q5_K", span: 256, row: 176, head: 64, block: 352, nibbles: 32, bits: 288},
-	Q6_K:   {name: "Q6_K", span: 256, row: 210, head: 32, block: 416, nibbles: 32, pairs: 288, zero: 32, halves: true},
+	Q5_K:   {name: "Q5_K", span: 256, row: 176, head: 64, block: 352, fives: 32},
+	Q6_K:   {name: "Q6_K", span: 256, row: 210, head: 32, block: 416, sixes: 32, zero: 32, halves: true},
 	IQ4_NL: {name: "IQ4_NL", span: 32, row: 18, block: 288, nibbles: 32, values: &valuesIQ4},
 	IQ4_XS: {name: "IQ4_XS", span: 256, row: 136, head: 32, block: 272, nibbles: 16, values: &valuesIQ4},
 	MXFP4:  {name: "MXFP4", span: 32, row: 17, block: 272, nibbles: 16, values: &valuesMXFP4},

@@ -48,41 +48,49 @@ func weightAt(block []byte, t Type, c, r int) float32 {
 
 // levels reads the 32 levels of a row, or the values that they stand for.
 func (l *layout) levels(q *[BlockCols]int32, block []byte, r int) {
-	for j := range 8 {
-		var nibble, pair, bit, whole []byte
-		at := 4 * r
-		if l.bytes != 0 {
-			whole = block[l.bytes+64*j+at:][:4]
+	at := 4 * r
+	switch {
+	case l.bytes != 0:
+		for c := range q {
+			q[c] = int32(block[l.bytes+64*(c/4)+at+c%4])
 		}
-		if l.nibbles != 0 {
-			nibble = block[l.nibbles+64*(j%4)+at:][:4]
+	case l.fives != 0:
+		for j, fields := range fives {
+			join(q[4*j:4*j+4], block[l.fives+at:], fields)
 		}
-		if l.pairs != 0 {
-			pair = block[l.pairs+64*(j/4)+at:][:4]
+	case l.sixes != 0:
+		for j := range 8 {
+			join(q[4*j:4*j+4], block[l.sixes+192*(j/4)+at:], sixes[j%4])
 		}
-		if l.bits != 0 {
-			bit = block[l.bits+at:][:4]
+	case l.nibbles != 0:
+		for c := range 16 {
+			v := block[l.nibbles+64*(c/4)+at+c%4]
+			q[c], q[c+16] = int32(v&15), int32(v>>4)
 		}
-		for k := range 4 {
-			var v, shift int32
-			if whole != nil {
-				v = int32(whole[k])
+	default:
+		for c := range q {
+			j := c / 4
+			q[c] = int32(block[l.pairs+64*(j/4)+at+c%4] >> (j % 4 * 2) & 3)
+			if l.bits != 0 {
+				q[c] |= int32(block[l.bits+at+c%4]>>j&1) << 2
 			}
-			if nibble != nil {
-				v, shift = int32(nibble[k]>>(j/4*4)&15), 4
-			}
-			if pair != nil {
-				v |= int32(pair[k]>>(j%4*2)&3) << shift
-				shift += 2
-			}
-			if bit != nil {
-				v |= int32(bit[k]>>j&1) << shift
-			}
-			if l.values != nil {
-				v = int32(l.values[v])
-			}
-			q[4*j+k] = v
 		}
+	}
+	if l.values != nil {
+		for c, v := range q {
+			q[c] = int32(l.values[v])
+		}
+	}
+}
+
+// join puts the fields of 4 levels together.
+func join(q []int32, vectors []byte, fields []field) {
+	for k := range q {
+		var v uint8
+		for _, f := range fields {
+			v |= vectors[64*f.vector+k] >> f.to & f.mask << f.from
+		}
+		q[k] = int32(v)
 	}
 }
 

@@ -6,20 +6,20 @@
 // (reference.go), unfused.
 //
 // Registers: SI block, R15 head of the super-block, R10 (to R13) records of the
-// token (or of four), Y14 and Y15 masks of nibbles and of low bytes. An activation
+// token (or of four), Y14 mask of levels, Y15 of low bytes. An activation
 // record is 144 bytes: scale at 64, offset at 68, sum at 72, sum of the first 16 codes
 // at 76, codes of even columns at 80, of odd columns at 112 (activations.go).
 
-#define MASKS \
-	VPBROADCASTD ·nibbleMask(SB), Y14; \
+#define MASKS(mask) \
+	VPBROADCASTD mask(SB), Y14; \
 	VPBROADCASTD ·lowByteMask(SB), Y15
 
-// Levels of 4 columns: bytes, low and high nibbles.
+// Levels of 4 columns: bytes, lower bits by the mask, high nibbles.
 #define WHOLE(off) \
 	VMOVDQU (off)(SI), Y8; \
 	VMOVDQU (off+32)(SI), Y9
 
-#define LOWNIBBLES(off) \
+#define MASKED(off) \
 	VPAND (off)(SI), Y14, Y8; \
 	VPAND (off+32)(SI), Y14, Y9
 
@@ -43,13 +43,9 @@
 	VPOR Y11, Y9, Y9
 
 #define PLANE0(off, mask) \
-	VMOVDQU mask(SB), Y11; \
-	VPAND (off)(SI), Y11, Y10; \
-	VPAND (off+32)(SI), Y11, Y11; \
-	VPOR Y10, Y8, Y8; \
-	VPOR Y11, Y9, Y9
+	OR(off, mask, Y10, Y11)
 
-// The same as the only plane.
+// The only plane.
 #define PAIRS(off, n) \
 	VMOVDQU (off)(SI), Y8; \
 	VMOVDQU (off+32)(SI), Y9; \
@@ -174,13 +170,13 @@
 	VSUBPS Y13, b, b
 
 // One token: sums in Y4, Y5, outputs in Y0, Y1.
-#define ONE_ARGS \
+#define ONE_ARGS(mask) \
 	MOVQ dst+0(FP), DI; \
 	MOVQ groups+8(FP), SI; \
 	MOVQ act+16(FP), DX; \
 	MOVQ blocks+24(FP), R8; \
 	MOVQ groupCount+32(FP), R9; \
-	MASKS
+	MASKS(mask)
 
 #define ONE_START \
 	VXORPS Y0, Y0, Y0; \
@@ -224,7 +220,7 @@
 	DECQ R9
 
 // Four tokens: sums in Y0 and Y1, Y2 and Y3, Y4 and Y5, Y6 and Y7; outputs in memory.
-#define FOUR_ARGS \
+#define FOUR_ARGS(mask) \
 	MOVQ dst+0(FP), DI; \
 	MOVQ stride+8(FP), BX; \
 	MOVQ groups+16(FP), SI; \
@@ -233,7 +229,7 @@
 	MOVQ groupCount+40(FP), R9; \
 	LEAQ (R8)(R8*8), AX; \
 	SHLQ $4, AX; \
-	MASKS
+	MASKS(mask)
 
 #define FOUR_START \
 	LEAQ (DI)(BX*2), R14; \
@@ -339,13 +335,13 @@
 
 // The levels of a block, for STEP = ONE_STEP or FOUR_STEP.
 #define NIBBLES(off, STEP) \
-	LOWNIBBLES(off); \
+	MASKED(off); \
 	STEP(0); \
-	LOWNIBBLES(off+64); \
+	MASKED(off+64); \
 	STEP(1); \
-	LOWNIBBLES(off+128); \
+	MASKED(off+128); \
 	STEP(2); \
-	LOWNIBBLES(off+192); \
+	MASKED(off+192); \
 	STEP(3); \
 	HIGHNIBBLES(off); \
 	STEP(4); \
@@ -357,16 +353,16 @@
 	STEP(7)
 
 #define VALUES(off, table, STEP) \
-	LOWNIBBLES(off); \
+	MASKED(off); \
 	LOOKUP(table); \
 	STEP(0); \
-	LOWNIBBLES(off+64); \
+	MASKED(off+64); \
 	LOOKUP(table); \
 	STEP(1); \
-	LOWNIBBLES(off+128); \
+	MASKED(off+128); \
 	LOOKUP(table); \
 	STEP(2); \
-	LOWNIBBLES(off+192); \
+	MASKED(off+192); \
 	LOOKUP(table); \
 	STEP(3); \
 	HIGHNIBBLES(off); \
@@ -382,30 +378,22 @@
 	LOOKUP(table); \
 	STEP(7)
 
-#define FIVEBITS(off, bits, STEP) \
-	LOWNIBBLES(off); \
-	PLANE(bits, VPSLLW, 4, ·mask10); \
+#define FIVES(off, STEP) \
+	MASKED(off); \
 	STEP(0); \
-	LOWNIBBLES(off+64); \
-	PLANE(bits, VPSLLW, 3, ·mask10); \
+	MASKED(off+64); \
 	STEP(1); \
-	LOWNIBBLES(off+128); \
-	PLANE(bits, VPSLLW, 2, ·mask10); \
+	MASKED(off+128); \
 	STEP(2); \
-	LOWNIBBLES(off+192); \
-	PLANE(bits, VPSLLW, 1, ·mask10); \
+	MASKED(off+192); \
 	STEP(3); \
-	HIGHNIBBLES(off); \
-	PLANE0(bits, ·mask10); \
+	MASKED(off+256); \
 	STEP(4); \
-	HIGHNIBBLES(off+64); \
-	PLANE(bits, VPSRLW, 1, ·mask10); \
+	JOIN5(off, off+64, Y10, Y11); \
 	STEP(5); \
-	HIGHNIBBLES(off+128); \
-	PLANE(bits, VPSRLW, 2, ·mask10); \
+	JOIN5(off+128, off+192, Y10, Y11); \
 	STEP(6); \
-	HIGHNIBBLES(off+192); \
-	PLANE(bits, VPSRLW, 3, ·mask10); \
+	JOIN5LAST(off, Y10, Y11); \
 	STEP(7)
 
 #define BYTES(off, STEP) \
@@ -426,33 +414,25 @@
 	WHOLE(off+448); \
 	STEP(7)
 
-// Halves of 16 columns: FIRST6 and SECOND6 of Q6_K, and so on.
+// Halves of 16 columns: of Q6_K, Q2_K and Q3_K.
 #define FIRST6(STEP) \
-	LOWNIBBLES(32); \
-	PLANE(288, VPSLLW, 4, ·mask30); \
+	MASKED(32); \
 	STEP(0); \
-	LOWNIBBLES(96); \
-	PLANE(288, VPSLLW, 2, ·mask30); \
+	MASKED(96); \
 	STEP(1); \
-	LOWNIBBLES(160); \
-	PLANE0(288, ·mask30); \
+	MASKED(160); \
 	STEP(2); \
-	LOWNIBBLES(224); \
-	PLANE(288, VPSRLW, 2, ·mask30); \
+	JOIN6(32, Y10, Y11); \
 	STEP(3)
 
 #define SECOND6(STEP) \
-	HIGHNIBBLES(32); \
-	PLANE(352, VPSLLW, 4, ·mask30); \
+	MASKED(224); \
 	STEP(4); \
-	HIGHNIBBLES(96); \
-	PLANE(352, VPSLLW, 2, ·mask30); \
+	MASKED(288); \
 	STEP(5); \
-	HIGHNIBBLES(160); \
-	PLANE0(352, ·mask30); \
+	MASKED(352); \
 	STEP(6); \
-	HIGHNIBBLES(224); \
-	PLANE(352, VPSRLW, 2, ·mask30); \
+	JOIN6(224, Y10, Y11); \
 	STEP(7)
 
 #define FIRST2(STEP) \

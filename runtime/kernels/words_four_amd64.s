@@ -1,11 +1,12 @@
 #include "textflag.h"
+#include "join_amd64.h"
 #include "words_amd64.h"
 
 // Four tokens at a time, products of words (words_amd64.h): each level is unpacked once.
 
 // func fourQ40AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ40AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 block:
@@ -24,7 +25,7 @@ block:
 
 // func fourQ41AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ41AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 block:
@@ -44,7 +45,7 @@ block:
 
 // func fourQ80AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ80AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 block:
@@ -63,12 +64,12 @@ block:
 
 // func fourQ50AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ50AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·mask1F)
 group:
 	FOUR_START
 block:
 	FOUR_CLEAR
-	FIVEBITS(32, 288, FOUR_STEP)
+	FIVES(32, FOUR_STEP)
 	FOUR_ZERO(ALL, 4)
 	HSCALES(0)
 	FOUR_SCALED
@@ -82,12 +83,12 @@ block:
 
 // func fourQ51AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ51AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·mask1F)
 group:
 	FOUR_START
 block:
 	FOUR_CLEAR
-	FIVEBITS(64, 320, FOUR_STEP)
+	FIVES(64, FOUR_STEP)
 	HSCALES(0)
 	HMINIMA(32)
 	FOUR_SCALED
@@ -102,7 +103,7 @@ block:
 
 // func fourQ4KAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ4KAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 superBlock:
@@ -129,7 +130,7 @@ done:
 
 // func fourQ5KAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ5KAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·mask1F)
 group:
 	FOUR_START
 superBlock:
@@ -137,7 +138,7 @@ superBlock:
 	ADDQ $64, SI
 block:
 	FOUR_CLEAR
-	FIVEBITS(32, 288, FOUR_STEP)
+	FIVES(32, FOUR_STEP)
 	KSCALES(0)
 	KMINIMA(16)
 	FOUR_SCALED
@@ -156,7 +157,7 @@ done:
 
 // func fourQ6KAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ6KAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·mask3F)
 group:
 	FOUR_START
 superBlock:
@@ -188,7 +189,7 @@ done:
 
 // func fourQ2KAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ2KAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 superBlock:
@@ -220,7 +221,7 @@ done:
 
 // func fourQ3KAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ3KAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 superBlock:
@@ -252,7 +253,7 @@ done:
 
 // func fourIQ4NLAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourIQ4NLAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 block:
@@ -271,7 +272,7 @@ block:
 
 // func fourIQ4XSAVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourIQ4XSAVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 superBlock:
@@ -297,7 +298,7 @@ done:
 
 // func fourMXFP4AVX2(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourMXFP4AVX2(SB), NOSPLIT, $0-48
-	FOUR_ARGS
+	FOUR_ARGS(·nibbleMask)
 group:
 	FOUR_START
 block:

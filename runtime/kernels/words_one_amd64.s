@@ -1,4 +1,5 @@
 #include "textflag.h"
+#include "join_amd64.h"
 #include "words_amd64.h"
 
 // One token at a time, products of words (words_amd64.h).
@@ -15,16 +16,31 @@ DATA ·mask04+8(SB)/8, $0x0404040404040404
 DATA ·mask04+16(SB)/8, $0x0404040404040404
 DATA ·mask04+24(SB)/8, $0x0404040404040404
 GLOBL ·mask04(SB), RODATA, $32
-DATA ·mask10+0(SB)/8, $0x1010101010101010
-DATA ·mask10+8(SB)/8, $0x1010101010101010
-DATA ·mask10+16(SB)/8, $0x1010101010101010
-DATA ·mask10+24(SB)/8, $0x1010101010101010
-GLOBL ·mask10(SB), RODATA, $32
-DATA ·mask30+0(SB)/8, $0x3030303030303030
-DATA ·mask30+8(SB)/8, $0x3030303030303030
-DATA ·mask30+16(SB)/8, $0x3030303030303030
-DATA ·mask30+24(SB)/8, $0x3030303030303030
-GLOBL ·mask30(SB), RODATA, $32
+DATA ·mask1F+0(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA ·mask1F+8(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA ·mask1F+16(SB)/8, $0x1f1f1f1f1f1f1f1f
+DATA ·mask1F+24(SB)/8, $0x1f1f1f1f1f1f1f1f
+GLOBL ·mask1F(SB), RODATA, $32
+DATA ·mask20+0(SB)/8, $0x2020202020202020
+DATA ·mask20+8(SB)/8, $0x2020202020202020
+DATA ·mask20+16(SB)/8, $0x2020202020202020
+DATA ·mask20+24(SB)/8, $0x2020202020202020
+GLOBL ·mask20(SB), RODATA, $32
+DATA ·mask3F+0(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA ·mask3F+8(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA ·mask3F+16(SB)/8, $0x3f3f3f3f3f3f3f3f
+DATA ·mask3F+24(SB)/8, $0x3f3f3f3f3f3f3f3f
+GLOBL ·mask3F(SB), RODATA, $32
+DATA ·maskC0+0(SB)/8, $0xc0c0c0c0c0c0c0c0
+DATA ·maskC0+8(SB)/8, $0xc0c0c0c0c0c0c0c0
+DATA ·maskC0+16(SB)/8, $0xc0c0c0c0c0c0c0c0
+DATA ·maskC0+24(SB)/8, $0xc0c0c0c0c0c0c0c0
+GLOBL ·maskC0(SB), RODATA, $32
+DATA ·maskE0+0(SB)/8, $0xe0e0e0e0e0e0e0e0
+DATA ·maskE0+8(SB)/8, $0xe0e0e0e0e0e0e0e0
+DATA ·maskE0+16(SB)/8, $0xe0e0e0e0e0e0e0e0
+DATA ·maskE0+24(SB)/8, $0xe0e0e0e0e0e0e0e0
+GLOBL ·maskE0(SB), RODATA, $32
 // The values of IQ4_NL and IQ4_XS plus 128, those of MXFP4 plus 12.
 DATA ·levelsIQ4+0(SB)/8, $0x766a5d4f3f2d1801
 DATA ·levelsIQ4+8(SB)/8, $0xf1d9c5b5a6998d81
@@ -48,48 +64,9 @@ DATA ·half8+16(SB)/8, $0x3f0000003f000000
 DATA ·half8+24(SB)/8, $0x3f0000003f000000
 GLOBL ·half8(SB), RODATA, $32
 
-// func oneQ50AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-TEXT ·oneQ50AVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
-group:
-	ONE_START
-block:
-	ONE_CLEAR
-	FIVEBITS(32, 288, ONE_STEP)
-	ZERO(ALL, R10, 4, Y4, Y5)
-	HSCALES(0)
-	SCALED(R10, Y4, Y5)
-	ONE_ADD
-	ONE_NEXT(352)
-	JNZ block
-	ONE_STORE
-	JNZ group
-	VZEROUPPER
-	RET
-
-// func oneQ51AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-TEXT ·oneQ51AVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
-group:
-	ONE_START
-block:
-	ONE_CLEAR
-	FIVEBITS(64, 320, ONE_STEP)
-	HSCALES(0)
-	HMINIMA(32)
-	SCALED(R10, Y4, Y5)
-	MINIMA(VADDPS, R10, Y4, Y5)
-	ONE_ADD
-	ONE_NEXT(384)
-	JNZ block
-	ONE_STORE
-	JNZ group
-	VZEROUPPER
-	RET
-
 // func oneQ80AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneQ80AVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 block:
@@ -106,28 +83,40 @@ block:
 	VZEROUPPER
 	RET
 
-// func oneQ4KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
-TEXT ·oneQ4KAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+// func oneQ50AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+TEXT ·oneQ50AVX2(SB), NOSPLIT, $0-40
+	ONE_ARGS(·mask1F)
 group:
 	ONE_START
-superBlock:
-	MOVQ SI, R15
-	ADDQ $64, SI
 block:
 	ONE_CLEAR
-	NIBBLES(32, ONE_STEP)
-	KSCALES(0)
-	KMINIMA(16)
+	FIVES(32, ONE_STEP)
+	ZERO(ALL, R10, 4, Y4, Y5)
+	HSCALES(0)
 	SCALED(R10, Y4, Y5)
-	MINIMA(VSUBPS, R10, Y4, Y5)
 	ONE_ADD
-	ONE_NEXT(288)
-	JZ done
-	TESTQ $7, CX
+	ONE_NEXT(352)
 	JNZ block
-	JMP superBlock
-done:
+	ONE_STORE
+	JNZ group
+	VZEROUPPER
+	RET
+
+// func oneQ51AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+TEXT ·oneQ51AVX2(SB), NOSPLIT, $0-40
+	ONE_ARGS(·mask1F)
+group:
+	ONE_START
+block:
+	ONE_CLEAR
+	FIVES(64, ONE_STEP)
+	HSCALES(0)
+	HMINIMA(32)
+	SCALED(R10, Y4, Y5)
+	MINIMA(VADDPS, R10, Y4, Y5)
+	ONE_ADD
+	ONE_NEXT(384)
+	JNZ block
 	ONE_STORE
 	JNZ group
 	VZEROUPPER
@@ -135,7 +124,7 @@ done:
 
 // func oneQ5KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneQ5KAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·mask1F)
 group:
 	ONE_START
 superBlock:
@@ -143,7 +132,7 @@ superBlock:
 	ADDQ $64, SI
 block:
 	ONE_CLEAR
-	FIVEBITS(32, 288, ONE_STEP)
+	FIVES(32, ONE_STEP)
 	KSCALES(0)
 	KMINIMA(16)
 	SCALED(R10, Y4, Y5)
@@ -162,7 +151,7 @@ done:
 
 // func oneQ6KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneQ6KAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·mask3F)
 group:
 	ONE_START
 superBlock:
@@ -194,7 +183,7 @@ done:
 
 // func oneQ2KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneQ2KAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 superBlock:
@@ -226,7 +215,7 @@ done:
 
 // func oneQ3KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneQ3KAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 superBlock:
@@ -258,7 +247,7 @@ done:
 
 // func oneIQ4NLAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneIQ4NLAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 block:
@@ -277,7 +266,7 @@ block:
 
 // func oneIQ4XSAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneIQ4XSAVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 superBlock:
@@ -303,7 +292,7 @@ done:
 
 // func oneMXFP4AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 TEXT ·oneMXFP4AVX2(SB), NOSPLIT, $0-40
-	ONE_ARGS
+	ONE_ARGS(·nibbleMask)
 group:
 	ONE_START
 block:

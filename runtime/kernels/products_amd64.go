@@ -4,16 +4,22 @@ package kernels
 // arguments; all lengths were checked by the callers.
 
 //go:noescape
-func oneQ50AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+func oneQ40AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
-func oneQ51AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+func oneQ41AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+
+//go:noescape
+func oneQ4KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
 func oneQ80AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
-func oneQ4KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+func oneQ50AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
+
+//go:noescape
+func oneQ51AVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
 func oneQ5KAVX2(dst *float32, groups *byte, act *record, blocks, groupCount int)
