@@ -1,6 +1,6 @@
 // AVX2: the levels of 4 columns of 16 rows that are spread over vectors at SI,
-// into Y8 (rows 0-7) and Y9 (rows 8-15); x and y are spent. See fives and sixes in
-// pack.go.
+// into Y8 (rows 0-7) and Y9 (rows 8-15); x and y are spent. See putFives and
+// putSixes in pack.go.
 
 #define TAKE(off, mask) \
 	VMOVDQU mask(SB), Y9; \

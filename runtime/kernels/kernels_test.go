@@ -286,20 +286,31 @@ func TestKernelsStayInsideTheirBuffers(t *testing.T) {
 
 func FuzzQuantizedProduct(f *testing.F) {
 	f.Add(uint64(1), uint8(0), uint8(1), uint8(1), uint8(1))
-	f.Add(uint64(9), uint8(2), uint8(3), uint8(5), uint8(7))
+	for kind := range allTypes {
+		f.Add(uint64(9), uint8(kind), uint8(3), uint8(5), uint8(6))
+	}
 	f.Fuzz(func(t *testing.T, seed uint64, kind, blocks, groups, tokens uint8) {
 		typ := allTypes[int(kind)%len(allTypes)]
 		cols, rows, n := width(typ, (int(blocks)%8+1)*32), (int(groups)%4+1)*16, int(tokens)%9+1
 		rng := rand.New(rand.NewPCG(seed, 1))
-		packed := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
-		act, x := quantize(t, rng, n, cols)
-		want, got := make([]float32, n*rows), make([]float32, n*rows)
-		if err := genericSet().MatMul(want, rows, packed, typ, rows, act, x); err != nil {
+		tiles := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
+		packed := guarded(t, len(tiles)) // each buffer ends at an unmapped page
+		copy(packed, tiles)
+		act, err := NewActivations(guarded(t, ActivationBytes(n, cols)), n, cols)
+		if err != nil {
+			t.Fatal(err)
+		}
+		from, values := quantize(t, rng, n, cols)
+		copy(act.records, from.records)
+		x := float32s(guarded(t, 4*len(values)))
+		copy(x, values)
+		want, got := make([]float32, n*rows), float32s(guarded(t, 4*n*rows))
+		if err := genericSet().MatMul(want, rows, packed, typ, rows, &act, x); err != nil {
 			t.Fatal(err)
 		}
 		for _, s := range sets() {
 			clear(got)
-			if err := s.MatMul(got, rows, packed, typ, rows, act, x); err != nil {
+			if err := s.MatMul(got, rows, packed, typ, rows, &act, x); err != nil {
 				t.Fatal(err)
 			}
 			for i := range want {
@@ -377,6 +388,22 @@ func BenchmarkProduct(b *testing.B) {
 				})
 			}
 		}
+	}
+}
+
+// BenchmarkPack is the sealer's work on a row group.
+func BenchmarkPack(b *testing.B) {
+	const cols = 2048
+	for _, typ := range allTypes {
+		src, dst := randomRows(rand.New(rand.NewPCG(1, 1)), typ, TileRows, cols), make([]byte, TileBytes(typ, cols))
+		b.Run(typ.String(), func(b *testing.B) {
+			b.SetBytes(int64(len(src)))
+			for b.Loop() {
+				if err := Pack(dst, src, typ, TileRows, cols); err != nil {
+					b.Fatal(err)
+				}
+			}
+		})
 	}
 }
 

@@ -96,55 +96,55 @@ func fiveBits(low, high []byte) *[BlockCols]uint8 {
 
 // put writes 32 levels of a row into a block that was zero in this row.
 func (l *layout) put(block []byte, r int, q *[BlockCols]uint8) {
-	for c, v := range q {
-		at, j := 4*r+c%4, c/4
-		switch {
-		case l.bytes != 0:
-			block[l.bytes+64*j+at] = v
-		case l.fives != 0:
-			for _, f := range fives[j] {
-				block[l.fives+64*f.vector+at] |= v >> f.from & f.mask << f.to
-			}
-		case l.sixes != 0:
-			for _, f := range sixes[j%4] {
-				block[l.sixes+192*(j/4)+64*f.vector+at] |= v >> f.from & f.mask << f.to
-			}
-		case l.nibbles != 0:
-			block[l.nibbles+64*(j%4)+at] |= v & 15 << (j / 4 * 4)
-		default:
-			block[l.pairs+64*(j/4)+at] |= v & 3 << (j % 4 * 2)
+	at := 4 * r
+	switch {
+	case l.bytes != 0:
+		for c, v := range q {
+			block[l.bytes+64*(c/4)+at+c%4] = v
+		}
+	case l.nibbles != 0:
+		for c := range 16 {
+			block[l.nibbles+64*(c/4)+at+c%4] = q[c] | q[16+c]<<4
+		}
+	case l.fives != 0:
+		for k := range 4 {
+			putFives(block[l.fives+at+k:], q, k)
+		}
+	case l.sixes != 0:
+		for k := range 4 {
+			putSixes(block[l.sixes+at+k:], q[k:])
+			putSixes(block[l.sixes+192+at+k:], q[16+k:])
+		}
+	default:
+		for c, v := range q {
+			j := c / 4
+			block[l.pairs+64*(j/4)+at+c%4] |= v & 3 << (j % 4 * 2)
 			if l.bits != 0 {
-				block[l.bits+at] |= v >> 2 & 1 << j
+				block[l.bits+at+c%4] |= v >> 2 << j
 			}
 		}
 	}
 }
 
-// field is a part of a level: bits from on, as many as mask has, stand in a byte of
-// a vector from bit to on.
-type field struct {
-	vector, from, to int
-	mask             uint8
+// putFives writes the levels of columns k, 4+k, ... into a byte of 5 vectors each.
+func putFives(v []byte, q *[BlockCols]uint8, k int) {
+	w5, w6, w7 := q[20+k], q[24+k], q[28+k]
+	v[0] = q[k] | w5&7<<5
+	v[64] = q[4+k] | w7>>3&1<<5 | w5>>3<<6
+	v[128] = q[8+k] | w6&7<<5
+	v[192] = q[12+k] | w7>>4<<5 | w6>>3<<6
+	v[256] = q[16+k] | w7&7<<5
 }
 
-// fives are the fields of the levels of columns 4j+k in 5 vectors: five of them are
-// the lower 5 bits of a vector each, the others are in the upper 3 bits.
-var fives = [8][]field{
-	{{0, 0, 0, 31}}, {{1, 0, 0, 31}}, {{2, 0, 0, 31}}, {{3, 0, 0, 31}}, {{4, 0, 0, 31}},
-	{{0, 0, 5, 7}, {1, 3, 6, 3}},
-	{{2, 0, 5, 7}, {3, 3, 6, 3}},
-	{{4, 0, 5, 7}, {1, 3, 5, 1}, {3, 4, 5, 1}},
-}
-
-// sixes are the same for 16 columns in 3 vectors, with 6 and 2 bits.
-var sixes = [4][]field{
-	{{0, 0, 0, 63}}, {{1, 0, 0, 63}}, {{2, 0, 0, 63}},
-	{{0, 0, 6, 3}, {1, 2, 6, 3}, {2, 4, 6, 3}},
+// putSixes writes the first of each 4 of 16 levels into a byte of 3 vectors each.
+func putSixes(v []byte, q []uint8) {
+	v[0], v[64], v[128] = q[0]|q[12]&3<<6, q[4]|q[12]>>2&3<<6, q[8]|q[12]>>4<<6
 }
 
 // packSuperBlock does the same for 256 columns.
 func packSuperBlock(tile, src []byte, t Type, r int) {
-	s := readSuperBlock(src, t)
+	var s superBlock
+	s.read(src, t)
 	l := t.layout()
 	binary.LittleEndian.PutUint16(tile[2*r:], s.d)
 	if l.head == 64 {
@@ -172,10 +172,9 @@ type superBlock struct {
 	levels         [256]uint8
 }
 
-// readSuperBlock takes a block of GGUF apart. The layouts are ggml's
-// (ggml-common.h, and dequantize_row_* in ggml-quants.c).
-func readSuperBlock(src []byte, t Type) *superBlock {
-	var s superBlock
+// read takes a block of GGUF apart. The layouts are ggml's (ggml-common.h, and
+// dequantize_row_* in ggml-quants.c).
+func (s *superBlock) read(src []byte, t Type) {
 	switch t {
 	case Q4_K, Q5_K:
 		s.d, s.dmin = binary.LittleEndian.Uint16(src), binary.LittleEndian.Uint16(src[2:])
@@ -185,9 +184,7 @@ func readSuperBlock(src []byte, t Type) *superBlock {
 			break
 		}
 		s.lowHalves(src[48:], 32)
-		for c := range s.levels {
-			s.levels[c] |= src[16+c%32] >> (c / 32) & 1 << 4
-		}
+		s.addBits(src[16:48], 4)
 	case Q6_K:
 		s.d = binary.LittleEndian.Uint16(src[208:])
 		copy(s.scales[:], src[192:208])
@@ -201,9 +198,7 @@ func readSuperBlock(src []byte, t Type) *superBlock {
 		s.d = binary.LittleEndian.Uint16(src[108:])
 		s.sixBitScales(src[96:108])
 		s.addPairs(src[32:96], 0)
-		for c := range s.levels {
-			s.levels[c] |= src[c%32] >> (c / 32) & 1 << 2
-		}
+		s.addBits(src, 2)
 	case IQ4_XS:
 		s.d = binary.LittleEndian.Uint16(src)
 		high := binary.LittleEndian.Uint16(src[2:])
@@ -212,21 +207,35 @@ func readSuperBlock(src []byte, t Type) *superBlock {
 		}
 		s.lowHalves(src[8:], 16)
 	}
-	return &s
 }
 
 // lowHalves reads nibbles: n bytes hold n columns in their low halves and the
 // next n in their high ones.
 func (s *superBlock) lowHalves(src []byte, n int) {
-	for c := range s.levels {
-		s.levels[c] = src[c/(2*n)*n+c%n] >> (c / n % 2 * 4) & 15
+	for at := 0; at < len(s.levels); at += 2 * n {
+		for i, v := range src[at/2 : at/2+n] {
+			s.levels[at+i], s.levels[at+n+i] = v&15, v>>4
+		}
 	}
 }
 
 // addPairs reads 2 bits of each level: 32 bytes hold 128 columns.
 func (s *superBlock) addPairs(src []byte, shift int) {
-	for c := range s.levels {
-		s.levels[c] |= src[c/128*32+c%32] >> (c % 128 / 32 * 2) & 3 << shift
+	for at := 0; at < len(s.levels); at += 128 {
+		for i, v := range src[at/4 : at/4+32] {
+			for j := range 4 {
+				s.levels[at+32*j+i] |= v >> (2 * j) & 3 << shift
+			}
+		}
+	}
+}
+
+// addBits reads one bit of each level: 32 bytes hold 256 columns.
+func (s *superBlock) addBits(src []byte, shift int) {
+	for i, v := range src[:32] {
+		for j := range 8 {
+			s.levels[32*j+i] |= v >> j & 1 << shift
+		}
 	}
 }
 

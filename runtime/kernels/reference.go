@@ -19,28 +19,30 @@ package kernels
 func referenceMatMul(dst []float32, groups []byte, t Type, blocks []record) {
 	l := t.layout()
 	size := TileBytes(t, len(blocks)*BlockCols)
+	var codes, q [BlockCols]int32
 	for g := range len(dst) / TileRows {
-		group := groups[g*size:][:size]
-		for r := range TileRows {
-			var y float32
-			for b := range blocks {
-				head, at := l.blockAt(b)
-				block := group[at : at+l.block]
-				y = referenceBlock(y, l, scalesAt(group[head:], block, t, r), block, r, &blocks[b])
+		group, y := groups[g*size:][:size], dst[g*TileRows:][:TileRows]
+		clear(y)
+		for b := range blocks {
+			for c := range codes {
+				codes[c] = blocks[b].code(c)
 			}
-			dst[g*TileRows+r] = y
+			head, at := l.blockAt(b)
+			block := group[at : at+l.block]
+			for r := range y {
+				l.levels(&q, block, r)
+				y[r] = l.addBlock(y[r], scalesAt(group[head:], block, t, r), &q, &codes, &blocks[b])
+			}
 		}
 	}
 }
 
-// referenceBlock adds one block of one row to y.
-func referenceBlock(y float32, l *layout, s scales, block []byte, r int, a *record) float32 {
-	var q [BlockCols]int32
-	l.levels(&q, block, r)
+// addBlock adds one block of one row to y.
+func (l *layout) addBlock(y float32, s scales, q, codes *[BlockCols]int32, a *record) float32 {
 	var acc [2]int32
 	for c := range 16 {
-		acc[0] += q[c] * a.code(c)
-		acc[1] += q[16+c] * a.code(16+c)
+		acc[0] += q[c] * codes[c]
+		acc[1] += q[16+c] * codes[16+c]
 	}
 	add := func(d, m float32, acc, sum int32, offset float32) {
 		t := float32(float32(d*a.scale) * float32(acc-l.zero*sum))

@@ -55,12 +55,13 @@ func (l *layout) levels(q *[BlockCols]int32, block []byte, r int) {
 			q[c] = int32(block[l.bytes+64*(c/4)+at+c%4])
 		}
 	case l.fives != 0:
-		for j, fields := range fives {
-			join(q[4*j:4*j+4], block[l.fives+at:], fields)
+		for k := range 4 {
+			fives(q, block[l.fives+at+k:], k)
 		}
 	case l.sixes != 0:
-		for j := range 8 {
-			join(q[4*j:4*j+4], block[l.sixes+192*(j/4)+at:], sixes[j%4])
+		for k := range 4 {
+			sixes(q[k:], block[l.sixes+at+k:])
+			sixes(q[16+k:], block[l.sixes+192+at+k:])
 		}
 	case l.nibbles != 0:
 		for c := range 16 {
@@ -83,15 +84,19 @@ func (l *layout) levels(q *[BlockCols]int32, block []byte, r int) {
 	}
 }
 
-// join puts the fields of 4 levels together.
-func join(q []int32, vectors []byte, fields []field) {
-	for k := range q {
-		var v uint8
-		for _, f := range fields {
-			v |= vectors[64*f.vector+k] >> f.to & f.mask << f.from
-		}
-		q[k] = int32(v)
-	}
+// fives is the inverse of putFives.
+func fives(q *[BlockCols]int32, v []byte, k int) {
+	v0, v1, v2, v3, v4 := int32(v[0]), int32(v[64]), int32(v[128]), int32(v[192]), int32(v[256])
+	q[k], q[4+k], q[8+k], q[12+k], q[16+k] = v0&31, v1&31, v2&31, v3&31, v4&31
+	q[20+k] = v0>>5 | v1>>6<<3
+	q[24+k] = v2>>5 | v3>>6<<3
+	q[28+k] = v4>>5 | v1>>5&1<<3 | v3>>5&1<<4
+}
+
+// sixes is the inverse of putSixes.
+func sixes(q []int32, v []byte) {
+	v0, v1, v2 := int32(v[0]), int32(v[64]), int32(v[128])
+	q[0], q[4], q[8], q[12] = v0&63, v1&63, v2&63, v0>>6|v1>>6<<2|v2>>6<<4
 }
 
 // scales are what turns the levels of a row into weights: scale (level - zero) -

@@ -303,5 +303,8 @@ func BenchmarkSeal(b *testing.B) {
 		if _, err := Seal(b.Context(), opt); err != nil {
 			b.Fatal(err)
 		}
+		if err := os.Remove(opt.Out); err != nil { // a sealed file is never replaced
+			b.Fatal(err)
+		}
 	}
 }
