@@ -27,7 +27,7 @@ func smallTokens() (tokens []string, kinds []int32) {
 	return append(tokens, "th", "<|end|>"), append(kinds, 1, 3)
 }
 
-// smallFile writes a model of random weights in every quantized type.
+// smallFile writes a model of random weights in every quantized type that has no super-blocks.
 func smallFile(t testing.TB) string {
 	t.Helper()
 	const width, inner, narrow, layers = 64, 96, 32, 2
@@ -35,22 +35,11 @@ func smallFile(t testing.TB) string {
 	tokens, kinds := smallTokens()
 	var tensors []gguf.TensorData
 	matrix := func(name string, typ gguf.Type, rows, cols int) {
-		tile := tileTypes[typ]
-		raw := make([]byte, rows*kernels.RowBytes(tile, cols))
+		raw := make([]byte, rows*kernels.RowBytes(tileTypes[typ], cols))
 		for i := range raw {
 			raw[i] = byte(rng.Uint32())
 		}
-		block := kernels.RowBytes(tile, 32)
-		for i := 0; i < len(raw); i += block {
-			scale, steps := 0.02, 1.0
-			if typ == 8 {
-				steps = 16
-			}
-			binary.LittleEndian.PutUint16(raw[i:], kernels.Float32to16(float32(scale/steps)))
-			if typ == 3 {
-				binary.LittleEndian.PutUint16(raw[i+2:], kernels.Float32to16(float32(-8*scale)))
-			}
-		}
+		setScales(raw, typ)
 		tensors = append(tensors, gguf.TensorData{Name: name + ".weight", Type: typ, Dims: []uint64{uint64(cols), uint64(rows)}, Data: raw})
 	}
 	vector := func(name string) {
@@ -60,18 +49,18 @@ func smallFile(t testing.TB) string {
 		}
 		tensors = append(tensors, gguf.TensorData{Name: name + ".weight", Type: 0, Dims: []uint64{width}, Data: raw})
 	}
-	matrix("token_embd", 8, len(tokens), width)
+	matrix("token_embd", gguf.Q8_0, len(tokens), width)
 	for i := range layers {
 		block := fmt.Sprintf("blk.%d.", i)
 		vector(block + "attn_norm")
-		matrix(block+"attn_q", 3, width, width)
-		matrix(block+"attn_k", 2, narrow, width)
-		matrix(block+"attn_v", 8, narrow, width)
-		matrix(block+"attn_output", 3, width, width)
+		matrix(block+"attn_q", gguf.Q4_1, width, width)
+		matrix(block+"attn_k", gguf.Q4_0, narrow, width)
+		matrix(block+"attn_v", gguf.Q5_0, narrow, width)
+		matrix(block+"attn_output", gguf.Q5_1, width, width)
 		vector(block + "ffn_norm")
-		matrix(block+"ffn_gate", 3, inner, width)
-		matrix(block+"ffn_up", 2, inner, width)
-		matrix(block+"ffn_down", 3, width, inner)
+		matrix(block+"ffn_gate", gguf.IQ4_NL, inner, width)
+		matrix(block+"ffn_up", gguf.MXFP4, inner, width)
+		matrix(block+"ffn_down", gguf.Q4_1, width, inner)
 	}
 	vector("output_norm")
 	path := filepath.Join(t.TempDir(), "small.gguf")
@@ -99,6 +88,35 @@ func smallFile(t testing.TB) string {
 		t.Fatal(err)
 	}
 	return path
+}
+
+// setScales makes the weights of random rows small and about zero in the mean.
+func setScales(raw []byte, typ gguf.Type) {
+	scale, least := 0.02, 0.0
+	switch typ {
+	case gguf.Q8_0, gguf.IQ4_NL:
+		scale /= 16
+	case gguf.Q5_0:
+		scale /= 2
+	case gguf.Q4_1:
+		least = -8 * scale
+	case gguf.Q5_1:
+		scale /= 2
+		least = -16 * scale
+	}
+	block, offsets, width := tileTypes[typ].Floats()
+	for i := 0; i < len(raw); i += block {
+		for j, at := range offsets {
+			switch {
+			case width == 1:
+				raw[i+at] = 121 // 2^-7
+			case j == 0:
+				binary.LittleEndian.PutUint16(raw[i+at:], kernels.Float32to16(float32(scale)))
+			default:
+				binary.LittleEndian.PutUint16(raw[i+at:], kernels.Float32to16(float32(least)))
+			}
+		}
+	}
 }
 
 func smallEngine(t testing.TB, src model.Source, f *gguf.File, threads, sequences int) *Engine {

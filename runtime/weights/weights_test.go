@@ -82,6 +82,10 @@ func synthetic(t testing.TB) string {
 		vector("blk.0.attn_norm.weight", 33),
 		tensor("token_embd.weight", gguf.Q8_0, 64, 5003),
 		tensor("blk.1.attn_k.weight", gguf.F32, 96, 17),
+		tensor("blk.2.attn_q.weight", gguf.Q5_0, 96, 17),
+		tensor("blk.2.attn_k.weight", gguf.Q4_K, 512, 40),
+		tensor("blk.2.attn_v.weight", gguf.Q6_K, 256, 33),
+		tensor("blk.2.attn_output.weight", gguf.MXFP4, 96, 16),
 	})
 	if err != nil {
 		t.Fatal(err)
