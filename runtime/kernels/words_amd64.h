@@ -169,6 +169,16 @@
 	VMULPS Y12, Y11, Y13; \
 	VSUBPS Y13, b, b
 
+// Lines of a later block into the cache: reading ahead of the processor's own prefetching,
+// which ends at 4 KiB, is a third of the speed where weights come from memory. Behind the
+// end of the weights it does nothing.
+#define AHEAD(n) PREFETCHT0 (4096+64*n)(SI)
+
+#define AHEAD3 AHEAD(0); AHEAD(1); AHEAD(2)
+#define AHEAD5 AHEAD3; AHEAD(3); AHEAD(4)
+#define AHEAD7 AHEAD5; AHEAD(5); AHEAD(6)
+#define AHEAD9 AHEAD7; AHEAD(7); AHEAD(8)
+
 // One token: sums in Y4, Y5, outputs in Y0, Y1.
 #define ONE_ARGS(mask) \
 	MOVQ dst+0(FP), DI; \
@@ -208,7 +218,8 @@
 	VADDPS Y4, Y0, Y0; \
 	VADDPS Y5, Y1, Y1
 
-#define ONE_NEXT(bytes) \
+#define ONE_NEXT(bytes, PREFETCH) \
+	PREFETCH; \
 	ADDQ $bytes, SI; \
 	ADDQ $144, R10; \
 	DECQ CX
