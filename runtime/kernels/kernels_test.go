@@ -365,8 +365,8 @@ func BenchmarkProduct(b *testing.B) {
 	}
 	b.Run("read", func(b *testing.B) { benchmarkRead(b, float32s(memory)) })
 	for _, typ := range allTypes {
-		size := rows / TileRows * TileBytes(typ, cols)
-		matrix := memory[:bytes/size*size]
+		whole := rows / TileRows * TileBytes(typ, cols)
+		matrix := memory[:bytes/whole*whole]
 		group := matrix[:TileBytes(typ, cols)]
 		if err := Pack(group, randomRows(rng, typ, 16, cols), typ, 16, cols); err != nil {
 			b.Fatal(err)
@@ -375,6 +375,10 @@ func BenchmarkProduct(b *testing.B) {
 			copy(matrix[at:], matrix[:at])
 		}
 		for _, tokens := range []int{1, 64} {
+			rows, size := rows, whole
+			if tokens > 1 { // a round is as long as that of one token
+				rows, size = rows/16, whole/16
+			}
 			act, x := quantize(b, rng, tokens, cols)
 			dst := make([]float32, tokens*rows)
 			for _, s := range sets() {
