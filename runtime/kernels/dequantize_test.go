@@ -138,3 +138,49 @@ func TestRowsThatAreMissingAreZero(t *testing.T) {
 		}
 	}
 }
+
+// TestExtremesAreExact: the largest levels and codes of one sign fit the integers of every kernel.
+func TestExtremesAreExact(t *testing.T) {
+	const lowest = (256*126 - 128) / float32(maxCode) // its code's low half is -128
+	for _, typ := range quantTypes {
+		cols := width(typ, 64)
+		weights := make([]float32, cols)
+		for _, filler := range []byte{0x00, 0x7f, 0x80, 0xff} {
+			src := bytes.Repeat([]byte{filler}, TileRows*RowBytes(typ, cols))
+			tame(src, typ)
+			group := pack(t, typ, TileRows, cols, src)
+			if err := UnpackRow(weights, group, typ, 0, cols); err != nil {
+				t.Fatal(err)
+			}
+			for _, top := range []float32{1, -1, lowest, -lowest} {
+				act, err := NewActivations(make([]byte, ActivationBytes(5, cols)), 5, cols)
+				if err != nil {
+					t.Fatal(err)
+				}
+				x := make([]float32, cols)
+				var want, size float64
+				for c := range x {
+					if x[c] = top; c%BlockCols == 0 {
+						x[c] = 1 // the block's scale is the same for all
+					}
+					want += float64(x[c]) * float64(weights[c])
+					size += math.Abs(float64(weights[c]))
+				}
+				for i := range 5 {
+					act.Quantize(i, x)
+				}
+				for _, s := range sets() {
+					got := make([]float32, 5*TileRows)
+					if err := s.MatMul(got, TileRows, group, typ, TileRows, &act, nil); err != nil {
+						t.Fatal(err)
+					}
+					for i, v := range got {
+						if math.Abs(float64(v)-want) > 1e-4*size {
+							t.Fatalf("%s %s, bytes %#x times %v: output %d is %v, want %v", s.Name(), typ, filler, top, i, v, want)
+						}
+					}
+				}
+			}
+		}
+	}
+}
