@@ -165,6 +165,26 @@ func genericSiLUMul(gate, up []float32) {
 	}
 }
 
+// GELUMul writes the tanh form of GELU of gate, times up, into gate, and changes up. With
+// z = 2 sqrt(2/pi) (gate + 0.044715 gate^3), it is gate/(1+exp(-z)), which SiLUMul computes of z
+// once up is multiplied by gate/z.
+func (s *Set) GELUMul(gate, up []float32) {
+	const (
+		root  = 1.5957691216057308 // 2 sqrt(2/pi)
+		cubic = 0.044715
+		far   = 30 // beyond it, GELU and SiLU are both 0 or the value itself
+	)
+	up = up[:len(gate)]
+	for i, g := range gate {
+		if g < far && g > -far {
+			ratio := root * (1 + float32(cubic*float32(g*g)))
+			gate[i] = g * ratio
+			up[i] /= ratio
+		}
+	}
+	s.SiLUMul(gate, up)
+}
+
 // RMSNorm writes x / sqrt(mean(x*x)+epsilon) * weight into dst.
 func (s *Set) RMSNorm(dst, x, weight []float32, epsilon float32) {
 	mean := s.Dot(x, x) / float32(len(x))

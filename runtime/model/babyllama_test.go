@@ -47,7 +47,8 @@ func babyllama(t testing.TB) (*plain, Params) {
 	each("ffn_up", inner, width)
 	take("output_norm.weight", 1, width)
 	return p, Params{Layers: layers, Width: width, FeedForward: inner, Heads: heads, KVHeads: kv, HeadSize: size,
-		Context: context, RopeBase: 10000, RopeDims: size, Epsilon: 1e-5}
+		Context: context, RopeBase: 10000, RopeDims: size, Epsilon: 1e-5,
+		EmbeddingScale: 1, ResidualScale: 1, AttentionScale: float32(1 / math.Sqrt(float64(size))), LogitScale: 1}
 }
 
 // babyPieces is the text of each token.

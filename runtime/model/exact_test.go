@@ -12,7 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 )
 
-// exact computes a llama model position by position in float64, from the file alone and
+// exact computes a model position by position in float64, from the file alone and
 // with nothing of this package.
 type exact struct {
 	t       *testing.T
@@ -20,8 +20,9 @@ type exact struct {
 	data    []byte
 	factors []float64 // of rope_freqs.weight, or nil
 	shape
-	keys   [][][]float64
-	values [][][]float64
+	architecture string // llama if empty
+	keys         [][][]float64
+	values       [][][]float64
 }
 
 // shape is what the keys of a file say.
@@ -75,71 +76,145 @@ func (e *exact) norm(name string, x []float64) []float64 {
 	return out
 }
 
-// rotate turns the first pairs of each head: pair i by position / (base^(2i/rotated) factor i).
-func (e *exact) rotate(x []float64, position int) {
+// rotate turns the pairs of each head: pair i by position / (base^(2i/rotated) factor i).
+func (e *exact) rotate(x []float64, position int, base float64) {
 	for at := 0; at < len(x); at += e.size {
 		for i := range e.rotated / 2 {
-			angle := float64(position) / math.Pow(float64(e.base), float64(2*i)/float64(e.rotated))
+			angle := float64(position) / math.Pow(base, float64(2*i)/float64(e.rotated))
 			if e.factors != nil {
 				angle /= e.factors[i]
 			}
-			a, b := x[at+2*i], x[at+2*i+1]
-			x[at+2*i], x[at+2*i+1] = a*math.Cos(angle)-b*math.Sin(angle), a*math.Sin(angle)+b*math.Cos(angle)
+			p, q := at+2*i, at+2*i+1
+			switch e.architecture {
+			case "qwen2", "qwen3", "gemma3", "phi3":
+				p, q = at+i, at+i+e.rotated/2
+			}
+			a, b := x[p], x[q]
+			x[p], x[q] = a*math.Cos(angle)-b*math.Sin(angle), a*math.Sin(angle)+b*math.Cos(angle)
 		}
 	}
+}
+
+// heads normalizes each head, if the file has a norm for it.
+func (e *exact) headNorms(name string, x []float64) []float64 {
+	if e.tensor(name) == nil {
+		return x
+	}
+	var out []float64
+	for at := 0; at < len(x); at += e.size {
+		out = append(out, e.norm(name, x[at:at+e.size])...)
+	}
+	return out
 }
 
 func (e *exact) attention(layer, position int, x []float64) []float64 {
 	size, group := e.size, e.heads/e.kvHeads
 	at := fmt.Sprintf("blk.%d.", layer)
-	q, k, v := e.product(at+"attn_q", x), e.product(at+"attn_k", x), e.product(at+"attn_v", x)
-	e.rotate(q, position)
-	e.rotate(k, position)
+	var q, k, v []float64
+	if e.architecture == "phi3" {
+		all := e.product(at+"attn_qkv", x)
+		q, k, v = all[:e.heads*size], all[e.heads*size:(e.heads+e.kvHeads)*size], all[(e.heads+e.kvHeads)*size:]
+	} else {
+		q, k, v = e.product(at+"attn_q", x), e.product(at+"attn_k", x), e.product(at+"attn_v", x)
+	}
+	q, k = e.headNorms(at+"attn_q_norm.weight", q), e.headNorms(at+"attn_k_norm.weight", k)
+	base, first, scale := float64(e.base), 0, 1/math.Sqrt(float64(size))
+	if e.architecture == "gemma3" && layer%6 != 5 {
+		base, first = 10000, max(0, position-gguftest.Window+1)
+	}
+	if e.architecture == "granite" {
+		scale = e.key("attention.scale")
+	}
+	if e.architecture != "smollm3" || layer%4 != 3 {
+		e.rotate(q, position, base)
+		e.rotate(k, position, base)
+	}
 	e.keys[layer], e.values[layer] = append(e.keys[layer], k), append(e.values[layer], v)
 	out := make([]float64, len(q))
 	for h := range e.heads {
 		kv := h / group * size
 		var weights []float64
 		var sum float64
-		for _, key := range e.keys[layer] {
+		for _, key := range e.keys[layer][first:] {
 			var dot float64
 			for i := range size {
 				dot += q[h*size+i] * key[kv+i]
 			}
-			w := math.Exp(dot / math.Sqrt(float64(size)))
+			w := math.Exp(dot * scale)
 			weights, sum = append(weights, w), sum+w
 		}
 		for p, w := range weights {
 			for i := range size {
-				out[h*size+i] += w / sum * e.values[layer][p][kv+i]
+				out[h*size+i] += w / sum * e.values[layer][first+p][kv+i]
 			}
 		}
 	}
 	return e.product(at+"attn_output", out)
 }
 
+// key is a number of the header, under the architecture's name.
+func (e *exact) key(name string) float64 {
+	v, ok := e.f.Float(e.architecture + "." + name)
+	if !ok {
+		e.t.Fatalf("%s is missing", name)
+	}
+	return v
+}
+
+func (e *exact) feedForward(at string, in []float64) []float64 {
+	var gate, up []float64
+	if e.architecture == "phi3" {
+		both := e.product(at+"ffn_up", in)
+		gate, up = both[:len(both)/2], both[len(both)/2:]
+	} else {
+		gate, up = e.product(at+"ffn_gate", in), e.product(at+"ffn_up", in)
+	}
+	for i, g := range gate {
+		act := g / (1 + math.Exp(-g))
+		if e.architecture == "gemma3" {
+			act = 0.5 * g * (1 + math.Tanh(math.Sqrt(2/math.Pi)*(g+0.044715*g*g*g)))
+		}
+		gate[i] = act * up[i]
+	}
+	return e.product(at+"ffn_down", gate)
+}
+
 // logits feeds one token.
 func (e *exact) logits(token int32, position int) []float64 {
 	x := e.tensor("token_embd.weight")[int(token)*e.width:][:e.width]
+	embedding, residual, logit := 1.0, 1.0, 1.0
+	switch e.architecture {
+	case "gemma3":
+		embedding = math.Sqrt(float64(e.width))
+	case "granite":
+		embedding, residual, logit = e.key("embedding_scale"), e.key("residual_scale"), e.key("logit_scale")
+	}
+	for i := range x {
+		x[i] *= embedding
+	}
 	for layer := range e.layers {
 		at := fmt.Sprintf("blk.%d.", layer)
-		for i, v := range e.attention(layer, position, e.norm(at+"attn_norm.weight", x)) {
-			x[i] += v
+		add := func(y []float64, norm string) {
+			if e.tensor(at+norm) != nil {
+				y = e.norm(at+norm, y)
+			}
+			for i, v := range y {
+				x[i] += residual * v
+			}
 		}
-		in := e.norm(at+"ffn_norm.weight", x)
-		gate, up := e.product(at+"ffn_gate", in), e.product(at+"ffn_up", in)
-		for i, g := range gate {
-			gate[i] = g / (1 + math.Exp(-g)) * up[i]
-		}
-		for i, v := range e.product(at+"ffn_down", gate) {
-			x[i] += v
-		}
+		add(e.attention(layer, position, e.norm(at+"attn_norm.weight", x)), "post_attention_norm.weight")
+		add(e.feedForward(at, e.norm(at+"ffn_norm.weight", x)), "post_ffw_norm.weight")
 	}
 	x = e.norm("output_norm.weight", x)
+	name := "token_embd"
 	if e.tensor("output.weight") != nil {
-		return e.product("output", x)
+		name = "output"
 	}
-	return e.product("token_embd", x)
+	out := e.product(name, x)
+	for i := range out {
+		out[i] /= logit
+	}
+	return out
 }
 
 // gguftestSource is a model of package gguftest as the engine reads it.
@@ -287,6 +362,36 @@ func TestShapesAreComputedAsTheKeysSay(t *testing.T) {
 	}
 }
 
+// TestArchitecturesEqualExactArithmetic: a model of each architecture, with every kind of block
+// it has, gives what float64 arithmetic gives.
+func TestArchitecturesEqualExactArithmetic(t *testing.T) {
+	for _, architecture := range gguftest.Architectures {
+		src, f, data := gguftestSource(t, gguftest.Of(architecture, 9))
+		params, err := ParseParams(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		e := &exact{t: t, f: f, data: data, architecture: architecture, shape: ofTest}
+		e.layers, e.size, e.rotated, e.base = params.Layers, params.HeadSize, params.RopeDims, int(params.RopeBase)
+		for _, set := range []string{"auto", "generic"} {
+			engine, cache := newModel(t, src, f, set, 2, 64, 1)
+			tokens := someTokens(24)
+			rows := forced(t, engine, cache, tokens, 0)
+			e.start()
+			var worst, size float64
+			for p, token := range tokens {
+				for k, v := range e.logits(token, p) {
+					worst, size = max(worst, math.Abs(v-float64(rows[p][k]))), max(size, math.Abs(v))
+				}
+			}
+			t.Logf("%s, %s: within %.2g of exact, logits up to %.2g", architecture, set, worst, size)
+			if !(worst < 1e-3*size) {
+				t.Errorf("%s, %s: %.2g from exact arithmetic, logits up to %.2g", architecture, set, worst, size)
+			}
+		}
+	}
+}
+
 // TestUselessFactorsAreRefused: a frequency is not divided by nothing, or by no number.
 func TestUselessFactorsAreRefused(t *testing.T) {
 	for name, bad := range map[string]float32{"zero": 0, "negative": -1, "not a number": float32(math.NaN()), "infinite": float32(math.Inf(1))} {
@@ -297,7 +402,7 @@ func TestUselessFactorsAreRefused(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if _, err := resolve(src, &params); err == nil {
+		if _, err := resolve(src, &params, 64); err == nil {
 			t.Errorf("%s: taken", name)
 		}
 	}
@@ -308,7 +413,7 @@ func TestUselessFactorsAreRefused(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if _, err := resolve(src, &params); err == nil {
+	if _, err := resolve(src, &params, 64); err == nil {
 		t.Error("a bias of another length was taken")
 	}
 }

@@ -45,8 +45,19 @@ func (m *Model) embed(batch []Input) error {
 		if err := kernels.UnpackRow(m.scratch.x[i*width:(i+1)*width], data[at:at+size], e.Type, row%kernels.TileRows, width); err != nil {
 			return err
 		}
+		scale(m.scratch.x[i*width:(i+1)*width], m.params.EmbeddingScale)
 	}
 	return nil
+}
+
+// scale multiplies values by a factor, most often 1.
+func scale(x []float32, by float32) {
+	if by == 1 {
+		return
+	}
+	for i := range x {
+		x[i] *= by
+	}
 }
 
 // jobs are the kinds of work that the workers share. They are bound once, and
@@ -83,7 +94,11 @@ func (m *Model) block(layer int) error {
 	if err := m.normalize(l.attentionNorm, n); err != nil {
 		return err
 	}
-	if err := m.products(output{&l.q, s.q}, output{&l.k, s.k}, output{&l.v, s.v}); err != nil {
+	inputs := [3]output{{l.q, s.q}, {l.k, s.k}, {l.v, s.v}}
+	if l.qkv != nil {
+		inputs = [3]output{{l.qkv, s.q}}
+	}
+	if err := m.products(inputs); err != nil {
 		return err
 	}
 	if err := m.pool.run(n, m.jobs.remember); err != nil {
@@ -95,26 +110,36 @@ func (m *Model) block(layer int) error {
 	if err := m.inputs(m.jobs.quantize, s.attended, m.params.Heads*m.params.HeadSize, n); err != nil {
 		return err
 	}
-	if err := m.products(output{&l.out, s.norm}, output{}, output{}); err != nil {
+	if err := m.contribute(l.out, l.outBias, l.attentionPost); err != nil {
 		return err
 	}
-	addBias(s.norm, l.outBias, n)
-	add(s.x[:n*m.params.Width], s.norm)
-
 	if err := m.normalize(l.feedForwardNorm, n); err != nil {
 		return err
 	}
-	if err := m.products(output{&l.gate, s.gate}, output{&l.up, s.up}, output{}); err != nil {
+	if err := m.products([3]output{{l.gate, s.gate}, {l.up, s.up}}); err != nil {
 		return err
 	}
 	if err := m.inputs(m.jobs.activate, s.gate, m.params.FeedForward, n); err != nil {
 		return err
 	}
-	if err := m.products(output{&l.down, s.norm}, output{}, output{}); err != nil {
+	return m.contribute(l.down, l.downBias, l.feedForwardPost)
+}
+
+// contribute computes a product, its norm if it has one, and adds it to the residual stream.
+func (m *Model) contribute(t *kernels.Tensor, bias, norm []float32) error {
+	y, width, n := m.scratch.norm, m.params.Width, len(m.at.batch)
+	if err := m.products([3]output{{t, y}}); err != nil {
 		return err
 	}
-	addBias(s.norm, l.downBias, n)
-	add(s.x[:n*m.params.Width], s.norm)
+	addBias(y, bias, n)
+	if norm != nil {
+		for t := range n {
+			row := y[t*width : (t+1)*width]
+			m.set.RMSNorm(row, row, norm, m.params.Epsilon)
+		}
+	}
+	scale(y[:n*width], m.params.ResidualScale)
+	add(m.scratch.x[:n*width], y)
 	return nil
 }
 
@@ -165,20 +190,30 @@ func (m *Model) quantizeToken(_, t int) error {
 	return nil
 }
 
-// activateToken adds the biases, writes silu(gate) * up over gate and quantizes it.
+// activateToken adds the biases, writes the activated gate times up over gate and quantizes it.
 func (m *Model) activateToken(_, t int) error {
 	a, w := &m.at, m.params.FeedForward
-	l := &m.tensors.layers[a.layer]
-	addBias(a.x[t*w:], l.gateBias, 1)
-	addBias(m.scratch.up[t*w:], l.upBias, 1)
-	m.set.SiLUMul(a.x[t*w:(t+1)*w], m.scratch.up[t*w:(t+1)*w])
-	m.set.Quantize(&a.act, t, a.x[t*w:(t+1)*w])
+	l, gate := &m.tensors.layers[a.layer], a.x[t*w:(t+1)*w]
+	up := m.scratch.up[t*w : (t+1)*w]
+	if m.params.family.fused {
+		both := m.scratch.up[2*t*w : 2*(t+1)*w]
+		copy(gate, both[:w])
+		up = both[w:]
+	}
+	addBias(gate, l.gateBias, 1)
+	addBias(up, l.upBias, 1)
+	if m.params.family.gelu {
+		m.set.GELUMul(gate, up)
+	} else {
+		m.set.SiLUMul(gate, up)
+	}
+	m.set.Quantize(&a.act, t, gate)
 	return nil
 }
 
 // products multiplies the inputs with one to three matrices.
-func (m *Model) products(a, b, c output) error {
-	m.at.outs = [...]output{a, b, c}
+func (m *Model) products(outs [3]output) error {
+	m.at.outs = outs
 	total := 0
 	for _, o := range m.at.outs {
 		total += m.tasks(o.tensor)
@@ -259,13 +294,14 @@ func (m *Model) head() ([][]float32, error) {
 	if err := m.normalize(m.tensors.outputNorm, n); err != nil {
 		return nil, err
 	}
-	if err := m.products(output{&m.tensors.output, s.logits}, output{}, output{}); err != nil {
+	if err := m.products([3]output{{&m.tensors.output, s.logits}}); err != nil {
 		return nil, err
 	}
 	rows := m.rows[:n]
 	stride := len(s.logits) / m.outputs
 	for i := range rows {
 		rows[i] = s.logits[i*stride:][:m.params.Vocabulary]
+		scale(rows[i], m.params.LogitScale)
 	}
 	return rows, nil
 }

@@ -3,7 +3,6 @@ package model
 import (
 	"errors"
 	"fmt"
-	"math"
 	"unsafe"
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -43,11 +42,10 @@ type Model struct {
 	outputs int
 	batch   int
 
-	frequencies []float64 // of the rotation, for each pair
-	scale       float32   // of attention scores
-	jobs        jobs
-	at          stage
-	rows        [][]float32 // of logits, for the caller
+	turns []turn // of the rotation: of all blocks, or of global and of local ones
+	jobs  jobs
+	at    stage
+	rows  [][]float32 // of logits, for the caller
 }
 
 // New resolves and checks all tensors, takes scratch memory and starts the workers. Tensors that
@@ -56,7 +54,10 @@ func New(cfg Config) (*Model, error) {
 	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Batch < 1 || cfg.Batch > MaxBatch || cfg.Outputs < 1 || cfg.Outputs > cfg.Batch || cfg.Context < 1 {
 		return nil, fmt.Errorf("model: %d threads, batch %d, outputs %d or context %d is out of range", cfg.Threads, cfg.Batch, cfg.Outputs, cfg.Context)
 	}
-	t, err := resolve(cfg.Source, &cfg.Params)
+	if p := &cfg.Params; p.EmbeddingScale == 0 || p.ResidualScale == 0 || p.AttentionScale == 0 || p.LogitScale == 0 {
+		return nil, errors.New("model: a scale is 0: the parameters are not those of a header")
+	}
+	t, err := resolve(cfg.Source, &cfg.Params, cfg.Context)
 	if err != nil {
 		return nil, err
 	}
@@ -69,14 +70,7 @@ func New(cfg Config) (*Model, error) {
 	}
 	m.bind()
 	m.rows = make([][]float32, cfg.Outputs)
-	m.scale = float32(1 / math.Sqrt(float64(m.params.HeadSize)))
-	for d := 0; d < m.params.RopeDims; d += 2 {
-		f := math.Pow(m.params.RopeBase, -float64(d)/float64(m.params.RopeDims))
-		if t.ropeFactors != nil {
-			f /= float64(t.ropeFactors[d/2])
-		}
-		m.frequencies = append(m.frequencies, f)
-	}
+	m.turns = m.params.turns(t.ropeFactors)
 	m.pool = newPool(cfg.Threads)
 	return m, nil
 }
@@ -96,7 +90,7 @@ type scratch struct {
 	// token-major, batch rows each
 	x, norm, q, k, v, attended, gate, up []float32
 	logits                               []float32 // outputs rows
-	rotation                             []float32 // cosine and sine of each pair, for each token
+	rotation                             []float32 // cosine and sine of each pair, for each token; for each of Model.turns
 	scores                               []float32 // context values for each worker
 	activations                          []byte
 }
@@ -105,10 +99,17 @@ type scratch struct {
 // and the bytes of the activations.
 func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, activations int) {
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
+	q, k, up, turns := wide, narrow, p.FeedForward, 1
+	if p.family.fused { // q holds keys and values as well, up the gate's values
+		q, k, up = wide+2*narrow, 0, 2*p.FeedForward
+	}
+	if p.family.globalEvery != 0 {
+		turns = 2
+	}
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	return [...]int{
-		batch * p.Width, batch * pad(p.Width), batch * pad(wide), batch * pad(narrow), batch * pad(narrow), batch * wide,
-		batch * pad(p.FeedForward), batch * pad(p.FeedForward), outputs * pad(p.Vocabulary), batch * p.RopeDims, threads * context,
+		batch * p.Width, batch * pad(p.Width), batch * pad(q), batch * pad(k), batch * pad(k), batch * wide,
+		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * context,
 	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, wide))
 }
 
@@ -174,15 +175,4 @@ func (m *Model) checkBatch(cache *Cache, batch []Input) error {
 		return fmt.Errorf("%w: %d tokens, %d outputs", ErrInput, len(batch), outputs)
 	}
 	return nil
-}
-
-// rotate fills in the cosines and sines of every token's position.
-func (m *Model) rotate(batch []Input) {
-	for i, in := range batch {
-		row := m.scratch.rotation[i*m.params.RopeDims:]
-		for d, f := range m.frequencies {
-			sin, cos := math.Sincos(float64(in.Position) * f)
-			row[2*d], row[2*d+1] = float32(cos), float32(sin)
-		}
-	}
 }

@@ -5,13 +5,15 @@
 // of threads, and whether the weights are resident or streamed. A forward pass takes no memory
 // beyond what was counted into the budget at the start. A [Model] trusts its [Source] for the
 // authenticity of the weights. It refuses architectures and shapes that it does not know, by
-// name. Package infer calls it.
+// name. One forward pass serves all architectures: what distinguishes them is data, in the table
+// of architecture.go. Package infer calls it.
 package model
 
 import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
@@ -26,7 +28,7 @@ const (
 	maxContext = 1 << 22
 )
 
-// Params is the shape of a llama model.
+// Params is the shape of a model, and how its architecture computes.
 type Params struct {
 	// Layers is the number of blocks.
 	Layers int
@@ -39,24 +41,61 @@ type Params struct {
 	Vocabulary int
 	// Context is the longest sequence that the model was trained for.
 	Context int
-	// RopeBase and RopeDims say how positions rotate queries and keys.
+	// RopeBase and RopeDims say how positions rotate queries and keys, and Scaling how
+	// positions beyond those of the training do.
 	RopeBase float64
 	RopeDims int
+	Scaling  Scaling
+	// Window is the number of positions that a local block attends to, the token's own among
+	// them, and LocalBase the base of its rotation. Only architectures with local blocks have
+	// them.
+	Window    int
+	LocalBase float64
 	// Epsilon keeps the norms from dividing by zero.
 	Epsilon float32
-	// RopeFactors means that the vector rope_freqs.weight, with a value for each pair of
-	// RopeDims, divides the frequencies of the rotation.
+	// EmbeddingScale multiplies embeddings, ResidualScale what a block adds to the residual
+	// stream, AttentionScale the scores and LogitScale the logits.
+	EmbeddingScale, ResidualScale, AttentionScale, LogitScale float32
+	// RopeFactors means that vectors with a value for each pair of RopeDims divide the
+	// frequencies of the rotation: rope_freqs.weight, or those of longrope.
 	RopeFactors bool
 	// Biases names the vectors that are added to products, such as blk.0.attn_q.bias.
 	Biases map[string]bool
+
+	family family
 }
 
-// RopeFactorsName is the tensor that [Params].RopeFactors is about. Llama 3.1 and later
-// have it.
-const RopeFactorsName = "rope_freqs.weight"
+// Scaling says how a model's rotation was stretched to longer texts than it was first trained
+// for. The zero value leaves it as it is.
+type Scaling struct {
+	// Kind is empty, "linear", "yarn" or "longrope".
+	Kind string
+	// Factor divides the frequencies: of all pairs, or with yarn of the slow ones.
+	Factor float64
+	// Original is the context before: with longrope, longer sequences have factors of their
+	// own.
+	Original int
+	// Magnitude multiplies queries and keys.
+	Magnitude float64
+}
 
-// biased are the products of a block that may have a bias.
-var biased = [...]string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate", "ffn_up", "ffn_down"}
+// The tensors that [Params].RopeFactors is about. Llama 3.1 and later have the first, Phi-3 with
+// a long context the others.
+const (
+	RopeFactorsName = "rope_freqs.weight"
+	RopeLongName    = "rope_factors_long.weight"
+	RopeShortName   = "rope_factors_short.weight"
+)
+
+// local says whether a block attends to the last Window positions only.
+func (p *Params) local(layer int) bool {
+	return p.family.globalEvery != 0 && (layer+1)%p.family.globalEvery != 0
+}
+
+// rotates says whether a block rotates queries and keys.
+func (p *Params) rotates(layer int) bool {
+	return p.family.unrotatedEvery == 0 || (layer+1)%p.family.unrotatedEvery != 0
+}
 
 // KeyError means a missing or unsupported value of one key of a header.
 type KeyError struct{ Key, Detail string }
@@ -68,58 +107,20 @@ func (e *KeyError) Error() string { return "model: " + e.Key + " " + e.Detail }
 // error joins a *KeyError for each key that is wrong.
 func ParseParams(f *gguf.File) (Params, error) {
 	architecture, _ := f.String("general.architecture")
-	if architecture != "llama" {
-		return Params{}, fmt.Errorf("model: architecture %q is not supported; want llama", architecture)
+	family, ok := familyOf(architecture)
+	if !ok {
+		return Params{}, fmt.Errorf("model: architecture %q is not supported; want %s", architecture, strings.Join(Architectures(), ", "))
 	}
-	var p Params
-	var wrong []error
-	missing := func(key string) {
-		wrong = append(wrong, &KeyError{key, "is missing, out of range, or not the same number for all blocks"})
+	h := &header{f: f, space: architecture + "."}
+	p := Params{family: family, EmbeddingScale: 1, ResidualScale: 1, LogitScale: 1}
+	h.shape(&p)
+	h.rotation(&p)
+	h.scales(&p)
+	if h.wrong != nil {
+		return Params{}, errors.Join(h.wrong...)
 	}
-	number := func(key string, limit uint64) int {
-		n, ok := f.Uint("llama." + key)
-		if !ok || n < 1 || n > limit {
-			missing("llama." + key)
-			return 1
-		}
-		return int(n)
-	}
-	p.Layers = number("block_count", maxLayers)
-	p.Width = number("embedding_length", maxWidth)
-	p.FeedForward = number("feed_forward_length", 4*maxWidth)
-	p.Heads = number("attention.head_count", maxHeads)
-	p.Context = number("context_length", maxContext)
-	p.KVHeads = p.Heads
-	if f.Has("llama.attention.head_count_kv") {
-		p.KVHeads = number("attention.head_count_kv", maxHeads)
-	}
-	p.HeadSize = p.Width / p.Heads
-	if f.Has("llama.attention.key_length") {
-		p.HeadSize = number("attention.key_length", 1024)
-	} else if p.Width%p.Heads != 0 && wrong == nil {
-		return Params{}, &KeyError{"llama.attention.key_length", fmt.Sprintf("is missing, and a width of %d is not a multiple of %d heads", p.Width, p.Heads)}
-	}
-	p.RopeDims = p.HeadSize
-	if f.Has("llama.rope.dimension_count") {
-		p.RopeDims = number("rope.dimension_count", 1024)
-	}
-	epsilon, ok := f.Float("llama.attention.layer_norm_rms_epsilon")
-	if !ok || !(epsilon > 0 && epsilon < 1) {
-		missing("llama.attention.layer_norm_rms_epsilon")
-	}
-	p.Epsilon = float32(epsilon)
-	p.RopeBase = 10000
-	if f.Has("llama.rope.freq_base") {
-		if p.RopeBase, ok = f.Float("llama.rope.freq_base"); !ok {
-			missing("llama.rope.freq_base")
-		}
-	}
-	if wrong != nil {
-		return Params{}, errors.Join(wrong...)
-	}
-	_, p.RopeFactors = f.Tensor(RopeFactorsName)
 	for block := range p.Layers {
-		for _, part := range biased {
+		for _, part := range family.biased {
 			if name := fmt.Sprintf("blk.%d.%s.bias", block, part); hasTensor(f, name) {
 				if p.Biases == nil {
 					p.Biases = map[string]bool{}
@@ -151,51 +152,15 @@ func (p Params) check() error {
 		key, detail = "rope.dimension_count", fmt.Sprintf("rotates %d of %d dimensions; want an even number, at most all of them", p.RopeDims, p.HeadSize)
 	case !(p.RopeBase > 1) || math.IsInf(p.RopeBase, 0):
 		key, detail = "rope.freq_base", fmt.Sprintf("is %v; want a finite number above 1", p.RopeBase)
+	case p.family.globalEvery != 0 && !(p.LocalBase > 1 && !math.IsInf(p.LocalBase, 0)):
+		key, detail = "rope.freq_base_swa", fmt.Sprintf("is %v; want a finite number above 1", p.LocalBase)
 	default:
 		return nil
 	}
-	return &KeyError{"llama." + key, detail}
+	return &KeyError{p.family.name + "." + key, detail}
 }
 
 // CacheBytes is the memory for the keys and values of one position: float16, all layers.
 func (p Params) CacheBytes() int64 {
 	return int64(p.Layers) * int64(p.KVHeads) * int64(p.HeadSize) * 2 * 2
-}
-
-// Tensor is a tensor that the forward pass uses.
-type Tensor struct {
-	// Dims are its dimensions, innermost first; of the embedding the last is 0, since the
-	// vocabulary says it.
-	Dims []int
-	// Optional tensors may be absent, and change the result if they are present.
-	Optional bool
-}
-
-// Tensors are all tensors that a model of this shape may have, by name: any other tensor plays
-// no part in the forward pass.
-func (p Params) Tensors() map[string]Tensor {
-	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
-	list := map[string]Tensor{
-		"token_embd.weight":  {Dims: []int{p.Width, 0}},
-		"output.weight":      {Dims: []int{p.Width, 0}, Optional: true}, // else it is the embedding
-		"output_norm.weight": {Dims: []int{p.Width}},
-		RopeFactorsName:      {Dims: []int{p.RopeDims / 2}, Optional: true},
-	}
-	outputs := map[string]int{"attn_q": wide, "attn_k": narrow, "attn_v": narrow, "attn_output": p.Width,
-		"ffn_gate": p.FeedForward, "ffn_up": p.FeedForward, "ffn_down": p.Width}
-	inputs := map[string]int{"attn_output": wide, "ffn_down": p.FeedForward}
-	for block := range p.Layers {
-		at := fmt.Sprintf("blk.%d.", block)
-		list[at+"attn_norm.weight"] = Tensor{Dims: []int{p.Width}}
-		list[at+"ffn_norm.weight"] = Tensor{Dims: []int{p.Width}}
-		for _, part := range biased {
-			columns := p.Width
-			if n, ok := inputs[part]; ok {
-				columns = n
-			}
-			list[at+part+".weight"] = Tensor{Dims: []int{columns, outputs[part]}}
-			list[at+part+".bias"] = Tensor{Dims: []int{outputs[part]}, Optional: true}
-		}
-	}
-	return list
 }

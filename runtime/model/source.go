@@ -3,6 +3,7 @@ package model
 import (
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
@@ -24,11 +25,14 @@ type Source interface {
 // several workers may share one chunk at no cost.
 type resident interface{ Resident() bool }
 
-// layer is one block's tensors.
+// layer is one block's tensors. Those that its architecture lacks are nil.
 type layer struct {
 	attentionNorm, feedForwardNorm []float32
-	q, k, v, out                   kernels.Tensor
-	gate, up, down                 kernels.Tensor
+	queryNorm, keyNorm             []float32 // of each head
+	attentionPost, feedForwardPost []float32 // of what is added to the residual stream
+	q, k, v                        *kernels.Tensor
+	qkv                            *kernels.Tensor // in place of the three
+	out, gate, up, down            *kernels.Tensor // fused, up makes gate and inner values
 	// Of products that have one, else nil.
 	qBias, kBias, vBias, outBias, gateBias, upBias, downBias []float32
 }
@@ -44,73 +48,120 @@ type tensors struct {
 // ErrTensors means weights that do not match the model in the header.
 var ErrTensors = errors.New("model")
 
-func resolve(src Source, p *Params) (*tensors, error) {
-	t := &tensors{}
-	var first error
-	matrix := func(name string, rows, cols int) kernels.Tensor {
-		m, ok := src.Tensor(name)
-		switch {
-		case first != nil:
-		case !ok:
-			first = fmt.Errorf("%w: tensor %s is missing", ErrTensors, name)
-		case rows != 0 && m.Rows != rows || m.Cols != cols || !m.Type.Known() || m.RowsPerChunk < kernels.TileRows || m.RowsPerChunk%kernels.TileRows != 0 ||
-			m.Chunks != (m.Rows+m.RowsPerChunk-1)/m.RowsPerChunk || m.Rows < 1 || m.Rows > maxVocab:
-			first = fmt.Errorf("%w: tensor %s is %s of %d by %d; want %d by %d", ErrTensors, name, m.Type, m.Rows, m.Cols, rows, cols)
-		}
-		return m
+// resolver looks tensors up and keeps the first thing that is wrong.
+type resolver struct {
+	src   Source
+	wrong error
+}
+
+func (r *resolver) fail(format string, args ...any) {
+	if r.wrong == nil {
+		r.wrong = fmt.Errorf(format, args...)
 	}
-	values := func(name string, n int) []float32 {
-		v, err := src.Vector(name)
-		if first == nil && err != nil {
-			first = fmt.Errorf("model: %w", err)
-		}
-		if first == nil && len(v) != n {
-			first = fmt.Errorf("%w: vector %s has %d values, want %d", ErrTensors, name, len(v), n)
-		}
-		for i, x := range v {
-			if first == nil && (x-x != 0) {
-				first = fmt.Errorf("%w: value %d of vector %s is not a finite number", ErrTensors, i, name)
-			}
-		}
-		return v
+}
+
+// matrix finds a matrix; of any number of rows if rows is 0.
+func (r *resolver) matrix(name string, rows, cols int) kernels.Tensor {
+	m, ok := r.src.Tensor(name)
+	switch {
+	case !ok:
+		r.fail("%w: tensor %s is missing", ErrTensors, name)
+	case rows != 0 && m.Rows != rows || m.Cols != cols || !m.Type.Known() || m.RowsPerChunk < kernels.TileRows || m.RowsPerChunk%kernels.TileRows != 0 ||
+		m.Chunks != (m.Rows+m.RowsPerChunk-1)/m.RowsPerChunk || m.Rows < 1 || m.Rows > maxVocab:
+		r.fail("%w: tensor %s is %s of %d by %d; want %d by %d", ErrTensors, name, m.Type, m.Rows, m.Cols, rows, cols)
 	}
-	vector := func(name string) []float32 { return values(name, p.Width) }
-	t.embedding = matrix("token_embd.weight", 0, p.Width)
+	return m
+}
+
+// vector finds a vector of n finite values.
+func (r *resolver) vector(name string, n int) []float32 {
+	v, err := r.src.Vector(name)
+	if err != nil {
+		r.fail("model: %w", err)
+	} else if len(v) != n {
+		r.fail("%w: vector %s has %d values, want %d", ErrTensors, name, len(v), n)
+	}
+	for i, x := range v {
+		if x-x != 0 {
+			r.fail("%w: value %d of vector %s is not a finite number", ErrTensors, i, name)
+		}
+	}
+	return v
+}
+
+// factors finds a vector whose values divide frequencies.
+func (r *resolver) factors(name string, n int) []float32 {
+	v := r.vector(name, n)
+	for i, x := range v {
+		if !(x > 0) {
+			r.fail("%w: value %d of %s is %v; it divides a frequency, so it must be positive", ErrTensors, i, name, x)
+		}
+	}
+	return v
+}
+
+// resolve finds all tensors of a model that computes sequences of up to context positions.
+func resolve(src Source, p *Params, context int) (*tensors, error) {
+	t, r := &tensors{}, &resolver{src: src}
+	t.embedding = r.matrix("token_embd.weight", 0, p.Width)
 	p.Vocabulary = t.embedding.Rows
 	t.output = t.embedding
 	if _, ok := src.Tensor("output.weight"); ok {
-		t.output = matrix("output.weight", p.Vocabulary, p.Width)
+		t.output = r.matrix("output.weight", p.Vocabulary, p.Width)
 	}
-	t.outputNorm = vector("output_norm.weight")
-	if p.RopeFactors {
-		t.ropeFactors = values(RopeFactorsName, p.RopeDims/2)
-		for i, x := range t.ropeFactors {
-			if first == nil && !(x > 0) {
-				first = fmt.Errorf("%w: value %d of %s is %v; it divides a frequency, so it must be positive", ErrTensors, i, RopeFactorsName, x)
-			}
+	t.outputNorm = r.vector("output_norm.weight", p.Width)
+	switch {
+	case !p.RopeFactors:
+	case p.family.frequencies:
+		t.ropeFactors = r.factors(RopeFactorsName, p.RopeDims/2)
+	default:
+		short, long := r.factors(RopeShortName, p.RopeDims/2), r.factors(RopeLongName, p.RopeDims/2)
+		if t.ropeFactors = short; context > p.Scaling.Original {
+			t.ropeFactors = long
 		}
 	}
-	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
 	for i := range p.Layers {
-		name := func(part string) string { return fmt.Sprintf("blk.%d.%s.weight", i, part) }
-		bias := func(part string, n int) []float32 {
-			if name := fmt.Sprintf("blk.%d.%s.bias", i, part); p.Biases[name] {
-				return values(name, n)
-			}
-			return nil
-		}
-		t.layers = append(t.layers, layer{
-			attentionNorm: vector(name("attn_norm")), feedForwardNorm: vector(name("ffn_norm")),
-			q: matrix(name("attn_q"), wide, p.Width), k: matrix(name("attn_k"), narrow, p.Width), v: matrix(name("attn_v"), narrow, p.Width),
-			out:  matrix(name("attn_output"), p.Width, wide),
-			gate: matrix(name("ffn_gate"), p.FeedForward, p.Width), up: matrix(name("ffn_up"), p.FeedForward, p.Width),
-			down:  matrix(name("ffn_down"), p.Width, p.FeedForward),
-			qBias: bias("attn_q", wide), kBias: bias("attn_k", narrow), vBias: bias("attn_v", narrow), outBias: bias("attn_output", p.Width),
-			gateBias: bias("ffn_gate", p.FeedForward), upBias: bias("ffn_up", p.FeedForward), downBias: bias("ffn_down", p.Width),
-		})
-		if first != nil {
-			return nil, first
+		t.layers = append(t.layers, r.layer(p, i))
+		if r.wrong != nil {
+			break
 		}
 	}
-	return t, first
+	if r.wrong != nil {
+		return nil, r.wrong
+	}
+	return t, nil
+}
+
+// layer finds the tensors of a block.
+func (r *resolver) layer(p *Params, block int) layer {
+	at := fmt.Sprintf("blk.%d.", block)
+	norms, shapes := p.norms(), p.matrices()
+	norm := func(part string) []float32 {
+		if n, ok := norms[part]; ok {
+			return r.vector(at+part+".weight", n)
+		}
+		return nil
+	}
+	product := func(part string) *kernels.Tensor {
+		if shape, ok := shapes[part]; ok {
+			m := r.matrix(at+part+".weight", shape.rows, shape.cols)
+			return &m
+		}
+		return nil
+	}
+	bias := func(part string) []float32 {
+		if name := at + part + ".bias"; p.Biases[name] || p.family.bound && slices.Contains(p.family.biased, part) {
+			return r.vector(name, shapes[part].rows)
+		}
+		return nil
+	}
+	return layer{
+		attentionNorm: norm("attn_norm"), feedForwardNorm: norm("ffn_norm"),
+		queryNorm: norm("attn_q_norm"), keyNorm: norm("attn_k_norm"),
+		attentionPost: norm("post_attention_norm"), feedForwardPost: norm("post_ffw_norm"),
+		q: product("attn_q"), k: product("attn_k"), v: product("attn_v"), qkv: product("attn_qkv"), out: product("attn_output"),
+		gate: product("ffn_gate"), up: product("ffn_up"), down: product("ffn_down"),
+		qBias: bias("attn_q"), kBias: bias("attn_k"), vBias: bias("attn_v"), outBias: bias("attn_output"),
+		gateBias: bias("ffn_gate"), upBias: bias("ffn_up"), downBias: bias("ffn_down"),
+	}
 }

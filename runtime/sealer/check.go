@@ -152,7 +152,7 @@ func finite(t gguf.Tensor, data []byte) *servable.Finding {
 					Detail: "contains an infinite value or one that is not a number (NaN): the file is damaged, or the training diverged"}
 			}
 		}
-		if t.Name == servable.Positive && !(math.Float32frombits(binary.LittleEndian.Uint32(data[at:])) > 0) {
+		if servable.Positive(t.Name) && !(math.Float32frombits(binary.LittleEndian.Uint32(data[at:])) > 0) {
 			return &servable.Finding{Code: servable.CodeTensorValue, Name: t.Name, Detail: "contains a value that is not positive, although frequencies are divided by it"}
 		}
 	}

@@ -108,8 +108,8 @@ var tileTypes = map[gguf.Type]kernels.Type{
 
 // roles are the tensors of a block in the order of a forward pass; a streamed
 // model is then read front to back.
-var roles = [...]string{"attn_norm", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_output",
-	"ffn_norm", "ffn_gate", "ffn_up", "ffn_down"}
+var roles = [...]string{"attn_norm", "attn_qkv", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_output", "post_attention_norm",
+	"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "post_ffw_norm"}
 
 // orderOfUse returns tensor indices: embedding, blocks, final norm, output.
 func orderOfUse(tensors []gguf.Tensor) []int {

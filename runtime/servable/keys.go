@@ -2,7 +2,6 @@ package servable
 
 import (
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 )
@@ -29,7 +28,7 @@ type table []struct {
 
 // The keys are those of the GGUF specification (ggml-org/ggml, docs/gguf.md) and of
 // gguf-py's constants (package gguf 0.19.0, constants.py); what a key does is llama.cpp's
-// reading of it for the architecture llama (src/llama-model.cpp, src/llama-vocab.cpp).
+// reading of it (src/llama-model.cpp, src/models, src/llama-vocab.cpp).
 var (
 	computed    = entry{what: "used"}
 	description = entry{what: "describes the file; changes nothing"}
@@ -52,41 +51,9 @@ var general = table{
 	{"sampling.*", entry{what: "the publisher's suggestions for sampling; requests state their own", note: true}},
 }
 
-// ofModel are the keys under llama. that are known.
-var ofModel = table{
-	{"block_count", computed}, {"embedding_length", computed}, {"feed_forward_length", computed}, {"context_length", computed},
-	{"attention.head_count", computed}, {"attention.head_count_kv", computed}, {"attention.key_length", computed}, {"attention.layer_norm_rms_epsilon", computed},
-	{"rope.dimension_count", computed}, {"rope.freq_base", computed},
-	{"vocab_size", entry{rule: judge(vocabulary), what: "must be the number of tokens"}},
-	{"attention.value_length", entry{rule: judge(valueLength), what: "must be the size of a key"}},
-	{"attention.causal", entry{rule: boolean(true), what: "only true"}},
-	{"attention.scale", entry{rule: judge(attentionScale), what: "must be 1 / sqrt(size of a key)"}},
-	{"attention.sliding_window", entry{rule: judge(window), what: "only 0, or no shorter than the context"}},
-	{"attention.max_alibi_bias", entry{rule: number(0), what: "only 0"}},
-	{"attention.clamp_kqv", entry{rule: number(0), what: "only 0"}},
-	{"attn_logit_softcapping", entry{rule: number(0), what: "only 0"}},
-	{"final_logit_softcapping", entry{rule: number(0), what: "only 0"}},
-	{"logit_scale", entry{rule: number(1), what: "only 1"}},
-	{"residual_scale", entry{rule: number(1), what: "only 1"}},
-	{"embedding_scale", entry{rule: number(1), what: "only 1"}},
-	{"rope.scaling.type", entry{rule: text{"none", "linear"}, what: "only `none`, and `linear` with a factor of 1"}},
-	{"rope.scaling.factor", entry{rule: number(1), what: "only 1"}},
-	{"rope.scale_linear", entry{rule: number(1), what: "only 1; the older name of the factor"}},
-	{"rope.scaling.attn_factor", entry{rule: number(1), what: "only 1"}},
-	{"rope.scaling.original_context_length", entry{what: "for the scalings yarn and longrope only, which are refused"}},
-	{"rope.scaling.finetuned", entry{what: "says how the model was made; changes nothing"}},
-	{"expert_count", entry{rule: number(0), what: "only 0"}},
-	{"expert_used_count", entry{rule: number(0), what: "only 0"}},
-	{"expert_shared_count", entry{rule: number(0), what: "only 0"}},
-	{"nextn_predict_layers", entry{rule: number(0), what: "only 0"}},
-	{"pooling_type", entry{rule: number(0), what: "only 0, none"}},
-	{"use_parallel_residual", entry{rule: boolean(false), what: "only false"}},
-	{"tensor_data_layout", entry{rule: text{"Meta AI original pth"}, what: "only `Meta AI original pth`, in which neighbours are rotated together"}},
-}
-
 // ofTokenizer are the keys under tokenizer. that are known.
 var ofTokenizer = table{
-	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE"}},
+	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, and `llama`, SentencePiece BPE"}},
 	{"ggml.pre", entry{what: "the pre-tokenizers that the refusal lists"}},
 	{"ggml.tokens", computed},
 	{"ggml.token_type", computed},
@@ -147,15 +114,15 @@ var closed = []string{"general", "tokenizer", "split", "quantize", "adapter", "c
 func (c *checker) keys() {
 	for _, key := range c.f.Keys() {
 		space, rest, dotted := strings.Cut(key, ".")
-		e, known := lookUp(space, rest, key)
 		architecture, _ := c.f.String("general.architecture")
+		e, known := lookUp(space, rest, key, architecture)
 		switch {
 		case known && e.rule != nil:
 			if wrong := e.rule.wrong(c, key); wrong != "" {
 				c.find(CodeKeyValue, key, "%s", wrong)
 			}
 		case known:
-		case space == architecture && architecture != served: // said once, of the architecture
+		case space == architecture && !slices.Contains(served, space): // said once, of the architecture
 		case !dotted || slices.Contains(closed, space) || slices.Contains(architectures, space):
 			c.find(CodeKeyUnknown, key, "this version does not know this key, and it may change the result; if it is only a remark, remove it (gguf_new_metadata --remove-metadata %s)", key)
 		default:
@@ -167,15 +134,17 @@ func (c *checker) keys() {
 	}
 }
 
-// lookUp finds what is made of a key.
-func lookUp(space, rest, key string) (entry, bool) {
+// lookUp finds what is made of a key of a model of the architecture.
+func lookUp(space, rest, key, architecture string) (entry, bool) {
 	switch space {
 	case "general":
 		return general.find(rest)
-	case served:
-		return ofModel.find(rest)
 	case "tokenizer":
 		return ofTokenizer.find(rest)
+	}
+	// Where the architecture itself is refused, its keys are not blamed as well.
+	if slices.Contains(served, space) && (space == architecture || !slices.Contains(served, architecture)) {
+		return ofModel(space, rest)
 	}
 	return ofFile.find(key)
 }
@@ -286,33 +255,6 @@ func vocabulary(c *checker, key string) string {
 func token(c *checker, key string) string {
 	if n, ok := c.f.Uint(key); !ok || n >= c.tokens() {
 		return fmt.Sprintf("is %d, which is outside a vocabulary of %d tokens", n, c.tokens())
-	}
-	return ""
-}
-
-func valueLength(c *checker, key string) string {
-	n, ok := c.f.Uint(key)
-	if c.params != nil && (!ok || n != uint64(c.params.HeadSize)) {
-		return fmt.Sprintf("is %d, but keys have %d values; the engine needs both to be equal", n, c.params.HeadSize)
-	}
-	return ""
-}
-
-func attentionScale(c *checker, key string) string {
-	v, ok := c.value(key)
-	if c.params == nil {
-		return ""
-	}
-	if want := 1 / math.Sqrt(float64(c.params.HeadSize)); !ok || math.Abs(v-want) > 1e-6*want {
-		return fmt.Sprintf("is %g; only 1 / sqrt(%d) = %g is supported", v, c.params.HeadSize, want)
-	}
-	return ""
-}
-
-func window(c *checker, key string) string {
-	n, ok := c.f.Uint(key)
-	if c.params != nil && (!ok || n != 0 && n < uint64(c.params.Context)) {
-		return fmt.Sprintf("is %d, less than the context of %d; the engine attends to all positions", n, c.params.Context)
 	}
 	return ""
 }

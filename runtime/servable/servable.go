@@ -14,6 +14,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -174,6 +175,7 @@ func probe(t *tokenize.Template) error {
 // checker collects findings.
 type checker struct {
 	f      *gguf.File
+	name   string        // of the architecture, if it is served
 	params *model.Params // nil where the architecture or its keys are not what the engine knows
 	Report
 }
@@ -189,9 +191,10 @@ func (c *checker) architecture() {
 	switch {
 	case !ok:
 		c.find(CodeKeyMissing, key, "the file does not name its architecture")
-	case name != served:
-		c.find(CodeArchitecture, key, "%q is not supported; this version serves %s. Its tensors and its %s keys were not checked further", name, served, name)
+	case !slices.Contains(served, name):
+		c.find(CodeArchitecture, key, "%q is not supported; this version serves %s. Its tensors and its %s keys were not checked further", name, strings.Join(served, ", "), name)
 	default:
+		c.name = name
 		p, err := model.ParseParams(c.f)
 		if err != nil {
 			c.keyErrors(err)
@@ -211,7 +214,7 @@ func (c *checker) keyErrors(err error) {
 		k, ok := errors.AsType[*model.KeyError](err)
 		switch {
 		case !ok:
-			c.find(CodeKeyValue, served, "%s", err)
+			c.find(CodeKeyValue, c.name, "%s", err)
 		case c.f.Has(k.Key):
 			c.find(CodeKeyValue, k.Key, "%s", k.Detail)
 		default:
@@ -219,6 +222,3 @@ func (c *checker) keyErrors(err error) {
 		}
 	}
 }
-
-// served is the architecture that the engine computes.
-const served = "llama"

@@ -34,10 +34,15 @@ func parse(t *testing.T, edit func(*gguftest.Model)) *gguf.File {
 func TestDocumentListsEveryKey(t *testing.T) {
 	var b strings.Builder
 	b.WriteString("| key | use |\n|---|---|\n")
-	for _, table := range []struct {
+	type space struct {
 		space   string
 		entries table
-	}{{"general.", general}, {served + ".", ofModel}, {"tokenizer.", ofTokenizer}, {"", ofFile}} {
+	}
+	spaces := []space{{"general.", general}, {"ARCHITECTURE.", ofEvery}}
+	for _, a := range ofArchitecture {
+		spaces = append(spaces, space{a.name + ".", a.keys})
+	}
+	for _, table := range append(spaces, space{"tokenizer.", ofTokenizer}, space{"", ofFile}) {
 		entries := map[string]entry{}
 		for _, e := range table.entries {
 			if _, twice := entries[e.name]; twice {
@@ -95,13 +100,23 @@ func TestNothingUnknownPasses(t *testing.T) {
 // TestEveryRuleRefusesAnotherType: a value of a type that the rule does not read is never
 // taken for the one that is meant.
 func TestEveryRuleRefusesAnotherType(t *testing.T) {
-	for space, table := range map[string]table{"general.": general, served + ".": ofModel, "tokenizer.": ofTokenizer, "": ofFile} {
+	spaces := map[string]table{"general.": general, "llama.": ofEvery, "tokenizer.": ofTokenizer, "": ofFile}
+	for _, a := range ofArchitecture {
+		spaces[a.name+"."] = slices.Concat(spaces[a.name+"."], a.keys)
+	}
+	for space, table := range spaces {
 		for _, e := range table {
 			if e.rule == nil || strings.HasSuffix(e.name, "*") {
 				continue
 			}
 			key := space + e.name
-			f := parse(t, func(m *gguftest.Model) { m.Set(key, []float32{1, 2}) })
+			architecture := strings.TrimSuffix(space, ".")
+			f := parse(t, func(m *gguftest.Model) {
+				if slices.Contains(served, architecture) {
+					*m = *gguftest.Of(architecture, 1)
+				}
+				m.Set(key, []float32{1, 2})
+			})
 			if got := Header(f); !slices.ContainsFunc(got, func(f Finding) bool { return f.Name == key && f.Code == CodeKeyValue }) {
 				t.Errorf("%s as a list: %+v", key, got)
 			}

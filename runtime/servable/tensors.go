@@ -15,8 +15,10 @@ import (
 var matrixTypes = []gguf.Type{gguf.F32, gguf.F16, gguf.BF16, gguf.Q8_0, gguf.Q6_K, gguf.Q5_0, gguf.Q5_1, gguf.Q5_K,
 	gguf.Q4_0, gguf.Q4_1, gguf.Q4_K, gguf.IQ4_NL, gguf.IQ4_XS, gguf.MXFP4, gguf.Q3_K, gguf.Q2_K}
 
-// Positive is the tensor whose values are divisors and must be positive.
-const Positive = model.RopeFactorsName
+// Positive says whether a tensor's values are divisors, which must be positive.
+func Positive(name string) bool {
+	return name == model.RopeFactorsName || name == model.RopeLongName || name == model.RopeShortName
+}
 
 // tensors judges every tensor, and what is missing.
 func (c *checker) tensors() {
@@ -29,7 +31,7 @@ func (c *checker) tensors() {
 		want, ok := known[t.Name]
 		switch {
 		case c.params != nil && !ok:
-			groups.add(CodeTensor, t.Name, "is not used by a "+served+" model in this version; ignoring it would change the model")
+			groups.add(CodeTensor, t.Name, "is not used by a "+c.name+" model in this version; ignoring it would change the model")
 			continue
 		case c.params != nil && !c.fits(t, want):
 			groups.add(CodeTensorShape, t.Name, fmt.Sprintf("has shape %v, but the header's keys say %v", t.Dims, c.shape(want)))
@@ -40,7 +42,7 @@ func (c *checker) tensors() {
 	}
 	for _, name := range slices.Sorted(maps.Keys(known)) {
 		if _, ok := c.f.Tensor(name); !ok && !known[name].Optional {
-			groups.add(CodeTensorGone, name, "is missing from the file, and a "+served+" model needs it")
+			groups.add(CodeTensorGone, name, "is missing from the file, and a "+c.name+" model needs it")
 		}
 	}
 	c.Findings = append(c.Findings, groups.list...)

@@ -1,15 +1,15 @@
 package tokenize
 
 import (
-	"bytes"
 	"encoding/binary"
-	"encoding/json"
+	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 )
 
 // peerTexts exercise what the pre-tokenizers disagree about.
@@ -25,52 +25,32 @@ var peerTexts = []string{
 // TestPreTokenizersEqualLlamaCpp puts each pre-tokenizer's name into a real
 // vocabulary and compares with llama.cpp's ids.
 func TestPreTokenizersEqualLlamaCpp(t *testing.T) {
-	python := filepath.Join(os.Getenv("ANCHORHOLD_PEERS"), "venv/bin/python")
-	if exec.CommandContext(t.Context(), python, "-c", "import llama_cpp").Run() != nil {
-		t.Skip("NOT COMPARED with llama.cpp: set ANCHORHOLD_PEERS to a directory whose venv/bin/python has the package llama_cpp")
-	}
 	base := openFile(t, shared(t, "models/vocab/ggml-vocab-gpt-2.gguf"))
 	names := []string{"gpt-2", "default", "smollm", "starcoder", "refact", "llama-bpe", "qwen2", "deepseek-r1-qwen", "deepseek-coder"}
-	job := struct {
-		Files []string `json:"files"`
-		Texts []string `json:"texts"`
-	}{Texts: peerTexts}
+	var jobs []gguftest.Job
 	dir := t.TempDir()
 	for _, name := range names {
 		path := filepath.Join(dir, name+".gguf")
 		if err := os.WriteFile(path, replacePre(base.HeaderBytes, "gpt-2", name), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		job.Files = append(job.Files, path)
+		jobs = append(jobs, gguftest.Job{File: path, Texts: peerTexts, Vocabulary: true})
 	}
-	const script = `
-import json, sys, llama_cpp
-job = json.load(sys.stdin)
-out = []
-for path in job["files"]:
-    m = llama_cpp.Llama(path, vocab_only=True, verbose=False)
-    out.append([m.tokenize(t.encode(), add_bos=False, special=False) for t in job["texts"]])
-json.dump(out, sys.stdout)
-`
-	in, err := json.Marshal(job)
+	answers, err := gguftest.AskLlamaCpp(t.Context(), jobs)
+	if errors.Is(err, gguftest.ErrNoLlamaCpp) {
+		t.Skip(err)
+	}
 	if err != nil {
-		t.Fatal(err)
-	}
-	cmd := exec.CommandContext(t.Context(), python, "-c", script)
-	cmd.Stdin, cmd.Stderr = bytes.NewReader(in), os.Stderr
-	raw, err := cmd.Output()
-	if err != nil {
-		t.Fatal(err)
-	}
-	var want [][][]int32
-	if err := json.Unmarshal(raw, &want); err != nil {
 		t.Fatal(err)
 	}
 	for i, name := range names {
-		tok := newTokenizer(t, openFile(t, job.Files[i]))
+		if answers[i].Error != "" {
+			t.Fatal(name, answers[i].Error)
+		}
+		tok := newTokenizer(t, openFile(t, jobs[i].File))
 		for k, text := range peerTexts {
-			if got := tok.Encode(text, false); !slices.Equal(got, want[i][k]) {
-				t.Errorf("%s %q: %v, llama.cpp %v", name, text, got, want[i][k])
+			if got := tok.Encode(text, false); !slices.Equal(got, answers[i].IDs[k]) {
+				t.Errorf("%s %q: %v, llama.cpp %v", name, text, got, answers[i].IDs[k])
 			}
 		}
 	}

@@ -73,7 +73,7 @@ func extra(name, role string, n int) Variant {
 // Variants are models with unknown parts, with parts that change the result, and with parts that
 // change nothing.
 func Variants() []Variant {
-	return slices.Concat(ofTensors(), ofKeys(), ofTokenizer(), ofTemplate(), ofFormat())
+	return slices.Concat(ofTensors(), ofKeys(), ofFamilies(), ofTokenizer(), ofTemplate(), ofFormat())
 }
 
 func ofTensors() []Variant {
@@ -173,8 +173,8 @@ func ofTensors() []Variant {
 
 func ofKeys() []Variant {
 	variants := []Variant{
-		{Name: "architecture qwen2", Edit: set("general.architecture", "qwen2"), Want: []string{"architecture-unsupported general.architecture"}},
-		{Name: "architecture gemma3", Edit: set("general.architecture", "gemma3"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "architecture gemma2", Edit: set("general.architecture", "gemma2"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "architecture mamba", Edit: set("general.architecture", "mamba"), Want: []string{"architecture-unsupported general.architecture"}},
 		{Name: "no architecture", Edit: func(m *Model) { m.Unset("general.architecture") }, Want: []string{"key-missing general.architecture"}},
 		changed("an adapter", "general.type", "adapter"),
 		changed("blocks in an older layout", "general.quantization_version", uint32(1)),
@@ -190,11 +190,14 @@ func ofKeys() []Variant {
 		unknown("a window pattern", "llama.attention.sliding_window_pattern", uint32(6)),
 		changed("a sliding window", "llama.attention.sliding_window", uint32(64)),
 		harmless("a window as long as the context", "llama.attention.sliding_window", uint32(Context)),
-		changed("linear position scaling", "llama.rope.scaling.factor", float32(4)),
-		changed("yarn position scaling", "llama.rope.scaling.type", "yarn"),
+		harmless("linear position scaling", "llama.rope.scaling.factor", float32(4)),
+		harmless("yarn position scaling", "llama.rope.scaling.type", "yarn"),
+		changed("longrope position scaling", "llama.rope.scaling.type", "longrope"),
+		changed("positions closer together", "llama.rope.scaling.factor", float32(0.5)),
 		harmless("no position scaling", "llama.rope.scaling.type", "none"),
 		harmless("linear position scaling by a factor of 1", "llama.rope.scaling.factor", float32(1)),
-		changed("yarn's scaled attention", "llama.rope.scaling.attn_factor", float32(1.2)),
+		harmless("scaled attention of yarn", "llama.rope.scaling.attn_factor", float32(1.2)),
+		changed("another boundary of yarn", "llama.rope.scaling.yarn_beta_fast", float32(16)),
 		unknown("position sections", "llama.rope.dimension_sections", []int32{4, 4, 0, 0}),
 		changed("a different attention scale", "llama.attention.scale", float32(0.0884)),
 		harmless("the default attention scale, written out", "llama.attention.scale", float32(0.25)),

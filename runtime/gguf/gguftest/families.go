@@ -1,0 +1,152 @@
+package gguftest
+
+import (
+	"fmt"
+	"strings"
+)
+
+// Architectures are those that Of makes models of.
+var Architectures = []string{"llama", "qwen2", "qwen3", "gemma3", "phi3", "smollm3", "granite"}
+
+// Window is the number of positions that local blocks of a gemma3 model see.
+const Window = 8
+
+// Of makes a whole model like New's of another architecture, with as many blocks as it takes for
+// every kind of block. The weights follow from the seed.
+func Of(architecture string, seed uint64) *Model {
+	m := New(seed)
+	if architecture == "llama" {
+		return m
+	}
+	m.Rename(architecture)
+	blocks := Layers
+	switch architecture {
+	case "qwen2":
+		m.Set("tokenizer.ggml.pre", "qwen2")
+	case "gemma3":
+		blocks = 7
+		m.Set("gemma3.attention.sliding_window", uint32(Window))
+		m.Set("gemma3.rope.freq_base", float32(1e6))
+		m.Set("gemma3.attention.key_length", uint32(2*HeadSize))
+		m.Set("gemma3.attention.value_length", uint32(2*HeadSize))
+		m.Set("gemma3.rope.dimension_count", uint32(2*HeadSize))
+	case "smollm3":
+		blocks = 5
+	case "granite":
+		m.Set("granite.embedding_scale", float32(1.5))
+		m.Set("granite.residual_scale", float32(0.9))
+		m.Set("granite.attention.scale", float32(0.5))
+		m.Set("granite.logit_scale", float32(0.5))
+	}
+	m.Blocks(architecture, blocks)
+	return m
+}
+
+// Blocks gives a model of the architecture this number of blocks.
+func (m *Model) Blocks(architecture string, n int) {
+	m.Set(architecture+".block_count", uint32(n))
+	for i := range n {
+		m.block(architecture, fmt.Sprintf("blk.%d.", i))
+	}
+}
+
+// Rename moves the keys of the architecture llama to another.
+func (m *Model) Rename(architecture string) {
+	m.Set("general.architecture", architecture)
+	for i := range m.KVs {
+		if rest, ok := strings.CutPrefix(m.KVs[i].Key, "llama."); ok {
+			m.KVs[i].Key = architecture + "." + rest
+		}
+	}
+}
+
+// block makes the tensors of a block.
+func (m *Model) block(architecture, at string) {
+	const narrow = KVHeads * HeadSize
+	wide, few := Width, narrow
+	if architecture == "gemma3" {
+		wide, few = 2*Width, 2*narrow
+	}
+	m.Vector(at+"attn_norm.weight", Width, 1)
+	m.Vector(at+"ffn_norm.weight", Width, 1)
+	m.Matrix(at+"attn_output.weight", Width, wide)
+	m.Matrix(at+"ffn_down.weight", Width, FeedForward)
+	if architecture == "phi3" {
+		m.Unset(at+"attn_q.weight", at+"attn_k.weight", at+"attn_v.weight", at+"ffn_gate.weight")
+		m.Matrix(at+"attn_qkv.weight", Width+2*narrow, Width)
+		m.Matrix(at+"ffn_up.weight", 2*FeedForward, Width)
+		return
+	}
+	m.Matrix(at+"attn_q.weight", wide, Width)
+	m.Matrix(at+"attn_k.weight", few, Width)
+	m.Matrix(at+"attn_v.weight", few, Width)
+	m.Matrix(at+"ffn_gate.weight", FeedForward, Width)
+	m.Matrix(at+"ffn_up.weight", FeedForward, Width)
+	switch architecture {
+	case "qwen2":
+		m.Vector(at+"attn_q.bias", wide, 0.1)
+		m.Vector(at+"attn_k.bias", few, 0.1)
+		m.Vector(at+"attn_v.bias", few, 0.1)
+	case "gemma3":
+		m.Vector(at+"post_attention_norm.weight", Width, 1)
+		m.Vector(at+"post_ffw_norm.weight", Width, 1)
+		fallthrough
+	case "qwen3":
+		m.Vector(at+"attn_q_norm.weight", wide/Heads, 1)
+		m.Vector(at+"attn_k_norm.weight", wide/Heads, 1)
+	}
+}
+
+// of is a model of the architecture with an edit.
+func of(architecture string, edit func(*Model)) func(*Model) {
+	return func(m *Model) {
+		*m = *Of(architecture, 1)
+		if edit != nil {
+			edit(m)
+		}
+	}
+}
+
+// ofFamilies are whole models of each architecture, and parts that are right in another.
+func ofFamilies() []Variant {
+	variant := func(name, architecture string, edit func(*Model), want ...string) Variant {
+		return Variant{Name: name, Edit: of(architecture, edit), Want: want}
+	}
+	factors := func(m *Model) {
+		m.Set("phi3.rope.scaling.original_context_length", uint32(64))
+		m.Values("rope_factors_short.weight", 1, 1, 1, 1, 1, 1, 1, 1)
+		m.Values("rope_factors_long.weight", 1, 2, 3, 4, 5, 6, 7, 8)
+	}
+	return []Variant{
+		variant("a whole qwen2 model", "qwen2", nil),
+		variant("qwen2 without a bias", "qwen2", func(m *Model) { m.Unset("blk.1.attn_v.bias") }, "tensor-missing blk.1.attn_v.bias"),
+		variant("qwen2 with the bias of another product", "qwen2", bias("ffn_down.bias", Width), "tensor-unknown blk.*.ffn_down.bias"),
+		variant("qwen2 with an output bias", "qwen2", func(m *Model) { m.Vector("output.bias", 261, 0) }, "tensor-unknown output.bias"),
+		variant("qwen2 with factors of frequencies", "qwen2", func(m *Model) { m.Values("rope_freqs.weight", 1, 1, 1, 1, 2, 4, 8, 8) }, "tensor-unknown rope_freqs.weight"),
+		variant("qwen2 with a window", "qwen2", set("qwen2.attention.sliding_window", uint32(64)), "key-value qwen2.attention.sliding_window"),
+		variant("qwen2 with a key of llama", "qwen2", set("llama.context_length", uint32(64)), "key-unknown llama.context_length"),
+		variant("a whole qwen3 model", "qwen3", nil),
+		variant("qwen3 without a norm of keys", "qwen3", func(m *Model) { m.Unset("blk.0.attn_k_norm.weight") }, "tensor-missing blk.0.attn_k_norm.weight"),
+		variant("qwen3 with biases", "qwen3", bias("attn_q.bias", Width), "tensor-unknown blk.*.attn_q.bias"),
+		variant("a whole gemma3 model", "gemma3", nil),
+		variant("gemma3 without a window", "gemma3", func(m *Model) { m.Unset("gemma3.attention.sliding_window") }, "key-missing gemma3.attention.sliding_window"),
+		variant("gemma3 with another pattern of windows", "gemma3", set("gemma3.attention.sliding_window_pattern", uint32(4)), "key-value gemma3.attention.sliding_window_pattern"),
+		variant("gemma3 with its pattern of windows", "gemma3", set("gemma3.attention.sliding_window_pattern", uint32(6))),
+		variant("gemma3 with capped logits", "gemma3", set("gemma3.final_logit_softcapping", float32(30)), "key-value gemma3.final_logit_softcapping"),
+		variant("gemma3 with yarn", "gemma3", set("gemma3.rope.scaling.type", "yarn"), "key-value gemma3.rope.scaling.type"),
+		variant("gemma3 without a norm after attention", "gemma3", func(m *Model) { m.Unset("blk.3.post_attention_norm.weight") }, "tensor-missing blk.3.post_attention_norm.weight"),
+		variant("a whole phi3 model", "phi3", nil),
+		variant("phi3 with factors for long and short contexts", "phi3", factors),
+		variant("phi3 with a window, which bounds its context", "phi3", set("phi3.attention.sliding_window", uint32(100))),
+		variant("phi3 with factors for long contexts alone", "phi3", func(m *Model) { factors(m); m.Unset("rope_factors_short.weight") }, "tensor-missing rope_factors_short.weight"),
+		variant("phi3 with factors that nothing chooses", "phi3", func(m *Model) { factors(m); m.Unset("phi3.rope.scaling.original_context_length") },
+			"key-missing phi3.rope.scaling.original_context_length"),
+		variant("phi3 with a factor of 0", "phi3", func(m *Model) { factors(m); m.Values("rope_factors_long.weight", 1, 1, 1, 1, 1, 1, 1, 0) }, "tensor-value rope_factors_long.weight"),
+		variant("phi3 with matrices of its own for queries", "phi3", func(m *Model) { m.Matrix("blk.0.attn_q.weight", Width, Width) }, "tensor-unknown blk.0.attn_q.weight"),
+		variant("a whole smollm3 model", "smollm3", nil),
+		variant("a whole granite model", "granite", nil),
+		variant("granite without a scale of logits", "granite", func(m *Model) { m.Unset("granite.logit_scale") }, "key-missing granite.logit_scale"),
+		variant("granite with a scale of 0", "granite", set("granite.residual_scale", float32(0)), "key-value granite.residual_scale"),
+		variant("granite without rotation", "granite", set("granite.rope.scaling.finetuned", false), "key-value granite.rope.scaling.finetuned"),
+	}
+}
