@@ -54,11 +54,11 @@ var general = table{
 // ofTokenizer are the keys under tokenizer. that are known.
 var ofTokenizer = table{
 	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, and `llama`, SentencePiece BPE"}},
-	{"ggml.pre", entry{what: "the pre-tokenizers that the refusal lists"}},
+	{"ggml.pre", entry{what: "used with byte-level BPE: the pre-tokenizers that the refusal lists"}},
 	{"ggml.tokens", computed},
 	{"ggml.token_type", computed},
-	{"ggml.merges", computed},
-	{"ggml.scores", entry{what: "for SentencePiece, which is refused; byte-level BPE has ranks"}},
+	{"ggml.merges", entry{what: "used with byte-level BPE"}},
+	{"ggml.scores", entry{what: "used with SentencePiece; byte-level BPE has merges"}},
 	{"ggml.bos_token_id", entry{rule: judge(token), what: "used"}},
 	{"ggml.eos_token_id", entry{rule: judge(token), what: "used"}},
 	{"ggml.eot_token_id", entry{rule: judge(token), what: "used: ends an answer"}},
@@ -72,7 +72,7 @@ var ofTokenizer = table{
 	{"ggml.prefix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
 	{"ggml.suffix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
 	{"ggml.middle_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
-	{"ggml.unknown_token_id", entry{rule: judge(token), what: "byte-level BPE knows every byte; the chat template's `unk_token`"}},
+	{"ggml.unknown_token_id", entry{rule: judge(token), what: "every byte is known; the chat template's `unk_token`"}},
 	{"ggml.padding_token_id", entry{rule: judge(token), what: "for training in batches; the chat template's `pad_token`"}},
 	{"ggml.separator_token_id", entry{rule: judge(token), what: "for models that compare texts"}},
 	{"ggml.seperator_token_id", entry{rule: judge(token), what: "for models that compare texts; spelled this way in files; the chat template's `sep_token`"}},
@@ -81,7 +81,7 @@ var ofTokenizer = table{
 	{"ggml.add_bos_token", computed},
 	{"ggml.add_eos_token", entry{rule: boolean(false), what: "only false"}},
 	{"ggml.add_sep_token", entry{rule: boolean(false), what: "only false"}},
-	{"ggml.add_space_prefix", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.add_space_prefix", entry{rule: judge(spacePrefix), what: "used with SentencePiece, true if absent; with byte-level BPE only false"}},
 	{"ggml.remove_extra_whitespaces", entry{rule: boolean(false), what: "only false"}},
 	{"ggml.added_tokens", entry{rule: judge(addedTokens), what: "each must be a control or user-defined token of the vocabulary"}},
 	{"chat_template", computed},
@@ -257,6 +257,15 @@ func token(c *checker, key string) string {
 		return fmt.Sprintf("is %d, which is outside a vocabulary of %d tokens", n, c.tokens())
 	}
 	return ""
+}
+
+// spacePrefix is what SentencePiece puts before a text; what it would mean to byte-level BPE,
+// llama.cpp alone knows.
+func spacePrefix(c *checker, key string) string {
+	if kind, _ := c.f.String("tokenizer.ggml.model"); kind == "llama" {
+		return "" // package tokenize reads it
+	}
+	return boolean(false).wrong(c, key)
 }
 
 // addedTokens are in the vocabulary as tokens that are found before words are split.

@@ -131,7 +131,7 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	tokenizer, err := tokenize.New(f)
 	if err != nil {
 		name := "tokenizer.ggml"
-		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" {
+		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" && kind != "llama" {
 			name = "tokenizer.ggml.model"
 		}
 		findings = append(findings, Finding{Code: CodeTokenizer, Name: name, Detail: strings.TrimPrefix(err.Error(), "tokenizer: ")})

@@ -15,12 +15,14 @@ type encoder struct {
 	steps   int         // words and special tokens so far
 	symbols []symbol
 	queue   []uint64 // heap of rank<<32 | position
+	text    string   // the word, of SentencePiece
 }
 
 // symbol is a token of a word in the making; its neighbours are linked, because
 // merging removes symbols from the middle.
 type symbol struct {
-	id         int32  // -1: a byte that the vocabulary lacks
+	id         int32  // -1: a byte that the vocabulary lacks; with SentencePiece where it begins
+	size       int32  // of SentencePiece: its bytes
 	prev, next int32  // -1 at the ends
 	rank       uint32 // of the pair with next; noRank if they do not merge
 }
@@ -36,7 +38,11 @@ func (e *encoder) full() bool {
 
 // plain encodes text that holds no special token.
 func (e *encoder) plain(text string) {
-	e.t.split.words(text, func(word string) (more bool) {
+	words := e.t.split.words
+	if e.t.pieces != nil {
+		words = e.t.pieces.words
+	}
+	words(text, func(word string) (more bool) {
 		for len(word) > maxWordBytes {
 			cut := maxWordBytes
 			for cut > maxWordBytes-utf8.UTFMax && !utf8.RuneStart(word[cut]) {
@@ -57,6 +63,10 @@ func (e *encoder) plain(text string) {
 // word merges one word's bytes, always the pair of lowest rank first and of
 // equals the leftmost, until no pair merges.
 func (e *encoder) word(word string) {
+	if e.t.pieces != nil {
+		e.pieceWord(word)
+		return
+	}
 	if len(word) == 1 {
 		if id := e.t.byteID[word[0]]; id >= 0 {
 			e.out = append(e.out, id)

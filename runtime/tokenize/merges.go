@@ -8,7 +8,10 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
 
-const noRank = ^uint32(0)
+const (
+	noRank    = ^uint32(0)
+	mergesKey = "tokenizer.ggml.merges"
+)
 
 // merges answers which rank a pair of adjacent tokens has: the lower, the
 // earlier they merge. Open addressing over arrays of 32-bit numbers.
@@ -19,10 +22,9 @@ type merges struct {
 }
 
 func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
-	const key = "tokenizer.ggml.merges"
-	lines, ok := f.Strings(key)
+	lines, ok := f.Strings(mergesKey)
 	if !ok {
-		return merges{}, fmt.Errorf("%s is missing", key)
+		return merges{}, fmt.Errorf("%s is missing", mergesKey)
 	}
 	n := lines.Len()
 	m := merges{
@@ -46,6 +48,9 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 		m.left[rank] = v.find(scratch[:middle])
 		m.right[rank] = v.find(scratch[middle:])
 		m.result[rank] = v.find(scratch)
+		if m.result[rank] < 0 && string(scratch) == closing {
+			continue // ends a turn, and no word contains it
+		}
 		if m.left[rank] < 0 || m.right[rank] < 0 || m.result[rank] < 0 {
 			return merges{}, fmt.Errorf("merge %d (%q) joins tokens that are not in the vocabulary", rank, line)
 		}

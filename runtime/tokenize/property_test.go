@@ -299,6 +299,29 @@ func TestTokensThatEndATurn(t *testing.T) {
 	}
 }
 
+// TestTheOldEndOfText ends a turn as llama.cpp has it, although files of Qwen list it as the
+// result of a merge: their words never contain it.
+func TestTheOldEndOfText(t *testing.T) {
+	for _, kind := range []int32{1, 3, 4} {
+		f, err := tiny(t, func(kv map[string]any) {
+			kv["tokenizer.ggml.tokens"] = []string{"<s>", "</s>", "<", "/", "s", ">", "</", "s>", "Ġ", "x"}
+			kv["tokenizer.ggml.token_type"] = []int32{3, kind, 1, 1, 1, 1, 1, 1, 1, 1}
+			kv["tokenizer.ggml.merges"] = []string{"< /", "s >", "</ s>"}
+			delete(kv, "tokenizer.ggml.eos_token_id")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok := newTokenizer(t, f)
+		if !tok.IsEnd(1) || !tok.IsControl(1) {
+			t.Errorf("type %d: ends %v, control %v", kind, tok.IsEnd(1), tok.IsControl(1))
+		}
+		if plain, special := tok.Encode("x</s>", false), tok.Encode("x</s>", true); !slices.Equal(plain, []int32{9, 6, 4, 5}) || !slices.Equal(special, []int32{9, 1}) {
+			t.Errorf("type %d: %v in plain text, %v as a special token", kind, plain, special)
+		}
+	}
+}
+
 // TestTemplatesKnowTheMarkers that the file names, under the names of apply_chat_template.
 func TestTemplatesKnowTheMarkers(t *testing.T) {
 	const source = "{{ bos_token }}{{ eos_token }}{{ pad_token }}{{ unk_token is defined }}{{ mask_token }}"
@@ -409,7 +432,7 @@ func TestDamagedMetadataRefused(t *testing.T) {
 		want string
 	}{
 		"no model":         {func(kv map[string]any) { delete(kv, "tokenizer.ggml.model") }, "no tokenizer"},
-		"SentencePiece":    {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "llama" }, "SentencePiece"},
+		"Unigram":          {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "t5" }, "SentencePiece"},
 		"WordPiece":        {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "bert" }, `"bert"`},
 		"no pre-tokenizer": {func(kv map[string]any) { delete(kv, "tokenizer.ggml.pre") }, "tokenizer.ggml.pre"},
 		"pre-tokenizer":    {func(kv map[string]any) { kv["tokenizer.ggml.pre"] = "tekken" }, `"tekken"`},

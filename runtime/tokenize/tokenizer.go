@@ -2,7 +2,7 @@
 // through a model's chat template.
 //
 // A [Tokenizer] gives the ids that the model was trained with: byte-level BPE with the
-// pre-tokenizer that the model file names. A file that names a tokenizer, pre-tokenizer or
+// pre-tokenizer that the model file names, or SentencePiece BPE. A file that names a tokenizer, pre-tokenizer or
 // template construct that is not implemented is refused by name when it is loaded, rather than
 // tokenized almost right. Plain text never yields a control token, so a user's input cannot forge
 // a turn of the conversation. Time is linear in the text up to a logarithm, templates run under
@@ -46,7 +46,8 @@ const (
 // Tokenizer is immutable after New and safe for concurrent use.
 type Tokenizer struct {
 	vocab   vocabulary
-	merges  merges
+	merges  merges   // of byte-level BPE
+	pieces  *pieces  // of SentencePiece, else nil
 	special specials // control and unknown tokens, parsed only when asked
 	defined specials // user-defined tokens, parsed always
 	all     specials // both
@@ -68,29 +69,20 @@ func New(f *gguf.File) (*Tokenizer, error) {
 }
 
 func load(f *gguf.File) (*Tokenizer, error) {
-	switch model, _ := f.String("tokenizer.ggml.model"); model {
-	case "gpt2":
-	case "":
-		return nil, errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
-	case "llama":
-		return nil, errors.New(`model "llama" (SentencePiece) is not supported, only "gpt2" (byte-level BPE)`)
-	default:
-		return nil, fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE)`, model)
-	}
 	t := &Tokenizer{}
 	var err error
-	if t.split, err = newPreTokenizer(f); err != nil {
-		return nil, err
+	switch model, _ := f.String("tokenizer.ggml.model"); model {
+	case "gpt2":
+		err = t.loadBPE(f)
+	case "llama":
+		err = t.loadSentencePiece(f)
+	case "":
+		err = errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
+	default:
+		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)`, model)
 	}
-	t.direct = t.split.direct
-	if t.vocab, err = loadVocabulary(f); err != nil {
+	if err != nil {
 		return nil, err
-	}
-	if t.merges, err = loadMerges(f, &t.vocab); err != nil {
-		return nil, err
-	}
-	for b := range t.byteID {
-		t.byteID[b] = t.vocab.find([]byte{byte(b)})
 	}
 	t.special = newSpecials(&t.vocab, kindControl, kindUnknown)
 	t.defined = newSpecials(&t.vocab, kindUserDefined)
@@ -101,6 +93,39 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	return t, t.loadMarkers(f)
 }
 
+// loadBPE reads what byte-level BPE needs.
+func (t *Tokenizer) loadBPE(f *gguf.File) (err error) {
+	if t.split, err = newPreTokenizer(f); err != nil {
+		return err
+	}
+	t.direct = t.split.direct
+	whole := false // a word may be </s>
+	t.split.words(closing, func(word string) bool { whole = word == closing; return true })
+	if t.vocab, err = loadVocabulary(f, false, whole); err != nil {
+		return err
+	}
+	if t.merges, err = loadMerges(f, &t.vocab); err != nil {
+		return err
+	}
+	for b := range t.byteID {
+		t.byteID[b] = t.vocab.find([]byte{byte(b)})
+	}
+	return nil
+}
+
+// loadSentencePiece reads what SentencePiece BPE needs. Prompts begin with BOS unless the file
+// says otherwise.
+func (t *Tokenizer) loadSentencePiece(f *gguf.File) (err error) {
+	if t.vocab, err = loadVocabulary(f, true, true); err != nil {
+		return err
+	}
+	if t.pieces, err = loadPieces(f, &t.vocab); err != nil {
+		return err
+	}
+	t.split.addBOS = true
+	return t.loadBytes()
+}
+
 // endNames are the texts of tokens that end a turn, whatever else a file names. They are
 // control tokens whatever type a file gives them, as llama.cpp has it: as another type, a
 // user's text could end a turn and a model's answer would not.
@@ -109,7 +134,18 @@ var endNames = [...]string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_i
 
 // endControls are more of them, where a file says that they are control tokens: as others,
 // they may be words of a vocabulary.
-var endControls = [...]string{"</s>", "<eos>", "[EOS]", "[EOT]", "<|flush|>", "<|calls|>", "<｜end▁of▁sentence｜>"}
+var endControls = [...]string{"</s>", "<eos>", "[EOS]", "[EOT]", "<|flush|>", "<|calls|>", "<｜end▁of▁sentence｜>",
+	// What they begin is no part of an answer.
+	"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"}
+
+// isEnd says whether a token of this text ends a turn, and so is a control token.
+func isEnd(text string, kind tokenKind, whole bool) bool {
+	// llama.cpp has it so for </s> as well, which files of Gemma and Qwen list as a token of
+	// another type: but as a word, it stays one.
+	return slices.Contains(endNames[:], text) || text == closing && (kind == kindUserDefined || kind == kindNormal && !whole)
+}
+
+const closing = "</s>"
 
 // distinct refuses vocabularies in which a text could mean one token or another.
 func (t *Tokenizer) distinct() error {
@@ -118,7 +154,12 @@ func (t *Tokenizer) distinct() error {
 		if i > 0 && bytes.Equal(text, t.vocab.bytes(t.all.ids[i-1])) {
 			return fmt.Errorf("tokens %d and %d are both %q", t.all.ids[i-1], id, text)
 		}
-		if other := t.vocab.find(appendBytes(nil, text)); other >= 0 {
+		if t.pieces == nil {
+			text = appendBytes(nil, text)
+		} else if t.vocab.kind[id] == kindUserDefined {
+			continue // is found first
+		}
+		if other := t.vocab.find(text); other >= 0 {
 			return fmt.Errorf("tokens %d and %d are both %q, and only one of them is a normal token", other, id, text)
 		}
 	}
@@ -232,18 +273,23 @@ func (t *Tokenizer) EncodeAtMost(ctx context.Context, text string, special bool,
 	if special {
 		set = &t.all
 	}
+	first := true // nothing or a special token is before the text
 	for text != "" && !e.full() {
 		skip, size, id := set.next(&t.vocab, text)
 		plain := text[:skip]
 		if special {
 			plain = dropGuards(plain)
 		}
+		if t.pieces != nil {
+			plain = t.pieces.spaced(plain, first)
+			first = plain == "" && first
+		}
 		e.plain(plain)
 		if size == 0 || e.full() {
 			break
 		}
 		e.out = append(e.out, id)
-		text = text[skip+size:]
+		text, first = text[skip+size:], true
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)

@@ -1,7 +1,6 @@
 package tokenize
 
 import (
-	"bytes"
 	"fmt"
 	"hash/maphash"
 	"math/bits"
@@ -17,11 +16,13 @@ type vocabulary struct {
 	blob  []byte
 	start []uint32 // of each token in blob; one more than there are tokens
 	kind  []tokenKind
-	slots []int32 // id+1 of a normal token, 0 for empty; a power of two long
+	slots []int32 // id+1 of a normal token, 0 for empty; three quarters full
 	seed  maphash.Seed
 }
 
-func loadVocabulary(f *gguf.File) (vocabulary, error) {
+// loadVocabulary reads the tokens of byte-level BPE, or of SentencePiece. A word may be the whole
+// text </s>, or is always part of it.
+func loadVocabulary(f *gguf.File, sentencePiece, whole bool) (vocabulary, error) {
 	const key = "tokenizer.ggml.tokens"
 	texts, ok := f.Strings(key)
 	if !ok || texts.Len() == 0 {
@@ -41,7 +42,7 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 	v := vocabulary{
 		start: make([]uint32, 1, texts.Len()+1),
 		kind:  make([]tokenKind, texts.Len()),
-		slots: make([]int32, tableSize(texts.Len())),
+		slots: make([]int32, texts.Len()+texts.Len()/3+1),
 		seed:  maphash.MakeSeed(),
 	}
 	for i := range texts.Len() {
@@ -52,25 +53,35 @@ func loadVocabulary(f *gguf.File) (vocabulary, error) {
 			}
 			v.kind[i] = tokenKind(kinds[i])
 		}
-		if v.kind[i] == kindByte {
-			return vocabulary{}, fmt.Errorf("token %d has type %d (byte), which byte-level BPE does not use", i, kindByte)
-		}
 		text := texts.At(i)
 		if len(text) > maxTokenBytes {
 			return vocabulary{}, fmt.Errorf("token %d has %d bytes, the limit is %d", i, len(text), maxTokenBytes)
 		}
-		if slices.Contains(endNames[:], string(text)) {
+		if isEnd(string(text), v.kind[i], whole) {
 			v.kind[i] = kindControl
 		}
-		if v.kind[i] == kindNormal {
-			v.blob = appendBytes(v.blob, text)
-		} else {
-			v.blob = append(v.blob, text...)
+		var err error
+		if v.blob, err = appendToken(v.blob, text, v.kind[i], sentencePiece); err != nil {
+			return vocabulary{}, fmt.Errorf("token %d %w", i, err)
 		}
 		v.start = append(v.start, uint32(len(v.blob)))
 	}
 	v.blob = slices.Clip(v.blob)
 	return v, v.index()
+}
+
+// appendToken appends the bytes that a token of a file stands for.
+func appendToken(dst, text []byte, kind tokenKind, sentencePiece bool) ([]byte, error) {
+	switch {
+	case sentencePiece:
+		text, err := tokenText(text, kind)
+		return append(dst, text...), err
+	case kind == kindByte:
+		return nil, fmt.Errorf("has type %d (byte), which byte-level BPE does not use", kindByte)
+	case kind == kindNormal:
+		return appendBytes(dst, text), nil
+	}
+	return append(dst, text...), nil
 }
 
 // tableSize returns a power of two that n entries fill to at most three quarters.
@@ -95,16 +106,27 @@ func (v *vocabulary) index() error {
 
 // slot returns where b stands in the table, or the empty place where it would.
 func (v *vocabulary) slot(b []byte) uint64 {
-	mask := uint64(len(v.slots) - 1)
-	i := maphash.Bytes(v.seed, b) & mask
-	for v.slots[i] != 0 && !bytes.Equal(v.bytes(v.slots[i]-1), b) {
-		i = (i + 1) & mask
+	return v.probe(maphash.Bytes(v.seed, b), string(b))
+}
+
+// probe looks for a text from where its hash points to.
+func (v *vocabulary) probe(hash uint64, text string) uint64 {
+	i, _ := bits.Mul64(hash, uint64(len(v.slots)))
+	for v.slots[i] != 0 && string(v.bytes(v.slots[i]-1)) != text {
+		if i++; i == uint64(len(v.slots)) {
+			i = 0
+		}
 	}
 	return i
 }
 
 // find returns the normal token with these bytes, or -1.
 func (v *vocabulary) find(b []byte) int32 { return v.slots[v.slot(b)] - 1 }
+
+// findText is find for text.
+func (v *vocabulary) findText(s string) int32 {
+	return v.slots[v.probe(maphash.String(v.seed, s), s)] - 1
+}
 
 func (v *vocabulary) size() int { return len(v.kind) }
 

@@ -60,6 +60,28 @@ func (m *Model) Rename(architecture string) {
 	}
 }
 
+// SentencePiece gives a model a tokenizer of that kind, of as many tokens: all bytes, two words
+// and three control tokens.
+func (m *Model) SentencePiece() {
+	var tokens []string
+	var kinds []int32
+	for b := range 256 {
+		tokens, kinds = append(tokens, fmt.Sprintf("<0x%02X>", b)), append(kinds, 6)
+	}
+	tokens = append(tokens, "▁", "▁a", "<s>", "<|im_start|>", "<|im_end|>")
+	scores := make([]float32, len(tokens))
+	scores[257] = -1
+	m.Set("tokenizer.ggml.model", "llama")
+	m.Set("tokenizer.ggml.pre", "default")
+	m.Set("tokenizer.ggml.tokens", tokens)
+	m.Set("tokenizer.ggml.token_type", append(kinds, 1, 1, 3, 3, 3))
+	m.Set("tokenizer.ggml.scores", scores)
+	m.Set("tokenizer.ggml.bos_token_id", uint32(258))
+	m.Set("tokenizer.ggml.add_bos_token", true)
+	m.Set("tokenizer.ggml.add_space_prefix", false)
+	m.Unset("tokenizer.ggml.merges")
+}
+
 // block makes the tensors of a block.
 func (m *Model) block(architecture, at string) {
 	const narrow = KVHeads * HeadSize

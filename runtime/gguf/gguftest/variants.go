@@ -248,7 +248,12 @@ func ofTokenizer() []Variant {
 		}, Want: []string{"tokenizer-unsupported tokenizer.ggml"}}
 	}
 	return []Variant{
-		{Name: "a SentencePiece tokenizer", Edit: set("tokenizer.ggml.model", "llama"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
+		{Name: "a SentencePiece tokenizer", Edit: (*Model).SentencePiece},
+		{Name: "a SentencePiece tokenizer that puts a space before texts", Edit: func(m *Model) { m.SentencePiece(); m.Set("tokenizer.ggml.add_space_prefix", true) }},
+		{Name: "a SentencePiece tokenizer without scores", Edit: func(m *Model) { m.SentencePiece(); m.Unset("tokenizer.ggml.scores") },
+			Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
+		{Name: "a SentencePiece tokenizer without the byte 0x41", Edit: func(m *Model) { m.SentencePiece(); m.Value("tokenizer.ggml.tokens").([]string)[0x41] = "<0x42>" },
+			Want: []string{"tokenizer-unsupported tokenizer.ggml"}},
 		{Name: "a WordPiece tokenizer", Edit: set("tokenizer.ggml.model", "bert"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
 		{Name: "a Unigram tokenizer", Edit: set("tokenizer.ggml.model", "t5"), Want: []string{"tokenizer-unsupported tokenizer.ggml.model"}},
 		broken("an unknown pre-tokenizer", "tokenizer.ggml.pre", "tekken"),

@@ -1,0 +1,135 @@
+package tokenize
+
+import (
+	"errors"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"runtime"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+)
+
+// familyFiles are the models that TestTokensOfFamiliesEqualReference reads, by the directory of
+// their references.
+var familyFiles = map[string]string{"smollm2-135m": "SmolLM2-135M-Instruct.Q4_1.gguf", "gemma3-270m": "gemma-3-270m-q4_k_m.gguf",
+	"qwen2.5-coder-1.5b": "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf"}
+
+// familyModel opens the header of one of them, or skips.
+func familyModel(t testing.TB, name string) *gguf.File {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(cache, "anchorhold", "models", familyFiles[name])
+	if _, err := os.Stat(path); err != nil {
+		t.Skipf("the model is absent, so this test does not run: `make model MODEL=qwen` or MODEL=gemma fetches it (%v)", err)
+	}
+	return openFile(t, path)
+}
+
+func TestTokensOfFamiliesEqualReference(t *testing.T) {
+	for name := range familyFiles {
+		t.Run(name, func(t *testing.T) {
+			tok := newTokenizer(t, familyModel(t, name))
+			for _, c := range lines[struct {
+				Text     string  `json:"text"`
+				IDs      []int32 `json:"ids"`
+				IDsPlain []int32 `json:"ids_plain"`
+			}](t, shared(t, "models/"+name+"/tokens.jsonl")) {
+				if got := tok.Encode(c.Text, true); !slices.Equal(got, c.IDs) {
+					t.Errorf("%q: got %v want %v", c.Text, got, c.IDs)
+				}
+				if got := tok.Encode(c.Text, false); !slices.Equal(got, c.IDsPlain) {
+					t.Errorf("%q plain: got %v want %v", c.Text, got, c.IDsPlain)
+				}
+			}
+		})
+	}
+}
+
+// TestFamiliesEqualLlamaCpp: 400 texts become the tokens that llama.cpp makes of them, and the
+// same tokens end an answer.
+func TestFamiliesEqualLlamaCpp(t *testing.T) {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	texts := oddTexts(400 - len(peerTexts))
+	for name, file := range familyFiles {
+		t.Run(name, func(t *testing.T) {
+			tok := newTokenizer(t, familyModel(t, name))
+			job := gguftest.Job{File: filepath.Join(cache, "anchorhold", "models", file), Texts: append(texts, peerTexts...), Vocabulary: true, Ends: true}
+			special := job
+			special.Special, special.Ends = true, false
+			answers, err := gguftest.AskLlamaCpp(t.Context(), []gguftest.Job{job, special})
+			if errors.Is(err, gguftest.ErrNoLlamaCpp) {
+				t.Skip(err)
+			}
+			if err != nil || answers[0].Error != "" {
+				t.Fatal(err, answers)
+			}
+			for i, text := range job.Texts {
+				if got := tok.Encode(text, false); !slices.Equal(got, answers[0].IDs[i]) {
+					t.Errorf("%q plain: got %v, llama.cpp %v", text, got, answers[0].IDs[i])
+				}
+				if got := tok.Encode(text, true); !slices.Equal(got, answers[1].IDs[i]) {
+					t.Errorf("%q: got %v, llama.cpp %v", text, got, answers[1].IDs[i])
+				}
+			}
+			var ends []int32
+			for id := range int32(tok.Size()) {
+				if tok.IsEnd(id) {
+					ends = append(ends, id)
+				}
+			}
+			if !slices.Equal(ends, answers[0].Ends) {
+				t.Errorf("an answer ends at %v, llama.cpp's at %v", ends, answers[0].Ends)
+			}
+		})
+	}
+}
+
+// oddTexts are texts of random parts: words of several scripts, numbers, white space, and texts
+// of special tokens.
+func oddTexts(n int) []string {
+	r := rand.New(rand.NewPCG(17, 4))
+	parts := []string{"Hello", " world", "the", " confidential", "VM", "don't", "I'LL", "  ", "   ", "\n", "\n\n", "\t", "\r\n", "1234", " 5", "３", "é", "e\u0301", "漢字", "かな", "한국",
+		"مرحبا", "привет", "👩‍👩‍👧", "▁", "<", ">", "</", "s>", "</s>", "<s>", "<bos>", "<eos>", "<end_of_turn>", "<start_of_turn>", "<|im_start|>", "<|im_end|>", "<|endoftext|>", "<tool_call>",
+		"</tool_call>", "<b>", "</b>", "<table>", "func f(x int) {", "}", "==", "!=", "_", "-", "…", "“", "”", ".", ",", ";", "\u00a0", "\u200b", "\x00", "\x7f", "ﬁ", "İ", "ß", "﷽"}
+	texts := make([]string, n)
+	for i := range texts {
+		var b strings.Builder
+		for range 1 + r.IntN(12) {
+			b.WriteString(parts[r.IntN(len(parts))])
+		}
+		texts[i] = b.String()
+	}
+	return texts
+}
+
+// TestMemoryOfALargeVocabulary: 262144 tokens cost at most 16 bytes each beside their text.
+func TestMemoryOfALargeVocabulary(t *testing.T) {
+	f := familyModel(t, "gemma3-270m")
+	heap := func() uint64 {
+		runtime.GC()
+		var m runtime.MemStats
+		runtime.ReadMemStats(&m)
+		return m.HeapAlloc
+	}
+	before := heap()
+	tok := newTokenizer(t, f)
+	used := heap() - before
+	beside := float64(used-uint64(len(tok.vocab.blob))) / float64(tok.Size())
+	t.Logf("%d bytes, of which text %d: %.1f bytes a token beside it", used, len(tok.vocab.blob), beside)
+	if beside > 16 {
+		t.Errorf("%.1f bytes a token beside its text, want at most 16", beside)
+	}
+	runtime.KeepAlive(f)
+	runtime.KeepAlive(tok)
+}
