@@ -96,15 +96,27 @@ func realModel(t testing.TB) (*plain, *gguf.File) {
 	}
 	path := os.Getenv("ANCHORHOLD_MODEL")
 	if path == "" {
-		cache, err := os.UserCacheDir()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path = filepath.Join(cache, "anchorhold", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+		path = cached(t, "SmolLM2-135M-Instruct.Q4_1.gguf")
 	}
+	return fileModel(t, path, "make model")
+}
+
+// cached is the path of a model in the cache.
+func cached(t testing.TB, name string) string {
+	t.Helper()
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return filepath.Join(cache, "anchorhold", "models", name)
+}
+
+// fileModel opens a model that a command fetches.
+func fileModel(t testing.TB, path, command string) (*plain, *gguf.File) {
+	t.Helper()
 	f, err := os.Open(path)
 	if err != nil {
-		t.Skipf("the real model is absent, so this test does not run: `make model` fetches it (%v)", err)
+		t.Skipf("the real model is absent, so this test does not run: `%s` fetches it (%v)", command, err)
 	}
 	defer f.Close()
 	info, err := f.Stat()
