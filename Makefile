@@ -33,7 +33,7 @@ demo-build:
 	@go build $(GOFLAGS_) -tags softtee -o $(DEMOBIN)/ $(BINARIES)
 	@go build -trimpath -buildvcs=false -o $(DEMOBIN)/ ./packaging/demo
 
-demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=file.gguf, KEEP=1, KIND=tdx, tdx-v5, vtpm, azure or azure-tdx for another emulated guest)
+demo: demo-build ## seal, attest, release, answer: private inference on a real model (MODEL=gemma, qwen or file.gguf, KEEP=1, KIND=tdx, tdx-v5, vtpm, azure or azure-tdx for another emulated guest)
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" $(if $(MODEL),-model "$(MODEL)") $(if $(KIND),-kind "$(KIND)") $(if $(KEEP),-keep)
 
 fed-demo: demo-build ## a federated round trip: eight participants, aggregator, decrypting guest, refusals (installs Python packages once, 600 MB)
@@ -69,8 +69,8 @@ peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's cl
 	@.ci/peers-fed "$(PEERS)"
 	@.ci/peers-zk "$(PEERS)"
 
-model: ## fetch the demo's model into the cache, once: 90 MB
-	@go run ./packaging/demo -cache "$(CACHE)" -fetch
+model: ## fetch the demo's model into the cache, once: 98 MB (MODEL=gemma: 253 MB, MODEL=qwen: 1.1 GB)
+	@go run ./packaging/demo -cache "$(CACHE)" -fetch $(if $(MODEL),-model "$(MODEL)")
 
 by-hand: ## run docs/by-hand.md word for word, on the last commit
 	@.ci/by-hand

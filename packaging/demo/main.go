@@ -17,7 +17,7 @@ func main() {
 	var opt options
 	flag.StringVar(&opt.bin, "bin", ".cache/demo-bin", "directory of the demo's programs (built with the tag softtee)")
 	flag.StringVar(&opt.cache, "cache", "", "directory that keeps the model between runs")
-	flag.StringVar(&opt.model, "model", "", "GGUF file to use instead of SmolLM2-135M-Instruct")
+	flag.StringVar(&opt.model, "model", "", "model to use: "+modelNames()+", or a GGUF file")
 	flag.StringVar(&opt.question, "question", "What is the capital of France? Answer in one sentence.", "question to ask the model")
 	flag.StringVar(&opt.kind, "kind", "sev-snp", "kind of guest to emulate: sev-snp, tdx, tdx-v5 (quotes of version 5), vtpm, azure or azure-tdx")
 	flag.BoolVar(&opt.keep, "keep", false, "leave the broker and the agent running, and print how to talk to them")
@@ -62,7 +62,11 @@ func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, 
 		return err
 	}
 	if fetchOnly {
-		_, err := fetchModel(ctx, opt.cache)
+		m := modelNamed(opt.model)
+		if m == nil {
+			return fmt.Errorf("no model %q is fetched by name; want one of %s", opt.model, modelNames())
+		}
+		_, err := fetchModel(ctx, opt.cache, m)
 		return err
 	}
 	return newDemo(opt).run(ctx)

@@ -21,17 +21,19 @@ var (
 
 func (d *demo) findModel(ctx context.Context) (string, error) {
 	var err error
-	if d.opt.model != "" {
-		if d.gguf, err = filepath.Abs(d.opt.model); err != nil {
+	if m := modelNamed(d.opt.model); m != nil {
+		if d.gguf, err = fetchModel(ctx, d.opt.cache, m); err != nil {
 			return "", err
 		}
-		_, err = os.Stat(d.gguf)
-		return d.gguf, err
+		return m.title + ", in the cache with the expected SHA-256", nil
 	}
-	if d.gguf, err = fetchModel(ctx, d.opt.cache); err != nil {
+	if d.gguf, err = filepath.Abs(d.opt.model); err != nil {
 		return "", err
 	}
-	return "SmolLM2-135M-Instruct, 4-bit, 98 MB, in the cache with the expected SHA-256", nil
+	if _, err := os.Stat(d.gguf); err != nil {
+		return "", fmt.Errorf("%w (models that are fetched by name: %s)", err, modelNames())
+	}
+	return d.gguf, nil
 }
 
 func (d *demo) makeIdentities(ctx context.Context) (string, error) {
