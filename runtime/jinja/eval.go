@@ -23,6 +23,10 @@ func (r *rendering) eval(n *node) (any, error) {
 		}
 	case []any:
 		size = len(v)
+	case *generator:
+		size = len(v.list)
+	case view:
+		size = len(v.list)
 	}
 	return v, r.spend(size)
 }
@@ -45,6 +49,10 @@ func (r *rendering) evalNode(n *node) (any, error) {
 		return r.choose(n)
 	case "list":
 		return r.evalAll(n.kids)
+	case "dict":
+		return r.dict(n)
+	case "macro":
+		return r.expand(n)
 	}
 	left, err := r.eval(n.kids[0])
 	if err != nil {
@@ -61,6 +69,9 @@ func (r *rendering) evalNode(n *node) (any, error) {
 	case "is":
 		return is(left, n.text), nil
 	case "attribute":
+		if _, _, ok := members(left); ok && slices.Contains(dictMethods[:], n.text) {
+			return nil, fmt.Errorf("%s of a mapping, which is a method of it, is not supported without a call", n.text)
+		}
 		return attribute(left, n.text)
 	}
 	rest, err := r.evalAll(n.kids[1:])
@@ -71,9 +82,9 @@ func (r *rendering) evalNode(n *node) (any, error) {
 	case "index":
 		return index(left, rest[0])
 	case "slice":
-		return slice(left, rest[0], rest[1])
+		return slice(left, rest[0], rest[1], rest[2])
 	case "filter":
-		return filter(n.text, left, rest)
+		return filter(n.text, left, rest, n.keys)
 	case "method":
 		return method(n.text, left, rest)
 	}
@@ -121,8 +132,14 @@ func (r *rendering) call(n *node) (any, error) {
 		}
 		return ns, nil
 	}
+	if n.text == "range" {
+		return r.numbers(args)
+	}
 	if len(args) != 1 {
 		return nil, fmt.Errorf("%s takes one argument", n.text)
+	}
+	if n.text == "strftime_now" {
+		return date(args[0], r.now())
 	}
 	text, err := toString(args[0])
 	if err != nil {
@@ -131,13 +148,79 @@ func (r *rendering) call(n *node) (any, error) {
 	return nil, &RaisedError{Message: text}
 }
 
+// dict makes a mapping.
+func (r *rendering) dict(n *node) (any, error) {
+	all, err := r.evalAll(n.kids)
+	if err != nil {
+		return nil, err
+	}
+	o := &Object{}
+	for i := 0; i < len(all); i += 2 {
+		key, ok := all[i].(string)
+		if !ok {
+			return nil, fmt.Errorf("a mapping with %s as a key is not supported", kindName(all[i]))
+		}
+		o.Set(key, all[i+1])
+	}
+	return o, nil
+}
+
+// expand calls a macro. It sees its arguments and what the template's top level has set, and
+// returns its text.
+func (r *rendering) expand(n *node) (any, error) {
+	args, err := r.evalAll(n.kids)
+	if err != nil {
+		return nil, err
+	}
+	m, ok := r.lookup(n.text).(macro)
+	if !ok {
+		return nil, fmt.Errorf("%s is not a macro", n.text)
+	}
+	if r.calls++; r.calls > maxDepth {
+		return nil, fmt.Errorf("macros call each other more than %d times deep", maxDepth)
+	}
+	scopes := r.scopes
+	defer func() { r.scopes, r.calls = scopes, r.calls-1 }()
+	scope, named := map[string]any{}, 0
+	for i, arg := range args {
+		at := i
+		if key := n.keys[i]; key != "" {
+			if at = slices.Index(m.of.names, key); at < 0 {
+				return nil, fmt.Errorf("macro %s takes no %s", n.text, key)
+			}
+		}
+		if at >= len(m.of.names) {
+			return nil, fmt.Errorf("macro %s takes %d arguments, got %d", n.text, len(m.of.names), len(args))
+		}
+		if _, twice := scope[m.of.names[at]]; twice {
+			return nil, fmt.Errorf("macro %s got %s twice", n.text, m.of.names[at])
+		}
+		scope[m.of.names[at]] = arg
+		named++
+	}
+	r.scopes = []map[string]any{scopes[0], scopes[1], scope}
+	for i, name := range m.of.names {
+		if _, ok := scope[name]; ok {
+			continue
+		}
+		scope[name] = undefined{name}
+		if m.of.given[i] != nil {
+			if scope[name], err = r.eval(m.of.given[i]); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return r.captured(m.of.body)
+}
+
 func attribute(of any, name string) (any, error) {
-	switch of := of.(type) {
-	case map[string]any:
-		if v, ok := of[name]; ok {
+	if _, values, ok := members(of); ok {
+		if v, ok := values[name]; ok {
 			return v, nil
 		}
 		return undefined{name}, nil
+	}
+	switch of := of.(type) {
 	case namespace:
 		if v, ok := of[name]; ok {
 			return v, nil
@@ -153,6 +236,11 @@ func attribute(of any, name string) (any, error) {
 
 func index(of, at any) (any, error) {
 	if name, ok := at.(string); ok {
+		if _, values, ok := members(of); ok && slices.Contains(dictMethods[:], name) {
+			if _, has := values[name]; !has {
+				return nil, fmt.Errorf("%s of a mapping, which is a method of it, is not supported without a call", name)
+			}
+		}
 		return attribute(of, name)
 	}
 	i, isNumber := at.(int64)
@@ -169,28 +257,56 @@ func index(of, at any) (any, error) {
 	return list[i], nil
 }
 
-// slice returns part of a list; a bound that is none is the list's end.
-func slice(of, from, to any) (any, error) {
-	list, ok := of.([]any)
-	if !ok {
+// slice returns part of a list; a bound that is none is its end.
+func slice(of, from, to, step any) (any, error) {
+	list, isList := of.([]any)
+	if !isList {
 		return nil, fmt.Errorf("cannot slice %s", kindName(of))
 	}
-	bounds := [2]int64{0, int64(len(list))}
-	for i, v := range []any{from, to} {
-		if v == nil {
-			continue
-		}
-		n, ok := v.(int64)
-		if !ok {
+	numbers := [3]*int64{}
+	for i, v := range []any{from, to, step} {
+		if n, ok := v.(int64); ok {
+			numbers[i] = &n
+		} else if v != nil {
 			return nil, fmt.Errorf("cannot slice with %s", kindName(v))
 		}
-		if n < 0 {
-			n += int64(len(list))
-		}
-		bounds[i] = min(max(n, 0), int64(len(list)))
 	}
-	b := max(bounds[0], bounds[1])
-	return list[bounds[0]:b:b], nil
+	return sliced(list, numbers[0], numbers[1], numbers[2])
+}
+
+// sliced is Python's list[from:to:step].
+func sliced(list []any, from, to, step *int64) ([]any, error) {
+	by, n := int64(1), int64(len(list))
+	if step != nil {
+		by = *step
+	}
+	if by == 0 {
+		return nil, errors.New("a slice by steps of 0")
+	}
+	// The places before the first and behind the last item, from which steps go.
+	low, high := int64(0), n
+	if by < 0 {
+		low, high = -1, n-1
+	}
+	clamp := func(v *int64, otherwise int64) int64 {
+		if v == nil {
+			return otherwise
+		}
+		i := *v
+		if i < 0 {
+			i += n
+		}
+		return min(max(i, low), high)
+	}
+	begin, end := clamp(from, low), clamp(to, high)
+	if by < 0 {
+		begin, end = clamp(from, high), clamp(to, low)
+	}
+	out := []any{}
+	for i := begin; by > 0 && i < end || by < 0 && i > end; i += by {
+		out = append(out, list[i])
+	}
+	return out, nil
 }
 
 func operate(op string, a, b any) (any, error) {
@@ -235,6 +351,16 @@ func arithmetic(op string, a, b any) (any, error) {
 		return x + y, nil
 	case "-":
 		return x - y, nil
+	case "*":
+		if product := x * y; x == 0 || product/x == y {
+			return product, nil
+		}
+		return nil, errors.New("a product is too large")
+	case "//":
+		if y == 0 {
+			return nil, errors.New("division by zero")
+		}
+		return (x - ((x%y)+y)%y) / y, nil // rounded down
 	case "%":
 		if y == 0 {
 			return nil, errors.New("division by zero")
@@ -254,7 +380,7 @@ func arithmetic(op string, a, b any) (any, error) {
 const Space = " \t\n\r\v\f\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 // filter applies one of the known filters.
-func filter(name string, v any, args []any) (any, error) {
+func filter(name string, v any, args []any, keys []string) (any, error) {
 	switch name {
 	case "default":
 		if _, missing := v.(undefined); missing && len(args) == 1 {
@@ -263,6 +389,12 @@ func filter(name string, v any, args []any) (any, error) {
 		if len(args) == 1 {
 			return v, nil
 		}
+	case "tojson":
+		if len(args) <= 1 {
+			return toJSON(v, append(args, nil)[0])
+		}
+	case "items", "list", "first", "last", "selectattr", "rejectattr", "map":
+		return ofList(name, v, args, keys)
 	}
 	if len(args) != 0 {
 		return nil, fmt.Errorf("filter %s is not supported with these arguments", name)
@@ -274,12 +406,13 @@ func filter(name string, v any, args []any) (any, error) {
 			return int64(utf8.RuneCountInString(v)), nil
 		case []any:
 			return int64(len(v)), nil
-		case map[string]any:
-			return int64(len(v)), nil
+		case view:
+			return int64(len(v.list)), nil
+		}
+		if keys, _, ok := members(v); ok {
+			return int64(len(keys)), nil
 		}
 		return nil, fmt.Errorf("cannot take the length of %s", kindName(v))
-	case "tojson":
-		return nil, errors.New("filter tojson is not supported")
 	}
 	text, err := toString(v)
 	if err != nil || name == "string" {
@@ -291,8 +424,11 @@ func filter(name string, v any, args []any) (any, error) {
 	return method(name, text, nil)
 }
 
-// method applies one of the known methods of strings.
+// method applies one of the known methods of strings and mappings.
 func method(name string, of any, args []any) (any, error) {
+	if keys, values, ok := members(of); ok {
+		return ofMapping(name, keys, values, args)
+	}
 	s, ok := of.(string)
 	if !ok {
 		return nil, fmt.Errorf("cannot call %s on %s", name, kindName(of))

@@ -5,11 +5,16 @@ import "slices"
 // The names that expressions may use. A name that is missing here is refused at
 // load.
 var (
-	knownFilters   = [...]string{"trim", "upper", "lower", "length", "count", "string", "default", "tojson"}
-	knownTests     = [...]string{"defined", "undefined", "none", "string", "mapping", "iterable", "true", "false"}
-	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split"}
-	knownFunctions = [...]string{"raise_exception", "namespace"}
-	loopFields     = [...]string{"first", "last", "index", "index0", "revindex", "revindex0", "length"}
+	knownFilters = [...]string{"trim", "upper", "lower", "length", "count", "string", "default", "tojson", "items", "list", "first", "last",
+		"selectattr", "rejectattr", "map"}
+	knownTests     = [...]string{"defined", "undefined", "none", "string", "mapping", "iterable", "true", "false", "sequence", "number", "integer", "boolean"}
+	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split", "items", "keys", "values", "get"}
+	knownFunctions = [...]string{"raise_exception", "namespace", "range", "strftime_now"}
+	// argumentTests are tests that selectattr and rejectattr know with an argument.
+	argumentTests = [...]string{"equalto", "eq", "==", "ne", "!=", "in"}
+	loopFields    = [...]string{"first", "last", "index", "index0", "revindex", "revindex0", "length"}
+	// dictMethods are methods of Python's dict: as attributes they go before keys of their name.
+	dictMethods = [...]string{"items", "keys", "values", "get", "pop", "update", "copy", "clear", "setdefault", "popitem", "fromkeys"}
 	// globals have a value in the reference, which prints, is true and is defined.
 	globals     = [...]string{"range", "dict", "lipsum", "cycler", "joiner", "namespace", "raise_exception", "strftime_now", "self"}
 	comparisons = [...]string{"==", "!=", "<", ">", "<=", ">="}
@@ -117,7 +122,7 @@ func (p *parser) sum() (*node, error) { return p.binary(p.concat, p.oneOf("+", "
 
 func (p *parser) concat() (*node, error) { return p.binary(p.product, p.oneOf("~")) }
 
-func (p *parser) product() (*node, error) { return p.binary(p.unary, p.oneOf("%")) }
+func (p *parser) product() (*node, error) { return p.binary(p.unary, p.oneOf("*", "//", "%")) }
 
 func (p *parser) oneOf(symbols ...string) func() string {
 	return func() string {
@@ -179,7 +184,7 @@ func (p *parser) attribute(of *node) (*node, error) {
 		if !slices.Contains(knownMethods[:], name) {
 			return nil, p.errorf("method %q is not supported", name)
 		}
-		return p.arguments(&node{op: "method", text: name, kids: []*node{of}}, false)
+		return p.arguments(&node{op: "method", text: name, kids: []*node{of}})
 	}
 	if of.op == "name" && of.text == "loop" && !slices.Contains(loopFields[:], name) {
 		return nil, p.errorf("loop.%s is not supported", name)
@@ -203,13 +208,26 @@ func (p *parser) index(of *node) (*node, error) {
 		}
 	}
 	n.op = "slice"
-	if p.symbol("]") {
-		return n, nil
-	}
-	if n.kids[2], err = p.expression(); err != nil {
-		return nil, err
+	n.kids = append(n.kids, nil) // the step
+	for at := 2; at < 4 && !p.ahead("]"); at++ {
+		if at == 3 {
+			if err = p.want(lexSymbol, ":"); err != nil {
+				return nil, err
+			}
+		}
+		if !p.ahead(":") && !p.ahead("]") {
+			if n.kids[at], err = p.expression(); err != nil {
+				return nil, err
+			}
+		}
 	}
 	return n, p.want(lexSymbol, "]")
+}
+
+// ahead says whether the next lexeme is this symbol.
+func (p *parser) ahead(s string) bool {
+	t := p.tokens[p.at]
+	return t.kind == lexSymbol && t.text == s
 }
 
 func (p *parser) filter(of *node) (*node, error) {
@@ -222,10 +240,13 @@ func (p *parser) filter(of *node) (*node, error) {
 	}
 	n := &node{op: "filter", text: name, kids: []*node{of}}
 	if p.symbol("(") {
-		return p.arguments(n, false)
+		return p.arguments(n, filterKeys[name]...)
 	}
 	return n, nil
 }
+
+// filterKeys are the keyword arguments of filters.
+var filterKeys = map[string][]string{"tojson": {"indent"}, "map": {"attribute"}}
 
 func (p *parser) test(of *node) (*node, error) {
 	negated := p.word("not")
@@ -247,18 +268,25 @@ func (p *parser) test(of *node) (*node, error) {
 	return n, nil
 }
 
-// arguments parses up to the closing bracket and appends to the call's kids.
-func (p *parser) arguments(call *node, keywords bool) (*node, error) {
+// anyKey stands for every keyword.
+const anyKey = "*"
+
+// arguments parses up to the closing bracket and appends to the call's kids. Keywords are those
+// that the call knows; with anyKey, each is.
+func (p *parser) arguments(call *node, keywords ...string) (*node, error) {
+	every := slices.Contains(keywords, anyKey)
 	for !p.symbol(")") {
 		key := ""
 		if t := p.tokens[p.at]; t.kind == lexName && p.tokens[p.at+1].kind == lexSymbol && p.tokens[p.at+1].text == "=" {
-			if !keywords {
+			if !every && !slices.Contains(keywords, t.text) {
 				return nil, p.errorf("keyword argument %q is not supported", t.text)
 			}
 			key = t.text
 			p.at += 2
-		} else if keywords {
+		} else if call.text == "namespace" && call.op == "call" {
 			return nil, p.errorf("%s takes only keyword arguments", call.text)
+		} else if len(call.keys) > 0 && call.keys[len(call.keys)-1] != "" {
+			return nil, p.errorf("an argument after keyword arguments is not supported")
 		}
 		value, err := p.expression()
 		if err != nil {
@@ -291,6 +319,8 @@ func (p *parser) primary() (*node, error) {
 		return n, p.want(lexSymbol, ")")
 	case p.symbol("["):
 		return p.list()
+	case p.symbol("{"):
+		return p.dict()
 	}
 	return nil, p.errorf("%q is not supported here", t.text)
 }
@@ -310,10 +340,38 @@ func (p *parser) nameOrCall(name string) (*node, error) {
 		}
 		return &node{op: "name", text: name}, nil
 	}
-	if !slices.Contains(knownFunctions[:], name) {
-		return nil, p.errorf("function %q is not supported", name)
+	switch {
+	case p.macros[name]:
+		return p.arguments(&node{op: "macro", text: name}, anyKey)
+	case name == "namespace":
+		return p.arguments(&node{op: "call", text: name}, anyKey)
+	case slices.Contains(knownFunctions[:], name):
+		return p.arguments(&node{op: "call", text: name})
 	}
-	return p.arguments(&node{op: "call", text: name}, name == "namespace")
+	return nil, p.errorf("function %q is not supported", name)
+}
+
+// dict parses a mapping up to its end: keys and values in turn.
+func (p *parser) dict() (*node, error) {
+	n := &node{op: "dict"}
+	for !p.symbol("}") {
+		key, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		if err := p.want(lexSymbol, ":"); err != nil {
+			return nil, err
+		}
+		value, err := p.expression()
+		if err != nil {
+			return nil, err
+		}
+		n.kids = append(n.kids, key, value)
+		if !p.symbol(",") {
+			return n, p.want(lexSymbol, "}")
+		}
+	}
+	return n, nil
 }
 
 func (p *parser) list() (*node, error) {

@@ -6,12 +6,16 @@
 // bytes, and a template reaches nothing but the values it was given. Blocks drop the newline after
 // them and the indentation before them, which is how model tools configure Jinja.
 //
-// The package trusts neither the template nor the values. It supports if, for, set, the usual
-// operators, namespace, raise_exception, loop's first, last, index, index0, revindex, revindex0
-// and length, and the filters, tests and methods listed in expression.go. It refuses macros,
-// imports, dictionaries, chained comparisons, loops over pairs, and names that have a value of
-// their own in the reference, such as range. The filter tojson compiles, and fails only when it is
-// reached: templates use it for tools, which are never given.
+// The package trusts neither the template nor the values. It supports if, for (over pairs, with a
+// condition, with else), set, macros at the template's top level, the usual operators, slices,
+// namespace, raise_exception, range, strftime_now, loop's first, last, index, index0, revindex,
+// revindex0 and length, and the filters, tests and methods listed in expression.go. It refuses
+// imports, chained comparisons, and names that have a value of their own in the reference, such as
+// range without a call. The filter tojson writes what Hugging Face's apply_chat_template does: keys
+// in their order, no character escaped that JSON does not require.
+//
+// Whatever takes parts out of a text and puts the rest together is refused as well (replace, join,
+// slices of texts): it could make a control token of the text of a user.
 //
 // Package tokenize calls it ([Compile], [Template]).
 package jinja
@@ -20,6 +24,7 @@ import (
 	"context"
 	"fmt"
 	"strings"
+	"time"
 )
 
 // Limits on a template and on one rendering of it.
@@ -64,7 +69,12 @@ func Compile(source string) (*Template, error) {
 // and []any and map[string]any of these. A missing name is undefined. Render returns an error
 // when ctx ends.
 func (t *Template) Render(ctx context.Context, variables map[string]any) (string, error) {
-	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}}
+	return t.RenderAt(ctx, variables, time.Now)
+}
+
+// RenderAt is Render with a clock, which strftime_now asks.
+func (t *Template) RenderAt(ctx context.Context, variables map[string]any, now func() time.Time) (string, error) {
+	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}, now: now}
 	if err := r.run(t.body); err != nil {
 		return "", err
 	}
@@ -78,6 +88,8 @@ type rendering struct {
 	scopes []map[string]any // the last is written to
 	out    strings.Builder
 	steps  int
+	calls  int // of macros, one inside the other
+	now    func() time.Time
 }
 
 // spend charges the cost of one node that made size bytes of text.
@@ -118,8 +130,18 @@ func (r *rendering) statement(s *statement) error {
 	if s.op == "text" {
 		return r.write(s.text)
 	}
-	if s.op == "if" {
+	switch s.op {
+	case "if":
 		return r.branch(s)
+	case "macro":
+		r.scopes[len(r.scopes)-1][s.text] = macro{s}
+		return nil
+	case "setblock":
+		r.scopes = append(r.scopes, map[string]any{}) // for what the body sets
+		text, err := r.captured(s.body)
+		r.scopes = r.scopes[:len(r.scopes)-1]
+		r.scopes[len(r.scopes)-1][s.text] = text
+		return err
 	}
 	v, err := r.eval(s.expr)
 	if err != nil {
@@ -173,20 +195,79 @@ func (r *rendering) branch(s *statement) error {
 	return nil
 }
 
+// captured renders statements apart from what is written.
+func (r *rendering) captured(list []statement) (string, error) {
+	before := r.out
+	r.out = strings.Builder{}
+	err := r.run(list)
+	text := r.out.String()
+	r.out = before
+	return text, err
+}
+
 // loop runs a loop's body once for each item, in a scope of its own that is new
 // each time: what a body sets is gone in the next round, as in Jinja.
 func (r *rendering) loop(s *statement, over any) error {
-	items, ok := over.([]any)
-	if !ok {
-		return fmt.Errorf("cannot loop over %s", kindName(over))
+	items, err := sequence(over, "loop over")
+	if err != nil {
+		return err
 	}
 	depth := len(r.scopes)
 	defer func() { r.scopes = r.scopes[:depth] }()
+	if s.when != nil {
+		if items, err = r.chosen(s, items); err != nil {
+			return err
+		}
+	}
+	if len(items) == 0 && len(s.arms) > 0 {
+		return r.run(s.arms[0].body)
+	}
 	for i, item := range items {
-		r.scopes = append(r.scopes[:depth], map[string]any{s.text: item, "loop": loopState{int64(i), int64(len(items))}})
+		scope := map[string]any{"loop": loopState{int64(i), int64(len(items))}}
+		if err := assign(scope, s.names, item); err != nil {
+			return err
+		}
+		r.scopes = append(r.scopes[:depth], scope)
 		if err := r.run(s.body); err != nil {
 			return err
 		}
+	}
+	return nil
+}
+
+// chosen are the items for which a loop's condition holds.
+func (r *rendering) chosen(s *statement, items []any) (list []any, err error) {
+	depth := len(r.scopes)
+	defer func() { r.scopes = r.scopes[:depth] }()
+	for _, item := range items {
+		scope := map[string]any{}
+		if err := assign(scope, s.names, item); err != nil {
+			return nil, err
+		}
+		r.scopes = append(r.scopes[:depth], scope)
+		take, err := r.eval(s.when)
+		if err != nil {
+			return nil, err
+		}
+		if truth(take) {
+			list = append(list, item)
+		}
+	}
+	return list, nil
+}
+
+// assign gives the names of a loop an item, or its parts.
+func assign(scope map[string]any, names []string, item any) error {
+	if len(names) == 1 {
+		scope[names[0]] = item
+		return nil
+	}
+	parts, ok := item.([]any)
+	if !ok || len(parts) != len(names) {
+		return fmt.Errorf("cannot take %s apart into %d names", kindName(item), len(names))
+	}
+	for i, name := range names {
+		scope[name] = parts[i]
 	}
 	return nil
 }

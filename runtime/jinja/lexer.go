@@ -138,13 +138,13 @@ func (l *lexer) afterTag(trim, line bool) {
 // tag reads the inside of a tag up to its end.
 func (l *lexer) tag(open, end string) error {
 	l.emit(lexOpen, open)
-	for {
+	for depth := 0; ; {
 		l.skip(len(l.rest) - len(strings.TrimLeft(l.rest, " \t\r\n\v\f")))
 		if l.rest == "" {
 			return l.errorf("%s without a matching %s", open, end)
 		}
 		trim, keep := strings.HasPrefix(l.rest, "-"+end), open == "{%" && strings.HasPrefix(l.rest, "+"+end)
-		if trim || keep || strings.HasPrefix(l.rest, end) {
+		if depth == 0 && (trim || keep || strings.HasPrefix(l.rest, end)) {
 			l.emit(lexClose, end)
 			l.skip(len(end))
 			if trim || keep {
@@ -152,6 +152,12 @@ func (l *lexer) tag(open, end string) error {
 			}
 			l.afterTag(trim, open == "{%" && !keep)
 			return nil
+		}
+		switch l.rest[0] { // within brackets, }} ends two mappings
+		case '{', '[', '(':
+			depth++
+		case '}', ']', ')':
+			depth = max(0, depth-1)
 		}
 		if err := l.token(); err != nil {
 			return err

@@ -8,12 +8,15 @@ import (
 
 // statement is a compiled block, text or output of a template.
 type statement struct {
-	op   string // "text" "output" "if" "for" "set" "setattr"
-	text string // literal, loop variable, or name to set
-	attr string
-	expr *node       // output, iterated list, value to set
-	arms []arm       // if, elif and else in order
-	body []statement // of a loop
+	op    string // "text" "output" "if" "for" "set" "setattr" "setblock" "macro"
+	text  string // literal, name to set, or name of a macro
+	attr  string
+	names []string    // loop variables, or parameters
+	expr  *node       // output, iterated list, value to set
+	when  *node       // which items of a loop are taken; nil for all
+	arms  []arm       // if, elif and else in order; of a loop what is done without items
+	body  []statement // of a loop, set block or macro
+	given []*node     // defaults of parameters, nil where there is none
 }
 
 // arm is one branch of an if; the else has no condition.
@@ -38,6 +41,8 @@ type parser struct {
 	tokens []lexeme
 	at     int
 	depth  int
+	blocks int             // that enclose the place
+	macros map[string]bool // defined so far
 }
 
 func (p *parser) errorf(format string, args ...any) error {
@@ -116,7 +121,7 @@ func (p *parser) statements() (list []statement, end string, err error) {
 			if word, err = p.name(); err != nil {
 				return nil, "", err
 			}
-			if slices.Contains([]string{"elif", "else", "endif", "endfor"}, word) {
+			if slices.Contains([]string{"elif", "else", "endif", "endfor", "endset", "endmacro"}, word) {
 				return list, word, nil
 			}
 			s, err = p.block(word)
@@ -129,7 +134,11 @@ func (p *parser) statements() (list []statement, end string, err error) {
 }
 
 func (p *parser) block(word string) (statement, error) {
+	p.blocks++
+	defer func() { p.blocks-- }()
 	switch word {
+	case "macro":
+		return p.macro()
 	case "if":
 		return p.ifBlock()
 	case "for":
@@ -180,14 +189,23 @@ func (p *parser) condition() (*node, error) {
 func (p *parser) forBlock() (statement, error) {
 	s := statement{op: "for"}
 	var err error
-	if s.text, err = p.name(); err != nil {
-		return s, err
+	for more := true; more; more = p.symbol(",") {
+		name, err := p.name()
+		if err != nil {
+			return s, err
+		}
+		s.names = append(s.names, name)
 	}
 	if err = p.want(lexName, "in"); err != nil {
 		return s, err
 	}
-	if s.expr, err = p.or(); err != nil { // not expression: a filter by "if" is refused
+	if s.expr, err = p.or(); err != nil { // not expression: "if" chooses items
 		return s, err
+	}
+	if p.word("if") {
+		if s.when, err = p.or(); err != nil {
+			return s, err
+		}
 	}
 	if err = p.close(); err != nil {
 		return s, err
@@ -195,6 +213,16 @@ func (p *parser) forBlock() (statement, error) {
 	var end string
 	if s.body, end, err = p.statements(); err != nil {
 		return s, err
+	}
+	if end == "else" {
+		if err = p.close(); err != nil {
+			return s, err
+		}
+		var none arm
+		if none.body, end, err = p.statements(); err != nil {
+			return s, err
+		}
+		s.arms = []arm{none}
 	}
 	if end != "endfor" {
 		return s, p.errorf("for without endfor (found %q)", end)
@@ -214,13 +242,72 @@ func (p *parser) set() (statement, error) {
 			return s, err
 		}
 	}
-	if err = p.want(lexSymbol, "="); err != nil { // set blocks are refused
+	if s.op == "set" && p.tokens[p.at].kind == lexClose {
+		s.op = "setblock"
+		return s, p.body(&s, "endset")
+	}
+	if err = p.want(lexSymbol, "="); err != nil {
 		return s, err
 	}
 	if s.expr, err = p.expression(); err != nil {
 		return s, err
 	}
 	return s, p.close()
+}
+
+// body reads the body of a statement up to the word that ends it.
+func (p *parser) body(s *statement, word string) error {
+	err := p.close()
+	if err != nil {
+		return err
+	}
+	var end string
+	if s.body, end, err = p.statements(); err != nil {
+		return err
+	}
+	if end != word {
+		return p.errorf("%s is missing (found %q)", word, end)
+	}
+	return p.close()
+}
+
+// macro reads a macro. Inside other blocks, the reference gives it what is set there: refused.
+func (p *parser) macro() (statement, error) {
+	s := statement{op: "macro"}
+	if p.blocks > 1 {
+		return s, p.errorf("a macro inside another block is not supported")
+	}
+	var err error
+	if s.text, err = p.name(); err != nil {
+		return s, err
+	}
+	if slices.Contains(globals[:], s.text) || s.text == "loop" || s.text == "caller" {
+		return s, p.errorf("a macro called %q is not supported", s.text)
+	}
+	if err = p.want(lexSymbol, "("); err != nil {
+		return s, err
+	}
+	for !p.symbol(")") {
+		name, err := p.name()
+		if err != nil {
+			return s, err
+		}
+		var given *node
+		if p.symbol("=") {
+			if given, err = p.expression(); err != nil {
+				return s, err
+			}
+		}
+		s.names, s.given = append(s.names, name), append(s.given, given)
+		if !p.symbol(",") && p.tokens[p.at].text != ")" {
+			return s, p.errorf("expected \")\", found %q", p.tokens[p.at].text)
+		}
+	}
+	if p.macros == nil {
+		p.macros = map[string]bool{}
+	}
+	p.macros[s.text] = true
+	return s, p.body(&s, "endmacro")
 }
 
 func (p *parser) number() (*node, error) {

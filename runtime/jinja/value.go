@@ -3,6 +3,7 @@ package jinja
 import (
 	"fmt"
 	"maps"
+	"slices"
 	"strconv"
 	"strings"
 )
@@ -10,6 +11,52 @@ import (
 // undefined is the value of a name that is not there. It is false, prints as
 // nothing, and refuses everything else.
 type undefined struct{ name string }
+
+// Object is a mapping that keeps the order of its keys, as Python's dict does.
+type Object struct {
+	keys   []string
+	values map[string]any
+}
+
+// Set gives a key a value, at the end if it is new.
+func (o *Object) Set(key string, value any) {
+	if _, ok := o.values[key]; !ok {
+		o.keys = append(o.keys, key)
+	}
+	if o.values == nil {
+		o.values = map[string]any{}
+	}
+	o.values[key] = value
+}
+
+// Get returns a key's value, or nil.
+func (o *Object) Get(key string) any { return o.values[key] }
+
+// members returns what is in a mapping; the keys of a Go map in their alphabetical order.
+func members(v any) (keys []string, values map[string]any, ok bool) {
+	switch v := v.(type) {
+	case map[string]any:
+		return slices.Sorted(maps.Keys(v)), v, true
+	case *Object:
+		return v.keys, v.values, true
+	}
+	return nil, nil, false
+}
+
+// generator is what selectattr, rejectattr and map make: something to go through once, and true.
+type generator struct {
+	list []any
+	used bool
+}
+
+// view is what range and the methods of mappings make: no list, but something to go through.
+type view struct {
+	list    []any
+	indexed bool // as a range is
+}
+
+// macro is a macro of the template.
+type macro struct{ of *statement }
 
 // namespace is the one value that a template may change.
 type namespace map[string]any
@@ -48,9 +95,15 @@ func truth(v any) bool {
 		return v
 	case []any:
 		return len(v) > 0
+	case float64:
+		return v != 0
 	case map[string]any:
 		return len(v) > 0
-	case namespace, loopState:
+	case *Object:
+		return len(v.keys) > 0
+	case view:
+		return len(v.list) > 0
+	case namespace, loopState, *generator, macro:
 		return true
 	}
 	return false
@@ -68,8 +121,16 @@ func kindName(v any) string {
 		return "a number"
 	case []any:
 		return "a list"
-	case map[string]any:
+	case map[string]any, *Object:
 		return "a mapping"
+	case float64:
+		return "a fraction"
+	case *generator:
+		return "a generator"
+	case view:
+		return "a view"
+	case macro:
+		return "a macro"
 	}
 	return "a namespace"
 }
@@ -91,6 +152,8 @@ func toString(v any) (string, error) {
 			return "True", nil
 		}
 		return "False", nil
+	case float64:
+		return fraction(v), nil
 	}
 	return "", fmt.Errorf("cannot print %s", kindName(v))
 }
@@ -121,11 +184,13 @@ func equal(a, b any) bool {
 			}
 		}
 		return true
-	case map[string]any:
-		other, ok := b.(map[string]any)
-		return ok && maps.EqualFunc(a, other, equal)
+	case float64:
+		x, ok := b.(float64)
+		return ok && x == a
 	}
-	return false
+	_, x, okX := members(a)
+	_, y, okY := members(b)
+	return okX && okY && maps.EqualFunc(x, y, equal)
 }
 
 func number(v any) (int64, bool) {
@@ -155,9 +220,10 @@ func contains(item, in any) (bool, error) {
 			}
 		}
 		return false, nil
-	case map[string]any:
+	}
+	if _, values, ok := members(in); ok {
 		if s, ok := item.(string); ok {
-			_, has := in[s]
+			_, has := values[s]
 			return has, nil
 		}
 	}
@@ -180,15 +246,30 @@ func is(v any, test string) bool {
 	case "false":
 		return v == false
 	}
+	_, isInteger := v.(int64)
+	_, isBoolean := v.(bool)
+	_, isFraction := v.(float64)
+	switch test {
+	case "integer":
+		return isInteger
+	case "boolean":
+		return isBoolean
+	case "number":
+		return isInteger || isBoolean || isFraction
+	}
 	switch v.(type) {
-	case undefined, loopState: // what is not there is an empty list to this test alone
+	case undefined: // what is not there is an empty list to these tests alone
+		return test == "iterable" || test == "sequence"
+	case loopState, *generator:
 		return test == "iterable"
+	case view:
+		return test == "iterable" || test == "sequence" && v.(view).indexed
 	case string:
-		return test == "string" || test == "iterable"
+		return test == "string" || test == "iterable" || test == "sequence"
 	case []any:
-		return test == "iterable"
-	case map[string]any:
-		return test == "mapping" || test == "iterable"
+		return test == "iterable" || test == "sequence"
+	case map[string]any, *Object:
+		return test == "mapping" || test == "iterable" || test == "sequence"
 	}
 	return false
 }

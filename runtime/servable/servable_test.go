@@ -144,7 +144,7 @@ func TestSeveralThingsAreAllNamed(t *testing.T) {
 		m.Set("llama.logit_scale", float32(2))
 		m.Set("llama.something", uint32(1))
 		m.Set("tokenizer.ggml.pre", "none")
-		m.Set("tokenizer.chat_template", "{% macro x() %}{% endmacro %}")
+		m.Set("tokenizer.chat_template", "{% import 'x' %}")
 		m.Vector("output_norm.bias", gguftest.Width, 0)
 		m.Unset("blk.0.attn_k.weight")
 		m.Retype("blk.1.attn_q.weight", 40)

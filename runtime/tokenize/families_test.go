@@ -4,6 +4,7 @@ import (
 	"errors"
 	"math/rand/v2"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 	"slices"
@@ -12,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+	"github.com/anchorhold/anchorhold/runtime/jinja"
 )
 
 // familyFiles are the models that TestTokensOfFamiliesEqualReference reads, by the directory of
@@ -92,6 +94,76 @@ func TestFamiliesEqualLlamaCpp(t *testing.T) {
 				t.Errorf("an answer ends at %v, llama.cpp's at %v", ends, answers[0].Ends)
 			}
 		})
+	}
+}
+
+// TestChatsOfQwenEqualReference: conversations become the prompts that its template makes of them
+// with the reference implementation, and these the reference's tokens.
+func TestChatsOfQwenEqualReference(t *testing.T) {
+	const name = "qwen2.5-coder-1.5b"
+	f := familyModel(t, name)
+	tok := newTokenizer(t, f)
+	tmpl, err := NewTemplate(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range lines[struct {
+		Messages []Message `json:"messages"`
+		Prompt   string    `json:"prompt"`
+		IDs      []int32   `json:"prompt_ids"`
+	}](t, shared(t, "models/"+name+"/chat.jsonl")) {
+		if got, err := tmpl.Render(t.Context(), c.Messages, true); err != nil || got != c.Prompt {
+			t.Errorf("got %q, %v; want %q", got, err, c.Prompt)
+		}
+		if got, err := tmpl.Encode(tok, c.Messages, true); err != nil || !slices.Equal(got, c.IDs) {
+			t.Errorf("%q: got %v, %v; want %v", c.Prompt, got, err, c.IDs)
+		}
+	}
+}
+
+// TestToolsOfQwenEqualJinja2: the template with tools, calls of them and their answers.
+func TestToolsOfQwenEqualJinja2(t *testing.T) {
+	source, ok := familyModel(t, "qwen2.5-coder-1.5b").String("tokenizer.chat_template")
+	if !ok {
+		t.Fatal("the file has no template")
+	}
+	python := filepath.Join(os.Getenv("ANCHORHOLD_PEERS"), "zk/bin/python")
+	const script = `
+import json, sys
+from jinja2.sandbox import ImmutableSandboxedEnvironment
+env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
+env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+sys.stdout.write(env.from_string(sys.argv[1]).render(**json.load(sys.stdin)))
+`
+	const variables = `{"add_generation_prompt": true, "tools": [{"type": "function", "function": {"name": "weather", "description": "of <a> place & \"time\"",
+		"parameters": {"type": "object", "properties": {"place": {"type": "string"}, "days": {"type": "integer", "default": 3}}, "required": ["place"]}}}],
+		"messages": [{"role": "system", "content": "Be brief."}, {"role": "user", "content": "Weather in Köln?"},
+		{"role": "assistant", "content": "I look.", "tool_calls": [{"type": "function", "function": {"name": "weather", "arguments": {"place": "Köln", "days": 1.5}}}, {"name": "time", "arguments": {}}]},
+		{"role": "tool", "content": "rain"}, {"role": "tool", "content": "noon"}, {"role": "assistant", "content": "Rain at noon."}, {"role": "user", "content": "Thanks"}]}`
+	if exec.CommandContext(t.Context(), python, "-c", "import jinja2").Run() != nil {
+		t.Skip("no Python with jinja2: set ANCHORHOLD_PEERS to what .ci/peers-zk makes")
+	}
+	cmd := exec.CommandContext(t.Context(), python, "-c", script, source)
+	cmd.Stdin, cmd.Stderr = strings.NewReader(variables), os.Stderr
+	want, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	values, err := jinja.ParseJSON([]byte(variables))
+	if err != nil {
+		t.Fatal(err)
+	}
+	program, err := jinja.Compile(source)
+	if err != nil {
+		t.Fatal(err)
+	}
+	object := values.(*jinja.Object)
+	got, err := program.Render(t.Context(), map[string]any{"add_generation_prompt": true, "tools": object.Get("tools"), "messages": object.Get("messages")})
+	if err != nil || got != string(want) {
+		t.Errorf("got %q, %v; want %q", got, err, want)
+	}
+	if !strings.Contains(got, `{"name": "weather", "arguments": {"place": "Köln", "days": 1.5}}`) {
+		t.Errorf("%q holds no call", got)
 	}
 }
 

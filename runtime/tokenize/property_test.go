@@ -460,7 +460,7 @@ func TestDamagedMetadataRefused(t *testing.T) {
 	}
 	for name, edit := range map[string]func(map[string]any){
 		"missing":     func(kv map[string]any) { delete(kv, "tokenizer.chat_template") },
-		"unsupported": func(kv map[string]any) { kv["tokenizer.chat_template"] = "{% macro x() %}" },
+		"unsupported": func(kv map[string]any) { kv["tokenizer.chat_template"] = "{% import x %}" },
 	} {
 		f, err := tiny(t, edit)
 		if err != nil {

@@ -298,9 +298,11 @@ func ofTemplate() []Variant {
 	const refused = "template-unsupported tokenizer.chat_template"
 	return []Variant{
 		{Name: "no chat template", Edit: func(m *Model) { m.Unset("tokenizer.chat_template") }},
-		template("a template with a macro", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1) }}", refused),
-		template("a template with today's date", "{{ strftime_now('%d %b %Y') }}", refused),
-		template("a template that prints JSON for every message", "{% for m in messages %}{{ m | tojson }}{% endfor %}", refused),
+		template("a template with a macro", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1) }}"),
+		template("a template with a macro in a block", "{% if true %}{% macro f(x) %}{{ x }}{% endmacro %}{% endif %}", refused),
+		template("a template with today's date", "{{ strftime_now('%d %b %Y') }}"),
+		template("a template that prints JSON for every message", "{% for m in messages %}{{ m | tojson }}{% endfor %}"),
+		template("a template that replaces parts of texts", "{% for m in messages %}{{ m.content | replace('a', '') }}{% endfor %}", refused),
 		template("a template with an unknown filter", "{{ messages | map(attribute='content') | join }}", refused),
 		template("a template with generation marks", "{% generation %}x{% endgeneration %}", refused),
 		template("a template that refuses every user", "{{ raise_exception('no') }}", refused),
