@@ -206,7 +206,7 @@ def body(d=0):
         s += space()
     return s
 variables, out = json.load(sys.stdin), []
-for i in range(2000):
+for i in range(1500):
     source = "{%- set ns = namespace(v=false) %}{% macro f(a, b='B') %}" + r.choice(["{{ a }}{{ b }}", "{{ x }}", "{{ m }}{{ a | tojson }}", body(2).replace("f(", "(")]) + "{% endmacro %}" + body()
     try: out.append({"source": source, "text": env.from_string(source).render(**variables)})
     except Exception as e: out.append({"source": source, "error": str(e)})

@@ -257,13 +257,13 @@ func is(v any, test string) bool {
 	case "number":
 		return isInteger || isBoolean || isFraction
 	}
-	switch v.(type) {
+	switch v := v.(type) {
 	case undefined: // what is not there is an empty list to these tests alone
 		return test == "iterable" || test == "sequence"
 	case loopState, *generator:
 		return test == "iterable"
 	case view:
-		return test == "iterable" || test == "sequence" && v.(view).indexed
+		return test == "iterable" || test == "sequence" && v.indexed
 	case string:
 		return test == "string" || test == "iterable" || test == "sequence"
 	case []any:

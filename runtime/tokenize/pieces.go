@@ -109,10 +109,9 @@ func (p *pieces) words(text string, yield func(word string) (more bool)) {
 	}
 }
 
-// spaced is text as the vocabulary writes it; first says that nothing or a special token is
-// before it.
-func (p *pieces) spaced(text string, first bool) string {
-	if p.prefix && first && text != "" {
+// spaced is text as the vocabulary writes it. Nothing or a special token is before it.
+func (p *pieces) spaced(text string) string {
+	if p.prefix && text != "" {
 		text = " " + text
 	}
 	return strings.ReplaceAll(text, blank, " ")

@@ -51,9 +51,9 @@ func sentencePieces(t testing.TB, edit func(map[string]any)) *gguf.File {
 	return f
 }
 
-// byText tokenizes text without special tokens as the reference describes it, in quadratic
-// time and with nothing of this package but the file's lists.
-func byText(f *gguf.File, text string) []int32 {
+// byText returns a function that tokenizes text without special tokens as the reference describes
+// it, in quadratic time and with nothing of this package but the file's lists.
+func byText(f *gguf.File) func(text string) []int32 {
 	tokens, _ := f.Strings("tokenizer.ggml.tokens")
 	kinds, _ := f.Ints("tokenizer.ggml.token_type")
 	scores, _ := f.Floats("tokenizer.ggml.scores")
@@ -69,6 +69,10 @@ func byText(f *gguf.File, text string) []int32 {
 			bytesOf[b] = int32(i)
 		}
 	}
+	return func(text string) []int32 { return merged(text, ids, scores, bytesOf) }
+}
+
+func merged(text string, ids map[string]int32, scores []float32, bytesOf [256]int32) []int32 {
 	var parts []string
 	for rest := strings.ReplaceAll(text, " ", blank); rest != ""; {
 		_, n := utf8.DecodeRuneInString(rest)
@@ -124,7 +128,7 @@ func TestPiecesEqualTheirDescription(t *testing.T) {
 						edit(kv["tokenizer.ggml.scores"].([]float32), r)
 					}
 				})
-				tok := newTokenizer(t, f)
+				tok, described := newTokenizer(t, f), byText(f)
 				if falls := tok.pieces.ranks == nil; falls != (edit == nil) {
 					t.Fatalf("scores fall: %v", falls)
 				}
@@ -137,7 +141,7 @@ func TestPiecesEqualTheirDescription(t *testing.T) {
 					if strings.Contains(text, "  ") { // is a token that is found first
 						continue
 					}
-					if got, want := tok.Encode(text, false), byText(f, text); !slices.Equal(got, want) {
+					if got, want := tok.Encode(text, false), described(text); !slices.Equal(got, want) {
 						t.Fatalf("%q: got %v, want %v", text, got, want)
 					}
 				}
@@ -236,7 +240,7 @@ func FuzzPieces(f *testing.F) {
 		f.Add(s)
 	}
 	file := sentencePieces(f, nil)
-	tok := newTokenizer(f, file)
+	tok, described := newTokenizer(f, file), byText(file)
 	f.Fuzz(func(t *testing.T, text string) {
 		ids := tok.Encode(text, false)
 		var back []byte
@@ -250,7 +254,7 @@ func FuzzPieces(f *testing.F) {
 			t.Fatalf("%q came back as %q", text, back)
 		}
 		if !strings.Contains(text, "  ") && !strings.Contains(text, "<user>") && len(text) < 1<<10 {
-			if want := byText(file, text); !slices.Equal(ids, want) {
+			if want := described(text); !slices.Equal(ids, want) {
 				t.Fatalf("%q: got %v, want %v", text, ids, want)
 			}
 		}

@@ -273,7 +273,6 @@ func (t *Tokenizer) EncodeAtMost(ctx context.Context, text string, special bool,
 	if special {
 		set = &t.all
 	}
-	first := true // nothing or a special token is before the text
 	for text != "" && !e.full() {
 		skip, size, id := set.next(&t.vocab, text)
 		plain := text[:skip]
@@ -281,15 +280,14 @@ func (t *Tokenizer) EncodeAtMost(ctx context.Context, text string, special bool,
 			plain = dropGuards(plain)
 		}
 		if t.pieces != nil {
-			plain = t.pieces.spaced(plain, first)
-			first = plain == "" && first
+			plain = t.pieces.spaced(plain)
 		}
 		e.plain(plain)
 		if size == 0 || e.full() {
 			break
 		}
 		e.out = append(e.out, id)
-		text, first = text[skip+size:], true
+		text = text[skip+size:]
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)
