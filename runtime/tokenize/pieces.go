@@ -139,11 +139,12 @@ func tokenText(text []byte, kind tokenKind) ([]byte, error) {
 
 // byteOf reads the byte that a token such as <0x0A> stands for.
 func byteOf(text []byte) (byte, bool) {
-	var b byte
-	if _, err := fmt.Sscanf(string(text), "<0x%02X>", &b); err != nil || fmt.Sprintf("<0x%02X>", b) != string(text) {
+	const digits = "0123456789ABCDEF"
+	if len(text) != 6 || string(text[:3]) != "<0x" || text[5] != '>' {
 		return 0, false
 	}
-	return b, true
+	high, low := strings.IndexByte(digits, text[3]), strings.IndexByte(digits, text[4])
+	return byte(high<<4 | low), high >= 0 && low >= 0
 }
 
 // loadBytes finds the tokens of single bytes, of which none may be missing.
