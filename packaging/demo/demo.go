@@ -16,8 +16,8 @@ type options struct {
 	keep                        bool
 }
 
-// The agent's limits in the demo: the 97 MB model fits the first, and is
-// streamed under the second.
+// The agent's limits in the demo, for a model of the size of SmolLM2: its 97 MB fit the first,
+// and are streamed under the second.
 const (
 	memoryLimitMB   = 128
 	streamedLimitMB = 48
@@ -25,7 +25,10 @@ const (
 
 // demo holds what the steps hand on to each other.
 type demo struct {
-	opt    options
+	opt options
+	// The agent's limits: the model fits the first, and is streamed under the second.
+	memoryMB, streamedMB int
+
 	dir    string // everything the demo writes; removed at the end
 	began  time.Time
 	broker *daemon
@@ -41,7 +44,13 @@ type demo struct {
 	answer        string
 }
 
-func newDemo(opt options) *demo { return &demo{opt: opt, began: time.Now()} }
+func newDemo(opt options) *demo {
+	d := &demo{opt: opt, began: time.Now(), memoryMB: memoryLimitMB, streamedMB: streamedLimitMB}
+	if m := modelNamed(opt.model); m != nil && m.memoryMB != 0 {
+		d.memoryMB, d.streamedMB = m.memoryMB, m.streamedMB
+	}
+	return d
+}
 
 // step is one line of the demo.
 type step struct {
@@ -73,7 +82,7 @@ func (d *demo) run(ctx context.Context) (err error) {
 		{"agent attested, key released, model loaded", d.startAgent},
 		{"what the broker recorded", d.showEvidence},
 		{"chat", d.chat},
-		{"the same model streamed in 48 MiB", d.chatStreamed},
+		{fmt.Sprintf("the same model streamed in %d MiB", d.streamedMB), d.chatStreamed},
 		{"receipt verified with the broker's public identity alone", d.verifyReceipt},
 		{"audit log verified", d.verifyAudit},
 		{"REFUSAL 1: a guest with another measurement", d.refuseMeasurement},

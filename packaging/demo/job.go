@@ -48,7 +48,7 @@ func (d *demo) status(ctx context.Context, agent string) (agentStatus, error) {
 
 func (d *demo) startAgent(ctx context.Context) (string, error) {
 	var err error
-	if d.agent, err = d.runAgent("agent", d.path("model.ahm"), goodMeasurement, memoryLimitMB); err != nil {
+	if d.agent, err = d.runAgent("agent", d.path("model.ahm"), goodMeasurement, d.memoryMB); err != nil {
 		return "", err
 	}
 	var s agentStatus
@@ -60,7 +60,7 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	m := s.Agent.Model
-	return fmt.Sprintf("model %s in %.0f MiB of a limit of %d MiB, context %d tokens, %d threads", m.Mode, float64(m.ArenaBytes)/(1<<20), memoryLimitMB, m.Context, m.Threads), nil
+	return fmt.Sprintf("model %s in %.0f MiB of a limit of %d MiB, context %d tokens, %d threads", m.Mode, float64(m.ArenaBytes)/(1<<20), d.memoryMB, m.Context, m.Threads), nil
 }
 
 func (d *demo) showEvidence(ctx context.Context) (string, error) {
@@ -151,16 +151,16 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if peak > memoryLimitMB<<20 {
-		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), memoryLimitMB)
+	if peak > int64(d.memoryMB)<<20 {
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.memoryMB)
 	}
-	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), memoryLimitMB), nil
+	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), d.memoryMB), nil
 }
 
 // chatStreamed asks the same question of an agent whose limit is half the
 // model's size, and expects the same answer.
 func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
-	agent, err := d.runAgent("streamed", d.path("model.ahm"), goodMeasurement, streamedLimitMB)
+	agent, err := d.runAgent("streamed", d.path("model.ahm"), goodMeasurement, d.streamedMB)
 	if err != nil {
 		return "", err
 	}
@@ -174,7 +174,7 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 		return "", err
 	}
 	if s.Agent.Model.Mode != "streamed" {
-		return "", fmt.Errorf("the model is %s under %d MiB", s.Agent.Model.Mode, streamedLimitMB)
+		return "", fmt.Errorf("the model is %s under %d MiB", s.Agent.Model.Mode, d.streamedMB)
 	}
 	out, err := d.tool(ctx, "chat", "--agent", d.path("streamed.sock"), "--max-tokens", "96", "--json", d.opt.question)
 	if err != nil {
@@ -194,10 +194,10 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 	if err != nil {
 		return "", err
 	}
-	if peak > streamedLimitMB<<20 {
-		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), streamedLimitMB)
+	if peak > int64(d.streamedMB)<<20 {
+		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.streamedMB)
 	}
-	return fmt.Sprintf("the same answer, letter for letter, at %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), streamedLimitMB), nil
+	return fmt.Sprintf("the same answer, letter for letter, at %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), d.streamedMB), nil
 }
 
 // both shows what it keeps.

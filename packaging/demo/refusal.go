@@ -17,7 +17,7 @@ import (
 // refusedAgent starts an agent that must not serve, and returns its log line
 // that holds the words.
 func (d *demo) refusedAgent(ctx context.Context, name, model, measurement string, words ...string) (line string, err error) {
-	agent, err := d.runAgent(name, model, measurement, memoryLimitMB)
+	agent, err := d.runAgent(name, model, measurement, d.memoryMB)
 	if err != nil {
 		return "", err
 	}

@@ -22,6 +22,9 @@ var (
 func (d *demo) findModel(ctx context.Context) (string, error) {
 	var err error
 	if m := modelNamed(d.opt.model); m != nil {
+		if m.base {
+			return "", fmt.Errorf("%s has no chat template, and this demo chats: `make model MODEL=%s` fetches it, to be sealed and served at /v1/completions", m.title, m.name)
+		}
 		if d.gguf, err = fetchModel(ctx, d.opt.cache, m); err != nil {
 			return "", err
 		}
@@ -126,7 +129,11 @@ func (d *demo) importPolicy(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	if err := os.WriteFile(d.path("policy.yaml"), []byte(cmp.Or(d.policy, kind.policy)), 0o600); err != nil {
+	policy := cmp.Or(d.policy, kind.policy)
+	if d.memoryMB != memoryLimitMB {
+		policy = strings.Replace(policy, fmt.Sprintf("max_mib: %d", memoryLimitMB), fmt.Sprintf("max_mib: %d", d.memoryMB), 1)
+	}
+	if err := os.WriteFile(d.path("policy.yaml"), []byte(policy), 0o600); err != nil {
 		return "", err
 	}
 	if _, err := d.tool(ctx, "policy", "values", "import", d.path("values.json"), "--broker", d.path("operator.sock")); err != nil {
