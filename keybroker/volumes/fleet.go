@@ -117,13 +117,13 @@ func (e *Entry) learn(broker digest.Digest, own Entry) bool {
 	switch behind := e.State.Generation < own.State.Generation; {
 	case own.State.Zero() || own.State == e.State:
 		return false
-	case !behind && (seen == own.State || seen.Generation > own.State.Generation):
+	case e.State.Generation > own.State.Generation && (seen == own.State || seen.Generation > own.State.Generation):
 		return false
 	case !behind:
 		e.Disputed = true // it went on from an older state
 	default:
-		// Nobody spoke of the volume after this state, or somebody did and should not have.
-		e.Disputed = e.Disputed || e.At.After(own.At)
+		// Nobody spoke of the volume after the store was put back, or somebody did and should not have.
+		e.Disputed = e.Disputed || e.wentOn(broker, own)
 		e.take(own)
 		// What others knew when this state was current is not lost either: they need not come before this broker.
 		for _, s := range own.Seen {
@@ -134,6 +134,22 @@ func (e *Entry) learn(broker digest.Digest, own Entry) bool {
 	}
 	e.see(broker, own.State)
 	return true
+}
+
+// wentOn says whether anybody spoke of the volume since an entry was put back that a broker knows a later state of. A broker
+// that took note of the later entry knows what each had said then: in an older one nobody has said more. Clocks, which may
+// differ, are asked only where its store was lost and its log alone knows.
+func (e *Entry) wentOn(broker digest.Digest, own Entry) bool {
+	switch {
+	case own.seen(broker) == own.State:
+		return slices.ContainsFunc(e.Seen, func(s Sight) bool {
+			before := own.seen(s.Broker)
+			return s.State.Generation > before.Generation || s.State.Generation == before.Generation && s.State != before
+		})
+	case len(own.Seen) == 0 && e.seen(broker).Zero():
+		return !e.State.Zero() // each confirmed it for itself
+	}
+	return e.At.After(own.At)
 }
 
 // seen is what a broker knew; none if it never spoke of the volume.
