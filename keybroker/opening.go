@@ -20,9 +20,10 @@ import (
 )
 
 // Volumes answers openings of volumes; *volumes.Service is one. admit is told whose word an opening is, once
-// that is verified, and may refuse it.
+// that is verified, and may refuse it. What it returns is asked again before a state is recorded, and stays allowed until
+// done: in between, databases are asked.
 type Volumes interface {
-	Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(volume string, lease *protocol.LeaseCertificate) error) ([]byte, error)
+	Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(volume string, lease *protocol.LeaseCertificate) (still func() (done func(), err error), err error)) ([]byte, error)
 }
 
 // opening is one connection on which a guest says which generation of a volume it opened (docs/protocol.md
@@ -60,19 +61,20 @@ func (o *opening) answer(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	allowed := func() {}
 	exporter := o.conn.Exporter()
-	answer, err := o.b.cfg.Volumes.Answer(ctx, generation.ConnectionOf(exporter[:]), signed, now, func(volume string, lease *protocol.LeaseCertificate) (err error) {
+	answer, err := o.b.cfg.Volumes.Answer(ctx, generation.ConnectionOf(exporter[:]), signed, now, func(volume string, lease *protocol.LeaseCertificate) (func() (func(), error), error) {
 		o.volume, o.lease = volume, lease
 		if !o.b.pace.take(lease.AgentKey.ID(), 1, now.Time()) {
-			return refusal.New(protocol.ReasonBusy, "this guest spoke of volumes more often than limits.per_guest allows")
+			return nil, refusal.New(protocol.ReasonBusy, "this guest spoke of volumes more often than limits.per_guest allows")
 		}
-		allowed, err = o.checkEnded(ctx)
-		return err
+		still := func() (func(), error) { return o.checkEnded(ctx) }
+		done, err := still()
+		if err != nil {
+			return nil, err
+		}
+		done() // an operator who ends leases, and all releases behind that, would wait for a fleet's database
+		return still, nil
 	})
-	if allowed != nil {
-		allowed() // until the record of what was confirmed is durable
-	}
 	if err != nil {
 		return err
 	}

@@ -130,20 +130,22 @@ const clockSkew = time.Minute
 const maxStep = 1 << 20
 
 // Answer takes one signed opening of a connection and returns the signed answer, or why it is refused. now is
-// broker time. admit is told whose word it is, once that is verified, and may refuse it.
-func (s *Service) Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(volume string, lease *protocol.LeaseCertificate) error) (answer []byte, err error) {
+// broker time. admit is told whose word it is, once that is verified, and may refuse it. A fleet's store may take its time:
+// what admit returns is asked after that, before a state is recorded, and stays allowed until done.
+func (s *Service) Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(volume string, lease *protocol.LeaseCertificate) (still func() (done func(), err error), err error)) (answer []byte, err error) {
 	broker := protocol.Of(s.cfg.Roots[0].ID())
 	o, a, err := generation.VerifyOpening(signed, s.cfg.Roots, broker, protocol.Live(protocol.AtLeast(s.cfg.Lowest()), now), connection)
 	if err != nil {
 		return nil, err
 	}
-	if err := admit(o.Volume, &a.Lease); err != nil {
+	still, err := admit(o.Volume, &a.Lease)
+	if err != nil {
 		return nil, err
 	}
 	if now.Add(clockSkew) < a.Lease.NotBefore || now >= a.Lease.NotAfter {
 		return nil, refusal.New(protocol.ReasonLeaseExpired, "the lease is valid from %s to %s, the time is %s", a.Lease.NotBefore.Time(), a.Lease.NotAfter.Time(), now.Time())
 	}
-	state, err := s.advance(ctx, &o, &a.Lease)
+	state, err := s.advance(ctx, &o, &a.Lease, still)
 	if err != nil {
 		return nil, err
 	}
@@ -157,7 +159,7 @@ func (s *Service) Answer(ctx context.Context, connection digest.Digest, signed [
 
 // advance holds what a volume holds against what was confirmed, makes the next state current if there is one,
 // and returns the state that is current then.
-func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate) (State, error) {
+func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate, still func() (func(), error)) (State, error) {
 	ctx, cancel := s.patience(ctx)
 	defer cancel()
 	end, err := s.enter(ctx)
@@ -168,7 +170,7 @@ func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *pro
 	// A store that is a broker's own has no conflicts.
 	for range tries {
 		var current State
-		if current, err = s.step(ctx, o, lease); !isConflict(err) {
+		if current, err = s.step(ctx, o, lease, still); !isConflict(err) {
 			return current, err
 		}
 	}
@@ -176,7 +178,7 @@ func (s *Service) advance(ctx context.Context, o *generation.Opening, lease *pro
 }
 
 // step is one try of advance: all of it is asked again if another broker came in between.
-func (s *Service) step(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate) (State, error) {
+func (s *Service) step(ctx context.Context, o *generation.Opening, lease *protocol.LeaseCertificate, still func() (func(), error)) (State, error) {
 	v, err := s.known(ctx, o.Volume)
 	if err != nil {
 		return State{}, err
@@ -206,6 +208,12 @@ func (s *Service) step(ctx context.Context, o *generation.Opening, lease *protoc
 			return State{}, err
 		}
 	}
+	// Whoever is refused here leaves what a crash here leaves.
+	done, err := still()
+	if err != nil {
+		return State{}, err
+	}
+	defer done()
 	v.own.take(opened)
 	v.own.Seen = v.shared.Seen
 	if v.own, err = s.put(ctx, v.own); err != nil {

@@ -40,7 +40,7 @@ type world struct {
 // answering is the service that is in force; a restart replaces it.
 type answering struct{ w *world }
 
-func (a answering) Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(string, *protocol.LeaseCertificate) error) ([]byte, error) {
+func (a answering) Answer(ctx context.Context, connection digest.Digest, signed []byte, now protocol.Time, admit func(string, *protocol.LeaseCertificate) (func() (func(), error), error)) ([]byte, error) {
 	return a.w.service.Answer(ctx, connection, signed, now, admit)
 }
 
