@@ -43,9 +43,12 @@ func (p *Postgres) Close() error {
 	return nil
 }
 
+// columns are an entry's, of which no more is read than [maxEntryBytes] and one byte: others may write here, too.
+const columns = "version, generation, substring(entry for 32769)"
+
 // Get implements Store.
 func (p *Postgres) Get(ctx context.Context, volume string) (Entry, error) {
-	return scanEntry(p.db.QueryRow(ctx, "SELECT version, generation, entry FROM vol_volumes WHERE volume = $1", volume), volume)
+	return scanEntry(p.db.QueryRow(ctx, "SELECT "+columns+" FROM vol_volumes WHERE volume = $1", volume), volume)
 }
 
 func scanEntry(row pgx.Row, volume string) (e Entry, err error) {
@@ -83,7 +86,7 @@ func (p *Postgres) Put(ctx context.Context, e Entry) error {
 			return p.add(ctx, tx, e, raw)
 		}
 		// What is there has to be an entry before another takes its place.
-		if _, err := scanEntry(tx.QueryRow(ctx, "SELECT version, generation, entry FROM vol_volumes WHERE volume = $1 FOR UPDATE", e.Volume), e.Volume); err != nil {
+		if _, err := scanEntry(tx.QueryRow(ctx, "SELECT "+columns+" FROM vol_volumes WHERE volume = $1 FOR UPDATE", e.Volume), e.Volume); err != nil {
 			return err
 		}
 		done, err := tx.Exec(ctx, "UPDATE vol_volumes SET version = $3, generation = $4, entry = $5 WHERE volume = $1 AND version = $2",
@@ -99,7 +102,7 @@ func (p *Postgres) add(ctx context.Context, tx pgx.Tx, e Entry, raw []byte) erro
 	if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1)", int64(newVolumes)); err != nil {
 		return err
 	}
-	held, err := scanEntry(tx.QueryRow(ctx, "SELECT version, generation, entry FROM vol_volumes WHERE volume = $1", e.Volume), e.Volume)
+	held, err := scanEntry(tx.QueryRow(ctx, "SELECT "+columns+" FROM vol_volumes WHERE volume = $1", e.Volume), e.Volume)
 	if err != nil {
 		return err
 	}
@@ -119,14 +122,18 @@ func (p *Postgres) add(ctx context.Context, tx pgx.Tx, e Entry, raw []byte) erro
 
 // Each implements Store.
 func (p *Postgres) Each(ctx context.Context, visit func(Entry) error) error {
-	rows, err := p.db.Query(ctx, `SELECT volume, version, generation, entry FROM vol_volumes ORDER BY volume COLLATE "C"`)
+	rows, err := p.db.Query(ctx, "SELECT volume, "+columns+` FROM vol_volumes ORDER BY volume COLLATE "C" LIMIT $1`, p.most+1)
 	if err != nil {
 		return err
 	}
 	var volume string
 	var version, generation int64
 	var raw []byte
+	n := 0
 	_, err = pgx.ForEachRow(rows, []any{&volume, &version, &generation, &raw}, func() error {
+		if n++; n > p.most {
+			return refusal.New(ReasonStore, "the database has more than %d volumes, the most there may be", p.most)
+		}
 		e, err := decodeRow(volume, version, generation, raw)
 		if err != nil {
 			return err

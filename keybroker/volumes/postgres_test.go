@@ -3,6 +3,7 @@ package volumes
 import (
 	"context"
 	"errors"
+	"fmt"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -165,6 +166,7 @@ func otherRows(t *testing.T, s *databasetest.Server) {
 		"another version":      "UPDATE vol_volumes SET version = 2",
 		"another generation":   "UPDATE vol_volumes SET generation = 4",
 		"another generation's": `UPDATE vol_volumes SET entry = replace(convert_from(entry, 'UTF8'), '"generation":5', '"generation":4')::bytea`,
+		"more than an entry":   `UPDATE vol_volumes SET entry = entry || convert_to(repeat(' ', 40000), 'UTF8')`,
 	} {
 		schema := s.Schema(t)
 		p := filled(t, s, schema)
@@ -177,6 +179,27 @@ func otherRows(t *testing.T, s *databasetest.Server) {
 		refusaltest.Want(t, name, p.Each(t.Context(), func(Entry) error { return nil }), ReasonStore)
 		refusaltest.Want(t, name, p.Put(t.Context(), Entry{Volume: "volumes/a", Version: 1, State: state(6, 6)}), ReasonStore)
 		refusaltest.Want(t, name, p.Put(t.Context(), Entry{Volume: "volumes/a"}), ReasonStore)
+	}
+	for _, other := range []string{"models/a", "volumes/\\u001b[2J"} {
+		schema := s.Schema(t)
+		p := filled(t, s, schema)
+		defer p.Close()
+		q := fmt.Sprintf(`ALTER TABLE vol_volumes DISABLE TRIGGER forward; UPDATE vol_volumes SET volume = E'%[1]s', entry = convert_to(replace(convert_from(entry, 'UTF8'), 'volumes/a', '%[1]s'), 'UTF8')`, other)
+		if _, err := s.Connect(t, schema).Exec(t.Context(), q); err != nil {
+			t.Fatal(err)
+		}
+		refusaltest.Want(t, other, p.Each(t.Context(), func(Entry) error { return nil }), ReasonStore)
+	}
+	p := filled(t, s, s.Schema(t))
+	defer p.Close()
+	if err := p.Put(t.Context(), Entry{Volume: "volumes/b"}); err != nil {
+		t.Fatal(err)
+	}
+	p.most = 1
+	n := 0
+	refusaltest.Want(t, "more volumes than there may be", p.Each(t.Context(), func(Entry) error { n++; return nil }), ReasonStore)
+	if n > 1 {
+		t.Errorf("%d volumes were visited, want at most 1", n)
 	}
 }
 

@@ -64,6 +64,9 @@ type Store interface {
 // MaxVolumes bounds how many volumes a store remembers.
 const MaxVolumes = 10_000
 
+// maxEntryBytes is more than an entry with [maxBrokers] sights has.
+const maxEntryBytes = 32 << 10
+
 // Bolt is the store of a single broker: one file.
 type Bolt struct {
 	db   *bolt.DB
@@ -122,6 +125,9 @@ func encodeEntry(e *Entry) ([]byte, error) {
 }
 
 func decodeEntry(volume string, raw []byte) (e Entry, err error) {
+	if len(raw) > maxEntryBytes || !generation.ValidVolume(volume) {
+		return Entry{}, refusal.New(ReasonStore, "the entry of %q is damaged", volume)
+	}
 	if err := json.Unmarshal(raw, &e); err != nil || e.Volume != volume || e.Version == 0 || len(e.Seen) > maxBrokers {
 		return Entry{}, refusal.New(ReasonStore, "the entry of %s is damaged", volume)
 	}

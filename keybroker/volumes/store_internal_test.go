@@ -52,7 +52,7 @@ func conform(t *testing.T, at func(*testing.T) func() Store, bound func(Store, i
 		e.State, e.Agent, e.Lease, e.At = State{Generation: 1 << 52, Mark: digest.Digest{1}}, digest.Digest{2}, digest.LeaseID{3}, time.Date(2026, 1, 2, 3, 4, 5, 6, time.UTC)
 		e.Reset, e.Disputed, e.Logged, e.Seen = true, true, 7, []Sight{{digest.Digest{4}, state(9, 5)}}
 		refusaltest.Want(t, "put", s.Put(t.Context(), e), "")
-		for _, name := range []string{"volumes/c", "volumes/B", "volumes/a"} {
+		for _, name := range []string{"volumes/aa", "volumes/a-z", "volumes/a"} {
 			refusaltest.Want(t, name, s.Put(t.Context(), Entry{Volume: name}), "")
 		}
 		end(t, s)
@@ -63,7 +63,7 @@ func conform(t *testing.T, at func(*testing.T) func() Store, bound func(Store, i
 			t.Errorf("got %+v, %v, want %+v", got, err, e)
 		}
 		var names []string
-		if err := s.Each(t.Context(), func(e Entry) error { names = append(names, e.Volume); return nil }); err != nil || fmt.Sprint(names) != "[volumes/B volumes/a volumes/b volumes/c]" {
+		if err := s.Each(t.Context(), func(e Entry) error { names = append(names, e.Volume); return nil }); err != nil || fmt.Sprint(names) != "[volumes/a volumes/a-z volumes/aa volumes/b]" {
 			t.Errorf("%v, %v", names, err)
 		}
 	})
