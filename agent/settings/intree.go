@@ -11,6 +11,20 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/identity"
 )
 
+// ReadTree reads a configuration as it lies below a directory, under its path in the guest. A link to what is not there is no error, as
+// in [Config.CheckTree]: there is a notice, and nothing was read.
+func ReadTree(root, path string) (c Config, f Findings, read bool, err error) {
+	if _, err := os.Lstat(filepath.Join(root, filepath.Join("/", path))); err != nil {
+		return c, f, false, fmt.Errorf("read configuration: %w", err)
+	}
+	at := inTree(root, "the configuration", path, &f)
+	if at == "" {
+		return c, f, false, nil
+	}
+	c, f, err = Read(at)
+	return c, f, true, err
+}
+
 // CheckTree checks the files that a configuration names as they lie below a directory: those of an image that is not
 // built yet. A file that is there and wrong is an error. One that is not there is a notice: a package may bring it, or
 // a disk of the guest. Of the machine nothing is asked.
@@ -47,6 +61,25 @@ func (c Config) below(root string, f *Findings) Config {
 	return c
 }
 
+// maxLinks is how many links from a file to the next one are followed.
+const maxLinks = 8
+
+// named is the path that a path's own links lead to, with a tree as the root of absolute ones, as it is in the guest.
+func named(base, path string) string {
+	path = filepath.Join("/", path)
+	for range maxLinks {
+		to, err := os.Readlink(filepath.Join(base, path))
+		if err != nil {
+			break // no link
+		}
+		if !filepath.IsAbs(to) {
+			to = filepath.Join(filepath.Dir(path), to)
+		}
+		path = filepath.Join("/", to)
+	}
+	return path
+}
+
 // inTree is where a file of the guest lies; empty if it does not lie there. What is no path, such as a key in its text
 // form, stays. Links that lead out of the tree are not followed: they would show a file of this machine.
 func inTree(root, field, path string, f *Findings) string {
@@ -59,7 +92,7 @@ func inTree(root, field, path string, f *Findings) string {
 		f.errorf("%s: %v", field, err)
 		return ""
 	}
-	at, err := filepath.EvalSymlinks(filepath.Join(base, filepath.Join("/", path)))
+	at, err := filepath.EvalSymlinks(filepath.Join(base, named(base, path)))
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
 		f.noticef("%s: %s is not below %s: a package must bring it, or a disk of the guest", field, path, root)
@@ -68,7 +101,11 @@ func inTree(root, field, path string, f *Findings) string {
 	case at != base && !strings.HasPrefix(at, strings.TrimSuffix(base, "/")+string(os.PathSeparator)):
 		f.noticef("%s: %s is a link that leads out of %s, and was not checked", field, path, root)
 	default:
-		return at
+		info, err := os.Stat(at)
+		if err == nil && (info.Mode().IsRegular() || info.IsDir()) {
+			return at
+		}
+		f.errorf("%s: %s is neither a file nor a directory", field, path) // a pipe would be waited for
 	}
 	return ""
 }

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 )
 
@@ -21,24 +22,41 @@ func TestFilesOfATree(t *testing.T) {
 	if err := os.WriteFile(stray, []byte("no key\n"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	for name, to := range map[string]string{"out.pub": stray, "in.pub": "root.pub"} {
+	for name, to := range map[string]string{"out.pub": stray, "in.pub": "root.pub", "guest.pub": "/etc/anchorhold/root.pub", "away": filepath.Dir(stray), "loop.pub": "loop.pub", "up.pub": "../../../../etc/anchorhold/root.pub"} {
 		if err := os.Symlink(to, filepath.Join(etc, name)); err != nil {
 			t.Fatal(err)
 		}
 	}
+	if err := syscall.Mkfifo(filepath.Join(etc, "pipe"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(filepath.Join(etc, "huge"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Truncate(filepath.Join(etc, "huge"), maxRootsBytes+1); err != nil {
+		t.Fatal(err)
+	}
 	for name, c := range map[string]struct{ from, to, wrong, notice string }{
-		"good":                {},
-		"a link inside":       {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/in.pub]", "", ""},
-		"a link that leaves":  {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/out.pub]", "", "broker.root_keys: /etc/anchorhold/out.pub is a link that leads out of"},
-		"no root":             {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/none.pub]", "", "broker.root_keys: /etc/anchorhold/none.pub is not below " + root},
-		"a root of another":   {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/stranger.pub]", "broker.root_keys: ", ""},
-		"no model":            {"demo.ahm", "none.ahm", "", "models[0].path: /etc/anchorhold/none.ahm is not below"},
-		"half a model":        {"demo.ahm", "cut.ahm", "models[0].path: ", ""},
-		"another publisher":   {"publisher: /etc/anchorhold/publisher.pub", "publisher: /etc/anchorhold/stranger.pub", "models[0].publisher: ", ""},
-		"no publisher":        {"publisher: /etc/anchorhold/publisher.pub", "publisher: /etc/anchorhold/none.pub", "", "models[0].publisher: /etc/anchorhold/none.pub is not below"},
-		"no certificate's":    {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /etc/anchorhold/no.crt", "broker.tls_roots: ", ""},
-		"a path that climbs":  {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /../../../../etc/anchorhold/tls.crt", "", ""},
-		"places are not seen": {"/etc/anchorhold/state", "/nowhere/at/all/state", "", ""},
+		"good":                    {},
+		"a link inside":           {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/in.pub]", "", ""},
+		"a link of the guest":     {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/guest.pub]", "", ""},
+		"a link that climbs":      {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/up.pub]", "", ""},
+		"a link to itself":        {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/loop.pub]", "broker.root_keys: ", ""},
+		"a link that leaves":      {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/out.pub]", "", "broker.root_keys: /etc/anchorhold/out.pub is not below " + root},
+		"a directory that leaves": {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/away/stray.pub]", "", "broker.root_keys: /etc/anchorhold/away/stray.pub is a link that leads out of"},
+		"no root":                 {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/none.pub]", "", "broker.root_keys: /etc/anchorhold/none.pub is not below " + root},
+		"a root of another":       {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/stranger.pub]", "broker.root_keys: ", ""},
+		"no model":                {"demo.ahm", "none.ahm", "", "models[0].path: /etc/anchorhold/none.ahm is not below"},
+		"half a model":            {"demo.ahm", "cut.ahm", "models[0].path: ", ""},
+		"another publisher":       {"publisher: /etc/anchorhold/publisher.pub", "publisher: /etc/anchorhold/stranger.pub", "models[0].publisher: ", ""},
+		"no publisher":            {"publisher: /etc/anchorhold/publisher.pub", "publisher: /etc/anchorhold/none.pub", "", "models[0].publisher: /etc/anchorhold/none.pub is not below"},
+		"no certificate's":        {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /etc/anchorhold/no.crt", "broker.tls_roots: ", ""},
+		"a pipe for a root":       {"[/etc/anchorhold/root.pub]", "[/etc/anchorhold/pipe]", "broker.root_keys: /etc/anchorhold/pipe is neither", ""},
+		"a pipe of roots":         {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /etc/anchorhold/pipe", "broker.tls_roots: /etc/anchorhold/pipe is neither", ""},
+		"a pipe for a model":      {"demo.ahm", "pipe", "models[0].path: /etc/anchorhold/pipe is neither", ""},
+		"roots without end":       {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /etc/anchorhold/huge", "broker.tls_roots: " + filepath.Join(etc, "huge") + " is larger than", ""},
+		"a path that climbs":      {"tls_roots: /etc/anchorhold/tls.crt", "tls_roots: /../../../../etc/anchorhold/tls.crt", "", ""},
+		"places are not seen":     {"/etc/anchorhold/state", "/nowhere/at/all/state", "", ""},
 	} {
 		if c.from != "" && !strings.Contains(text, c.from) {
 			t.Fatalf("%s: %q is not in\n%s", name, c.from, text)

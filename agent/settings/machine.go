@@ -9,6 +9,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/worker/linkage"
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
 // maxSocketPath is the longest path of a unix socket: sun_path without its end (unix(7)).
@@ -40,7 +41,7 @@ func (c Config) checkTrust(f *Findings) {
 		if path == "" {
 			continue
 		}
-		pem, err := os.ReadFile(path)
+		pem, err := config.ReadFile(path, maxRootsBytes)
 		if err != nil {
 			f.errorf("%s: %v", field, err)
 		} else if _, err := hybridtls.Roots(pem); err != nil {

@@ -5,9 +5,9 @@ import (
 	"crypto/x509"
 	"fmt"
 	"net"
-	"os"
 
 	"github.com/anchorhold/anchorhold/crypto/hybridtls"
+	"github.com/anchorhold/anchorhold/systemd/config"
 )
 
 // Server is a server that the configuration vouches for, as hybrid TLS needs it.
@@ -36,10 +36,13 @@ func (c Config) AggregatorServer(address string) (Server, error) {
 	return c.server("federation", c.Federation.TLSRoots, c.Federation.ServerName, address)
 }
 
+// maxRootsBytes is many times what a system's own list of certificates has.
+const maxRootsBytes = 16 << 20
+
 // server reads the PEM file that a section names. Without a name in the section the server
 // has that of its address.
 func (c Config) server(section, roots, name, address string) (Server, error) {
-	pem, err := os.ReadFile(roots)
+	pem, err := config.ReadFile(roots, maxRootsBytes)
 	if err != nil {
 		return Server{}, fmt.Errorf("%s.tls_roots: %w", section, err)
 	}

@@ -68,10 +68,16 @@ func checkTree(args []string, out io.Writer, complaint *journal.Output) int {
 	if len(args) == 2 {
 		path = args[1]
 	}
-	cfg, findings, err := settings.Read(filepath.Join(root, path))
+	cfg, findings, read, err := settings.ReadTree(root, path)
 	if err != nil {
 		fmt.Fprintf(out, "error: %v\n", err)
 		return 2
+	}
+	if !read && len(findings.Errors) == 0 {
+		for _, notice := range findings.Notices {
+			fmt.Fprintf(out, "notice: %s\n", notice)
+		}
+		return 0
 	}
 	findings.Add(cfg.CheckTree(root))
 	return findings.Print(out, filepath.Join(root, path))

@@ -4,6 +4,7 @@ package main
 
 import (
 	"bytes"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -114,6 +115,40 @@ socket: {path: /run/anchorhold/agent.sock}
 	write("other.yaml", strings.Replace(text, "image_id", "imageid", 1))
 	if code, out := call(t, "check", "--root", root, "/etc/anchorhold/other.yaml"); code != 2 || !strings.Contains(out, "imageid") {
 		t.Errorf("a word that is misspelt: status %d:\n%s", code, out)
+	}
+}
+
+// TestAnImagesConfigurationMayBeALink: as it is in the guest, never to a file of the machine that builds.
+func TestAnImagesConfigurationMayBeALink(t *testing.T) {
+	root, stray := t.TempDir(), filepath.Join(t.TempDir(), "stray.yaml")
+	etc := filepath.Join(root, "etc/anchorhold")
+	if err := errors.Join(os.MkdirAll(etc, 0o700), os.WriteFile(stray, []byte("stray: true\n"), 0o600), os.WriteFile(filepath.Join(etc, "wrong.yaml"), []byte("wrong: true\n"), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	for _, c := range []struct {
+		to, says string
+		code     int
+	}{
+		{"/etc/anchorhold/wrong.yaml", "wrong", 2},
+		{"wrong.yaml", "wrong", 2},
+		{stray, "notice: the configuration: /etc/anchorhold/agent.yaml is not below " + root, 0},
+		{"agent.yaml", "error: the configuration: ", 2},
+	} {
+		link := filepath.Join(etc, "agent.yaml")
+		if err := os.Symlink(c.to, link); err != nil {
+			t.Fatal(err)
+		}
+		if code, out := call(t, "check", "--root", root); code != c.code || !strings.Contains(out, c.says) || strings.Contains(out, "stray: ") || strings.Contains(out, "is valid") {
+			t.Errorf("a link to %s: status %d, want %d:\n%s", c.to, code, c.code, out)
+		}
+		if err := os.Remove(link); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for _, path := range []string{"/etc/anchorhold/agent.yaml", "../" + stray} {
+		if code, out := call(t, "check", "--root", root, path); code != 2 || !strings.Contains(out, "no such file") {
+			t.Errorf("%s: status %d:\n%s", path, code, out)
+		}
 	}
 }
 
