@@ -74,14 +74,22 @@ func (s *Service) known(ctx context.Context, name string) (v volume, err error) 
 }
 
 func (s *Service) compare(ctx context.Context, name string) (v volume, err error) {
-	if v.own, err = s.entry(ctx, name); err != nil || s.cfg.Shared == nil {
+	if v.own, err = s.entry(ctx, name); err != nil {
 		return v, err
 	}
-	if v.shared, err = s.cfg.Shared.Get(ctx, name); err != nil {
+	return s.meet(ctx, v)
+}
+
+// meet brings what the fleet knows and what this broker knows up to date with each other.
+func (s *Service) meet(ctx context.Context, v volume) (_ volume, err error) {
+	if s.cfg.Shared == nil {
+		return v, nil
+	}
+	if v.shared, err = s.cfg.Shared.Get(ctx, v.own.Volume); err != nil {
 		return v, s.away(ctx, err)
 	}
 	if v.shared.learn(s.cfg.Self, v.own) {
-		s.cfg.Logger.Warn("this broker knows a later state of a volume than the fleet's store, which was put back from an older copy", "volume", name,
+		s.cfg.Logger.Warn("this broker knows a later state of a volume than the fleet's store, which was put back from an older copy", "volume", v.own.Volume,
 			"generation", v.own.State.Generation, "disputed", v.shared.Disputed)
 		if v.shared, err = s.putShared(ctx, v.shared); err != nil {
 			return v, err

@@ -420,3 +420,43 @@ func (w *world) copyOfStore() string {
 	w.must(os.WriteFile(file, raw, 0o600))
 	return file
 }
+
+// shortened is a log whose records below a number were archived.
+type shortened struct {
+	volumes.Log
+	below uint64
+}
+
+func (l shortened) FindLast(q audit.Query) (audit.Found, bool, error) {
+	found, there, err := l.Log.FindLast(q)
+	if found.Index < l.below {
+		found.Record = nil
+	}
+	return found, there, err
+}
+
+// A broker that lost its store, and whose log was archived, knows nothing of a volume. The fleet does: a reset there is of the
+// fleet's state, and holds.
+func TestAResetOfAnUnknownStateIsOfTheFleets(t *testing.T) {
+	_, a, b := fleet(t)
+	d := &disk{}
+	for range 3 {
+		a.must(a.guest().open(d))
+	}
+	a.cfg.Log = shortened{a.cfg.Log, uint64(len(a.Records()))}
+	a.path = filepath.Join(t.TempDir(), "volumes.db")
+	a.restart()
+	refusaltest.Want(t, "compared", a.service.Compare(t.Context()), volumes.ReasonUnknownState)
+	e, err := a.service.Reset(t.Context(), volume)
+	a.must(err)
+	if !e.Reset || e.State != d.confirmed {
+		t.Errorf("got %+v, want a reset of generation 3", e)
+	}
+	anew := &disk{}
+	a.must(a.guest().open(anew))
+	if anew.confirmed.Generation != 4 {
+		t.Errorf("got generation %d, want 4", anew.confirmed.Generation)
+	}
+	b.must(b.guest().open(anew))
+	a.must(a.guest().open(anew)) // nobody disputes it
+}

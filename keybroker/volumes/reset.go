@@ -61,7 +61,7 @@ func (s *Service) Reset(ctx context.Context, name string) (Entry, error) {
 	defer end()
 	v, err := s.known(ctx, name)
 	if reason, _ := refusal.ReasonOf(err); reason == ReasonUnknownState {
-		err = nil // that is what it is reset for
+		v, err = s.meet(ctx, v) // that is what it is reset for, and a fleet may know
 	}
 	if err != nil {
 		return Entry{}, err
