@@ -1,7 +1,9 @@
 package doctor
 
 import (
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path"
@@ -16,6 +18,8 @@ import (
 const (
 	secretsCheck          = "secrets"
 	secretsNone           = "none is handed on to other services"
+	secretsUnread         = "/etc/anchorhold/agent.yaml cannot be read, or is not understood: %v"
+	secretsUnreadAdvice   = "anchorhold-agent check /etc/anchorhold/agent.yaml, as a user who may read it"
 	secretsFound          = "%d handed on; each unit and volume asks for its own. Whether the broker's policy grants them, only the agent's journal says"
 	secretsNoUnit         = "%s may have the secret %s, and there is no such unit"
 	secretsNoUnitAdvice   = "correct secrets: in /etc/anchorhold/agent.yaml, or install the package with the unit; names are exact (systemctl list-unit-files)"
@@ -36,7 +40,10 @@ const (
 // answers. What the broker grants, nobody knows before the agent has attested.
 func examineSecrets(root string) []finding {
 	cfg, _, err := settings.Read(filepath.Join(root, "etc/anchorhold/agent.yaml"))
-	if err != nil || len(cfg.Secrets) == 0 {
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return []finding{{secretsCheck, "note", fmt.Sprintf(secretsUnread, err), secretsUnreadAdvice}}
+	}
+	if len(cfg.Secrets) == 0 {
 		return []finding{{Check: secretsCheck, Verdict: "ok", Found: secretsNone}}
 	}
 	sockets := []string{credentialsSocket}

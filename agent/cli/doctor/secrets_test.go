@@ -27,6 +27,7 @@ func TestThoseWhoMayHaveSecretsAskForThem(t *testing.T) {
 		"all there":                 {nil, "ok", "3 handed on"},
 		"no configuration":          {map[string]string{agent: "-"}, "ok", "none is handed on"},
 		"no secrets":                {map[string]string{agent: "secrets: []\n"}, "ok", "none is handed on"},
+		"no words of the agent":     {map[string]string{agent: "secretz: []\n"}, "note", "is not understood"},
 		"no unit":                   {map[string]string{"usr/lib/systemd/system/nginx.service": "-"}, "lacking", "nginx.service may have the secret tls.key, and there is no such unit"},
 		"no template":               {map[string]string{"usr/lib/systemd/system/site@.service": "-"}, "lacking", "site@one.service may have the secret tls.key, and there is no such unit"},
 		"no drop-in":                {map[string]string{"etc/systemd/system/nginx.service.d/anchorhold.conf": "-"}, "lacking", "nginx.service may have the secret tls.key, and does not ask for it"},
