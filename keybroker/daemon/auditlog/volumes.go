@@ -64,7 +64,7 @@ func (l *Log) OpenVolumes(c VolumesConfig) (Volumes, error) {
 	}
 	if apart != nil {
 		apart = fmt.Errorf("volumes.postgres: %w", apart)
-		l.cfg.Logger.Error("the volumes' database cannot be reached, or was not told all that this broker knows: until then no volume opens; all else is served", "err", errors.Unwrap(apart))
+		l.cfg.Logger.Error("the volumes' database cannot be reached, or was not told all that this broker knows: volumes that it was not told of do not open; all else is served", "err", errors.Unwrap(apart))
 	}
 	return Volumes{s, apart}, nil
 }
