@@ -4,13 +4,19 @@ import (
 	"bytes"
 	"encoding/json"
 	"errors"
+	"go/ast"
+	"go/token"
 	"io"
+	"maps"
 	"os/exec"
 	"path"
+	"path/filepath"
 	"slices"
 	"strings"
 	"sync"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 const module = "github.com/anchorhold/anchorhold"
@@ -86,6 +92,7 @@ func goList(t *testing.T, args ...string) []goPackage {
 	t.Helper()
 	listed.Lock()
 	defer listed.Unlock()
+	args = slices.DeleteFunc(args, func(a string) bool { return a == "-tags=" }) // an ordinary build, asked for twice
 	key := strings.Join(args, " ")
 	if pkgs, ok := listed.of[key]; ok {
 		return pkgs
@@ -198,31 +205,93 @@ func TestPackagesAreNamedAndDescribed(t *testing.T) {
 }
 
 func TestBinariesStaySmallWhereTheKeysAre(t *testing.T) {
-	for _, tc := range []struct {
-		main  string
-		never []string
-	}{{"./agent/cmd/anchorhold-agent", agentNever}, {"./keybroker/cmd/anchorhold-broker", brokerNever}, {"./agent/cmd/anchorhold-verify", verifyNever}} {
-		for _, tags := range []string{"", "release"} {
-			for _, p := range goList(t, "-deps", "-tags="+tags, tc.main) {
-				for _, never := range tc.never {
-					if strings.HasPrefix(p.ImportPath, never) {
-						t.Errorf("%s (tags %q) links %s", tc.main, tags, p.ImportPath)
+	never := map[string][]string{"agent/cmd/anchorhold-agent": agentNever, "keybroker/cmd/anchorhold-broker": brokerNever, "agent/cmd/anchorhold-verify": verifyNever}
+	for _, tags := range []string{"", "release"} {
+		checked := 0
+		for main, deps := range linked(t, tags, slices.Sorted(maps.Keys(never))...) {
+			checked++
+			for _, imp := range deps {
+				for _, banned := range never[main] {
+					if strings.HasPrefix(imp, banned) {
+						t.Errorf("%s (tags %q) links %s", main, tags, imp)
 					}
 				}
 			}
 		}
+		if checked != len(never) {
+			t.Errorf("tags %q: %d programs were listed, want %d", tags, checked, len(never))
+		}
+	}
+}
+
+// linked are the packages in each of some programs.
+func linked(t *testing.T, tags string, mains ...string) map[string][]string {
+	t.Helper()
+	args := []string{"list", "-json=ImportPath,Deps", "-tags=" + tags}
+	for _, main := range mains {
+		args = append(args, "./"+main)
+	}
+	cmd := exec.Command("go", args...)
+	cmd.Dir = "../.."
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatalf("go %v: %v", args, err)
+	}
+	all := map[string][]string{}
+	for dec := json.NewDecoder(bytes.NewReader(out)); ; {
+		var p struct {
+			ImportPath string
+			Deps       []string
+		}
+		if err := dec.Decode(&p); errors.Is(err, io.EOF) {
+			return all
+		} else if err != nil {
+			t.Fatal(err)
+		}
+		all[strings.TrimPrefix(p.ImportPath, module+"/")] = p.Deps
 	}
 }
 
 func TestReleaseCannotLinkTheSoftwareTEE(t *testing.T) {
-	for _, main := range []string{"./agent/cmd/anchorhold-agent", "./keybroker/cmd/anchorhold-broker"} {
-		cmd := exec.Command("go", "build", "-tags", "release,softtee", "-o", t.TempDir(), main)
-		cmd.Dir = "../.."
-		out, err := cmd.CombinedOutput()
-		if err == nil {
-			t.Errorf("%s builds with the tags release and softtee together", main)
-		} else if !bytes.Contains(out, []byte("teesim")) && !bytes.Contains(out, []byte("guest/emulated")) && !bytes.Contains(out, []byte("softwareTEE")) && !bytes.Contains(out, []byte("SoftwareTEE")) {
-			t.Errorf("%s failed for another reason: %s", main, out)
+	t.Run("agent", func(t *testing.T) { cannotBuild(t, "./agent/cmd/anchorhold-agent", "guest/emulated") })
+	t.Run("broker", func(t *testing.T) {
+		longtest.Run(t, "it compiles the release's packages of a broker")
+		cannotBuild(t, "./keybroker/cmd/anchorhold-broker", "appraisal.SoftwareTEE")
+	})
+}
+
+// cannotBuild refuses a program that builds as a release with the software TEE, or fails for another reason.
+func cannotBuild(t *testing.T, main, because string) {
+	t.Helper()
+	cmd := exec.Command("go", "build", "-tags", "release,softtee", "-o", t.TempDir(), main)
+	cmd.Dir = "../.."
+	out, err := cmd.CombinedOutput()
+	if err == nil {
+		t.Errorf("%s builds with the tags release and softtee together", main)
+	} else if !bytes.Contains(out, []byte(because)) {
+		t.Errorf("%s failed for another reason: %s", main, out)
+	}
+}
+
+// TestReleasesHaveNoRootsOfSoftwareTEEs is the reason for which the broker cannot be built: what its build
+// for development calls is in no file of a release.
+func TestReleasesHaveNoRootsOfSoftwareTEEs(t *testing.T) {
+	const appraisal, name = "keybroker/daemon/appraisal", "SoftwareTEE"
+	made := map[string]bool{} // the package's files, true where the name is declared
+	sourceFiles(t, func(path string, _ *token.FileSet, f *ast.File, _ int) {
+		if filepath.ToSlash(filepath.Dir(path)) == appraisal {
+			made[filepath.Base(path)] = slices.Contains(declared(f), name)
+		}
+	})
+	for tags, want := range map[string]bool{"": true, "release": false} {
+		got := false
+		for _, p := range goList(t, "-tags="+tags, "./...") {
+			if p.ImportPath == module+"/"+appraisal {
+				got = got || slices.ContainsFunc(p.GoFiles, func(file string) bool { return made[file] })
+			}
+		}
+		if got != want {
+			t.Errorf("tags %q: %s has %s: %t, want %t", tags, appraisal, name, got, want)
 		}
 	}
 }
