@@ -15,6 +15,7 @@ import (
 	"encoding/asn1"
 	"encoding/binary"
 	"encoding/pem"
+	"fmt"
 	"math/big"
 	"slices"
 	"sync"
@@ -160,25 +161,9 @@ func template(name string, serial int64, authority bool, change func(*x509.Certi
 // evidence makes a report over reportData with its chain, and remembers the authorities.
 func (p *platform) evidence(tb testing.TB, reportData [64]byte) evidence.Envelope {
 	tb.Helper()
-	keys := signingKeys()
-	p.ark = authority{key: keys[0]}
-	p.ark.cert = issueCertificate(tb, template("ARK-"+string(p.product), 1, true, p.root), p.ark, keys[0].Public())
-	p.ask = authority{key: keys[1]}
-	p.ask.cert = issueCertificate(tb, template("SEV-"+string(p.product), 2, true, p.issuer), p.ark, keys[1].Public())
-	ecKey, err := ecdsa.GenerateKey(elliptic.P384(), rand.Reader)
-	if err != nil {
-		tb.Fatal(err)
-	}
-	var leafKey crypto.Signer = ecKey
-	if p.leafKey != nil {
-		leafKey = p.leafKey
-	}
-	t := template(p.leafName, 0, false, p.leaf)
-	t.ExtraExtensions = append(t.ExtraExtensions, p.chipExtensions(tb)...)
-	if p.extensions != nil {
-		t.ExtraExtensions = p.extensions(t.ExtraExtensions)
-	}
-	leaf := issueCertificate(tb, t, p.ask, leafKey.Public())
+	c := p.chain(tb)
+	p.ark, p.ask = c.ark, c.ask
+	leaf, ecKey := c.leaf, c.key
 	if p.signWith != nil {
 		ecKey = p.signWith
 	}
@@ -188,6 +173,61 @@ func (p *platform) evidence(tb testing.TB, reportData [64]byte) evidence.Envelop
 	}
 	return evidence.Envelope{Kind: evidence.KindSNP, Parts: []evidence.Part{{Type: evidence.PartSNPReport, Data: p.sign(tb, ecKey, reportData)},
 		{Type: evidence.EndorsementARK, Data: p.ark.cert.Raw}, {Type: issuerType, Data: p.ask.cert.Raw}, {Type: leafType, Data: leaf.Raw}}}
+}
+
+// issuedChain is a chain with the chip's key.
+type issuedChain struct {
+	ark, ask authority
+	leaf     *x509.Certificate
+	key      *ecdsa.PrivateKey
+}
+
+// chains are the ordinary ones of this test binary, by what they depend on: each takes three signatures of
+// RSA-4096.
+var chains sync.Map
+
+// chain is the platform's, which is issued once where nothing is changed about its certificates.
+func (p *platform) chain(tb testing.TB) *issuedChain {
+	tb.Helper()
+	if p.root != nil || p.issuer != nil || p.leaf != nil || p.extensions != nil || p.leafKey != nil {
+		return p.issue(tb)
+	}
+	of := fmt.Sprintf("%s %d %x %q %d %s", p.product, p.tcb, p.hwid, p.csp, p.signer, p.leafName)
+	kept, ok := chains.Load(of)
+	if !ok {
+		kept, _ = chains.LoadOrStore(of, p.issue(tb))
+	}
+	c, ok := kept.(*issuedChain)
+	if !ok {
+		tb.Fatalf("a chain of %T", kept)
+	}
+	return c
+}
+
+// issue issues a platform's certificates.
+func (p *platform) issue(tb testing.TB) *issuedChain {
+	tb.Helper()
+	c := new(issuedChain)
+	keys := signingKeys()
+	c.ark = authority{key: keys[0]}
+	c.ark.cert = issueCertificate(tb, template("ARK-"+string(p.product), 1, true, p.root), c.ark, keys[0].Public())
+	c.ask = authority{key: keys[1]}
+	c.ask.cert = issueCertificate(tb, template("SEV-"+string(p.product), 2, true, p.issuer), c.ark, keys[1].Public())
+	var err error
+	if c.key, err = ecdsa.GenerateKey(elliptic.P384(), rand.Reader); err != nil {
+		tb.Fatal(err)
+	}
+	var leafKey crypto.Signer = c.key
+	if p.leafKey != nil {
+		leafKey = p.leafKey
+	}
+	t := template(p.leafName, 0, false, p.leaf)
+	t.ExtraExtensions = append(t.ExtraExtensions, p.chipExtensions(tb)...)
+	if p.extensions != nil {
+		t.ExtraExtensions = p.extensions(t.ExtraExtensions)
+	}
+	c.leaf = issueCertificate(tb, t, c.ask, leafKey.Public())
+	return c
 }
 
 // sign writes the report's fixed layout, independently of the parser, and signs it.

@@ -8,6 +8,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/dp"
 	"github.com/anchorhold/anchorhold/keybroker/federation"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // account is the accountant of a broker. Rounds that are alike are one event of
@@ -32,6 +33,7 @@ func account(charges []Charge, delta float64) (epsilon, withSampling float64, er
 // With the accountant of crypto/dp: a round that asks for epsilon 1 is charged no
 // more, several are cheaper together than their sum, and the budget ends.
 func TestLedgerByPrivacyLoss(t *testing.T) {
+	longtest.Run(t, "it calibrates the noise of a dozen rounds")
 	ctx, m := t.Context(), newMachine(t)
 	s := m.service(t, bolted(t), func(c *Config) {
 		c.Spend = account

@@ -34,7 +34,10 @@ func TestPostgres(t *testing.T) {
 	t.Run("CommitsAreDurable", func(t *testing.T) { commitsAreDurable(t, s) })
 	t.Run("LocksEnd", func(t *testing.T) { locksEnd(t, s) })
 	t.Run("PutBack", func(t *testing.T) { putBack(t, s) })
-	t.Run("ServerCrashes", func(t *testing.T) { serverCrashes(t, s) })
+	t.Run("ServerCrashes", func(t *testing.T) {
+		longtest.Run(t, "it kills the server twice under two brokers; that of one file is killed in every run")
+		serverCrashes(t, s)
+	})
 	t.Run("ServerIsAway", func(t *testing.T) { serverIsAway(t, s) })
 	t.Run("ForgetfulServerIsRefused", func(t *testing.T) { forgetfulServer(t, s) })
 }

@@ -258,7 +258,7 @@ func assertionsOf(t testing.TB, spec Inference, names map[string]bool) constrain
 // passes. Every assertion of the circuits stops at least one attack, so that none can be
 // taken out, nor forgotten, unseen.
 func TestEachAssertionStopsItsForgery(t *testing.T) {
-	longtest.WithoutRace(t, "it compiles a circuit without each of its assertions")
+	longtest.Arithmetic(t, "it compiles a circuit without each of its assertions")
 	names, stopped := map[string]bool{}, map[string]bool{}
 	systems := map[string]constraint.ConstraintSystem{}
 	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined} {
