@@ -281,7 +281,7 @@ func TestPowerLossLosesNothingAcknowledged(t *testing.T) {
 // TestPowerLossControl shows that the test above can fail: without syncs,
 // acknowledged records are lost.
 func TestPowerLossControl(t *testing.T) {
-	longtest.WithoutRace(t, "it loses power some hundred times")
+	longtest.Arithmetic(t, "it loses power some hundred times")
 	acknowledged, lost := lostAfterPowerFailures(t, true)
 	if lost == 0 {
 		t.Fatalf("nothing of %d lost although nothing was synced", acknowledged)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // of is an entry of an agent with one of many numbers.
@@ -62,6 +63,7 @@ func near(t *testing.T, what string, got, tries int, p float64) {
 // over 100 rounds: twelve counts, which are sampled without replacement and so closer to
 // their mean than near allows for. One of them is off by chance with less than 1e-9.
 func TestEachAnnouncementWaitsWithTheSameChance(t *testing.T) {
+	longtest.Run(t, "it makes twelve thousand announcements")
 	const places, all, rounds = 10, 40, 100
 	for name, tc := range map[string]struct {
 		limits       Limits

@@ -14,6 +14,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal/refusaltest"
 	"github.com/anchorhold/anchorhold/keybroker/database"
 	"github.com/anchorhold/anchorhold/keybroker/database/databasetest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func openPostgres(t testing.TB, s *databasetest.Server, schema string) *Postgres {
@@ -34,10 +35,14 @@ func TestPostgres(t *testing.T) {
 	}, func(p Store, most int) { p.(*Postgres).most = most })
 	for name, test := range map[string]func(*testing.T, *databasetest.Server){
 		"OneOfManyWins": oneOfManyWins, "NumberIsExact": numberIsExact, "NewerSchemaIsRefused": newerSchema, "DatabaseKeepsVolumes": databaseKeeps,
-		"RoleThatMayNotAlter": lesserRole, "OtherRowsAreRefused": otherRows, "ServerCrashes": serverCrashes, "ServerIsAway": serverIsAway, "PutBack": putBack,
+		"RoleThatMayNotAlter": lesserRole, "OtherRowsAreRefused": otherRows, "ServerIsAway": serverIsAway, "PutBack": putBack,
 	} {
 		t.Run(name, func(t *testing.T) { test(t, s) })
 	}
+	t.Run("ServerCrashes", func(t *testing.T) {
+		longtest.Run(t, "it kills a server under many changes; brokers and guests crash in every run")
+		serverCrashes(t, s)
+	})
 }
 
 // together runs n at once, and returns how each ended.

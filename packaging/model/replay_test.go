@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // reasons are the codes with which the code refuses what a rule refuses.
@@ -26,6 +27,10 @@ var reasons = map[string][]refusal.Reason{
 	"round_closed":        {"round-not-closed"},
 }
 
+// everyRun are the trails that run with the stories in an ordinary run: one for each thing that
+// is stolen, forgotten or not asked for.
+var everyRun = []string{"account-by-name", "any-lease-closes", "any-lease-contributes", "any-lease-publishes", "backdated-round", "key-for-any-role", "round-below-floor"}
+
 func TestTrails(t *testing.T) {
 	names, err := Names()
 	if err != nil {
@@ -34,6 +39,9 @@ func TestTrails(t *testing.T) {
 	for _, name := range names {
 		if trail := read(t, name); !slices.ContainsFunc(trail.Steps, inAgent) {
 			t.Run(name, func(t *testing.T) {
+				if !strings.HasPrefix(name, "story-") && !slices.Contains(everyRun, name) {
+					longtest.Run(t, "it replays one trail more")
+				}
 				t.Parallel()
 				replay(t, trail)
 			})

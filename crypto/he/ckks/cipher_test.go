@@ -46,7 +46,7 @@ func largestError(got, want []float64) (worst float64) {
 }
 
 func TestSumOf64KeepsSixDigits(t *testing.T) {
-	longtest.WithoutRace(t, "it encrypts 128 vectors")
+	longtest.Arithmetic(t, "it encrypts 128 vectors")
 	p := Template()
 	secret, public := keyPair(t, p, 1)
 	for _, l := range []Layout{Real, Pairs} {

@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/crypto/zk/poseidon2"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func denseLayer(out int, relu bool) intnet.Layer {
@@ -79,24 +80,32 @@ func solve(t testing.TB, cs constraint.ConstraintSystem, c frontend.Circuit) err
 
 // The circuit and the reference agree on random networks of every shape.
 func TestCircuitsComputeWhatNetworksDo(t *testing.T) {
+	seeds := uint64(1)
+	if longtest.All() {
+		seeds = 3
+	}
 	for name, c := range map[string]struct {
 		a     intnet.Architecture
 		batch int
+		large bool
 	}{
-		"one layer":        {intnet.Architecture{Input: intnet.Shape{C: 5, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(3, false)}}, 1},
-		"two layers":       {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(12, true), denseLayer(3, false)}}, 1},
-		"without ReLU":     {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(5, false), denseLayer(4, true), denseLayer(2, false)}}, 2},
-		"a large batch":    {intnet.Architecture{Input: intnet.Shape{C: 33, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(24, true), denseLayer(3, false)}}, 8},
-		"convolution":      {intnet.Architecture{Input: intnet.Shape{C: 2, H: 6, W: 5}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 3, Kernel: 3, Stride: 2, Pad: 1, ReLU: true}, denseLayer(3, false)}}, 1},
-		"many channels":    {intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 40, Kernel: 2, Stride: 1}, {Kind: intnet.Conv, Out: 2, Kernel: 7, Stride: 1}}}, 1},
-		"a single product": {intnet.Architecture{Input: intnet.Shape{C: 1, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(1, false)}}, 1},
+		"one layer":        {intnet.Architecture{Input: intnet.Shape{C: 5, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(3, false)}}, 1, false},
+		"two layers":       {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(12, true), denseLayer(3, false)}}, 1, false},
+		"without ReLU":     {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(5, false), denseLayer(4, true), denseLayer(2, false)}}, 2, false},
+		"a large batch":    {intnet.Architecture{Input: intnet.Shape{C: 33, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(24, true), denseLayer(3, false)}}, 8, true},
+		"convolution":      {intnet.Architecture{Input: intnet.Shape{C: 2, H: 6, W: 5}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 3, Kernel: 3, Stride: 2, Pad: 1, ReLU: true}, denseLayer(3, false)}}, 1, false},
+		"many channels":    {intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 40, Kernel: 2, Stride: 1}, {Kind: intnet.Conv, Out: 2, Kernel: 7, Stride: 1}}}, 1, true},
+		"a single product": {intnet.Architecture{Input: intnet.Shape{C: 1, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(1, false)}}, 1, false},
 	} {
 		spec := Inference{c.a, c.batch}
 		if err := spec.Check(); err != nil {
 			t.Fatal(name, err)
 		}
+		if c.large && !longtest.All() {
+			continue
+		}
 		cs := compile(t, spec)
-		for seed := range uint64(3) {
+		for seed := range seeds {
 			n := randomNetwork(t, c.a, seed)
 			digest := poseidon2.FromUint64(seed)
 			w, err := spec.assign(Assignment{Network: n, Items: randomItems(c.a, c.batch, seed), Statement: digest})

@@ -84,9 +84,13 @@ func TestProofsVerify(t *testing.T) {
 
 // TestAgreesWithGnark tries good and changed proofs on this verifier and on gnark's.
 func TestAgreesWithGnark(t *testing.T) {
+	seeds := byte(1)
+	if longtest.All() {
+		seeds = 3
+	}
 	for name := range shapes {
 		g, k := fixture(t, name)
-		for seed := range byte(3) {
+		for seed := range seeds {
 			e := envelope(t, g, seed)
 			good := public(t, e)
 			for i := range good {
