@@ -157,10 +157,16 @@ func leaves(f func(c *cobra.Command, path string)) {
 
 // TestEveryCommandHelps: with status 0, an example and a description of each flag.
 func TestEveryCommandHelps(t *testing.T) {
+	commands, each := 0, 8 // starts so many fewer processes in an ordinary run
+	if longtest.All() {
+		each = 1
+	}
 	dir := t.TempDir()
 	var script strings.Builder
 	leaves(func(c *cobra.Command, path string) {
-		fmt.Fprintf(&script, "exits 0 %s --help\nstdout 'Examples:'\nstdout '^  %s'\n! stderr .\n", path, path)
+		if commands++; commands%each == 0 {
+			fmt.Fprintf(&script, "exits 0 %s --help\nstdout 'Examples:'\nstdout '^  %s'\n! stderr .\n", path, path)
+		}
 		for _, line := range strings.Split(c.LocalFlags().FlagUsages(), "\n") {
 			if line != "" && !regexp.MustCompile(`--[a-z0-9-]+( [a-zA-Z0-9]+)? {2,}\S`).MatchString(line) {
 				t.Errorf("%s: nothing is said of %q", path, line)

@@ -168,8 +168,8 @@ func TestAYearWithoutAnOutage(t *testing.T) {
 	withoutOutage(t, 365)
 }
 
-// TestTwoMonthsWithoutAnOutage is the same for less time.
-func TestTwoMonthsWithoutAnOutage(t *testing.T) { withoutOutage(t, 60) }
+// TestFiveWeeksWithoutAnOutage is the same for less time: longer than a list lasts.
+func TestFiveWeeksWithoutAnOutage(t *testing.T) { withoutOutage(t, 35) }
 
 func withoutOutage(t *testing.T, days int) {
 	synctest.Test(t, func(t *testing.T) {
