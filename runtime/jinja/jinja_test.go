@@ -11,6 +11,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 var conversation = withTools(map[string]any{
@@ -305,7 +307,7 @@ func TestRenderRefusals(t *testing.T) {
 	double := "{% set ns = namespace(x='0123456789abcdef0123456789abcdef') %}" +
 		strings.Repeat("{% set ns.x = ns.x + ns.x %}", 30)
 	nested := strings.Repeat("{% for m in messages %}", 12) + "x" + strings.Repeat("{% endfor %}", 12)
-	for source, want := range map[string]string{
+	refused := map[string]string{
 		"{{ messages }}":                   "cannot print",
 		"{{ nothing.x }}":                  "undefined",
 		"{{ 1 + 'a' }}":                    "cannot apply",
@@ -324,8 +326,11 @@ func TestRenderRefusals(t *testing.T) {
 		"{{ 'a' | trim('b') }}":            "not supported",
 		"{{ raise_exception() }}":          "one argument",
 		double:                             "bytes",
-		nested:                             "steps",
-	} {
+	}
+	if longtest.All() { // it takes seconds to reach the limit
+		refused[nested] = "steps"
+	}
+	for source, want := range refused {
 		tmpl, err := Compile(source)
 		if err != nil {
 			t.Errorf("%.60q: %v", source, err)
