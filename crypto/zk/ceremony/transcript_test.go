@@ -24,7 +24,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau"
 	"github.com/anchorhold/anchorhold/crypto/zk/ptau/ptautest"
 	"github.com/anchorhold/anchorhold/crypto/zk/zktest"
-	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 // begun is a ceremony with so many contributions to phase 1.
@@ -385,7 +384,6 @@ func publicFile(t testing.TB, power int) *ptau.File {
 
 // Phase 1 from a public file, phase 2 by three parties; a proof under the keys verifies.
 func TestUniversal(t *testing.T) {
-	longtest.Run(t, "three parties contribute to a second ceremony")
 	circuit, about := small(t)
 	file := publicFile(t, 6)
 	dir := filepath.Join(t.TempDir(), "ceremony")
