@@ -29,6 +29,9 @@ import (
 
 // A whole round through workers, aggregator and decryption: the mean is the mean.
 func TestWeightedMeanOfARound(t *testing.T) {
+	if !keybuftest.Alone(t) {
+		return
+	}
 	w := newWorld(t)
 	r, signed, seed := w.open(t, func(r *federation.Round) { r.MaxWeight = 3 })
 	want := make([]float64, length)

@@ -15,17 +15,14 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/keystore"
 )
 
-// Roles of processes of TestAStoredSecretLeavesNoCopy; the operator's socket is in its variable.
-const (
-	serverVariable   = "OPERATOR_TEST_SERVER"
-	operatorVariable = "OPERATOR_TEST_SOCKET"
-)
+// operatorVariable has the socket in the process that is the operator of TestAStoredSecretLeavesNoCopy.
+const operatorVariable = "OPERATOR_TEST_SOCKET"
 
-// again runs this test in another process.
-func again(t *testing.T, stdin io.Reader, variables ...string) {
+// operate runs this test in another process as the operator.
+func operate(t *testing.T, stdin io.Reader, socket string) {
 	t.Helper()
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
-	cmd.Env, cmd.Stdin = append(os.Environ(), variables...), stdin
+	cmd.Env, cmd.Stdin = append(os.Environ(), operatorVariable+"="+socket), stdin
 	if out, err := cmd.CombinedOutput(); err != nil {
 		t.Fatalf("%v\n%s", err, out)
 	}
@@ -38,8 +35,7 @@ func TestAStoredSecretLeavesNoCopy(t *testing.T) {
 		storeFromInput(t, socket)
 		return
 	}
-	if os.Getenv(serverVariable) == "" {
-		again(t, nil, serverVariable+"=1", "GODEBUG=clobberfree=1")
+	if !keybuftest.Alone(t, keybuftest.ClobberFree) {
 		return
 	}
 	b := newBench(t, me(), nil)
@@ -48,7 +44,7 @@ func TestAStoredSecretLeavesNoCopy(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer secret.Wipe()
-	again(t, bytes.NewReader(secret.Bytes()), operatorVariable+"="+b.socket)
+	operate(t, bytes.NewReader(secret.Bytes()), b.socket)
 	// The end of the operator's process ended its connection, which the server notices on its own.
 	for waits := true; waits && t.Context().Err() == nil; runtime.Gosched() {
 		waits = false

@@ -4,8 +4,6 @@ package rounds
 
 import (
 	"context"
-	"os"
-	"os/exec"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/digest"
@@ -28,13 +26,7 @@ func (l *listener) Put(ctx context.Context, name string, subject digest.Digest, 
 
 // TestARoundsKeyLeavesNoCopy in a process that has the unit's environment.
 func TestARoundsKeyLeavesNoCopy(t *testing.T) {
-	const variable, clobber = "GODEBUG", "clobberfree=1"
-	if os.Getenv(variable) != clobber {
-		cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.count=1")
-		cmd.Env = append(os.Environ(), variable+"="+clobber)
-		if out, err := cmd.CombinedOutput(); err != nil {
-			t.Fatalf("%v\n%s", err, out)
-		}
+	if !keybuftest.Alone(t, keybuftest.ClobberFree) {
 		return
 	}
 	m := newMachine(t)

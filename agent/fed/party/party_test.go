@@ -343,6 +343,9 @@ func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 // Three agents set up a key; three contribute; two decrypt; one more cannot, and
 // nobody twice.
 func TestTwoOfThreeDecrypt(t *testing.T) {
+	if !keybuftest.Alone(t) {
+		return
+	}
 	w := newWorld(t, 4)
 	s, signed := w.setup(t, 2, 3)
 	for _, a := range w.agents[:3] {

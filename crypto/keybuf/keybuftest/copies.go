@@ -17,7 +17,7 @@ import (
 const half = 16
 
 // Copies returns where a secret of 32 bytes or more, or a sixteen-byte half of its first 32, is in the memory of this process, but for the
-// buffer itself: a line for each, with the address and what it is part of. The test has to keep no other reference
+// buffer itself: a line for each, with the address and what it is part of. The test runs Alone, and has to keep no other reference
 // to it, such as the bytes that it was made from.
 func Copies(t *testing.T, secret *keybuf.Buffer) (found []string) {
 	t.Helper()
