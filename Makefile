@@ -87,7 +87,7 @@ exposure-test: demo-build ## audit where plaintext is: boot a guest, use secrets
 image: build ## build a guest image into image-out/ (root, mmdebstrap; NAME=web-7, FILES=directory of what is added below /, DEBS="a.deb b.deb")
 	@.ci/image "$(CACHE)/boot" build "$(or $(NAME),guest)" "$(FILES)" image-out $(DEBS)
 
-image-check: build ## build the image twice in two directories and compare byte for byte (root, mmdebstrap)
+image-check: build ## build the image twice, in two directories and the second time without root, and compare byte for byte (root, mmdebstrap)
 	@.ci/image "$(CACHE)/boot" check
 
 image-test: build ## measure the image, boot it with the broker outside and its state on an encrypted volume, and see every change refused (root, mmdebstrap; ONLY=regexp, LANES=1, PATIENCE=10m, KEEP=1)

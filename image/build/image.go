@@ -165,6 +165,11 @@ func (i *Image) install(ctx context.Context) (string, error) {
 	if len(inside) > 0 {
 		args = append(args, "--customize-hook=chroot \"$1\" dpkg --install "+strings.Join(inside, " "))
 	}
+	if os.Geteuid() != 0 { // mmdebstrap's root is another user then, who must get to what it makes there
+		if err := os.Chmod(i.work, 0o711); err != nil {
+			return "", err
+		}
+	}
 	cmd := exec.CommandContext(ctx, "mmdebstrap", append(args, "", root)...)
 	cmd.Env = append(i.Tools.environment(), "TMPDIR="+i.work)
 	if _, err := output(cmd); err != nil {

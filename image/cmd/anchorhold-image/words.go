@@ -17,7 +17,7 @@ anchorhold-measure reads, and a list of everything with digests.
 
 It needs mmdebstrap and, unless --tools names a tree that has them, erofs-utils, cryptsetup-bin,
 systemd-ukify, systemd-boot-efi, dosfstools, mtools, fdisk and xz-utils. It runs without root where
-mmdebstrap does; --tools needs root.
+mmdebstrap does (uidmap, and lines in /etc/subuid and /etc/subgid); --tools needs root.
 
 Exit status: 0 done, 1 failed, 2 wrong command line.`
 	imageExample = `  SOURCE_DATE_EPOCH=$(git log -1 --format=%ct) anchorhold-image --name web-7 --base image.tar \
