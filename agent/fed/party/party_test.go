@@ -44,6 +44,7 @@ import (
 	"github.com/anchorhold/anchorhold/keybroker/federation"
 	"github.com/anchorhold/anchorhold/keybroker/federationtest"
 	"github.com/anchorhold/anchorhold/keybroker/protocol"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 )
 
 func TestMain(m *testing.M) { os.Exit(workertest.Main(m)) }
@@ -343,7 +344,7 @@ func wantReason(t *testing.T, what string, err error, want refusal.Reason) {
 // Three agents set up a key; three contribute; two decrypt; one more cannot, and
 // nobody twice.
 func TestTwoOfThreeDecrypt(t *testing.T) {
-	if !keybuftest.Alone(t) {
+	if longtest.All() && !keybuftest.Alone(t) {
 		return
 	}
 	w := newWorld(t, 4)
@@ -401,7 +402,7 @@ func TestTwoOfThreeDecrypt(t *testing.T) {
 	_, err = w.agents[0].Share(t.Context(), joiner, r.ID, []int{1, 2})
 	wantReason(t, "a second share", err, party.ReasonUsed)
 	for i, part := range secret {
-		if found := keybuftest.Copies(t, part); len(found) > 0 {
+		if found := keybuftest.Copies(t, part); longtest.All() && len(found) > 0 { // else the worker's, who keeps it till its end, may be there
 			t.Errorf("part %d of the secret is in memory %d times after its use: %q", i, len(found), found)
 		}
 		part.Wipe()
