@@ -1,7 +1,6 @@
 package kernels
 
 import (
-	"maps"
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
@@ -13,10 +12,19 @@ func sets() []*Set {
 	if !cpu.X86.HasAVX2 || !cpu.X86.HasFMA { // FMA stands for F16C, which every such processor has
 		return list
 	}
-	vector := vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2, quantize: quantizeWithAVX2,
-		expSum: expSumWithAVX2, siluMul: siluMulWithAVX2, scores: scoresWithAVX2, weightedSum: weightedSumWithAVX2}
-	avx2 := &Set{
-		name: "avx2", vector: vector,
+	list = append([]*Set{avx2Set()}, list...)
+	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
+		list = append([]*Set{avx512Set()}, list...)
+	}
+	return list
+}
+
+// avx2Set needs AVX2, FMA and F16C.
+func avx2Set() *Set {
+	return &Set{
+		name: "avx2",
+		vector: vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2, quantize: quantizeWithAVX2,
+			expSum: expSumWithAVX2, siluMul: siluMulWithAVX2, scores: scoresWithAVX2, weightedSum: weightedSumWithAVX2},
 		one: map[Type]kernel[record]{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q5_0: oneQ50AVX2, Q5_1: oneQ51AVX2, Q8_0: oneQ80AVX2,
 			Q2_K: oneQ2KAVX2, Q3_K: oneQ3KAVX2, Q4_K: oneQ4KAVX2, Q5_K: oneQ5KAVX2, Q6_K: oneQ6KAVX2,
 			IQ4_NL: oneIQ4NLAVX2, IQ4_XS: oneIQ4XSAVX2, MXFP4: oneMXFP4AVX2},
@@ -26,19 +34,17 @@ func sets() []*Set {
 		oneFloat:  map[Type]kernel[float32]{F32: oneF32AVX2, F16: oneF16AVX2, BF16: oneBF16AVX2},
 		fourFloat: map[Type]batched[float32]{F32: fourF32AVX2, F16: fourF16AVX2, BF16: fourBF16AVX2},
 	}
-	list = append([]*Set{avx2}, list...)
-	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
-		// The other types run on AVX2, which no machine of this project could compare.
-		avx512 := &Set{
-			name: "avx512", vector: vector, oneFloat: avx2.oneFloat, fourFloat: avx2.fourFloat,
-			one: maps.Clone(avx2.one), four: maps.Clone(avx2.four),
-		}
-		avx512.one[Q4_0], avx512.four[Q4_0] = oneQ40AVX512, fourQ40AVX512
-		avx512.one[Q4_1], avx512.four[Q4_1] = oneQ41AVX512, fourQ41AVX512
-		avx512.one[Q8_0], avx512.four[Q8_0] = oneQ80AVX512, fourQ80AVX512
-		list = append([]*Set{avx512}, list...)
-	}
-	return list
+}
+
+// avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. What it has no kernels for, it
+// takes from AVX2.
+func avx512Set() *Set {
+	s := avx2Set()
+	s.name = "avx512"
+	s.one[Q4_0], s.four[Q4_0] = oneQ40AVX512, fourQ40AVX512
+	s.one[Q4_1], s.four[Q4_1] = oneQ41AVX512, fourQ41AVX512
+	s.one[Q8_0], s.four[Q8_0] = oneQ80AVX512, fourQ80AVX512
+	return s
 }
 
 // The assembly reads and writes exactly what the reference does for the same

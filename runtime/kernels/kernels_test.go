@@ -43,7 +43,7 @@ func randomRows(rng *rand.Rand, t Type, rows, cols int) []byte {
 	return src
 }
 
-func pack(t *testing.T, typ Type, rows, cols int, src []byte) []byte {
+func pack(t testing.TB, typ Type, rows, cols int, src []byte) []byte {
 	t.Helper()
 	groups := (rows + TileRows - 1) / TileRows
 	size, rowBytes := TileBytes(typ, cols), RowBytes(typ, cols)
