@@ -36,37 +36,22 @@ func avx2Set() *Set {
 	}
 }
 
-// avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. What it has no kernels for, it
-// takes from AVX2.
+// avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. Products with floating-point numbers and
+// operations on vectors are AVX2's.
 func avx512Set() *Set {
 	s := avx2Set()
 	s.name = "avx512"
-	s.one[Q4_0], s.four[Q4_0] = oneQ40AVX512, fourQ40AVX512
-	s.one[Q4_1], s.four[Q4_1] = oneQ41AVX512, fourQ41AVX512
-	s.one[Q8_0], s.four[Q8_0] = oneQ80AVX512, fourQ80AVX512
+	s.one = map[Type]kernel[record]{Q4_0: oneQ40AVX512, Q4_1: oneQ41AVX512, Q5_0: oneQ50AVX512, Q5_1: oneQ51AVX512, Q8_0: oneQ80AVX512,
+		Q2_K: oneQ2KAVX512, Q3_K: oneQ3KAVX512, Q4_K: oneQ4KAVX512, Q5_K: oneQ5KAVX512, Q6_K: oneQ6KAVX512,
+		IQ4_NL: oneIQ4NLAVX512, IQ4_XS: oneIQ4XSAVX512, MXFP4: oneMXFP4AVX512}
+	s.four = map[Type]batched[record]{Q4_0: fourQ40AVX512, Q4_1: fourQ41AVX512, Q5_0: fourQ50AVX512, Q5_1: fourQ51AVX512, Q8_0: fourQ80AVX512,
+		Q2_K: fourQ2KAVX512, Q3_K: fourQ3KAVX512, Q4_K: fourQ4KAVX512, Q5_K: fourQ5KAVX512, Q6_K: fourQ6KAVX512,
+		IQ4_NL: fourIQ4NLAVX512, IQ4_XS: fourIQ4XSAVX512, MXFP4: fourMXFP4AVX512}
 	return s
 }
 
 // The assembly reads and writes exactly what the reference does for the same
 // arguments; all lengths were checked by the callers.
-
-//go:noescape
-func oneQ40AVX512(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func oneQ41AVX512(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func oneQ80AVX512(dst *float32, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func fourQ40AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func fourQ41AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
-
-//go:noescape
-func fourQ80AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 
 //go:noescape
 func dotAVX2(x, y *float32, n int) float32

@@ -41,7 +41,7 @@ func TestInterpreterComputesWhatTheProcessorDoes(t *testing.T) {
 // refuses memory outside the arguments, and instructions of other extensions.
 func TestAVX512KernelsGiveTheReferencesBits(t *testing.T) {
 	avx512 := interpreted(t, avx512Set())
-	for _, p := range problems(t, allTypes) {
+	for _, p := range problems(t, quantTypes) {
 		p.compare(t, avx512, p.product(t, avx512), p.product(t, genericSet()), false)
 	}
 }

@@ -10,6 +10,8 @@
 // record is 144 bytes: scale at 64, offset at 68, sum at 72, sum of the first 16 codes
 // at 76, codes of even columns at 80, of odd columns at 112 (activations.go).
 
+#include "ahead_amd64.h"
+
 #define MASKS(mask) \
 	VPBROADCASTD mask(SB), Y14; \
 	VPBROADCASTD ·lowByteMask(SB), Y15
@@ -168,16 +170,6 @@
 	VSUBPS Y13, a, a; \
 	VMULPS Y12, Y11, Y13; \
 	VSUBPS Y13, b, b
-
-// Lines of a later block into the cache: reading ahead of the processor's own prefetching,
-// which ends at 4 KiB, is a third of the speed where weights come from memory. Behind the
-// end of the weights it does nothing.
-#define AHEAD(n) PREFETCHT0 (4096+64*n)(SI)
-
-#define AHEAD3 AHEAD(0); AHEAD(1); AHEAD(2)
-#define AHEAD5 AHEAD3; AHEAD(3); AHEAD(4)
-#define AHEAD7 AHEAD5; AHEAD(5); AHEAD(6)
-#define AHEAD9 AHEAD7; AHEAD(7); AHEAD(8)
 
 // One token: sums in Y4, Y5, outputs in Y0, Y1.
 #define ONE_ARGS(mask) \
