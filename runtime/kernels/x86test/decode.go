@@ -206,7 +206,7 @@ func (d *decoder) scalarInstruction(opcode byte, p prefix) *instruction {
 		in.name, in.scalar = "MOV", moveLoad
 	case opcode == 0x89 && p.w && !in.operand.memory:
 		in.name, in.scalar = "MOV", moveRegister
-	case opcode == 0x8d && p.w && in.operand.memory:
+	case opcode == 0x8d && p.w && in.operand.memory && in.operand.base != relative:
 		in.name, in.scalar = "LEA", loadAddress
 	case opcode == 0x83 && p.w && extension == 0 && !in.operand.memory:
 		in.name, in.scalar, in.immediate = "ADD", addImmediate, d.int8()

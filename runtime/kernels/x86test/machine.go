@@ -211,9 +211,6 @@ func moveRegister(m *Machine, in *instruction) error {
 }
 
 func loadAddress(m *Machine, in *instruction) error {
-	if in.operand.base == relative {
-		return errUnknown // constants are read where they are addressed
-	}
 	m.general[in.reg] = m.address(&in.operand)
 	return nil
 }
