@@ -4,7 +4,8 @@
 //
 // It guarantees that the plain Go, AVX2 and AVX-512 kernels agree to the last
 // bit: block sums are exact 32-bit integers, and the float operations after
-// them stand in one fixed order without fused multiply-add. It trusts its
+// them stand in one fixed order without fused multiply-add. Where tests run on a processor
+// without AVX-512, they interpret its kernels (package x86test). It trusts its
 // callers with nothing: every length is checked before assembly runs. It
 // refuses unknown types and shapes. The sealer packs with it, the model
 // computes with it.

@@ -10,7 +10,7 @@
 // checked, too: the stack and frame pointers are as before, and VZEROUPPER has run.
 //
 // The semantics are those of Intel's Software Developer's Manual, volume 2, written for reading
-// rather than speed; some ten million instructions take a second. Tests hold them against the
-// processor, which runs the AVX2 kernels natively, and against results computed by hand. The interpreter
-// says nothing about time.
+// rather than speed: a second interprets some million instructions. Tests hold them against the
+// processor, which runs the AVX2 kernels natively, and against a second model after the manual.
+// The interpreter says nothing about time.
 package x86test
