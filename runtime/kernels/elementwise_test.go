@@ -4,7 +4,6 @@ import (
 	"math"
 	"math/rand/v2"
 	"testing"
-	"unsafe"
 )
 
 func sameBits(t *testing.T, what string, got, want []float32) {
@@ -104,25 +103,48 @@ func TestQuantizeGivesTheSameCodes(t *testing.T) {
 	}
 }
 
-// TestElementwiseStaysInsideItsBuffers ends each buffer at an unmapped page.
-func TestElementwiseStaysInsideItsBuffers(t *testing.T) {
-	const size, count = 64, 3
-	x, y := float32s(guarded(t, 4*size)), float32s(guarded(t, 4*size))
-	weights := float32s(guarded(t, 4*count))
-	raw := guarded(t, 2*size*count)
-	rows := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(raw))), size*count)
-	act, err := NewActivations(guarded(t, ActivationBytes(1, size)), 1, size)
-	if err != nil {
-		t.Fatal(err)
+// FuzzElementwise runs every operation on vectors, each buffer beside an unmapped page: all sets give
+// the same bits, and write nothing beside their results.
+func FuzzElementwise(f *testing.F) {
+	for n := range uint8(20) {
+		f.Add(uint64(n), 13*n, n)
 	}
-	for _, s := range sets() {
-		for i := range x {
-			x[i], y[i] = float32(i), float32(i)
+	f.Fuzz(func(t *testing.T, seed uint64, length, count uint8) {
+		rng, n, rows := rand.New(rand.NewPCG(seed, 2)), int(length)%160+1, int(count)%24+1
+		inputs := inputKinds[int(seed>>1)%len(inputKinds)]
+		values := func(n int) []float32 {
+			x := make([]float32, n)
+			for i := range x {
+				x[i] = float32(rng.NormFloat64())
+			}
+			fill(x, rng, inputs)
+			return x
 		}
-		s.Quantize(&act, 0, x)
-		s.SiLUMul(x, y)
-		s.Softmax(x)
-		s.Scores(weights, x, rows, 1)
-		s.WeightedSum(y, weights, rows)
-	}
+		x, y, weights, halves := values(n), values(n), values(rows), make([]uint16, n*rows)
+		for i, v := range values(len(halves)) {
+			halves[i] = Float32to16(v)
+		}
+		run := func(s *Set, do func(s *Set, x, y, weights []float32, halves []uint16)) (out [3][]float32) {
+			atStart := seed%2 == 0
+			out = [3][]float32{guardedCopy(t, x, atStart), guardedCopy(t, y, atStart), guardedCopy(t, weights, atStart)}
+			do(s, out[0], out[1], out[2], guardedCopy(t, halves, atStart))
+			return out
+		}
+		for name, do := range map[string]func(s *Set, x, y, weights []float32, halves []uint16){
+			"Dot":         func(s *Set, x, y, w []float32, _ []uint16) { w[0] = s.Dot(x, y) },
+			"DotF16":      func(s *Set, x, _, w []float32, h []uint16) { w[0] = s.DotF16(x, h[:len(x)]) },
+			"AxpyF16":     func(s *Set, x, y, _ []float32, h []uint16) { s.AxpyF16(x, y[0], h[:len(x)]) },
+			"SiLUMul":     func(s *Set, x, y, _ []float32, _ []uint16) { s.SiLUMul(x, y) },
+			"Softmax":     func(s *Set, x, _, _ []float32, _ []uint16) { s.Softmax(x) },
+			"Scores":      func(s *Set, x, _, w []float32, h []uint16) { s.Scores(w, x, h, 0.125) },
+			"WeightedSum": func(s *Set, x, _, w []float32, h []uint16) { s.WeightedSum(x, w, h) },
+		} {
+			want := run(genericSet(), do)
+			for _, s := range sets() {
+				for i, got := range run(s, do) {
+					sameBits(t, s.Name()+" "+name+", "+inputs, got, want[i])
+				}
+			}
+		}
+	})
 }

@@ -106,37 +106,21 @@ func TestEverySetGivesTheSameBits(t *testing.T) {
 // the unpacked weights and the quantized activations.
 func TestProductsAreThoseOfTheUnpackedWeights(t *testing.T) {
 	rng := rand.New(rand.NewPCG(3, 4))
-	const rows = 37
 	for _, typ := range allTypes {
+		for _, s := range sets() {
+			p := newProblem(t, rng, typ, 48, width(typ, 128), 5, "rows", "normal")
+			p.exact(t, s, p.product(t, s))
+		}
+		const rows, padded = 37, 48
 		cols := width(typ, 128)
-		groups := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
 		act, x := quantize(t, rng, 1, cols)
-		got := make([]float32, 48)
-		if err := sets()[0].MatMul(got, 48, groups, typ, rows, act, x); err != nil {
+		got := make([]float32, padded)
+		if err := sets()[0].MatMul(got, padded, pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols)), typ, rows, act, x); err != nil {
 			t.Fatal(err)
 		}
-		weights := make([]float32, cols)
-		for r := range rows {
-			if err := UnpackRow(weights, groups[r/16*TileBytes(typ, cols):][:TileBytes(typ, cols)], typ, r%16, cols); err != nil {
-				t.Fatal(err)
-			}
-			var want, size float64
-			for c, w := range weights {
-				in := float64(x[c])
-				if !typ.float() {
-					rec := act.row(0)[c/32]
-					in = float64(rec.scale) * float64(rec.code(c%32))
-				}
-				want += float64(w) * in
-				size += math.Abs(float64(w) * in)
-			}
-			if math.Abs(float64(got[r])-want) > 1e-5*size {
-				t.Errorf("%s row %d: %v, want %v", typ, r, got[r], want)
-			}
-		}
-		for r := rows; r < 48; r++ {
-			if got[r] != 0 {
-				t.Errorf("%s: padded row %d is %v", typ, r, got[r])
+		for r, v := range got[rows:] {
+			if v != 0 {
+				t.Errorf("%s: padded row %d is %v", typ, rows+r, v)
 			}
 		}
 	}
@@ -241,85 +225,6 @@ func TestExpSoftmaxAndSiLU(t *testing.T) {
 	if math.Abs(float64(g[1])+0.26894142) > 1e-6 || g[2] != 0 || math.Abs(float64(g[3])-3.5231883) > 1e-6 || math.Abs(float64(g[0])) > 1e-30 {
 		t.Errorf("SiLUMul gives %v", g)
 	}
-}
-
-// guarded is memory that ends at an unmapped page.
-func guarded(t *testing.T, n int) []byte {
-	t.Helper()
-	const page = 4096
-	size := (n+page-1)/page*page + page
-	mem, err := unix.Mmap(-1, 0, size, unix.PROT_READ|unix.PROT_WRITE, unix.MAP_PRIVATE|unix.MAP_ANONYMOUS)
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := unix.Munmap(mem); err != nil {
-			t.Error(err)
-		}
-	})
-	if err := unix.Mprotect(mem[size-page:], unix.PROT_NONE); err != nil {
-		t.Fatal(err)
-	}
-	return mem[size-page-n : size-page : size-page]
-}
-
-// TestKernelsStayInsideTheirBuffers ends each buffer at an unmapped page.
-func TestKernelsStayInsideTheirBuffers(t *testing.T) {
-	rng := rand.New(rand.NewPCG(11, 12))
-	const rows, tokens = 32, 5
-	for _, typ := range allTypes {
-		cols := width(typ, 96)
-		groups := guarded(t, 2*TileBytes(typ, cols))
-		copy(groups, pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols)))
-		act, err := NewActivations(guarded(t, ActivationBytes(tokens, cols)), tokens, cols)
-		if err != nil {
-			t.Fatal(err)
-		}
-		dst, x := float32s(guarded(t, 4*rows*tokens)), float32s(guarded(t, 4*cols*tokens))
-		for _, s := range sets() {
-			if err := s.MatMul(dst, rows, groups, typ, rows, &act, x); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-}
-
-func FuzzQuantizedProduct(f *testing.F) {
-	f.Add(uint64(1), uint8(0), uint8(1), uint8(1), uint8(1))
-	for kind := range allTypes {
-		f.Add(uint64(9), uint8(kind), uint8(3), uint8(5), uint8(6))
-	}
-	f.Fuzz(func(t *testing.T, seed uint64, kind, blocks, groups, tokens uint8) {
-		typ := allTypes[int(kind)%len(allTypes)]
-		cols, rows, n := width(typ, (int(blocks)%8+1)*32), (int(groups)%4+1)*16, int(tokens)%9+1
-		rng := rand.New(rand.NewPCG(seed, 1))
-		tiles := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
-		packed := guarded(t, len(tiles)) // each buffer ends at an unmapped page
-		copy(packed, tiles)
-		act, err := NewActivations(guarded(t, ActivationBytes(n, cols)), n, cols)
-		if err != nil {
-			t.Fatal(err)
-		}
-		from, values := quantize(t, rng, n, cols)
-		copy(act.records, from.records)
-		x := float32s(guarded(t, 4*len(values)))
-		copy(x, values)
-		want, got := make([]float32, n*rows), float32s(guarded(t, 4*n*rows))
-		if err := genericSet().MatMul(want, rows, packed, typ, rows, &act, x); err != nil {
-			t.Fatal(err)
-		}
-		for _, s := range sets() {
-			clear(got)
-			if err := s.MatMul(got, rows, packed, typ, rows, &act, x); err != nil {
-				t.Fatal(err)
-			}
-			for i := range want {
-				if math.Float32bits(got[i]) != math.Float32bits(want[i]) {
-					t.Fatalf("%s %s: output %d is %v, reference %v", s.Name(), typ, i, got[i], want[i])
-				}
-			}
-		}
-	})
 }
 
 func TestSelect(t *testing.T) {

@@ -11,6 +11,6 @@
 //
 // The semantics are those of Intel's Software Developer's Manual, volume 2, written for reading
 // rather than speed: a second interprets some million instructions. Tests hold them against the
-// processor, which runs the AVX2 kernels natively, and against a second model after the manual.
-// The interpreter says nothing about time.
+// processor, which runs instructions and kernels natively if it has what they need, and against a
+// second model after the manual. The interpreter says nothing about time.
 package x86test
