@@ -34,6 +34,10 @@ var (
 	ErrPrompt = errors.New("infer: prompt refused")
 	// ErrStop: too many stop sequences, or one that is too long.
 	ErrStop = errors.New("infer: stop sequences refused")
+	// ErrOption: an option of the choice is out of its range.
+	ErrOption = errors.New("infer: option refused")
+	// ErrBias: a bias is out of range, or of a token that the model does not know.
+	ErrBias = errors.New("infer: bias refused")
 	// ErrLogits: the model's outputs are not numbers, so no token can be chosen.
 	ErrLogits = errors.New("infer: the model's outputs are not finite numbers")
 )
@@ -169,16 +173,25 @@ type Request struct {
 	Prompt []int32
 	// MaxTokens bounds the answer; it is reduced to the room that the context leaves.
 	MaxTokens int
-	// Temperature 0 always takes the likeliest token.
-	Temperature float64
-	// TopP keeps the likeliest tokens up to this probability; 0 or 1 keeps all.
-	TopP float64
+	// Bias changes logits before anything else, then Penalties do.
+	Bias      []Bias
+	Penalties Penalties
 	// TopK keeps this many likeliest tokens; 0 keeps all.
 	TopK int
+	// TopP keeps the likeliest of them up to this probability; 0 or 1 keeps all.
+	TopP float64
+	// MinP keeps those that have at least this part of the likeliest's probability.
+	MinP float64
+	// Temperature is applied to what is left; 0 always takes the likeliest token.
+	Temperature float64
 	// Seed makes the choices repeatable; nil means a random seed.
 	Seed *uint64
 	// Stop ends the answer before any of these texts.
 	Stop []string
+	// Observe, if there is one, is called before each emit, and at the end, with the tokens
+	// whose text comes next, each with the Top likeliest at its place.
+	Observe func([]Scored) error
+	Top     int
 }
 
 // Result is the outcome of a request.
@@ -208,20 +221,24 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 		return result, e.why()
 	}
 	defer seq.cancelled.Store(true)
-	text := newTextStream(req.Stop)
+	out := output{tokenizer: e.tokenizer, text: newTextStream(req.Stop), emit: emit, observe: req.Observe}
 	for {
 		select {
 		case <-ctx.Done():
 			return result, context.Cause(ctx)
 		case token, more := <-seq.tokens:
 			if !more {
-				return result, e.finish(&result, seq, text, emit)
+				if seq.err != nil {
+					return result, seq.err
+				}
+				result.FinishReason = seq.reason
+				return result, out.finish()
 			}
 			result.CompletionTokens++
-			if e.tokenizer.IsEnd(token) {
+			if e.tokenizer.IsEnd(token.id) {
 				continue // the scheduler closes the channel after it
 			}
-			stopped, err := e.append(text, token, emit)
+			stopped, err := out.add(token)
 			if err != nil {
 				return result, err
 			}
@@ -252,31 +269,7 @@ func (e *Engine) check(req Request) error {
 			return fmt.Errorf("%w: number %d has %d bytes, want at most %d", ErrStop, i+1, len(stop), MaxStopBytes)
 		}
 	}
-	return nil
-}
-
-// append adds a token's text and emits what has become certain.
-func (e *Engine) append(text *textStream, token int32, emit func(string) error) (stopped bool, err error) {
-	if e.tokenizer.IsControl(token) {
-		return false, nil
-	}
-	out, stopped := text.push(e.tokenizer.Piece(token))
-	if out != "" {
-		err = emit(out)
-	}
-	return stopped, err
-}
-
-// finish ends an answer whose tokens have all come.
-func (e *Engine) finish(result *Result, seq *sequence, text *textStream, emit func(string) error) error {
-	if seq.err != nil {
-		return seq.err
-	}
-	result.FinishReason = seq.reason
-	if rest := text.flush(); rest != "" {
-		return emit(rest)
-	}
-	return nil
+	return e.checkChoice(req)
 }
 
 // why is the reason that the scheduler has ended.

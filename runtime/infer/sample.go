@@ -1,54 +1,24 @@
 package infer
 
 import (
-	crand "crypto/rand"
-	"encoding/binary"
 	"math"
-	"math/rand/v2"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
-// choice is how one sequence picks its tokens.
-type choice struct {
-	temperature, topP float64
-	topK              int
-	rng               *rand.Rand
-}
-
-func newChoice(req Request) choice {
-	c := choice{temperature: req.Temperature, topP: req.TopP, topK: req.TopK}
-	if c.temperature > 0 {
-		seed := [2]uint64{0, 0x616e63686f72}
-		if req.Seed != nil {
-			seed[0] = *req.Seed
-		} else {
-			var random [16]byte
-			crand.Read(random[:])
-			seed = [2]uint64{binary.LittleEndian.Uint64(random[:]), binary.LittleEndian.Uint64(random[8:])}
-		}
-		c.rng = rand.New(rand.NewPCG(seed[0], seed[1]))
-	}
-	return c
-}
-
-// candidate is a token that may be picked: in the upper half how far its weight's bits are
-// from the largest, in the lower its id. In ascending order the likeliest are first, and equal
-// ones in the vocabulary's order. Weights are not negative, so that their bits order them.
-type candidate int
-
-func newCandidate(id int32, weight float32) candidate {
-	return candidate(math.MaxInt32-math.Float32bits(weight))<<32 | candidate(id)
-}
-
-func (k candidate) id() int32 { return int32(uint32(k)) }
-
-func (k candidate) weight() float32 { return math.Float32frombits(math.MaxInt32 - uint32(k>>32)) }
-
 // sampler picks tokens; it has the memory for one vocabulary and serves one
 // goroutine.
-type sampler struct{ candidates []candidate }
+type sampler struct {
+	candidates []candidate
+	changed    []changed
+}
+
+// changed is a logit before penalties and biases.
+type changed struct {
+	id    int32
+	logit float32
+}
 
 func newSampler(vocabulary int) *sampler {
 	return &sampler{candidates: make([]candidate, 0, min(vocabulary, maxCandidates))}
@@ -58,7 +28,7 @@ func newSampler(vocabulary int) *sampler {
 // that sampling without any limit would reach about once in a million tokens.
 const negligible = 1e-6
 
-// maxCandidates bounds what is sorted; beyond it the tail is cut at the
+// maxCandidates bounds what is looked at; beyond it the tail is cut at the
 // vocabulary's order, which matters only at temperatures that yield noise.
 const maxCandidates = 1 << 16
 
@@ -81,8 +51,43 @@ func likeliest(logits []float32) int {
 	return best
 }
 
-// next picks the token after logits.
+// next picks the token after logits, which it leaves as they were. The order is llama.cpp's:
+// biases, penalties, top k, top p, min p, temperature.
 func (s *sampler) next(c *choice, logits []float32) (int32, error) {
+	s.adjust(c, logits)
+	token, err := s.pick(c, logits)
+	for i := len(s.changed) - 1; i >= 0; i-- { // one may have changed twice
+		logits[s.changed[i].id] = s.changed[i].logit
+	}
+	if err == nil {
+		c.remember(token)
+	}
+	return token, err
+}
+
+// adjust applies biases and penalties.
+func (s *sampler) adjust(c *choice, logits []float32) {
+	s.changed = s.changed[:0]
+	change := func(id int32, to float32) {
+		s.changed = append(s.changed, changed{id, logits[id]})
+		logits[id] = to
+	}
+	for _, b := range c.bias {
+		change(b.Token, logits[b.Token]+b.Add)
+	}
+	for id, count := range c.counts {
+		v := logits[id]
+		if v <= 0 {
+			v *= c.repeat
+		} else {
+			v /= c.repeat
+		}
+		change(id, v-float32(count)*c.frequency-c.presence)
+	}
+}
+
+// pick chooses among adjusted logits.
+func (s *sampler) pick(c *choice, logits []float32) (int32, error) {
 	best := likeliest(logits)
 	if best < 0 {
 		return 0, ErrLogits
@@ -90,48 +95,107 @@ func (s *sampler) next(c *choice, logits []float32) (int32, error) {
 	if !(c.temperature > 0) {
 		return int32(best), nil
 	}
-	s.gather(c, logits, logits[best])
-	list := s.candidates
-	if c.topK > 0 && c.topK < len(list) {
-		list = list[:c.topK]
-	}
+	list := s.narrow(c, logits, logits[best])
+	scale := float32(1 / c.temperature)
 	var total float64
 	for _, k := range list {
-		total += float64(k.weight())
-	}
-	if c.topP > 0 && c.topP < 1 {
-		list, total = nucleus(list, c.topP*total)
+		total += float64(k.weight(scale))
 	}
 	at := c.rng.Float64() * total
 	for _, k := range list {
-		if at -= float64(k.weight()); at < 0 {
+		if at -= float64(k.weight(scale)); at < 0 {
 			return k.id(), nil
 		}
 	}
 	return list[len(list)-1].id(), nil
 }
 
-// gather collects the tokens worth picking, likeliest first; equal ones in the
-// vocabulary's order, so that a seed always gives the same answer.
-func (s *sampler) gather(c *choice, logits []float32, top float32) {
-	s.candidates = s.candidates[:0]
-	scale := float32(1 / c.temperature)
-	floor := top + float32(math.Log(negligible)*c.temperature)
-	for i, v := range logits {
-		if v >= floor && len(s.candidates) < maxCandidates {
-			s.candidates = append(s.candidates, newCandidate(int32(i), kernels.Exp((v-top)*scale)))
-		}
+// narrow returns the tokens that may be picked: of those worth it, what top k leaves, of that
+// what top p leaves, of that what min p leaves. It never sorts more than a few.
+func (s *sampler) narrow(c *choice, logits []float32, top float32) []candidate {
+	list := s.gather(c, logits, top)
+	if c.topK > 0 && c.topK < len(list) {
+		first(list, c.topK)
+		list = list[:c.topK]
 	}
-	slices.Sort(s.candidates)
+	if c.topP < 1 {
+		var mass float64
+		for _, k := range list {
+			mass += float64(k.weight(1))
+		}
+		list = nucleus(list, c.topP*mass)
+	}
+	return slices.DeleteFunc(list, func(k candidate) bool { return k.below() > c.reach })
 }
 
-// nucleus is the shortest beginning of list that reaches the weight.
-func nucleus(list []candidate, weight float64) ([]candidate, float64) {
-	var sum float64
-	for i, k := range list {
-		if sum += float64(k.weight()); sum >= weight {
-			return list[:i+1], sum
+// gather collects the tokens worth picking, in the vocabulary's order, so that a seed always
+// gives the same answer.
+func (s *sampler) gather(c *choice, logits []float32, top float32) []candidate {
+	s.candidates = s.candidates[:0]
+	reach := c.reach
+	if c.topP < 1 { // whose mass is that of the model, before the temperature
+		reach = max(reach, float32(-math.Log(negligible)))
+	}
+	floor := top - reach
+	for i, v := range logits {
+		if v >= floor && len(s.candidates) < maxCandidates {
+			s.candidates = append(s.candidates, newCandidate(int32(i), top-v))
 		}
 	}
-	return list, sum
+	return s.candidates
+}
+
+// candidate is a token that may be picked: in the upper half the bits of how far its logit is
+// below the largest, in the lower its id. In ascending order the likeliest are first, and equal
+// ones in the vocabulary's order: distances are not negative, so that their bits order them.
+type candidate int
+
+func newCandidate(id int32, below float32) candidate {
+	return candidate(math.Float32bits(below))<<32 | candidate(id)
+}
+
+func (k candidate) id() int32 { return int32(uint32(k)) }
+
+func (k candidate) below() float32 { return math.Float32frombits(uint32(k >> 32)) }
+
+// weight is relative to that of the largest logit; scale is 1 over the temperature.
+func (k candidate) weight(scale float32) float32 { return kernels.Exp(-k.below() * scale) }
+
+// Scored is a token of an answer and how likely the model found it, before any option of the
+// request changed that.
+type Scored struct {
+	Likelihood
+	// Top are the likeliest tokens at its place, likeliest first.
+	Top []Likelihood
+}
+
+// Likelihood is a token's natural logarithm of its probability.
+type Likelihood struct {
+	Token   int32
+	Logprob float32
+}
+
+// score says how likely a token was, and which were the likeliest.
+func score(logits []float32, token int32, top int) *Scored {
+	best := logits[likeliest(logits)]
+	var sum float64
+	list := make([]Likelihood, 0, top+1)
+	for i, v := range logits {
+		sum += float64(kernels.Exp(v - best))
+		if len(list) < top || top > 0 && v > list[top-1].Logprob {
+			at := len(list)
+			for at > 0 && list[at-1].Logprob < v {
+				at--
+			}
+			list = append(list, Likelihood{})
+			copy(list[at+1:], list[at:])
+			list[at] = Likelihood{int32(i), v}
+			list = list[:min(len(list), top)]
+		}
+	}
+	norm := best + float32(math.Log(sum))
+	for i := range list {
+		list[i].Logprob -= norm
+	}
+	return &Scored{Likelihood{token, logits[token] - norm}, list}
 }

@@ -16,14 +16,22 @@ type sequence struct {
 	last      [1]int32
 	left      int // tokens that may still be chosen
 	choose    choice
-	tokens    chan int32 // room for the whole answer: the scheduler never waits
+	scored    bool // with top likeliest tokens
+	top       int
+	tokens    chan chosen // room for the whole answer: the scheduler never waits
 	cancelled atomic.Bool
 	reason    string
 	err       error
 }
 
 func newSequence(req Request, limit int) *sequence {
-	return &sequence{pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), tokens: make(chan int32, limit)}
+	return &sequence{pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
+}
+
+// chosen is a token of an answer, scored if the request asks for it.
+type chosen struct {
+	id     int32
+	scored *Scored
 }
 
 // end closes the sequence's channel, once.
@@ -159,7 +167,11 @@ func (e *Engine) choose(slot int, logits []float32) {
 		e.free(slot, "", err)
 		return
 	}
-	s.tokens <- token
+	next := chosen{id: token}
+	if s.scored {
+		next.scored = score(logits, token, s.top)
+	}
+	s.tokens <- next
 	s.left--
 	switch {
 	case e.tokenizer.IsEnd(token):

@@ -4,6 +4,8 @@ import (
 	"bytes"
 	"strings"
 	"unicode/utf8"
+
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
 // textStream turns the bytes of tokens into text that may be shown: whole UTF-8
@@ -11,6 +13,7 @@ import (
 type textStream struct {
 	held  []byte
 	stops [][]byte
+	sent  int // bytes that were shown, or never will be
 }
 
 func newTextStream(stops []string) *textStream {
@@ -34,12 +37,14 @@ func (t *textStream) push(b []byte) (text string, stopped bool) {
 		}
 	}
 	if first >= 0 {
-		return strings.ToValidUTF8(string(t.held[:first]), "\uFFFD"), true
+		t.held = t.held[:first]
+		return t.flush(), true
 	}
 	safe := len(t.held) - t.couldStop()
 	safe -= incomplete(t.held[:safe])
 	text = strings.ToValidUTF8(string(t.held[:safe]), "\uFFFD")
 	t.held = append(t.held[:0], t.held[safe:]...)
+	t.sent += safe
 	return text, false
 }
 
@@ -72,9 +77,62 @@ func incomplete(b []byte) int {
 	return 0
 }
 
-// flush returns what is held at the end; bytes that are no UTF-8 become U+FFFD.
+// flush returns what is held at the end: bytes that are no UTF-8 become U+FFFD, and half a
+// character, which is nothing to show, is left out.
 func (t *textStream) flush() string {
-	text := strings.ToValidUTF8(string(t.held), "\uFFFD")
+	whole := t.held[:len(t.held)-incomplete(t.held)]
+	t.sent += len(t.held)
 	t.held = nil
-	return text
+	return strings.ToValidUTF8(string(whole), "\uFFFD")
+}
+
+// output turns tokens into what a caller gets of them.
+type output struct {
+	tokenizer *tokenize.Tokenizer
+	text      *textStream
+	emit      func(string) error
+	observe   func([]Scored) error
+	bytes     int // of all tokens
+	waiting   []waiting
+}
+
+// waiting is a token whose text begins at a place that was not shown yet.
+type waiting struct {
+	at int
+	Scored
+}
+
+// add adds a token's text and emits what has become certain.
+func (o *output) add(token chosen) (stopped bool, err error) {
+	if o.tokenizer.IsControl(token.id) {
+		return false, nil
+	}
+	piece := o.tokenizer.Piece(token.id)
+	if token.scored != nil {
+		o.waiting = append(o.waiting, waiting{o.bytes, *token.scored})
+	}
+	o.bytes += len(piece)
+	text, stopped := o.text.push(piece)
+	return stopped, o.show(text, o.text.sent)
+}
+
+// finish emits the rest of an answer whose tokens have all come.
+func (o *output) finish() error { return o.show(o.text.flush(), o.bytes+1) }
+
+// show emits text, and before it the tokens that begin before a place.
+func (o *output) show(text string, until int) error {
+	var scored []Scored
+	for len(o.waiting) > 0 && o.waiting[0].at < until {
+		scored = append(scored, o.waiting[0].Scored)
+		o.waiting = o.waiting[1:]
+	}
+	if scored != nil {
+		if err := o.observe(scored); err != nil {
+			return err
+		}
+	}
+	if text == "" {
+		return nil
+	}
+	return o.emit(text)
 }
