@@ -248,6 +248,32 @@ func (h *Held) Release() {
 	b.settle()
 }
 
+// More asks for n more bytes for the same request, as one more of its user's: whoever holds bytes
+// does not wait for others to give back theirs. What it returns is given back with Release, and
+// is nil for no bytes.
+func (h *Held) More(n int64) (*Held, error) {
+	if n <= 0 {
+		return nil, nil
+	}
+	h.budget.mu.Lock()
+	bytes := h.bytes
+	h.budget.mu.Unlock()
+	if most := h.budget.share; n > most-bytes {
+		return nil, tooLarge(fmt.Sprintf("the answers need up to %d bytes of memory beside the request's %d; one request gets at most %d (socket.memory_mb): ask for fewer choices, tokens or top_logprobs, or for a stream", n, bytes, most))
+	}
+	more, err := h.budget.ask(h.uid, n)
+	if err != nil {
+		return nil, err
+	}
+	select {
+	case <-more.in:
+		return more, nil
+	default:
+		more.Release()
+		return nil, Busy(1, "other requests hold the memory that the answers need")
+	}
+}
+
 // begin and end mark the time in which the body is read. One that was cut off is about to go
 // until it is released, so that nobody else is cut off in its stead meanwhile.
 func (h *Held) begin(cut func()) {

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"log/slog"
+	"math"
 	"net"
 	"net/http"
 	"os"
@@ -56,12 +57,29 @@ func (e *fakeEngine) Text(_ context.Context, prompt string) ([]int32, error) {
 
 func (e *fakeEngine) ContextSize() int { return 64 }
 
+func (e *fakeEngine) Piece(id int32) []byte { return fmt.Appendf(nil, "w%d ", id) }
+
+// scored is a word with the likeliest ones, of which the last cannot come.
+func scored(i, top int) infer.Scored {
+	s := infer.Scored{Likelihood: infer.Likelihood{Token: int32(i), Logprob: -0.5}}
+	for j := range top {
+		s.Top = append(s.Top, infer.Likelihood{Token: int32(i + j), Logprob: -0.5 - float32(j)})
+	}
+	if top > 1 {
+		s.Top[top-1].Logprob = float32(math.Inf(-1))
+	}
+	return s
+}
+
 func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(string) error) (infer.Result, error) {
 	e.mu.Lock()
 	e.seen = append(e.seen, g)
 	e.mu.Unlock()
 	if e.fail != nil {
 		return infer.Result{}, e.fail
+	}
+	if len(g.Bias) > 0 && g.Bias[0].Token > 1000 {
+		return infer.Result{}, infer.ErrBias
 	}
 	if e.started != nil {
 		e.started <- struct{}{}
@@ -95,6 +113,11 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 			return r, nil
 		}
 		text += word
+		if g.Observe != nil {
+			if err := g.Observe([]infer.Scored{scored(i, g.Top)}); err != nil {
+				return r, err
+			}
+		}
 		if err := emit(word); err != nil {
 			return r, err
 		}

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
 func TestModels(t *testing.T) {
@@ -174,6 +175,8 @@ func TestParametersReachTheEngine(t *testing.T) {
 	f := start(t, nil)
 	f.chat(t, `,"temperature":0.5,"top_p":0.9,"top_k":40,"seed":-7,"stop":"w3","max_tokens":9,"n":1,"user":"me","logprobs":false,"response_format":{ "type": "text" },"tools":null,"frequency_penalty":0.0`)
 	f.chat(t, `,"stop":["a","b"]`)
+	f.chat(t, `,"top_k":-1,"min_p":0.1,"frequency_penalty":-1,"presence_penalty":2,"repeat_penalty":1.1,"repeat_last_n":-1,"logit_bias":{"7":-100,"8":0.5},"logprobs":true,"top_logprobs":20`)
+	f.chat(t, `,"store":false,"parallel_tool_calls":true,"n":1,"best_of":1.0,"logit_bias":{},"service_tier":"auto","metadata":{"a":"b"},"tool_choice":"auto","modalities":[ "text" ],"typical_p":1.0`)
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	g := f.engine.seen[0]
@@ -184,32 +187,55 @@ func TestParametersReachTheEngine(t *testing.T) {
 	if g.Temperature != 1 || g.TopP != 1 || g.Seed != nil || len(g.Stop) != 2 || g.MaxTokens != 64-8 {
 		t.Errorf("defaults: %+v", g)
 	}
+	g = f.engine.seen[2]
+	if g.TopK != 0 || g.MinP != 0.1 || g.Penalties != (infer.Penalties{Last: 64, Repeat: 1.1, Frequency: -1, Presence: 2}) || !slices.Equal(g.Bias, []infer.Bias{{Token: 7, Add: -100}, {Token: 8, Add: 0.5}}) ||
+		g.Top != 20 || g.Observe == nil {
+		t.Errorf("%+v", g)
+	}
+	g = f.engine.seen[3]
+	if g.Penalties != (infer.Penalties{Last: 64, Repeat: 1}) || g.Bias != nil || g.Observe != nil || g.MinP != 0 {
+		t.Errorf("neutral values: %+v", g)
+	}
 }
 
 func TestParametersRefusedByName(t *testing.T) {
 	f := start(t, nil)
 	for extra, want := range map[string][2]string{
-		`,"n":2`:                {"n", "unsupported-value"},
-		`,"n":"1"`:              {"n", "unsupported-value"},
-		`,"tools":[{}]`:         {"tools", "unsupported-parameter"},
-		`,"logprobs":true`:      {"logprobs", "unsupported-parameter"},
-		`,"logit_bias":{"1":2}`: {"logit_bias", "unsupported-parameter"},
-		`,"response_format":{"type":"json_object"}`: {"response_format", "unsupported-parameter"},
-		`,"frequency_penalty":0.5`:                  {"frequency_penalty", "unsupported-value"},
-		`,"brand_new":1`:                            {"brand_new", "unsupported-parameter"},
-		`,"temperature":3`:                          {"temperature", "invalid-value"},
-		`,"temperature":"hot"`:                      {"temperature", "invalid-type"},
-		`,"top_p":0`:                                {"top_p", "invalid-value"},
-		`,"top_k":-1`:                               {"top_k", "invalid-value"},
-		`,"seed":1.5`:                               {"seed", "invalid-type"},
-		`,"max_tokens":0`:                           {"max_tokens", "invalid-value"},
-		`,"max_tokens":1,"max_completion_tokens":1`: {"max_completion_tokens", "invalid-value"},
-		`,"stop":["a","b","c","d","e"]`:             {"stop", "invalid-value"},
-		`,"stop":""`:                                {"stop", "invalid-value"},
-		`,"stop":7`:                                 {"stop", "invalid-type"},
-		`,"stream":1`:                               {"stream", "invalid-type"},
-		`,"stream_options":{"include_usage":true}`:  {"stream_options", "invalid-value"},
-		`,"stream":true,"stream_options":{"x":1}`:   {"stream_options.x", "unsupported-parameter"},
+		`,"n":9`:                             {"n", "invalid-value"},
+		`,"n":0`:                             {"n", "invalid-value"},
+		`,"n":"1"`:                           {"n", "invalid-type"},
+		`,"best_of":2`:                       {"best_of", "unsupported-value"},
+		`,"tools":[{}]`:                      {"tools", "unsupported-value"},
+		`,"logprobs":2`:                      {"logprobs", "invalid-type"},
+		`,"top_logprobs":2`:                  {"top_logprobs", "invalid-value"},
+		`,"logprobs":true,"top_logprobs":21`: {"top_logprobs", "invalid-value"},
+		`,"logit_bias":[]`:                   {"logit_bias", "invalid-type"},
+		`,"logit_bias":{"x":2}`:              {"logit_bias", "invalid-type"},
+		`,"logit_bias":{"1":null}`:           {"logit_bias", "invalid-type"},
+		`,"logit_bias":{"1":101}`:            {"logit_bias", "invalid-value"},
+		`,"logit_bias":{"1001":1}`:           {"logit_bias", "invalid-value"},
+		`,"response_format":{"type":"json_object"}`:       {"response_format", "unsupported-value"},
+		`,"frequency_penalty":2.5`:                        {"frequency_penalty", "invalid-value"},
+		`,"presence_penalty":-3`:                          {"presence_penalty", "invalid-value"},
+		`,"repeat_penalty":0`:                             {"repeat_penalty", "invalid-value"},
+		`,"repeat_last_n":-2`:                             {"repeat_last_n", "invalid-value"},
+		`,"min_p":1.5`:                                    {"min_p", "invalid-value"},
+		`,"mirostat":2`:                                   {"mirostat", "unsupported-value"},
+		`,"service_tier":"flex"`:                          {"service_tier", "unsupported-value"},
+		`,"brand_new":1`:                                  {"brand_new", "unsupported-parameter"},
+		`,"temperature":3`:                                {"temperature", "invalid-value"},
+		`,"temperature":"hot"`:                            {"temperature", "invalid-type"},
+		`,"top_p":0`:                                      {"top_p", "invalid-value"},
+		`,"top_k":-2`:                                     {"top_k", "invalid-value"},
+		`,"seed":1.5`:                                     {"seed", "invalid-type"},
+		`,"max_tokens":0`:                                 {"max_tokens", "invalid-value"},
+		`,"max_tokens":1,"max_completion_tokens":1`:       {"max_completion_tokens", "invalid-value"},
+		`,"stop":["a"` + strings.Repeat(`,"a"`, 16) + `]`: {"stop", "invalid-value"},
+		`,"stop":""`:                                      {"stop", "invalid-value"},
+		`,"stop":7`:                                       {"stop", "invalid-type"},
+		`,"stream":1`:                                     {"stream", "invalid-type"},
+		`,"stream_options":{"include_usage":true}`:        {"stream_options", "invalid-value"},
+		`,"stream":true,"stream_options":{"x":1}`:         {"stream_options.x", "unsupported-parameter"},
 		`,"stream":true,"stream_options":{"include_obfuscation":true}`: {"stream_options.include_obfuscation", "unsupported-parameter"},
 		`,"messages":[]`: {"messages", "missing-parameter"},
 		`,"messages":{}`: {"messages", "invalid-type"},

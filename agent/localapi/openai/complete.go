@@ -24,7 +24,17 @@ type completion struct {
 	created int64
 	chat    bool
 	full    bool            // the whole receipt is asked for
+	held    *localapi.Held  // what the request holds
 	issued  *receipt.Issued // once it is
+	answers []*answer       // so far
+}
+
+// answer is one of the choices.
+type answer struct {
+	text   strings.Builder
+	scored []infer.Scored
+	runes  int // of the text before what is passed on next
+	result infer.Result
 }
 
 // complete answers a chat or a plain completion. The order matters: what costs
@@ -44,7 +54,7 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) er
 		return err
 	}
 	defer held.Release()
-	whole, err := s.answer(w, r, body, chat, full)
+	whole, err := s.answer(w, r, body, held, chat, full)
 	if err != nil || whole == nil {
 		return err
 	}
@@ -56,7 +66,7 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) er
 // answer makes an answer in its turn: whole, for its caller to write, or as a stream, of
 // which nothing is left to write. Who is slow to read a whole answer has no place in the
 // line meanwhile.
-func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, chat, full bool) (whole []byte, err error) {
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, held *localapi.Held, chat, full bool) (whole []byte, err error) {
 	ctx, cancel := s.api.Bound(r.Context())
 	defer cancel(nil)
 	place, err := s.api.Intake().Line.Join(s.api.UID(ctx))
@@ -83,7 +93,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, ch
 	}
 	defer session.Done()
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
-	c := &completion{service: s, request: q, session: session, chat: chat, full: full, created: s.Now().Unix()}
+	c := &completion{service: s, request: q, session: session, chat: chat, full: full, held: held, created: s.Now().Unix()}
 	if c.id, err = receipt.NewID(); err != nil {
 		return nil, err
 	}
@@ -119,18 +129,23 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
-	if c.request.Stream {
-		return nil, c.runStream(ctx, w)
-	}
-	var text strings.Builder
-	result, err := c.generate(ctx, &text, func(string) error { return nil })
+	more, err := c.held.More(answerCost(c.request))
 	if err != nil {
 		return nil, err
 	}
-	if err := c.sign(ctx, text.String(), result); err != nil {
+	defer more.Release()
+	if c.request.Stream {
+		return nil, c.runStream(ctx, w)
+	}
+	for range c.request.Choices {
+		if err := c.generate(ctx, func(string) error { return nil }); err != nil {
+			return nil, err
+		}
+	}
+	if err := c.sign(ctx); err != nil {
 		return nil, err
 	}
-	return json.Marshal(c.object(text.String(), result))
+	return json.Marshal(c.object())
 }
 
 // prepare turns the request into tokens, unless its client leaves, and fits them into the
@@ -158,6 +173,9 @@ func (c *completion) prepare(ctx context.Context) error {
 		}
 		return localapi.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has at least %d tokens, which leaves no room for an answer in the context of %d", len(q.Gen.Prompt), size))
 	}
+	if last := &q.Gen.Penalties.Last; *last < 0 || *last > size {
+		*last = size // as llama.cpp has -1
+	}
 	q.Gen.MaxTokens = room
 	if q.MaxTokens > 0 {
 		q.Gen.MaxTokens = min(q.MaxTokens, room)
@@ -165,34 +183,54 @@ func (c *completion) prepare(ctx context.Context) error {
 	return nil
 }
 
-// generate runs the engine, gathers the text and passes it on. Nothing is passed
-// on once the request's time, its lease or the server ended.
-func (c *completion) generate(ctx context.Context, text *strings.Builder, pass func(string) error) (infer.Result, error) {
-	result, err := c.session.Engine.Generate(ctx, c.request.Gen, func(piece string) error {
+// generate runs the engine for the next choice, gathers the text and passes it on. Nothing is
+// passed on once the request's time, its lease or the server ended. Choices come one after
+// another in the one slot that the request has, so that many of them take no turn of others;
+// each has a seed of its own.
+func (c *completion) generate(ctx context.Context, pass func(piece string) error) error {
+	gen, a := c.request.Gen, &answer{}
+	if gen.Seed != nil {
+		seed := *gen.Seed + uint64(len(c.answers))
+		gen.Seed = &seed
+	}
+	c.answers = append(c.answers, a)
+	if c.request.Logprobs {
+		gen.Observe = func(list []infer.Scored) error { a.scored = append(a.scored, list...); return nil }
+	}
+	var err error
+	a.result, err = c.session.Engine.Generate(ctx, gen, func(piece string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		text.WriteString(piece)
+		a.text.WriteString(piece)
 		return pass(piece)
 	})
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
-	c.service.count(result)
+	c.service.count(a.result)
 	if _, changed := errors.AsType[*chunkseal.Failure](err); changed {
 		// The model's file was changed under the engine: a fault of this machine, to be logged,
 		// and no refusal of the request, which the client would be told.
 		err = errors.New(err.Error())
 	}
-	return result, err
+	if errors.Is(err, infer.ErrBias) {
+		err = localapi.BadRequest("logit_bias", "invalid-value", "logit_bias names a token that the model does not have")
+	}
+	return err
 }
 
 // sign issues the receipt and keeps it for the user who asked.
-func (c *completion) sign(ctx context.Context, text string, result infer.Result) error {
+func (c *completion) sign(ctx context.Context) error {
+	choices := make([]receipt.Choice, len(c.answers))
+	for i, a := range c.answers {
+		choices[i].Text = a.text.String()
+	}
+	total := c.usage()
 	issued, err := c.session.Issue(receipt.Answer{
 		ID: c.id, ModelID: c.session.ModelID, ModelName: c.request.Model, ModelVersion: c.session.Version,
-		Input: c.request.Raw, Output: []byte(text),
-		PromptTokens: uint32(result.PromptTokens), CompletionTokens: uint32(result.CompletionTokens),
+		Input: c.request.Raw, Output: receipt.EncodeChoices(choices),
+		PromptTokens: uint32(total.PromptTokens), CompletionTokens: uint32(total.CompletionTokens),
 	})
 	if err != nil {
 		return err
@@ -210,8 +248,15 @@ type usage struct {
 	TotalTokens      int `json:"total_tokens"`
 }
 
-func newUsage(r infer.Result) *usage {
-	return &usage{r.PromptTokens, r.CompletionTokens, r.PromptTokens + r.CompletionTokens}
+// usage counts the prompt once, and the tokens of all choices.
+func (c *completion) usage() *usage {
+	var u usage
+	for _, a := range c.answers {
+		u.PromptTokens = a.result.PromptTokens
+		u.CompletionTokens += a.result.CompletionTokens
+	}
+	u.TotalTokens = u.PromptTokens + u.CompletionTokens
+	return &u
 }
 
 // answerObject is the whole response, and with other members each chunk of a
@@ -233,7 +278,7 @@ type choice struct {
 	Message      *message `json:"message,omitempty"` // of a chat
 	Delta        *message `json:"delta,omitempty"`   // of a streamed chat
 	Text         *string  `json:"text,omitempty"`    // of a plain completion
-	Logprobs     *string  `json:"logprobs"`          // always null
+	Logprobs     any      `json:"logprobs"`          // null if not asked for
 	FinishReason *string  `json:"finish_reason"`
 }
 
@@ -254,15 +299,17 @@ func (c *completion) header() answerObject {
 	return o
 }
 
-func (c *completion) object(text string, result infer.Result) answerObject {
+func (c *completion) object() answerObject {
 	o := c.header()
-	ch := choice{FinishReason: &result.FinishReason}
-	if c.chat {
-		ch.Message = &message{Role: "assistant", Content: &text}
-	} else {
-		ch.Text = &text
+	for i, a := range c.answers {
+		ch, text := choice{Index: i, Logprobs: c.logprobs(a.scored, 0), FinishReason: &a.result.FinishReason}, a.text.String()
+		if c.chat {
+			ch.Message = &message{Role: "assistant", Content: &text}
+		} else {
+			ch.Text = &text
+		}
+		o.Choices = append(o.Choices, ch)
 	}
-	o.Choices = []choice{ch}
-	o.Usage, o.Receipt, o.Issued = newUsage(result), c.id.String(), c.issued
+	o.Usage, o.Receipt, o.Issued = c.usage(), c.id.String(), c.issued
 	return o
 }

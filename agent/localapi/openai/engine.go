@@ -21,6 +21,8 @@ type Engine interface {
 	// Generate answers, calling emit with each piece of text, which is complete
 	// UTF-8. It ends with an error when ctx does or emit fails.
 	Generate(ctx context.Context, r infer.Request, emit func(text string) error) (infer.Result, error)
+	// Piece returns the bytes of a token, which may be part of a character.
+	Piece(id int32) []byte
 	// ContextSize is the limit on prompt and answer together, in tokens.
 	ContextSize() int
 }
@@ -42,6 +44,9 @@ func (e Inference) Chat(ctx context.Context, messages []tokenize.Message) ([]int
 	}
 	return ids, err
 }
+
+// Piece returns the bytes of a token.
+func (e Inference) Piece(id int32) []byte { return e.Tokenizer().Piece(id) }
 
 // Text tokenizes a prompt as plain text, behind the model's BOS if it has one.
 func (e Inference) Text(ctx context.Context, prompt string) ([]int32, error) {

@@ -3,7 +3,6 @@ package openai
 import (
 	"context"
 	"errors"
-	"strings"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -15,9 +14,9 @@ import (
 // signature; the client must not get an answer that looks finished.
 func TestNoReceiptAfterTheLease(t *testing.T) {
 	expired := refusal.New("lease-expired", "the lease has ended")
-	c := &completion{service: &Service{}, request: &Request{Model: "tiny"}, full: true,
+	c := &completion{service: &Service{}, request: &Request{Model: "tiny"}, full: true, answers: []*answer{{}},
 		session: Session{Issue: func(receipt.Answer) (receipt.Issued, error) { return receipt.Issued{}, expired }}}
-	if reason, _ := refusal.ReasonOf(c.sign(t.Context(), "text", infer.Result{})); reason != "lease-expired" || c.issued != nil {
+	if reason, _ := refusal.ReasonOf(c.sign(t.Context())); reason != "lease-expired" || c.issued != nil {
 		t.Error(reason, c.issued)
 	}
 }
@@ -37,7 +36,7 @@ func TestEngineThatFinishesAfterItsTimeIsNotBelieved(t *testing.T) {
 	ctx, cancel := context.WithCancelCause(t.Context())
 	late := errors.New("too late")
 	c := &completion{service: &Service{}, request: &Request{}, session: Session{Engine: &deafEngine{during: func() { cancel(late) }}}}
-	if _, err := c.generate(ctx, &strings.Builder{}, nil); !errors.Is(err, late) {
+	if err := c.generate(ctx, nil); !errors.Is(err, late) {
 		t.Error(err)
 	}
 }

@@ -10,11 +10,9 @@
 package openai
 
 import (
-	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
-	"math"
 	"slices"
 	"strings"
 	"unicode/utf8"
@@ -27,9 +25,8 @@ import (
 
 // Limits on a request beyond its size.
 const (
-	maxMessages  = 1024
-	maxStops     = 4
-	maxStopBytes = 256
+	maxMessages = 1024
+	maxChoices  = 8
 )
 
 // Request is a decoded completion request.
@@ -41,6 +38,8 @@ type Request struct {
 	Stream       bool
 	IncludeUsage bool
 	MaxTokens    int // 0: as many as fit
+	Choices      int
+	Logprobs     bool // with those of the Gen.Top likeliest
 	Gen          infer.Request
 }
 
@@ -65,7 +64,7 @@ func Parse(raw []byte, chat bool) (*Request, error) {
 	if f == nil || err != nil {
 		return nil, localapi.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
-	q := &Request{Raw: raw}
+	q := &Request{Raw: raw, Choices: 1}
 	return q, f.decode(q, chat)
 }
 
@@ -95,7 +94,8 @@ func (f fields) decode(q *Request, chat bool) error {
 	} else {
 		err = f.takePrompt(q)
 	}
-	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeStop, f.takeNeutral} {
+	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop,
+		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeNeutral} {
 		if err == nil {
 			err = step(q)
 		}
@@ -293,101 +293,11 @@ func (f fields) takeStream(q *Request) error {
 	if err := options.take("include_usage", &q.IncludeUsage); err != nil {
 		return err
 	}
+	if string(options["include_obfuscation"]) == "false" {
+		delete(options, "include_obfuscation")
+	}
 	for key := range options {
 		return localapi.BadRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
-	}
-	return nil
-}
-
-func (f fields) takeLimits(q *Request) error {
-	for _, name := range []string{"max_tokens", "max_completion_tokens"} {
-		if _, ok := f[name]; !ok {
-			continue
-		}
-		if q.MaxTokens != 0 {
-			return localapi.BadRequest(name, "invalid-value", "max_tokens and max_completion_tokens are mutually exclusive")
-		}
-		if err := f.take(name, &q.MaxTokens); err != nil {
-			return err
-		}
-		if q.MaxTokens < 1 {
-			return localapi.BadRequest(name, "invalid-value", name+" must be at least 1")
-		}
-	}
-	return nil
-}
-
-func (f fields) takeSampling(q *Request) error {
-	g := &q.Gen
-	g.Temperature, g.TopP = 1, 1
-	var seed *int64
-	for name, v := range map[string]any{"temperature": &g.Temperature, "top_p": &g.TopP, "top_k": &g.TopK, "seed": &seed} {
-		if err := f.take(name, v); err != nil {
-			return err
-		}
-	}
-	if seed != nil {
-		bits := uint64(*seed)
-		g.Seed = &bits
-	}
-	switch {
-	case !(g.Temperature >= 0 && g.Temperature <= 2):
-		return localapi.BadRequest("temperature", "invalid-value", "temperature must be from 0 to 2")
-	case !(g.TopP > 0 && g.TopP <= 1):
-		return localapi.BadRequest("top_p", "invalid-value", "top_p must be above 0 and at most 1")
-	case g.TopK < 0:
-		return localapi.BadRequest("top_k", "invalid-value", "top_k must not be negative")
-	}
-	return nil
-}
-
-func (f fields) takeStop(q *Request) error {
-	raw, ok := f["stop"]
-	if !ok {
-		return nil
-	}
-	delete(f, "stop")
-	var one string
-	var err error
-	if json.Unmarshal(raw, &one) == nil {
-		q.Gen.Stop = []string{one}
-	} else if q.Gen.Stop, err = texts(raw, maxStops); errors.Is(err, errLong) {
-		return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("stop must have at most %d strings", maxStops))
-	} else if err != nil {
-		return localapi.BadRequest("stop", "invalid-type", "stop must be a string or a list of strings")
-	}
-	for _, stop := range q.Gen.Stop {
-		if stop == "" || len(stop) > maxStopBytes {
-			return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string must have 1 to %d bytes", maxStopBytes))
-		}
-	}
-	return nil
-}
-
-// takeNeutral takes parameters that are not implemented but were given the value
-// that means not to use them, and labels that do not change the answer.
-func (f fields) takeNeutral(*Request) error {
-	for _, name := range []string{"user", "metadata", "safety_identifier", "prompt_cache_key"} {
-		delete(f, name)
-	}
-	for name, neutral := range map[string]float64{"n": 1, "best_of": 1, "frequency_penalty": 0, "presence_penalty": 0, "top_logprobs": 0} {
-		v := math.NaN()
-		if raw, ok := f[name]; ok && json.Unmarshal(raw, &v) == nil && v == neutral {
-			delete(f, name)
-		} else if ok {
-			return localapi.BadRequest(name, "unsupported-value", fmt.Sprintf("%s other than %g is not supported", name, neutral))
-		}
-	}
-	for _, name := range []string{"logprobs", "echo", "store"} {
-		if string(f[name]) == "false" {
-			delete(f, name)
-		}
-	}
-	for name, neutral := range map[string]string{"logit_bias": "{}", "tools": "[]", "suffix": `""`, "response_format": `{"type":"text"}`, "service_tier": `"auto"`} {
-		var compact bytes.Buffer
-		if json.Compact(&compact, f[name]) == nil && compact.String() == neutral {
-			delete(f, name)
-		}
 	}
 	return nil
 }

@@ -3,48 +3,52 @@ package openai
 import (
 	"context"
 	"net/http"
-	"strings"
+	"unicode/utf8"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
-// runStream answers piece by piece. The end mark is sent only after the receipt
-// was issued: a stream that has it is whole.
+// runStream answers piece by piece, one choice after another. The end mark is sent only after
+// the receipt was issued: a stream that has it is whole.
 func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error {
 	st := localapi.NewStream(w)
-	empty := ""
-	var text strings.Builder
-	first := true
-	result, err := c.generate(ctx, &text, func(piece string) error {
-		if c.chat && first {
+	var end answerObject
+	for i := range c.request.Choices {
+		first := true
+		begin := func() error {
+			if !c.chat || !first {
+				return nil
+			}
 			first = false
-			if err := st.Send(c.chunk(choice{Delta: &message{Role: "assistant", Content: &empty}})); err != nil {
+			return st.Send(c.chunk(choice{Index: i, Delta: &message{Role: "assistant", Content: new(string)}}))
+		}
+		err := c.generate(ctx, func(piece string) error {
+			if err := begin(); err != nil {
+				return err
+			}
+			return st.Send(c.chunk(c.delta(i, piece)))
+		})
+		if err != nil {
+			return err
+		}
+		if i == c.request.Choices-1 {
+			if err := c.sign(ctx); err != nil {
 				return err
 			}
 		}
-		return st.Send(c.chunk(c.delta(piece)))
-	})
-	if err != nil {
-		return err
-	}
-	if err := c.sign(ctx, text.String(), result); err != nil {
-		return err
-	}
-	last := c.delta(empty)
-	if c.chat {
-		last.Delta = &message{}
-		if first {
-			last.Delta.Role = "assistant"
+		end = c.chunk(c.last(i, first))
+		if i < c.request.Choices-1 {
+			if err := st.Send(end); err != nil {
+				return err
+			}
 		}
 	}
-	last.FinishReason = &result.FinishReason
-	end := c.chunk(last)
 	if c.request.IncludeUsage {
 		if err := st.Send(end); err != nil {
 			return err
 		}
 		end = c.header()
-		end.Choices, end.Usage = []choice{}, newUsage(result)
+		end.Choices, end.Usage = []choice{}, c.usage()
 	}
 	end.Receipt, end.Issued = c.id.String(), c.issued
 	if err := st.Send(end); err != nil {
@@ -53,11 +57,36 @@ func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error
 	return st.Event([]byte("[DONE]"))
 }
 
-func (c *completion) delta(piece string) choice {
+// delta is a piece of a choice, with the tokens that it is of.
+func (c *completion) delta(index int, piece string) choice {
+	a := c.answers[index]
+	ch := choice{Index: index, Logprobs: c.logprobs(a.scored, a.runes)}
+	a.scored = nil
+	a.runes += utf8.RuneCountInString(piece)
 	if c.chat {
-		return choice{Delta: &message{Content: &piece}}
+		ch.Delta = &message{Content: &piece}
+	} else {
+		ch.Text = &piece
 	}
-	return choice{Text: &piece}
+	return ch
+}
+
+// last ends a choice.
+func (c *completion) last(index int, first bool) choice {
+	a := c.answers[index]
+	none := len(a.scored) == 0
+	ch := c.delta(index, "")
+	if none {
+		ch.Logprobs = nil
+	}
+	if c.chat {
+		ch.Delta = &message{}
+		if first {
+			ch.Delta.Role = "assistant"
+		}
+	}
+	ch.FinishReason = &a.result.FinishReason
+	return ch
 }
 
 func (c *completion) chunk(ch choice) answerObject {

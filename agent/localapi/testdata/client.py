@@ -65,8 +65,21 @@ assert plain.choices[0].text == "w0 w1 ", plain
 pieces = [c.choices[0].text for c in client.completions.create(model="tiny", prompt="a b", max_tokens=2, stream=True)]
 assert "".join(pieces) == "w0 w1 ", pieces
 
-e = refused(openai.BadRequestError, n=2)
-assert e.param == "n" and e.code == "unsupported-value", e
+two = client.chat.completions.create(model="tiny", messages=question, max_tokens=2, n=2, seed=5, logprobs=True, top_logprobs=2)
+assert [c.message.content for c in two.choices] == ["s5-0 s5-1 ", "s6-0 s6-1 "] and two.usage.completion_tokens == 4, two
+first = two.choices[1].logprobs.content[0]
+assert bytes(first.bytes).decode() == first.token == "w0 " and len(first.top_logprobs) == 2, first
+pieces = {}
+for chunk in client.chat.completions.create(model="tiny", messages=question, max_tokens=2, n=2, logprobs=True, stream=True):
+    for c in chunk.choices:
+        pieces[c.index] = pieces.get(c.index, "") + (c.delta.content or "")
+        assert not c.delta.content or len(c.logprobs.content) == 1, c
+assert pieces == {0: "w0 w1 ", 1: "w0 w1 "}, pieces
+scored = client.completions.create(model="tiny", prompt="a b", max_tokens=2, logprobs=2, logit_bias={"7": -100}).choices[0].logprobs
+assert scored.tokens == ["w0 ", "w1 "] and scored.text_offset == [0, 3] and len(scored.top_logprobs[0]) == 2, scored
+
+e = refused(openai.BadRequestError, n=9)
+assert e.param == "n" and e.code == "invalid-value", e
 e = refused(openai.BadRequestError, tools=[{"type": "function", "function": {"name": "f"}}])
 assert e.param == "tools", e
 e = refused(openai.BadRequestError, temperature=5)

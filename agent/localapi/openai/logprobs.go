@@ -1,0 +1,96 @@
+package openai
+
+import (
+	"strings"
+	"unicode/utf8"
+
+	"github.com/anchorhold/anchorhold/runtime/infer"
+)
+
+// chatLogprobs is the form of a chat.
+type chatLogprobs struct {
+	Content []tokenLogprob `json:"content"`
+}
+
+type tokenLogprob struct {
+	Token   string         `json:"token"`
+	Logprob float32        `json:"logprob"`
+	Bytes   []int          `json:"bytes"`
+	Top     []tokenLogprob `json:"top_logprobs,omitempty"`
+}
+
+// textLogprobs is the form of a plain completion: lists side by side.
+type textLogprobs struct {
+	Tokens  []string             `json:"tokens"`
+	Values  []float32            `json:"token_logprobs"`
+	Top     []map[string]float32 `json:"top_logprobs"`
+	Offsets []int                `json:"text_offset"`
+}
+
+// logprobs writes tokens in the form of the request. runes is how many characters of the
+// answer come before them.
+func (c *completion) logprobs(list []infer.Scored, runes int) any {
+	if !c.request.Logprobs {
+		return nil
+	}
+	if c.chat {
+		out := chatLogprobs{Content: make([]tokenLogprob, len(list))}
+		for i, s := range list {
+			out.Content[i] = c.tokenLogprob(s.Likelihood)
+			for _, l := range s.Top {
+				out.Content[i].Top = append(out.Content[i].Top, c.tokenLogprob(l))
+			}
+		}
+		return out
+	}
+	out := textLogprobs{Tokens: []string{}, Values: []float32{}, Top: []map[string]float32{}, Offsets: []int{}}
+	for _, s := range list {
+		piece := c.session.Engine.Piece(s.Token)
+		out.Tokens, out.Values = append(out.Tokens, printable(piece)), append(out.Values, finite(s.Logprob))
+		out.Offsets = append(out.Offsets, runes)
+		runes += utf8.RuneCount(piece)
+		top := map[string]float32{}
+		for _, l := range s.Top {
+			top[printable(c.session.Engine.Piece(l.Token))] = finite(l.Logprob)
+		}
+		out.Top = append(out.Top, top)
+	}
+	return out
+}
+
+func (c *completion) tokenLogprob(l infer.Likelihood) tokenLogprob {
+	piece := c.session.Engine.Piece(l.Token)
+	out := tokenLogprob{Token: printable(piece), Logprob: finite(l.Logprob), Bytes: make([]int, len(piece))}
+	for i, b := range piece {
+		out.Bytes[i] = int(b)
+	}
+	return out
+}
+
+// finite is a logarithm that JSON can write: of a token that cannot come, what OpenAI has.
+func finite(logprob float32) float32 { return max(logprob, -9999) }
+
+func printable(piece []byte) string { return strings.ToValidUTF8(string(piece), "\uFFFD") }
+
+// Bytes of memory for each token of an answer, and for each likeliest one beside it: scored,
+// and as JSON.
+const (
+	textCost, scoreCost, likelihoodCost = 24, 64, 8
+	jsonCost                            = 120
+)
+
+// answerCost is what the answers of a request hold beyond what every request may: several
+// choices, and logarithms of probabilities.
+func answerCost(q *Request) int64 {
+	if q.Choices == 1 && !q.Logprobs {
+		return 0
+	}
+	each := int64(textCost)
+	if q.Logprobs {
+		each += scoreCost + likelihoodCost*int64(q.Gen.Top)
+		if !q.Stream {
+			each += jsonCost * int64(1+q.Gen.Top)
+		}
+	}
+	return each * int64(q.Gen.MaxTokens) * int64(q.Choices)
+}
