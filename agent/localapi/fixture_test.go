@@ -57,7 +57,35 @@ func (e *fakeEngine) Text(_ context.Context, prompt string) ([]int32, error) {
 
 func (e *fakeEngine) ContextSize() int { return 64 }
 
-func (e *fakeEngine) Piece(id int32) []byte { return fmt.Appendf(nil, "w%d ", id) }
+// Tokens has a token for each word, behind 1000; special words are 2000.
+func (e *fakeEngine) Tokens(_ context.Context, text string, begin, special bool, limit int) ([]int32, error) {
+	var ids []int32
+	if begin {
+		ids = append(ids, 1000)
+	}
+	for i, word := range strings.Fields(text) {
+		if len(ids) > limit {
+			break
+		}
+		if id := int32(i); special && word == "<end>" {
+			ids = append(ids, 2000)
+		} else {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// Piece is "wN ", but for half a character, 999, and ids that there are not.
+func (e *fakeEngine) Piece(id int32) []byte {
+	switch {
+	case id == 999:
+		return []byte("\xc3")
+	case id < 0 || id > 2000:
+		return nil
+	}
+	return fmt.Appendf(nil, "w%d ", id)
+}
 
 // scored is a word with the likeliest ones, of which the last cannot come.
 func scored(i, top int) infer.Scored {

@@ -23,8 +23,8 @@ type completion struct {
 	id      digest.ReceiptID // of the answer and of its receipt
 	created int64
 	chat    bool
-	full    bool            // the whole receipt is asked for
-	held    *localapi.Held  // what the request holds
+	full    bool // the whole receipt is asked for
+	held    *memory
 	issued  *receipt.Issued // once it is
 	answers []*answer       // so far
 }
@@ -53,75 +53,118 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) er
 	if err != nil {
 		return err
 	}
-	defer held.Release()
-	whole, err := s.answer(w, r, body, held, chat, full)
+	m := &memory{held: held}
+	defer m.release()
+	whole, err := s.answer(w, r, body, m, chat, full)
 	if err != nil || whole == nil {
 		return err
 	}
-	held.Shrink(int64(len(whole)) + localapi.Overhead)
+	m.keep(len(whole))
 	localapi.WriteBody(w, http.StatusOK, whole)
 	return nil
+}
+
+// memory is what a request holds: at first what its body costs, then also what its answers do.
+type memory struct{ held, more *localapi.Held }
+
+func (m *memory) grow(n int64) (err error) {
+	m.more, err = m.held.More(n)
+	return err
+}
+
+// keep gives back all but what an answer takes that is to be written.
+func (m *memory) keep(n int) {
+	if m.more == nil {
+		m.held.Shrink(int64(n) + localapi.Overhead)
+		return
+	}
+	m.held.Shrink(localapi.Overhead)
+	m.more.Shrink(int64(n))
+}
+
+func (m *memory) release() {
+	m.more.Release()
+	m.held.Release()
 }
 
 // answer makes an answer in its turn: whole, for its caller to write, or as a stream, of
 // which nothing is left to write. Who is slow to read a whole answer has no place in the
 // line meanwhile.
-func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, held *localapi.Held, chat, full bool) (whole []byte, err error) {
-	ctx, cancel := s.api.Bound(r.Context())
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, held *memory, chat, full bool) (whole []byte, err error) {
+	var q *Request
+	decode := func() (model string, err error) {
+		if q, err = Parse(body, chat); err != nil {
+			return "", err
+		}
+		return q.Model, nil
+	}
+	err = s.inTurn(r.Context(), decode, func(ctx context.Context, session Session) error {
+		c := &completion{service: s, request: q, session: session, chat: chat, full: full, held: held, created: s.Now().Unix()}
+		if c.id, err = receipt.NewID(); err != nil {
+			return err
+		}
+		w.Header().Set(localapi.ReceiptHeader, c.id.String())
+		if whole, err = c.run(ctx, w); err != nil {
+			w.Header().Del(localapi.ReceiptHeader)
+		}
+		return err
+	})
+	return whole, err
+}
+
+// inTurn decodes a request once it has its place in the line, and calls work with the model
+// that it names once it has its slot, under the lease of that moment. The context of work ends
+// with the lease.
+func (s *Service) inTurn(ctx context.Context, decode func() (model string, err error), work func(context.Context, Session) error) error {
+	ctx, cancel := s.api.Bound(ctx)
 	defer cancel(nil)
 	place, err := s.api.Intake().Line.Join(s.api.UID(ctx))
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer place.Leave()
-	q, err := s.parse(ctx, body, chat)
+	model, err := s.decode(ctx, decode)
 	if err != nil {
-		return nil, err
+		return err
 	}
-	if err := s.checkModel(q.Model); err != nil {
-		return nil, err
+	if err := s.checkModel(model); err != nil {
+		return err
 	}
 	if err := place.Wait(ctx); err != nil {
-		return nil, err
+		return err
 	}
 	if err := s.api.Serving(); err != nil {
-		return nil, err
+		return err
 	}
-	session, err := s.Models.Session(ctx, q.Model)
+	session, err := s.Models.Session(ctx, model)
 	if err != nil {
-		return nil, err
+		return err
 	}
 	defer session.Done()
 	defer context.AfterFunc(session.Lease, func() { cancel(context.Cause(session.Lease)) })()
-	c := &completion{service: s, request: q, session: session, chat: chat, full: full, held: held, created: s.Now().Unix()}
-	if c.id, err = receipt.NewID(); err != nil {
-		return nil, err
-	}
-	w.Header().Set(localapi.ReceiptHeader, c.id.String())
-	if whole, err = c.run(ctx, w); err != nil {
-		w.Header().Del(localapi.ReceiptHeader)
+	if err := work(ctx, session); err != nil {
 		// An engine that was stopped reports so; the cause says why. The lease
 		// comes first: the engine is closed with it.
 		for _, why := range []context.Context{session.Lease, ctx} {
 			if why.Err() != nil {
-				return nil, context.Cause(why)
+				return context.Cause(why)
 			}
 		}
-		return nil, err
+		return err
 	}
-	return whole, nil
+	return nil
 }
 
-// parse decodes a request that has its place, one at a time: those that wait take no more
+// decode decodes a request that has its place, one at a time: those that wait take no more
 // of the processor than one, and a mistake is told before its turn.
-func (s *Service) parse(ctx context.Context, body []byte, chat bool) (*Request, error) {
+func (s *Service) decode(ctx context.Context, decode func() (string, error)) (model string, err error) {
 	select {
 	case s.Decoding <- struct{}{}:
 	case <-ctx.Done():
-		return nil, context.Cause(ctx)
+		return "", context.Cause(ctx)
 	}
 	defer func() { <-s.Decoding }()
-	return Parse(body, chat)
+	return decode()
 }
 
 // run tokenizes, generates, and makes the whole answer or writes a stream.
@@ -129,11 +172,9 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
-	more, err := c.held.More(answerCost(c.request))
-	if err != nil {
+	if err := c.held.grow(answerCost(c.request)); err != nil {
 		return nil, err
 	}
-	defer more.Release()
 	if c.request.Stream {
 		return nil, c.runStream(ctx, w)
 	}

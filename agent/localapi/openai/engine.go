@@ -21,7 +21,11 @@ type Engine interface {
 	// Generate answers, calling emit with each piece of text, which is complete
 	// UTF-8. It ends with an error when ctx does or emit fails.
 	Generate(ctx context.Context, r infer.Request, emit func(text string) error) (infer.Result, error)
-	// Piece returns the bytes of a token, which may be part of a character.
+	// Tokens returns the tokens of a text, at most about limit of them: behind BOS if the model
+	// wants one and begin is set, and with control tokens where special is.
+	Tokens(ctx context.Context, text string, begin, special bool, limit int) ([]int32, error)
+	// Piece returns the bytes of a token, which may be part of a character; nil if there is no
+	// such token.
 	Piece(id int32) []byte
 	// ContextSize is the limit on prompt and answer together, in tokens.
 	ContextSize() int
@@ -50,11 +54,16 @@ func (e Inference) Piece(id int32) []byte { return e.Tokenizer().Piece(id) }
 
 // Text tokenizes a prompt as plain text, behind the model's BOS if it has one.
 func (e Inference) Text(ctx context.Context, prompt string) ([]int32, error) {
-	ids, err := e.Tokenizer().EncodeAtMost(ctx, prompt, false, e.ContextSize())
+	return e.Tokens(ctx, prompt, true, false, e.ContextSize())
+}
+
+// Tokens tokenizes a text.
+func (e Inference) Tokens(ctx context.Context, text string, begin, special bool, limit int) ([]int32, error) {
+	ids, err := e.Tokenizer().EncodeAtMost(ctx, text, special, limit)
 	if err != nil {
 		return nil, err
 	}
-	if e.Tokenizer().AddBOS() {
+	if begin && e.Tokenizer().AddBOS() {
 		ids = append([]int32{e.Tokenizer().BOS()}, ids...)
 	}
 	return ids, nil

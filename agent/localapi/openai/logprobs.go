@@ -60,11 +60,7 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 
 func (c *completion) tokenLogprob(l infer.Likelihood) tokenLogprob {
 	piece := c.session.Engine.Piece(l.Token)
-	out := tokenLogprob{Token: printable(piece), Logprob: finite(l.Logprob), Bytes: make([]int, len(piece))}
-	for i, b := range piece {
-		out.Bytes[i] = int(b)
-	}
-	return out
+	return tokenLogprob{Token: printable(piece), Logprob: finite(l.Logprob), Bytes: numbers(piece)}
 }
 
 // finite is a logarithm that JSON can write: of a token that cannot come, what OpenAI has.

@@ -50,6 +50,16 @@ type fields map[string][]byte
 // Parse decodes a body. All that is left in the object after the known parameters were
 // taken is refused by name.
 func Parse(raw []byte, chat bool) (*Request, error) {
+	f, err := object(raw)
+	if err != nil {
+		return nil, err
+	}
+	q := &Request{Raw: raw, Choices: 1}
+	return q, f.decode(q, chat)
+}
+
+// object takes a body apart.
+func object(raw []byte) (fields, error) {
 	if !utf8.Valid(raw) {
 		return nil, localapi.BadRequest("", "invalid-json", "the request is not UTF-8")
 	}
@@ -64,8 +74,12 @@ func Parse(raw []byte, chat bool) (*Request, error) {
 	if f == nil || err != nil {
 		return nil, localapi.BadRequest("", "invalid-json", "the request is not a JSON object")
 	}
-	q := &Request{Raw: raw, Choices: 1}
-	return q, f.decode(q, chat)
+	for name, v := range f {
+		if rawjson.Null(v) {
+			delete(f, name) // as clients spell "not given"
+		}
+	}
+	return f, nil
 }
 
 func tooMany(name, what string) error {
@@ -77,11 +91,6 @@ func tooMany(name, what string) error {
 func Cost(n int64) int64 { return 3*n + localapi.Overhead }
 
 func (f fields) decode(q *Request, chat bool) error {
-	for name, v := range f {
-		if rawjson.Null(v) {
-			delete(f, name) // as clients spell "not given"
-		}
-	}
 	if err := f.take("model", &q.Model); err != nil {
 		return err
 	}
@@ -103,6 +112,11 @@ func (f fields) decode(q *Request, chat bool) error {
 	if err != nil {
 		return err
 	}
+	return f.none()
+}
+
+// none refuses what was not taken.
+func (f fields) none() error {
 	names := make([]string, 0, len(f))
 	for name := range f {
 		names = append(names, name)

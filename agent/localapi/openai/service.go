@@ -67,6 +67,8 @@ func (s *Service) Mount(api *localapi.Server) error {
 		{Method: "GET", Pattern: "/v1/models/{model}", Name: "models", Handle: s.showModel},
 		{Method: "POST", Pattern: "/v1/chat/completions", Name: "chat", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
 		{Method: "POST", Pattern: "/v1/completions", Name: "completions", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
+		{Method: "POST", Pattern: "/tokenize", Name: "tokenize", Handle: s.tokenize},
+		{Method: "POST", Pattern: "/detokenize", Name: "detokenize", Handle: s.detokenize},
 	}})
 	return nil
 }
