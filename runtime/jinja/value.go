@@ -29,6 +29,9 @@ func (o *Object) Set(key string, value any) {
 	o.values[key] = value
 }
 
+// Keys returns the keys in their order. The list must not be changed.
+func (o *Object) Keys() []string { return o.keys }
+
 // Get returns a key's value, or nil.
 func (o *Object) Get(key string) any { return o.values[key] }
 
