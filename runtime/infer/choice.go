@@ -45,6 +45,7 @@ type choice struct {
 	last                int
 	recent              []int32 // the last tokens; nil without penalties
 	counts              map[int32]int
+	constraint          *constraint // nil without a grammar
 }
 
 func newChoice(req Request) choice {

@@ -19,6 +19,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/grammar"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/model"
 	"github.com/anchorhold/anchorhold/runtime/servable"
@@ -78,6 +79,9 @@ type Engine struct {
 	quit   chan struct{}
 	done   chan struct{}
 	once   sync.Once
+
+	sort  sync.Once
+	words *words // once it is done
 
 	slots []*sequence // by cache slot; nil where free. The scheduler's own.
 	batch []model.Input
@@ -186,6 +190,9 @@ type Request struct {
 	Temperature float64
 	// Seed makes the choices repeatable; nil means a random seed.
 	Seed *uint64
+	// Grammar, if there is one, has the answer among its texts, unless the answer ends at
+	// MaxTokens or a stop text.
+	Grammar *grammar.Grammar
 	// Stop ends the answer before any of these texts.
 	Stop []string
 	// Observe, if there is one, is called before each emit, and at the end, with the tokens
@@ -213,6 +220,10 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 	}
 	limit := min(req.MaxTokens, e.context-len(req.Prompt))
 	seq := newSequence(req, limit)
+	var err error
+	if seq.choose.constraint, err = e.constrain(req.Grammar); err != nil {
+		return result, err
+	}
 	select {
 	case e.submit <- seq:
 	case <-ctx.Done():

@@ -12,6 +12,7 @@ import (
 type sampler struct {
 	candidates []candidate
 	changed    []changed
+	masked     []float32 // logits under a grammar, once one came
 }
 
 // changed is a logit before penalties and biases.
@@ -56,6 +57,9 @@ func likeliest(logits []float32) int {
 func (s *sampler) next(c *choice, logits []float32) (int32, error) {
 	s.adjust(c, logits)
 	token, err := s.pick(c, logits)
+	if err == nil && c.constraint != nil {
+		token, err = s.within(c, logits, token)
+	}
 	for i := len(s.changed) - 1; i >= 0; i-- { // one may have changed twice
 		logits[s.changed[i].id] = s.changed[i].logit
 	}

@@ -171,10 +171,17 @@ func (e *Engine) choose(slot int, logits []float32) {
 	if s.scored {
 		next.scored = score(logits, token, s.top)
 	}
+	end := e.tokenizer.IsEnd(token)
+	if s.choose.constraint != nil {
+		if end, err = s.choose.constraint.take(token); err != nil {
+			e.free(slot, "", fmt.Errorf("%w: %w", ErrGrammar, err))
+			return
+		}
+	}
 	s.tokens <- next
 	s.left--
 	switch {
-	case e.tokenizer.IsEnd(token):
+	case end:
 		e.free(slot, "stop", nil)
 	case s.left == 0:
 		e.free(slot, "length", nil)
