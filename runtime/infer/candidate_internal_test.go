@@ -41,11 +41,9 @@ func TestCandidatesAreInOrder(t *testing.T) {
 
 // sorted is what narrow leaves, by sorting all candidates.
 func sorted(c *choice, logits []float32, top float32) []candidate {
-	reach := float32(math.Inf(1))
-	if c.topP == 1 {
-		reach = c.reach
-	} else {
-		reach = max(c.reach, float32(-math.Log(negligible)))
+	reach := c.reach
+	if c.topP < 1 {
+		reach = max(reach, float32(-math.Log(negligible)))
 	}
 	var list []candidate
 	for i, v := range logits {

@@ -100,7 +100,7 @@ func (n *native) load(t *testing.T, instruction []byte) {
 	if err := unix.Mprotect(n.code, unix.PROT_READ|unix.PROT_WRITE); err != nil {
 		t.Fatal(err)
 	}
-	code := n.code[:0]
+	var code []byte
 	for i := range byte(3) { // vmovdqu32 zmm(i+1),[rbx+64*i]
 		code = append(code, 0x62, 0xf1, 0x7e, 0x48, 0x6f, 0x43|(i+1)<<3, i)
 	}
@@ -108,7 +108,7 @@ func (n *native) load(t *testing.T, instruction []byte) {
 	for i := range byte(3) { // vmovdqu32 [rbx+64*i],zmm(i+1)
 		code = append(code, 0x62, 0xf1, 0x7e, 0x48, 0x7f, 0x43|(i+1)<<3, i)
 	}
-	code = append(code, 0xc5, 0xf8, 0x77, 0xc3) // vzeroupper; ret
+	copy(n.code, append(code, 0xc5, 0xf8, 0x77, 0xc3)) // vzeroupper; ret
 	if err := unix.Mprotect(n.code, unix.PROT_READ|unix.PROT_EXEC); err != nil {
 		t.Fatal(err)
 	}
