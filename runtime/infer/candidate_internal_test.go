@@ -94,6 +94,28 @@ func TestSelectionIsThatOfSorting(t *testing.T) {
 	}
 }
 
+// TestLikelyTokensStayHoweverManyThereAre: a vocabulary with more worth picking than there is memory for.
+func TestLikelyTokensStayHoweverManyThereAre(t *testing.T) {
+	rng := rand.New(rand.NewPCG(5, 6))
+	logits := make([]float32, 4*maxCandidates)
+	for i := range logits {
+		logits[i] = rng.Float32() + float32(i)/float32(len(logits)) // the likeliest come last
+	}
+	top := logits[likeliest(logits)]
+	for _, k := range []int{1, 40, maxCandidates / 2} {
+		c := newChoice(Request{Temperature: 1, TopK: k})
+		s := newSampler(len(logits))
+		got := slices.Clone(s.narrow(&c, logits, top))
+		slices.Sort(got)
+		if want := sorted(&c, logits, top); !slices.Equal(got, want) {
+			t.Errorf("top %d: got %d tokens, want %d", k, len(got), len(want))
+		}
+		if cap(s.candidates) != maxCandidates {
+			t.Errorf("memory for %d candidates, want %d", cap(s.candidates), maxCandidates)
+		}
+	}
+}
+
 // TestMinPAndTemperatureInTheirOrder: min p looks at the model's probabilities, whatever the
 // temperature.
 func TestMinPAndTemperatureInTheirOrder(t *testing.T) {

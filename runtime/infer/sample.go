@@ -29,8 +29,7 @@ func newSampler(vocabulary int) *sampler {
 // that sampling without any limit would reach about once in a million tokens.
 const negligible = 1e-6
 
-// maxCandidates bounds what is looked at; beyond it the tail is cut at the
-// vocabulary's order, which matters only at temperatures that yield noise.
+// maxCandidates bounds the memory for candidates: of more than these, at least the likelier half stays.
 const maxCandidates = 1 << 16
 
 // likeliest is the first of the largest logits; -1 if one is not a number or
@@ -132,8 +131,8 @@ func (s *sampler) narrow(c *choice, logits []float32, top float32) []candidate {
 	return slices.DeleteFunc(list, func(k candidate) bool { return k.below() > c.reach })
 }
 
-// gather collects the tokens worth picking, in the vocabulary's order, so that a seed always
-// gives the same answer.
+// gather collects the tokens worth picking, in an order that the logits alone decide, so that a seed
+// always gives the same answer.
 func (s *sampler) gather(c *choice, logits []float32, top float32) []candidate {
 	s.candidates = s.candidates[:0]
 	reach := c.reach
@@ -142,9 +141,18 @@ func (s *sampler) gather(c *choice, logits []float32, top float32) []candidate {
 	}
 	floor := top - reach
 	for i, v := range logits {
-		if v >= floor && len(s.candidates) < maxCandidates {
-			s.candidates = append(s.candidates, newCandidate(int32(i), top-v))
+		if v < floor {
+			continue
 		}
+		if len(s.candidates) == maxCandidates {
+			first(s.candidates, maxCandidates/2)
+			s.candidates = s.candidates[:maxCandidates/2]
+			floor = top - slices.Max(s.candidates).below()
+			if v < floor {
+				continue
+			}
+		}
+		s.candidates = append(s.candidates, newCandidate(int32(i), top-v))
 	}
 	return s.candidates
 }
