@@ -63,7 +63,7 @@ type Config struct {
 	Threads int
 	// Context is the longest sequence; MaxSequences run at the same time.
 	Context, MaxSequences int
-	// Kernel is "auto", "avx512", "avx2" or "generic".
+	// Kernel is "auto", "amx", "avx512", "avx2" or "generic".
 	Kernel string
 }
 

@@ -5,8 +5,8 @@
 // The float step keeps the order of the reference (reference.go), unfused.
 //
 // Registers: SI block, R15 head of the super-block, R10 (to R13) records of the token (or
-// of four), Z4 to Z11 levels of the block: W(0) to W(7) of doc.go, Z31 their mask, Z1
-// scales d, Z2 minima m, Z12 to Z15 sums, Z16 to Z19 spare, Z20 to Z23 outputs. A record
+// of four), Z4 to Z11 levels of the block: W(0) to W(7) of doc.go, Z12 their mask, Z1
+// scales d, Z2 minima m, Z24 to Z27 sums, Z28 to Z31 spare, Z20 to Z23 outputs. A record
 // is 144 bytes: 32 high and 32 low halves, scale at 64, offset at 68, sum at 72, sum of
 // the first 16 codes at 76 (activations.go).
 //
@@ -22,12 +22,12 @@
 // x has the bits of x where mask has ones, and those of y elsewhere.
 #define SELECT(mask, y, x) VPTERNLOGD $0xE4, mask, y, x
 
-// a to d are masked by Z31.
+// a to d are masked by Z12.
 #define MASK4(a, b, c, d) \
-	VPANDD Z31, a, a; \
-	VPANDD Z31, b, b; \
-	VPANDD Z31, c, c; \
-	VPANDD Z31, d, d
+	VPANDD Z12, a, a; \
+	VPANDD Z12, b, b; \
+	VPANDD Z12, c, c; \
+	VPANDD Z12, d, d
 
 #define LOAD4(off, a, b, c, d) \
 	VMOVDQU32 (off)(SI), a; \
@@ -36,7 +36,7 @@
 	VMOVDQU32 (off+192)(SI), d
 
 // Levels of the planes at off(SI), into Z4 to Z11: *_MASKS before, once.
-#define NIBBLE_MASKS CONSTANT(0x0F0F0F0F, Z31)
+#define NIBBLE_MASKS CONSTANT(0x0F0F0F0F, Z12)
 
 #define NIBBLES(off) \
 	LOAD4(off, Z4, Z5, Z6, Z7); \
@@ -50,18 +50,18 @@
 // Nibbles become the values of a table.
 #define VALUE_MASKS(table) \
 	NIBBLE_MASKS; \
-	VBROADCASTI32X4 table(SB), Z30
+	VBROADCASTI32X4 table(SB), Z13
 
 #define VALUES(off) \
 	NIBBLES(off); \
-	VPSHUFB Z4, Z30, Z4; \
-	VPSHUFB Z5, Z30, Z5; \
-	VPSHUFB Z6, Z30, Z6; \
-	VPSHUFB Z7, Z30, Z7; \
-	VPSHUFB Z8, Z30, Z8; \
-	VPSHUFB Z9, Z30, Z9; \
-	VPSHUFB Z10, Z30, Z10; \
-	VPSHUFB Z11, Z30, Z11
+	VPSHUFB Z4, Z13, Z4; \
+	VPSHUFB Z5, Z13, Z5; \
+	VPSHUFB Z6, Z13, Z6; \
+	VPSHUFB Z7, Z13, Z7; \
+	VPSHUFB Z8, Z13, Z8; \
+	VPSHUFB Z9, Z13, Z9; \
+	VPSHUFB Z10, Z13, Z10; \
+	VPSHUFB Z11, Z13, Z11
 
 #define BYTES(off) \
 	LOAD4(off, Z4, Z5, Z6, Z7); \
@@ -69,32 +69,32 @@
 
 // See putFives in pack.go.
 #define FIVE_MASKS \
-	CONSTANT(0x1F1F1F1F, Z31); \
-	CONSTANT(0x07070707, Z30); \
-	CONSTANT(0x0F0F0F0F, Z29)
+	CONSTANT(0x1F1F1F1F, Z12); \
+	CONSTANT(0x07070707, Z13); \
+	CONSTANT(0x0F0F0F0F, Z14)
 
 #define FIVES(off) \
 	LOAD4(off, Z4, Z5, Z6, Z7); \
 	VMOVDQU32 (off+256)(SI), Z8; \
 	VPSRLW $5, Z4, Z9; \
 	VPSRLW $3, Z5, Z3; \
-	SELECT(Z30, Z3, Z9); \
+	SELECT(Z13, Z3, Z9); \
 	VPSRLW $5, Z6, Z10; \
 	VPSRLW $3, Z7, Z3; \
-	SELECT(Z30, Z3, Z10); \
+	SELECT(Z13, Z3, Z10); \
 	VPSRLW $5, Z8, Z11; \
 	VPSRLW $2, Z5, Z3; \
-	SELECT(Z30, Z3, Z11); \
+	SELECT(Z13, Z3, Z11); \
 	VPSRLW $1, Z7, Z3; \
-	SELECT(Z29, Z3, Z11); \
+	SELECT(Z14, Z3, Z11); \
 	MASK4(Z4, Z5, Z6, Z7); \
 	MASK4(Z8, Z9, Z10, Z11)
 
 // See putSixes in pack.go.
 #define SIX_MASKS \
-	CONSTANT(0x3F3F3F3F, Z31); \
-	CONSTANT(0x03030303, Z30); \
-	CONSTANT(0x0F0F0F0F, Z29)
+	CONSTANT(0x3F3F3F3F, Z12); \
+	CONSTANT(0x03030303, Z13); \
+	CONSTANT(0x0F0F0F0F, Z14)
 
 #define SIXES4(off, a, b, c, d) \
 	VMOVDQU32 (off)(SI), a; \
@@ -102,16 +102,16 @@
 	VMOVDQU32 (off+128)(SI), c; \
 	VPSRLW $6, a, d; \
 	VPSRLW $4, b, Z3; \
-	SELECT(Z30, Z3, d); \
+	SELECT(Z13, Z3, d); \
 	VPSRLW $2, c, Z3; \
-	SELECT(Z29, Z3, d); \
+	SELECT(Z14, Z3, d); \
 	MASK4(a, b, c, d)
 
 #define SIXES(off) \
 	SIXES4(off, Z4, Z5, Z6, Z7); \
 	SIXES4(off+192, Z8, Z9, Z10, Z11)
 
-#define PAIR_MASKS CONSTANT(0x03030303, Z31)
+#define PAIR_MASKS CONSTANT(0x03030303, Z12)
 
 #define SPREAD4(off, a, b, c, d) \
 	VMOVDQU32 (off)(SI), a; \
@@ -127,20 +127,20 @@
 
 // Pairs at off with a third bit, of level j in bit j of the vector behind them.
 #define THREE_MASKS \
-	CONSTANT(0x07070707, Z31); \
-	CONSTANT(0x03030303, Z30)
+	CONSTANT(0x07070707, Z12); \
+	CONSTANT(0x03030303, Z13)
 
 #define THIRD(shift, n, x) \
-	shift $n, Z24, Z3; \
-	SELECT(Z30, Z3, x)
+	shift $n, Z15, Z3; \
+	SELECT(Z13, Z3, x)
 
 #define THREES(off) \
 	SPREAD4(off, Z4, Z5, Z6, Z7); \
 	SPREAD4(off+64, Z8, Z9, Z10, Z11); \
-	VMOVDQU32 (off+128)(SI), Z24; \
+	VMOVDQU32 (off+128)(SI), Z15; \
 	THIRD(VPSLLW, 2, Z4); \
 	THIRD(VPSLLW, 1, Z5); \
-	SELECT(Z30, Z24, Z6); \
+	SELECT(Z13, Z15, Z6); \
 	THIRD(VPSRLW, 1, Z7); \
 	THIRD(VPSRLW, 2, Z8); \
 	THIRD(VPSRLW, 3, Z9); \
@@ -168,13 +168,13 @@
 	VCVTPH2PS (R15), Z1; \
 	VCVTPH2PS 32(R15), Z2; \
 	VPMOVZXBD (off)(SI), Z3; \
-	VPSRLD $4, Z3, Z24; \
+	VPSRLD $4, Z3, Z15; \
 	VPSLLD $28, Z3, Z3; \
 	VPSRLD $28, Z3, Z3; \
 	VCVTDQ2PS Z3, Z3; \
 	VMULPS Z3, Z1, Z1; \
-	VCVTDQ2PS Z24, Z24; \
-	VMULPS Z24, Z2, Z2
+	VCVTDQ2PS Z15, Z15; \
+	VMULPS Z15, Z2, Z2
 
 // MXFP4: 2^(e-128) for a byte e at off(SI).
 #define EXPONENTS(off) \
@@ -306,13 +306,13 @@
 #define SECONDMINUS(token, acc, spare, y) AFFINEHALF(DOTSECOND, SECOND, token, acc, spare, y)
 
 // Tokens that a step is for.
-#define ONETOKEN(STEP) STEP(R10, Z12, Z16, Z20)
+#define ONETOKEN(STEP) STEP(R10, Z24, Z28, Z20)
 
 #define FOURTOKENS(STEP) \
-	STEP(R10, Z12, Z16, Z20); \
-	STEP(R11, Z13, Z17, Z21); \
-	STEP(R12, Z14, Z18, Z22); \
-	STEP(R13, Z15, Z19, Z23)
+	STEP(R10, Z24, Z28, Z20); \
+	STEP(R11, Z25, Z29, Z21); \
+	STEP(R12, Z26, Z30, Z22); \
+	STEP(R13, Z27, Z31, Z23)
 
 // A block of each type, for TOKENS = ONETOKEN or FOURTOKENS.
 #define Q40(TOKENS) HSCALES(0); NIBBLES(32); TOKENS(ZERO8)

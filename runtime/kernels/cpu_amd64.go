@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/cpu"
+	"golang.org/x/sys/unix"
 )
 
 // sets lists the sets that this processor runs, fastest first.
@@ -15,6 +16,9 @@ func sets() []*Set {
 	list = append([]*Set{avx2Set()}, list...)
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
 		list = append([]*Set{avx512Set()}, list...)
+		if cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && tilesPermitted() {
+			list = append([]*Set{amxSet()}, list...)
+		}
 	}
 	return list
 }
@@ -48,6 +52,24 @@ func avx512Set() *Set {
 		Q2_K: fourQ2KAVX512, Q3_K: fourQ3KAVX512, Q4_K: fourQ4KAVX512, Q5_K: fourQ5KAVX512, Q6_K: fourQ6KAVX512,
 		IQ4_NL: fourIQ4NLAVX512, IQ4_XS: fourIQ4XSAVX512, MXFP4: fourMXFP4AVX512}
 	return s
+}
+
+// amxSet is AVX-512's with products of 16 tokens that need AMX-INT8. Q2_K has none, as it would be slower.
+func amxSet() *Set {
+	s := avx512Set()
+	s.name = "amx"
+	s.sixteen = map[Type]paneled{Q4_0: sixteenQ40AMX, Q4_1: sixteenQ41AMX, Q5_0: sixteenQ50AMX, Q5_1: sixteenQ51AMX, Q8_0: sixteenQ80AMX,
+		Q3_K: sixteenQ3KAMX, Q4_K: sixteenQ4KAMX, Q5_K: sixteenQ5KAMX, Q6_K: sixteenQ6KAMX,
+		IQ4_NL: sixteenIQ4NLAMX, IQ4_XS: sixteenIQ4XSAMX, MXFP4: sixteenMXFP4AMX}
+	return s
+}
+
+// tilesPermitted asks Linux for the state of tiles, 8 KiB of each thread that uses them: without its
+// leave, they are an illegal instruction (Documentation/arch/x86/xstate.rst).
+func tilesPermitted() bool {
+	const requestPermission, tileData = 0x1023, 18
+	_, _, errno := unix.RawSyscall(unix.SYS_ARCH_PRCTL, requestPermission, tileData, 0)
+	return errno == 0
 }
 
 // The assembly reads and writes exactly what the reference does for the same

@@ -197,13 +197,13 @@ func guardedCopy[T any](t testing.TB, of []T, fromStart bool) []T {
 func FuzzProducts(f *testing.F) {
 	for kind := range allTypes {
 		f.Add(uint64(9), uint8(kind), uint8(3), uint8(5), uint8(6), uint8(kind))
-		f.Add(uint64(10), uint8(kind), uint8(0), uint8(0), uint8(3), uint8(7*kind))
+		f.Add(uint64(10), uint8(kind), uint8(17), uint8(2), uint8(20), uint8(7*kind))
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, kind, blocks, groups, tokens, extremes uint8) {
 		typ, rng := allTypes[int(kind)%len(allTypes)], rand.New(rand.NewPCG(seed, 1))
 		weights, inputs := weightKinds[int(extremes)%len(weightKinds)], inputKinds[int(extremes)/len(weightKinds)%len(inputKinds)]
-		cols, rows := width(typ, (int(blocks)%8+1)*BlockCols), (int(groups)%4+1)*TileRows
-		p := newProblem(t, rng, typ, rows, cols, int(tokens)%9+1, weights, inputs)
+		cols, rows := width(typ, (int(blocks)%20+1)*BlockCols), (int(groups)%4+1)*TileRows
+		p := newProblem(t, rng, typ, rows, cols, int(tokens)%40+1, weights, inputs)
 		want := p.product(t, genericSet())
 		if weights == "rows" && (inputs == "normal" || inputs == "largest" || inputs == "smallest" || inputs == "lowest" || inputs == "zeros") {
 			p.exact(t, genericSet(), want)

@@ -10,7 +10,7 @@ import (
 // processor, an emulator or a hypervisor that computes otherwise costs speed,
 // not correctness.
 func (s *Set) agrees() bool {
-	const tokens, widest = batch + 1, 256
+	const tokens, widest = wide + batch + 1, 512
 	var seed uint32 = 1
 	next := func() uint32 { // a small linear congruential generator, for fixed bytes only
 		seed = seed*1664525 + 1013904223
@@ -30,8 +30,8 @@ func (s *Set) agrees() bool {
 
 // productAgrees does so for one type, with at least two blocks.
 func (s *Set) productAgrees(t Type, x []float32, next func() uint32) bool {
-	const rows, tokens = 2 * TileRows, batch + 1
-	cols := max(t.Span(), 2*BlockCols)
+	const rows, tokens = 2 * TileRows, wide + batch + 1
+	cols := max(2*t.Span(), 10*BlockCols)
 	act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
 	if err != nil {
 		return false

@@ -16,17 +16,29 @@ type kernel[In any] func(dst *float32, groups *byte, in *In, n, groupCount int)
 // its outputs stand stride bytes after.
 type batched[In any] func(dst *float32, stride int, groups *byte, in *In, n, groupCount int)
 
+// wide is the number of tokens that kernels of panels take, and panelBlocks the blocks of a panel: the
+// activations of 8 blocks, 18 KiB, stay in a cache of 32 KiB beside weights and sums.
+const (
+	wide        = 16
+	panelBlocks = 8
+)
+
+// paneled adds the products of some blocks of each row group for 16 tokens to dst. Row groups are
+// groupBytes apart, tokens tokenBytes in act and stride bytes in dst.
+type paneled func(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
+
 // Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
 	name      string
 	one       map[Type]kernel[record]
 	four      map[Type]batched[record]
+	sixteen   map[Type]paneled
 	oneFloat  map[Type]kernel[float32]
 	fourFloat map[Type]batched[float32]
 	vector    vectorOps
 }
 
-// Name is "generic", "avx2" or "avx512".
+// Name is "generic", "avx2", "avx512" or "amx".
 func (s *Set) Name() string { return s.name }
 
 // Select returns a set by name; "auto" and "" select the fastest that this processor runs. A set
@@ -70,7 +82,28 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 		each(s.oneFloat[t], s.fourFloat[t], referenceFloats, dst, stride, groups, t, padded, x[:act.tokens*act.cols], act.tokens)
 		return
 	}
-	each(s.one[t], s.four[t], referenceMatMul, dst, stride, groups, t, padded, act.records, act.tokens)
+	token, n := 0, act.cols/BlockCols
+	if kernel := s.sixteen[t]; kernel != nil {
+		for ; token+wide <= act.tokens; token += wide {
+			panels(kernel, dst[token*stride:], stride, groups, t, padded, act.records[token*n:(token+wide)*n])
+		}
+	}
+	if token < act.tokens {
+		each(s.one[t], s.four[t], referenceMatMul, dst[token*stride:], stride, groups, t, padded, act.records[token*n:], act.tokens-token)
+	}
+}
+
+// panels computes all blocks for 16 tokens.
+func panels(kernel paneled, dst []float32, stride int, groups []byte, t Type, padded int, in []record) {
+	for i := range wide {
+		clear(dst[i*stride:][:padded])
+	}
+	n, l := len(in)/wide, t.layout()
+	size := TileBytes(t, n*BlockCols)
+	for b := 0; b < n; b += panelBlocks {
+		at := b / (l.span / BlockCols) * l.tile()
+		kernel(&dst[0], stride*4, &groups[at], size, &in[b], n*recordBytes, min(panelBlocks, n-b), padded/TileRows)
+	}
 }
 
 // each gives tokens to the kernel for four as long as there are four, then to the
