@@ -12,6 +12,12 @@ func siluMulAVX2(gate, up *float32, n int)
 func scoresAVX2(scores, query *float32, keys *uint16, scale float32, n, count int)
 
 //go:noescape
+func largestAVX2(x *float32, n int) float32
+
+//go:noescape
+func scaleAVX2(x *float32, by float32, n int)
+
+//go:noescape
 func weightedSum64AVX2(dst, weights *float32, vals *uint16, stride, count int)
 
 //go:noescape
@@ -58,6 +64,23 @@ func weightedSumWithAVX2(dst, weights []float32, vals []uint16) {
 		axpyF16WithAVX2(dst[:m], w, row[:m])
 		genericAxpyF16(dst[m:], w, row[m:])
 	}
+}
+
+func largestWithAVX2(x []float32) float32 {
+	n := len(x) / lanes * lanes
+	top := genericLargest(x[n:])
+	if n > 0 {
+		top = max(top, largestAVX2(unsafe.SliceData(x), n))
+	}
+	return top
+}
+
+func scaleWithAVX2(x []float32, by float32) {
+	n := len(x) / lanes * lanes
+	if n > 0 {
+		scaleAVX2(unsafe.SliceData(x), by, n)
+	}
+	genericScale(x[n:], by)
 }
 
 // quantizeWithAVX2 leaves blocks that are zero or not finite to plain Go.

@@ -180,41 +180,115 @@ done:
 	VZEROUPPER
 	RET
 
+// X0 to X3 hold 4 partial sums of 4 rows each: their sums, times X8, to (DI). X4 and X5 are spent.
+#define SUMS4 \
+	VMOVLHPS X1, X0, X4; \
+	VUNPCKHPD X1, X0, X5; \
+	VADDPS X5, X4, X0; \
+	VMOVLHPS X3, X2, X4; \
+	VUNPCKHPD X3, X2, X5; \
+	VADDPS X5, X4, X2; \
+	VSHUFPS $0x88, X2, X0, X4; \
+	VSHUFPS $0xDD, X2, X0, X5; \
+	VADDPS X5, X4, X0; \
+	VMULPS X8, X0, X0; \
+	VMOVUPS X0, (DI)
+
+// The same for 4 partial sums of one row in X0.
+#define SUMS1 \
+	VMOVHLPS X0, X0, X1; \
+	VADDPS X1, X0, X0; \
+	VMOVSHDUP X0, X1; \
+	VADDSS X1, X0, X0; \
+	VMULSS X8, X0, X0; \
+	VMOVSS X0, (DI)
+
+#define UPPERHALF(x, y) \
+	VEXTRACTF128 $1, y, X4; \
+	VADDPS X4, x, x
+
+// 16 products of a row at row, after 16 of the query in Y12 and Y13.
+#define ROW(row, low, high) \
+	VCVTPH2PS (row)(CX*2), Y14; \
+	VCVTPH2PS 16(row)(CX*2), Y15; \
+	VMULPS Y12, Y14, Y14; \
+	VMULPS Y13, Y15, Y15; \
+	VADDPS Y14, low, low; \
+	VADDPS Y15, high, high
+
+// Addresses of rows 1 to 3, and the first column.
+#define FOURROWS \
+	LEAQ (DX)(R10*1), R11; \
+	LEAQ (DX)(R10*2), R12; \
+	LEAQ (R11)(R10*2), R13; \
+	XORQ CX, CX
+
 // func scoresAVX2(scores, query *float32, keys *uint16, scale float32, n, count int)
 TEXT ·scoresAVX2(SB), NOSPLIT, $0-48
 	MOVQ scores+0(FP), DI
 	MOVQ query+8(FP), SI
 	MOVQ keys+16(FP), DX
-	VMOVSS scale+24(FP), X8
+	VBROADCASTSS scale+24(FP), X8
 	MOVQ n+32(FP), R8
 	MOVQ count+40(FP), R9
-row:
+	LEAQ (R8)(R8*1), R10
+	SUBQ $4, R9
+	JLT rest
+four:
+	FOURROWS
+	VXORPS Y0, Y0, Y0
+	VXORPS Y1, Y1, Y1
+	VXORPS Y2, Y2, Y2
+	VXORPS Y3, Y3, Y3
+	VXORPS Y4, Y4, Y4
+	VXORPS Y5, Y5, Y5
+	VXORPS Y6, Y6, Y6
+	VXORPS Y7, Y7, Y7
+columns:
+	VMOVUPS (SI)(CX*4), Y12
+	VMOVUPS 32(SI)(CX*4), Y13
+	ROW(DX, Y0, Y4)
+	ROW(R11, Y1, Y5)
+	ROW(R12, Y2, Y6)
+	ROW(R13, Y3, Y7)
+	ADDQ $16, CX
+	CMPQ CX, R8
+	JLT columns
+	VADDPS Y4, Y0, Y0
+	VADDPS Y5, Y1, Y1
+	VADDPS Y6, Y2, Y2
+	VADDPS Y7, Y3, Y3
+	UPPERHALF(X0, Y0)
+	UPPERHALF(X1, Y1)
+	UPPERHALF(X2, Y2)
+	UPPERHALF(X3, Y3)
+	SUMS4
+	ADDQ $16, DI
+	LEAQ (R13)(R10*1), DX
+	SUBQ $4, R9
+	JGE four
+rest:
+	ADDQ $4, R9
+	JZ done
+one:
 	VXORPS Y0, Y0, Y0
 	VXORPS Y1, Y1, Y1
 	XORQ CX, CX
-loop:
-	VCVTPH2PS (DX), Y2
-	VCVTPH2PS 16(DX), Y3
-	VMULPS (SI)(CX*4), Y2, Y2
-	VMULPS 32(SI)(CX*4), Y3, Y3
-	VADDPS Y2, Y0, Y0
-	VADDPS Y3, Y1, Y1
-	ADDQ $32, DX
+column:
+	VMOVUPS (SI)(CX*4), Y12
+	VMOVUPS 32(SI)(CX*4), Y13
+	ROW(DX, Y0, Y1)
 	ADDQ $16, CX
 	CMPQ CX, R8
-	JLT loop
+	JLT column
 	VADDPS Y1, Y0, Y0
-	VEXTRACTF128 $1, Y0, X1
-	VADDPS X1, X0, X0
-	VMOVHLPS X0, X0, X1
-	VADDPS X1, X0, X0
-	VMOVSHDUP X0, X1
-	VADDSS X1, X0, X0
-	VMULSS X8, X0, X0
-	VMOVSS X0, (DI)
+	UPPERHALF(X0, Y0)
+	SUMS1
 	ADDQ $4, DI
+	ADDQ R10, DX
 	DECQ R9
-	JNZ row
+	JNZ one
+done:
 	VZEROUPPER
 	RET
 
@@ -260,6 +334,49 @@ loop:
 	VMOVUPS Y5, 160(DI)
 	VMOVUPS Y6, 192(DI)
 	VMOVUPS Y7, 224(DI)
+	VZEROUPPER
+	RET
+
+// func largestAVX2(x *float32, n int) float32
+TEXT ·largestAVX2(SB), NOSPLIT, $0-20
+	MOVQ x+0(FP), SI
+	MOVQ n+8(FP), CX
+	MOVL $0xff800000, AX // -Inf
+	VMOVD AX, X0
+	VBROADCASTSS X0, Y0
+	VMOVAPS Y0, Y1
+loop: // of two operands of which one is no number, VMAXPS gives the second in Intel's order, the first in this one
+	VMOVUPS (SI), Y2
+	VMOVUPS 32(SI), Y3
+	VMAXPS Y0, Y2, Y0
+	VMAXPS Y1, Y3, Y1
+	ADDQ $64, SI
+	SUBQ $16, CX
+	JNZ loop
+	VMAXPS Y1, Y0, Y0
+	VEXTRACTF128 $1, Y0, X1
+	VMAXPS X1, X0, X0
+	VMOVHLPS X0, X0, X1
+	VMAXPS X1, X0, X0
+	VMOVSHDUP X0, X1
+	VMAXSS X1, X0, X0
+	VMOVSS X0, ret+16(FP)
+	VZEROUPPER
+	RET
+
+// func scaleAVX2(x *float32, by float32, n int)
+TEXT ·scaleAVX2(SB), NOSPLIT, $0-24
+	MOVQ x+0(FP), DI
+	VBROADCASTSS by+8(FP), Y0
+	MOVQ n+16(FP), CX
+loop:
+	VMULPS (DI), Y0, Y1
+	VMULPS 32(DI), Y0, Y2
+	VMOVUPS Y1, (DI)
+	VMOVUPS Y2, 32(DI)
+	ADDQ $64, DI
+	SUBQ $16, CX
+	JNZ loop
 	VZEROUPPER
 	RET
 

@@ -148,3 +148,29 @@ func FuzzElementwise(f *testing.F) {
 		}
 	})
 }
+
+// BenchmarkAttention is what one head computes for one token at position 511.
+func BenchmarkAttention(b *testing.B) {
+	const size, positions = 64, 512
+	rng := rand.New(rand.NewPCG(1, 1))
+	query, scores, out, rows := make([]float32, size), make([]float32, positions), make([]float32, size), make([]uint16, size*positions)
+	for i := range query {
+		query[i] = float32(rng.NormFloat64())
+	}
+	for i := range rows {
+		rows[i] = Float32to16(float32(rng.NormFloat64()))
+	}
+	for _, s := range sets() {
+		for name, do := range map[string]func(){
+			"scores":  func() { s.Scores(scores, query, rows, 0.125) },
+			"softmax": func() { s.Softmax(scores) },
+			"sum":     func() { s.WeightedSum(out, scores, rows) },
+		} {
+			b.Run(name+"/"+s.Name(), func(b *testing.B) {
+				for b.Loop() {
+					do()
+				}
+			})
+		}
+	}
+}

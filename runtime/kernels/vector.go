@@ -10,7 +10,9 @@ type vectorOps struct {
 	axpyF16 func(dst []float32, a float32, x []uint16)
 
 	quantize    func(records []record, x []float32)
+	largest     func(x []float32) float32 // numbers only; -Inf if there is none
 	expSum      func(x []float32, top float32) [lanes]float32
+	scale       func(x []float32, by float32)
 	siluMul     func(gate, up []float32)
 	scores      func(scores, query []float32, keys []uint16, scale float32)
 	weightedSum func(dst, weights []float32, vals []uint16)
@@ -20,7 +22,7 @@ type vectorOps struct {
 const lanes = 16
 
 var genericVector = vectorOps{dot: genericDot, dotF16: genericDotF16, axpyF16: genericAxpyF16, quantize: genericQuantize,
-	expSum: genericExpSum, siluMul: genericSiLUMul, scores: genericScores, weightedSum: genericWeightedSum}
+	largest: genericLargest, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul, scores: genericScores, weightedSum: genericWeightedSum}
 
 // Dot is the inner product of two vectors of equal length, a multiple of 16.
 func (s *Set) Dot(x, y []float32) float32 {
@@ -129,16 +131,23 @@ func Exp(x float32) float32 {
 // Softmax replaces scores by their exponentials over their sum. One score that
 // is not a number makes all of them so.
 func (s *Set) Softmax(x []float32) {
+	sums := s.vector.expSum(x, s.vector.largest(x))
+	s.vector.scale(x, 1/fold(&sums))
+}
+
+func genericLargest(x []float32) float32 {
 	top := float32(math.Inf(-1))
 	for _, v := range x {
 		if v > top {
 			top = v
 		}
 	}
-	sums := s.vector.expSum(x, top)
-	inverse := 1 / fold(&sums)
+	return top
+}
+
+func genericScale(x []float32, by float32) {
 	for i := range x {
-		x[i] *= inverse
+		x[i] *= by
 	}
 }
 
