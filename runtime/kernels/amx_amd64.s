@@ -14,9 +14,12 @@
 // time: while the products of one go through the tiles, the next is unpacked and the float step of
 // the one before runs. Two of each buffer lie in turn in 128 bytes, and R11 changes between them.
 //
-// Registers: SI block, R15 head of the super-block, R10 records of the first token, DX bytes from
-// token to token, R8 three times as many, R14 records of the token at hand; R11 the unpacked levels,
-// with the sums behind them, in the frame; R13 128. Z0 zeros of levels, Z1 scales, Z2 minima, Z3 to
+// Types share code: which levels and scales they have, and where, says a tiledType (tiled_amd64.go)
+// at DX. Branches go the same way for all blocks.
+//
+// Registers: SI block that is unpacked, R12 block of the float step, R15 head of the super-block, R10
+// gathered records of the float step, R8 those of the first block; R11 the unpacked levels, with the
+// sums behind them, in the frame; R13 128; CX step. Z0 zeros of levels, Z1 scales, Z2 minima, Z3 to
 // Z15 those of avx512_amd64.h until levels are in memory, Z16 to Z31 outputs. Tiles: 0 and 1 high and
 // low halves, 2 levels, 3 and 4 sums.
 
@@ -110,12 +113,6 @@ GLOBL ·halfTiles(SB), RODATA, $64
 	VADDPS Z5, Z4, Z4; \
 	VADDPS Z4, y, y
 
-#define STEPMINUS(S, at, y) \
-	TERM(S, at); \
-	VMULPS.BCST (at+4)(R10), Z2, Z5; \
-	VSUBPS Z5, Z4, Z4; \
-	VADDPS Z4, y, y
-
 #define STEPS4(STEP, S, at, a, b, c, d) \
 	STEP(S, at, a); \
 	STEP(S+128, at+16, b); \
@@ -128,43 +125,61 @@ GLOBL ·halfTiles(SB), RODATA, $64
 	STEPS4(STEP, S+1024, 2304, Z24, Z25, Z26, Z27); \
 	STEPS4(STEP, S+1536, 2432, Z28, Z29, Z30, Z31)
 
-// What a type does: masks before all, the levels of a block ahead of SI, and the float step of a block.
-#define Q40MASKS NIBBLE_MASKS; CONSTANT(0x08080808, Z0)
-#define Q40LEVELS(ahead) NIBBLES(ahead+32); LESS; KEEP
-#define Q40FLOAT HSCALES(0); STEPS(STEP, 1024)
-#define Q41MASKS NIBBLE_MASKS
-#define Q41LEVELS(ahead) NIBBLES(ahead+64); KEEP
-#define Q41FLOAT HSCALES(0); HMINIMA(32); STEPS(STEPPLUS, 1024)
-#define Q50MASKS FIVE_MASKS; CONSTANT(0x10101010, Z0)
-#define Q50LEVELS(ahead) FIVES(ahead+32); LESS; KEEP
-#define Q50FLOAT HSCALES(0); STEPS(STEP, 1024)
-#define Q51MASKS FIVE_MASKS
-#define Q51LEVELS(ahead) FIVES(ahead+64); KEEP
-#define Q51FLOAT HSCALES(0); HMINIMA(32); STEPS(STEPPLUS, 1024)
-#define Q80MASKS CONSTANT(0x80808080, Z0)
-#define Q80LEVELS(ahead) BYTES(ahead+32); LESS; KEEP
-#define Q80FLOAT HSCALES(0); STEPS(STEP, 1024)
-#define IQ4NLMASKS VALUE_MASKS(·levelsIQ4); CONSTANT(0x80808080, Z0)
-#define IQ4NLLEVELS(ahead) VALUES(ahead+32); LESS; KEEP
-#define IQ4NLFLOAT HSCALES(0); STEPS(STEP, 1024)
-#define MXFP4MASKS VALUE_MASKS(·levelsMXFP4); CONSTANT(0x0C0C0C0C, Z0)
-#define MXFP4LEVELS(ahead) VALUES(ahead+16); LESS; KEEP
-#define MXFP4FLOAT EXPONENTS(0); STEPS(STEP, 1024)
-#define Q4KMASKS NIBBLE_MASKS
-#define Q4KLEVELS(ahead) NIBBLES(ahead+32); KEEP
-#define Q4KFLOAT KSCALES(0); KMINIMA(16); STEPS(STEPMINUS, 1024)
-#define Q5KMASKS FIVE_MASKS
-#define Q5KLEVELS(ahead) FIVES(ahead+32); KEEP
-#define Q5KFLOAT KSCALES(0); KMINIMA(16); STEPS(STEPMINUS, 1024)
-#define IQ4XSMASKS VALUE_MASKS(·levelsIQ4); CONSTANT(0x80808080, Z0)
-#define IQ4XSLEVELS(ahead) VALUES(ahead+16); LESS; KEEP
-#define IQ4XSFLOAT KSIGNED(0); STEPS(STEP, 1024)
-#define Q6KMASKS SIX_MASKS; CONSTANT(0x20202020, Z0)
-#define Q6KLEVELS(ahead) SIXES(ahead+32); LESS; KEEP
-#define Q6KFLOAT KSIGNED(0); STEPS(STEP, 1024); KSIGNED(16); STEPS(STEP, 5120)
-#define Q3KMASKS THREE_MASKS; CONSTANT(0x04040404, Z0)
-#define Q3KLEVELS(ahead) THREES(ahead+32); LESS; KEEP
-#define Q3KFLOAT KSIGNED(0); STEPS(STEP, 1024); KSIGNED(16); STEPS(STEP, 5120)
+// Kinds of levels and of scales, as tiled_amd64.go numbers them.
+#define LEVELS(kind, next, UNPACK) \
+	CMPQ AX, $kind; \
+	JNE next; \
+	UNPACK(0); \
+	JMP unpacked; \
+next:
+
+#define LINEARLEVELS \
+	LEVELS(0, notNibbles, NIBBLES) \
+	LEVELS(1, notValues, VALUES) \
+	LEVELS(2, notFives, FIVES) \
+	BYTES(0)
+
+#define AFFINELEVELS \
+	LEVELS(0, notNibbles, NIBBLES) \
+	FIVES(0)
+
+#define HALVESLEVELS \
+	LEVELS(4, notSixes, SIXES) \
+	THREES(0)
+
+#define SCALES(kind, next, LOAD) \
+	CMPQ AX, $kind; \
+	JNE next; \
+	LOAD; \
+	JMP scaled; \
+next:
+
+// Minima of super-blocks are subtracted: minus m is added, which gives the same bits.
+#define HAFFINE HSCALES(0); HMINIMA(32)
+#define KAFFINE \
+	KSCALES(0); \
+	KMINIMA(16); \
+	CONSTANT(0x80000000, Z3); \
+	VPXORD Z3, Z2, Z2
+
+#define LINEARFLOAT \
+	SCALES(0, notHalf, HSCALES(0)) \
+	SCALES(1, notExponents, EXPONENTS(0)) \
+	KSIGNED(0); \
+scaled: \
+	STEPS(STEP, 1024)
+
+#define AFFINEFLOAT \
+	SCALES(0, notHalf, HAFFINE) \
+	KAFFINE; \
+scaled: \
+	STEPS(STEPPLUS, 1024)
+
+#define HALVESFLOAT \
+	KSIGNED(0); \
+	STEPS(STEP, 1024); \
+	KSIGNED(16); \
+	STEPS(STEP, 5120)
 
 #define OUTPUTS4(MOVE, a, b, c, d) \
 	MOVE((R14), a); \
@@ -184,30 +199,33 @@ GLOBL ·halfTiles(SB), RODATA, $64
 #define LOADOUTPUT(at, y) VMOVUPS at, y
 #define STOREOUTPUT(at, y) VMOVUPS y, at
 
-// Gathers the records of a panel at R8: 1344 bytes from block to block.
-#define GATHERTOKEN(t, q) \
-	VMOVDQU32 (SI), Z4; \
-	VMOVDQU 64(SI), X5; \
-	VMOVDQU32 Z4, (128*(t))(R10); \
-	VMOVDQU X5, (2048+q)(R10); \
-	ADDQ DX, SI
-
-#define GATHER4(t, q) \
-	GATHERTOKEN(t, q); \
-	GATHERTOKEN(t+1, q+16); \
-	GATHERTOKEN(t+2, q+32); \
-	GATHERTOKEN(t+3, q+48)
-
+// Gathers the records of a panel at R8: 1344 bytes from block to block, each with 16 rows of
+// codes, 128 bytes apart, and 4 rows of four tokens' scales, offsets and sums.
 #define GATHER \
+	MOVQ tokenBytes+40(FP), DX; \
 	MOVQ act+32(FP), R14; \
 	MOVQ R8, R10; \
 	MOVQ blocks+48(FP), CX; \
 gather: \
 	MOVQ R14, SI; \
-	GATHER4(0, 0); \
-	GATHER4(4, 128); \
-	GATHER4(8, 256); \
-	GATHER4(12, 384); \
+	MOVQ R10, R12; \
+	LEAQ 2048(R10), R15; \
+	MOVQ $16, AX; \
+token: \
+	VMOVDQU32 (SI), Z4; \
+	VMOVDQU 64(SI), X5; \
+	VMOVDQU32 Z4, (R12); \
+	VMOVDQU X5, (R15); \
+	ADDQ DX, SI; \
+	ADDQ $128, R12; \
+	ADDQ $16, R15; \
+	DECQ AX; \
+	JZ gathered; \
+	TESTQ $3, AX; \
+	JNZ token; \
+	ADDQ $64, R15; \
+	JMP token; \
+gathered: \
 	ADDQ $144, R14; \
 	ADDQ $1344, R10; \
 	DECQ CX; \
@@ -225,12 +243,10 @@ wipe: \
 	DECQ CX; \
 	JNZ wipe
 
-// LEVELS and FLOAT are the type's, SHAPE is WHOLE or HALVES. The head of a super-block has head bytes
-// before its 8 blocks of so many bytes.
-#define SIXTEEN(shapes, MASKS, LEVELS, SHAPE, PRODUCTS, FLOAT, head, bytes, buffers) \
+// In step i, block i is unpacked, block i-1 multiplied and block i-2 added to the outputs.
+#define SIXTEEN(shapes, UNPACKED, SHAPE, PRODUCTS, FLOAT, buffers) \
 	MOVQ dst+0(FP), DI; \
 	MOVQ stride+8(FP), BX; \
-	MOVQ tokenBytes+40(FP), DX; \
 	MOVQ groupCount+56(FP), R9; \
 	LEAQ 127(SP), R11; \
 	ANDQ $~127, R11; \
@@ -239,36 +255,57 @@ wipe: \
 	LDTILECFG; \
 	LEAQ buffers(R11), R8; \
 	GATHER; \
-	MASKS; \
+	MOVQ kind+64(FP), DX; \
+	VPBROADCASTD 40(DX), Z12; \
+	VPBROADCASTD 44(DX), Z13; \
+	VPBROADCASTD 48(DX), Z14; \
+	VPBROADCASTD 52(DX), Z0; \
+	CMPQ (DX), $1; \
+	JNE group; \
+	VBROADCASTI32X4 56(DX), Z13; \
 group: \
+	ANDQ $~127, R11; \
 	MOVQ groups+16(FP), R15; \
-	LEAQ head(R15), SI; \
-	MOVQ R8, R10; \
-	MOVQ blocks+48(FP), CX; \
+	MOVQ 24(DX), SI; \
+	ADDQ R15, SI; \
+	MOVQ SI, R12; \
+	LEAQ -2688(R8), R10; \
+	XORQ CX, CX; \
 	OUTPUTS(LOADOUTPUT); \
-	LEVELS(0); \
-	SHAPE(0, PRODUCTS); \
+step: \
+	CMPQ CX, blocks+48(FP); \
+	JGE multiply; \
+	ADDQ 16(DX), SI; \
+	MOVQ (DX), AX; \
+	UNPACKED; \
+unpacked: \
+	LESS; \
+	KEEP; \
+	SUBQ 16(DX), SI; \
+multiply: \
 	XORQ $64, R11; \
-	CMPQ CX, $2; \
-	JLT block; \
-	LEVELS(bytes); \
-block: \
-	XORQ $64, R11; \
-	CMPQ CX, $3; \
-	JLT tiles; \
-	LEVELS(2*bytes); \
-tiles: \
-	XORQ $64, R11; \
-	CMPQ CX, $2; \
-	JLT last; \
+	CMPQ CX, blocks+48(FP); \
+	JGT add; \
+	TESTQ CX, CX; \
+	JZ add; \
 	SHAPE(1344, PRODUCTS); \
-last: \
+add: \
 	XORQ $64, R11; \
+	CMPQ CX, $2; \
+	JLT next; \
+	XCHGQ SI, R12; \
+	MOVQ 8(DX), AX; \
 	FLOAT; \
-	ADDQ $bytes, SI; \
+	XCHGQ SI, R12; \
+	ADDQ 32(DX), R12; \
+next: \
+	ADDQ 32(DX), SI; \
 	ADDQ $1344, R10; \
-	DECQ CX; \
-	JNZ block; \
+	XORQ $64, R11; \
+	INCQ CX; \
+	LEAQ -1(CX), AX; \
+	CMPQ AX, blocks+48(FP); \
+	JLE step; \
 	OUTPUTS(STOREOUTPUT); \
 	MOVQ groupBytes+24(FP), AX; \
 	ADDQ AX, groups+16(FP); \
@@ -280,52 +317,18 @@ last: \
 	VZEROUPPER; \
 	RET
 
-// Frames hold two buffers of levels (1024 bytes) and of sums (4096, or 8192 for halves), and a panel's records.
+// Frames hold two buffers of levels (1024 bytes) and of sums (4096, or 8192 for halves), and a
+// panel's records. Linear types have scales, affine ones minima besides, and halves a scale for each
+// 16 columns.
 
-// func sixteenQ40AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ40AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q40MASKS, Q40LEVELS, WHOLE, SIGNED, Q40FLOAT, 0, 288, 5120)
+// func sixteenLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
+TEXT ·sixteenLinearAMX(SB), 0, $17280-72
+	SIXTEEN(·wholeTiles, LINEARLEVELS, WHOLE, SIGNED, LINEARFLOAT, 5120)
 
-// func sixteenQ41AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ41AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q41MASKS, Q41LEVELS, WHOLE, UNSIGNED, Q41FLOAT, 0, 320, 5120)
+// func sixteenAffineAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
+TEXT ·sixteenAffineAMX(SB), 0, $17280-72
+	SIXTEEN(·wholeTiles, AFFINELEVELS, WHOLE, UNSIGNED, AFFINEFLOAT, 5120)
 
-// func sixteenQ50AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ50AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q50MASKS, Q50LEVELS, WHOLE, SIGNED, Q50FLOAT, 0, 352, 5120)
-
-// func sixteenQ51AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ51AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q51MASKS, Q51LEVELS, WHOLE, UNSIGNED, Q51FLOAT, 0, 384, 5120)
-
-// func sixteenQ80AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ80AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q80MASKS, Q80LEVELS, WHOLE, SIGNED, Q80FLOAT, 0, 544, 5120)
-
-// func sixteenQ3KAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ3KAMX(SB), 0, $21376-64
-	SIXTEEN(·halfTiles, Q3KMASKS, Q3KLEVELS, HALVES, SIGNED, Q3KFLOAT, 32, 224, 9216)
-
-// func sixteenQ4KAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ4KAMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q4KMASKS, Q4KLEVELS, WHOLE, UNSIGNED, Q4KFLOAT, 64, 288, 5120)
-
-// func sixteenQ5KAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ5KAMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, Q5KMASKS, Q5KLEVELS, WHOLE, UNSIGNED, Q5KFLOAT, 64, 352, 5120)
-
-// func sixteenQ6KAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenQ6KAMX(SB), 0, $21376-64
-	SIXTEEN(·halfTiles, Q6KMASKS, Q6KLEVELS, HALVES, SIGNED, Q6KFLOAT, 32, 416, 9216)
-
-// func sixteenIQ4NLAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenIQ4NLAMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, IQ4NLMASKS, IQ4NLLEVELS, WHOLE, SIGNED, IQ4NLFLOAT, 0, 288, 5120)
-
-// func sixteenIQ4XSAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenIQ4XSAMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, IQ4XSMASKS, IQ4XSLEVELS, WHOLE, SIGNED, IQ4XSFLOAT, 32, 272, 5120)
-
-// func sixteenMXFP4AMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
-TEXT ·sixteenMXFP4AMX(SB), 0, $17280-64
-	SIXTEEN(·wholeTiles, MXFP4MASKS, MXFP4LEVELS, WHOLE, SIGNED, MXFP4FLOAT, 0, 272, 5120)
+// func sixteenHalvesAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
+TEXT ·sixteenHalvesAMX(SB), 0, $21376-72
+	SIXTEEN(·halfTiles, HALVESLEVELS, HALVES, SIGNED, HALVESFLOAT, 9216)

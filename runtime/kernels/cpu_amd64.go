@@ -55,13 +55,11 @@ func avx512Set() *Set {
 	return s
 }
 
-// amxSet is AVX-512's with products of 16 tokens that need AMX-INT8. Q2_K has none, as it would be slower.
+// amxSet is AVX-512's with products of 16 tokens that need AMX-INT8.
 func amxSet() *Set {
 	s := avx512Set()
 	s.name = "amx"
-	s.sixteen = map[Type]paneled{Q4_0: sixteenQ40AMX, Q4_1: sixteenQ41AMX, Q5_0: sixteenQ50AMX, Q5_1: sixteenQ51AMX, Q8_0: sixteenQ80AMX,
-		Q3_K: sixteenQ3KAMX, Q4_K: sixteenQ4KAMX, Q5_K: sixteenQ5KAMX, Q6_K: sixteenQ6KAMX,
-		IQ4_NL: sixteenIQ4NLAMX, IQ4_XS: sixteenIQ4XSAMX, MXFP4: sixteenMXFP4AMX}
+	s.sixteen = tiledTypes()
 	return s
 }
 
