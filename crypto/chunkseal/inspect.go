@@ -3,7 +3,6 @@ package chunkseal
 import (
 	"bytes"
 	"context"
-	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"io"
@@ -129,25 +128,44 @@ func (p *Public) Acceptable(want OpenOptions) error {
 }
 
 // VerifyChunks checks every chunk against its digest in the index, without a key. Together with
-// Verify it checks the whole file against the publisher's signature.
+// Verify it checks the whole file against the publisher's signature. It calls progress, which may
+// be nil, after every few chunks.
 func (p *Public) VerifyChunks(ctx context.Context, progress func(done, total int)) error {
-	slot := make([]byte, alignSlot(MaxChunkBytes+tagSize))
-	for i := range p.Chunks {
+	buf := make([]byte, alignSlot(MaxChunkBytes+tagSize))
+	for i := 0; i < p.Chunks; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		offset, n := p.Slot(i)
-		if err := readAt(p.r, slot[:n], offset); err != nil {
-			return inChunk(err, i)
-		}
-		if err := p.checkSlot(slot[:n], i); err != nil {
+		n, err := p.verifyFrom(i, buf)
+		if err != nil {
 			return err
 		}
+		i += n
 		if progress != nil {
-			progress(i+1, p.Chunks)
+			progress(i, p.Chunks)
 		}
 	}
 	return nil
+}
+
+// verifyFrom reads chunk i and those after it that fit in buf, up to as many as are checked
+// together, and returns their number.
+func (p *Public) verifyFrom(i int, buf []byte) (int, error) {
+	var slots [lanes][]byte
+	var chunks [lanes]int
+	n := 0
+	for ; n < lanes && i+n < p.Chunks; n++ {
+		offset, size := p.Slot(i + n)
+		if size > len(buf) {
+			break
+		}
+		if err := readAt(p.r, buf[:size], offset); err != nil {
+			return 0, inChunk(err, i+n)
+		}
+		slots[n], chunks[n], buf = buf[:size], i+n, buf[size:]
+	}
+	_, err := p.checkSlots(slots[:n], chunks[:n])
+	return n, err
 }
 
 // Slot returns where chunk i lies: both figures are multiples of 4096.
@@ -163,16 +181,28 @@ func (p *Public) digest(i int) []byte {
 	return p.index[i*indexEntry+4 : (i+1)*indexEntry]
 }
 
-// checkSlot compares what lies in a slot with the signed index.
-func (p *Public) checkSlot(slot []byte, i int) error {
-	n := p.chunkSize(i) + tagSize
-	if err := checkPadding(slot[n:], i); err != nil {
-		return err
+// checkSlots compares what lies in slots with the signed index, and returns which one is wrong.
+func (p *Public) checkSlots(slots [][]byte, chunks []int) (bad int, err error) {
+	var sealed [lanes][]byte
+	var got [lanes][32]byte
+	for at, i := range chunks {
+		n := p.chunkSize(i) + tagSize
+		if err := checkPadding(slots[at][n:], i); err != nil {
+			return at, err
+		}
+		sealed[at] = slots[at][:n]
 	}
-	got := sha256.Sum256(slot[:n])
-	if bytes.Equal(got[:], p.digest(i)) {
-		return nil
+	sum256(got[:], sealed[:len(chunks)])
+	for at, i := range chunks {
+		if !bytes.Equal(got[at][:], p.digest(i)) {
+			return at, p.wrongDigest(got[at], i)
+		}
 	}
+	return 0, nil
+}
+
+// wrongDigest says what is in chunk i's place.
+func (p *Public) wrongDigest(got [32]byte, i int) error {
 	for j := range p.Chunks {
 		if bytes.Equal(got[:], p.digest(j)) {
 			return inChunk(Refuse(ReasonMisplaced, "chunk %d is in its place", j), i)

@@ -136,41 +136,101 @@ func (r *Reader) Slot(i int) (offset int64, size int) { return r.public.Slot(i) 
 // ChunkSize returns the plaintext bytes of chunk i.
 func (r *Reader) ChunkSize(i int) int { return r.public.chunkSize(i) }
 
+// Together is how many chunks [Reader.OpenSlots] checks at once, at most.
+const Together = lanes
+
+// Opening is one chunk to open: its slot's bytes, and where the plaintext goes.
+type Opening struct {
+	Chunk     int
+	Dst, Slot []byte
+}
+
 // OpenSlot opens chunk i from its slot's bytes and returns the plaintext, which
 // lies at the start of dst. dst may be the slot itself, and needs the capacity
 // of the plaintext. The first use of a chunk compares its digest with the index
 // that the publisher signed; every use authenticates it under the key. The
 // refusal is a *Failure, after which dst holds no plaintext.
 func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
-	if i < 0 || i >= r.public.Chunks {
-		return nil, fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", i, r.public.Chunks)
+	o := [...]Opening{{i, dst, slot}}
+	if err := r.OpenSlots(o[:]); err != nil {
+		return nil, err
 	}
-	_, slotSize := r.public.Slot(i)
-	n := r.public.chunkSize(i)
-	if len(slot) != slotSize || cap(dst) < n {
-		return nil, fmt.Errorf("chunkseal: chunk %d has %d sealed bytes and opens to %d; got %d bytes and room for %d", i, slotSize, n, len(slot), cap(dst))
+	return dst[:r.public.chunkSize(i)], nil
+}
+
+// OpenSlots opens up to [Together] chunks as OpenSlot does each of them. It opens none before the
+// digests of all are right; after a refusal of one, the Dst of those before it may hold plaintext.
+// Their digests are computed at once where the processor can, which takes half the time.
+func (r *Reader) OpenSlots(list []Opening) error {
+	if len(list) > Together {
+		return fmt.Errorf("chunkseal: got %d chunks to open together, want at most %d", len(list), Together)
 	}
-	section, inner := r.find(i)
-	bit := uint32(1) << (i % 32)
-	first := r.seen[i/32].Load()&bit == 0
-	if first {
-		if err := r.public.checkSlot(slot, i); err != nil {
-			return nil, r.named(err, section)
+	for _, o := range list {
+		if err := r.fits(o); err != nil {
+			return err
 		}
-	} else if err := checkPadding(slot[n+tagSize:], i); err != nil {
-		return nil, r.named(err, section)
 	}
+	first, err := r.checkSlots(list)
+	if err != nil {
+		return err
+	}
+	for at, o := range list {
+		if err := r.authenticate(o); err != nil {
+			return err
+		}
+		if first&(1<<at) != 0 {
+			r.seen[o.Chunk/32].Or(seenBit(o.Chunk))
+		}
+	}
+	return nil
+}
+
+func seenBit(chunk int) uint32 { return 1 << (chunk % 32) }
+
+// fits refuses bytes that are not the chunk's slot, and too little room.
+func (r *Reader) fits(o Opening) error {
+	if o.Chunk < 0 || o.Chunk >= r.public.Chunks {
+		return fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", o.Chunk, r.public.Chunks)
+	}
+	_, size := r.public.Slot(o.Chunk)
+	if n := r.public.chunkSize(o.Chunk); len(o.Slot) != size || cap(o.Dst) < n {
+		return fmt.Errorf("chunkseal: chunk %d has %d sealed bytes and opens to %d; got %d bytes and room for %d", o.Chunk, size, n, len(o.Slot), cap(o.Dst))
+	}
+	return nil
+}
+
+// checkSlots checks the padding of each slot, and the digests of those that are used for the first
+// time; of these it returns the places in the list as bits.
+func (r *Reader) checkSlots(list []Opening) (first uint8, err error) {
+	var slots [Together][]byte
+	var chunks [Together]int
+	n := 0
+	for at, o := range list {
+		if r.seen[o.Chunk/32].Load()&seenBit(o.Chunk) == 0 {
+			slots[n], chunks[n] = o.Slot, o.Chunk
+			n++
+			first |= 1 << at
+		} else if err := checkPadding(o.Slot[r.public.chunkSize(o.Chunk)+tagSize:], o.Chunk); err != nil {
+			return 0, r.inSection(err, o.Chunk)
+		}
+	}
+	if bad, err := r.public.checkSlots(slots[:n], chunks[:n]); err != nil {
+		return 0, r.inSection(err, chunks[bad])
+	}
+	return first, nil
+}
+
+// authenticate opens one chunk under the key and at its place.
+func (r *Reader) authenticate(o Opening) error {
+	section, inner := r.find(o.Chunk)
+	n := r.public.chunkSize(o.Chunk)
 	ctx := r.contexts.Get().(*sealingContext)
 	defer r.contexts.Put(ctx)
-	ctx.set(&r.digests[section], i, inner, n)
-	out, err := r.chunks.chunks.Open(dst[:0], ctx.nonce[:], slot[:n+tagSize], ctx.aad[:])
-	if err != nil {
-		return nil, r.named(inChunk(Refuse(ReasonTag, "it does not authenticate under this key at this position"), i), section)
+	ctx.set(&r.digests[section], o.Chunk, inner, n)
+	if _, err := r.chunks.chunks.Open(o.Dst[:0], ctx.nonce[:], o.Slot[:n+tagSize], ctx.aad[:]); err != nil {
+		return r.inSection(inChunk(Refuse(ReasonTag, "it does not authenticate under this key at this position"), o.Chunk), o.Chunk)
 	}
-	if first {
-		r.seen[i/32].Or(bit)
-	}
-	return out, nil
+	return nil
 }
 
 // OpenChunk reads chunk i through the ReaderAt and opens it into dst, for callers to whom speed
@@ -197,8 +257,7 @@ func (r *Reader) Locate(err error, i int) error {
 			f = Refuse(ReasonTruncated, "the file ends before this chunk does")
 		}
 	}
-	section, _ := r.find(i)
-	return r.named(inChunk(f, i), section)
+	return r.inSection(inChunk(f, i), i)
 }
 
 // find returns the section of chunk i and its index therein.
@@ -210,9 +269,10 @@ func (r *Reader) find(i int) (section, inner int) {
 	return at, i - r.first[at]
 }
 
-// named adds the section's name to a Failure.
-func (r *Reader) named(err error, section int) error {
+// inSection adds the name of a chunk's section to a Failure.
+func (r *Reader) inSection(err error, chunk int) error {
 	if f, ok := errors.AsType[*Failure](err); ok {
+		section, _ := r.find(chunk)
 		f.Tensor = r.list[section].Name
 	}
 	return err

@@ -1,10 +1,13 @@
 package weights
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
 
@@ -12,29 +15,31 @@ import (
 // read while others decrypt.
 func loaders(workers int) int { return min(2*workers, 16) }
 
-// loadCost is what filling takes from the budget while it lasts.
+// loadCost is what filling takes from the budget while it lasts, at least.
 func loadCost(workers, slot int) int64 { return arena.Cost(int64(loaders(workers)) * int64(slot)) }
 
-// fill decrypts everything that is kept in memory straight into its place.
+// fill decrypts everything that is kept in memory straight into its place. Each loader has room for
+// as many chunks as chunkseal checks together, if the budget has, else for fewer.
 func (w *Weights) fill(budget *arena.Budget, workers int) error {
 	n, slot := loaders(workers), w.layout.largestSlot
-	staging, err := budget.Map("load buffers", int64(n)*int64(slot))
+	each := int(max(1, min(chunkseal.Together, budget.Available()/loadCost(workers, slot))))
+	staging, err := budget.Map("load buffers", int64(n)*int64(each)*int64(slot))
 	if err != nil {
 		return err
 	}
-	jobs := loadJobs(w.layout.filled())
+	jobs := w.loadJobs()
 	var next atomic.Int64
 	errs := make([]error, n)
 	var wg sync.WaitGroup
 	for i := range n {
-		buf := staging.Bytes()[i*slot : (i+1)*slot]
+		buf := staging.Bytes()[i*each*slot : (i+1)*each*slot]
 		wg.Go(func() {
 			for {
-				at := int(next.Add(1)) - 1
+				at := int(next.Add(int64(each))) - each
 				if at >= len(jobs) || errs[i] != nil {
 					return
 				}
-				if errs[i] = w.loadChunk(jobs[at], buf); errs[i] != nil {
+				if errs[i] = w.loadChunks(jobs[at:min(at+each, len(jobs))], buf); errs[i] != nil {
 					next.Store(int64(len(jobs))) // the others may stop too
 				}
 			}
@@ -50,23 +55,40 @@ type loadJob struct {
 	dst   []byte
 }
 
-func loadJobs(runs []chunkRun) []loadJob {
+// loadJobs lists the chunks to open by their size, the largest first: digests of chunks of one size
+// are computed together in the least time.
+func (w *Weights) loadJobs() []loadJob {
 	var jobs []loadJob
-	for _, run := range runs {
+	for _, run := range w.layout.filled() {
 		for i := range run.chunks {
 			begin := i * run.chunkBytes
 			end := min(begin+run.chunkBytes, run.size)
 			jobs = append(jobs, loadJob{run.first + i, run.data[begin:end:end]})
 		}
 	}
+	slices.SortFunc(jobs, func(a, b loadJob) int {
+		return cmp.Or(cmp.Compare(len(b.dst), len(a.dst)), cmp.Compare(a.chunk, b.chunk))
+	})
 	return jobs
 }
 
-func (w *Weights) loadChunk(job loadJob, buf []byte) error {
-	offset, size := w.reader.Slot(job.chunk)
-	if err := w.file.read(buf[:size], offset); err != nil {
-		return w.reader.Locate(err, job.chunk)
+// loadChunks reads a few chunks into buf and opens them.
+func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
+	var list [chunkseal.Together]chunkseal.Opening
+	for i, job := range jobs {
+		offset, size := w.reader.Slot(job.chunk)
+		list[i] = chunkseal.Opening{Chunk: job.chunk, Dst: job.dst, Slot: buf[:size]}
+		if err := w.file.read(buf[:size], offset); err != nil {
+			return w.reader.Locate(err, job.chunk)
+		}
+		buf = buf[size:]
 	}
-	_, err := w.reader.OpenSlot(job.dst, buf[:size], job.chunk)
-	return err
+	err := w.reader.OpenSlots(list[:len(jobs)])
+	if !w.file.ended() {
+		return err
+	}
+	for _, job := range jobs { // opened perhaps after the memory was wiped
+		clear(job.dst)
+	}
+	return ErrClosed
 }
