@@ -3,8 +3,10 @@ package localapi_test
 import (
 	"context"
 	"encoding/json"
+	"fmt"
 	"net"
 	"net/http"
+	"os"
 	"slices"
 	"strings"
 	"testing"
@@ -184,6 +186,9 @@ func TestParametersReachTheEngine(t *testing.T) {
 		t.Errorf("%+v", g)
 	}
 	g = f.engine.seen[1]
+	if want := fmt.Sprintf("uid %d", os.Getuid()); g.Owner != want {
+		t.Errorf("got owner %q, want %q: prefixes are shared by user", g.Owner, want)
+	}
 	if g.Temperature != 1 || g.TopP != 1 || g.Seed != nil || len(g.Stop) != 2 || g.MaxTokens != 64-8 {
 		t.Errorf("defaults: %+v", g)
 	}

@@ -2,8 +2,9 @@
 // finds where an answer ends.
 //
 // One pass over the weights serves every active sequence. A sequence's tokens do not depend on
-// what runs beside it, a seed gives the same answer every time, and a sequence's keys and values
-// are wiped when it ends. An error in the weights (a changed chunk) ends every answer under way,
+// what runs beside it, and a seed gives the same answer every time. A sequence's keys and values
+// are wiped when it ends; if it has an owner, they stay for this owner's next requests until
+// another sequence takes their place or the engine closes. An error in the weights (a changed chunk) ends every answer under way,
 // and nothing more is served. All large memory comes from the budget at the start.
 //
 // The [Engine] trusts its source for the authenticity of the weights. It refuses models that it
@@ -83,10 +84,11 @@ type Engine struct {
 	sort  sync.Once
 	words *words // once it is done
 
-	slots []*sequence // by cache slot; nil where free. The scheduler's own.
-	batch []model.Input
-	pick  *sampler
-	fatal error // of the weights; valid after done
+	slots    []*sequence // by cache slot; nil where free. The scheduler's own, as is prefixes.
+	prefixes *prefixes
+	batch    []model.Input
+	pick     *sampler
+	fatal    error // of the weights; valid after done
 }
 
 // Memory is the amount that an engine takes from its budget for a model with this header, in
@@ -104,7 +106,7 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 		p.Vocabulary = t.Rows()
 	}
 	contextSize = min(contextSize, p.Context) // as New does
-	return p.CacheBytes()*int64(contextSize)*int64(sequences) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
+	return p.CacheBytes()*int64(contextSize)*int64(sequences) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
 }
 
 // New checks the model, takes all memory and starts the scheduler.
@@ -145,6 +147,9 @@ func New(cfg Config) (*Engine, error) {
 	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
 		return nil, errors.Join(err, e.model.Close())
 	}
+	if e.prefixes, err = newPrefixes(cfg.Budget, cfg.MaxSequences, cfg.Context); err != nil {
+		return nil, errors.Join(err, e.model.Close(), e.cache.Release())
+	}
 	e.pick = newSampler(e.model.Params().Vocabulary)
 	go e.schedule()
 	return e, nil
@@ -166,7 +171,7 @@ func (e *Engine) Close() error {
 	e.once.Do(func() {
 		close(e.quit)
 		<-e.done
-		err = errors.Join(e.model.Close(), e.cache.Release())
+		err = errors.Join(e.model.Close(), e.cache.Release(), e.prefixes.region.Release())
 	})
 	return err
 }
@@ -199,12 +204,17 @@ type Request struct {
 	// whose text comes next, each with the Top likeliest at its place.
 	Observe func([]Scored) error
 	Top     int
+	// Owner is the user or tenant who asks. Requests with the same owner share the work on what
+	// their prompts begin with alike; an empty one shares with nobody.
+	Owner string
 }
 
 // Result is the outcome of a request.
 type Result struct {
 	// PromptTokens and CompletionTokens are numbers of tokens, including the end token.
 	PromptTokens, CompletionTokens int
+	// ReusedTokens is how many of the prompt's tokens were not computed again.
+	ReusedTokens int
 	// FinishReason is "stop" or "length".
 	FinishReason string
 }
@@ -246,6 +256,7 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 				return result, out.finish()
 			}
 			result.CompletionTokens++
+			result.ReusedTokens = seq.reused
 			if e.tokenizer.IsEnd(token.id) {
 				continue // the scheduler closes the channel after it
 			}

@@ -11,6 +11,8 @@ import (
 // which it sends and the caller receives, and cancelled, which the caller sets.
 // reason and err are valid once tokens is closed.
 type sequence struct {
+	owner     string  // who may share its prefix
+	reused    int     // tokens of the prompt that another sequence left in the cache
 	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
 	position  int     // of pending[0]
 	last      [1]int32
@@ -25,7 +27,7 @@ type sequence struct {
 }
 
 func newSequence(req Request, limit int) *sequence {
-	return &sequence{pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
+	return &sequence{owner: req.Owner, pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
 }
 
 // chosen is a token of an answer, scored if the request asks for it.
@@ -65,12 +67,15 @@ func (e *Engine) endAll(err error) {
 	}
 }
 
-// free ends the sequence of a slot and wipes what the cache keeps of it, before
-// another sequence takes the slot.
+// free ends the sequence of a slot. What the cache keeps of it is wiped unless its owner may go on
+// behind it; then it is wiped before another sequence takes the slot.
 func (e *Engine) free(slot int, reason string, err error) {
 	s := e.slots[slot]
 	e.slots[slot] = nil
-	e.cache.Wipe(slot, s.position)
+	if err != nil || !e.prefixes.leave(slot) {
+		e.prefixes.forget(slot)
+		e.cache.Wipe(slot, 0, s.position)
+	}
 	s.end(reason, err)
 }
 
@@ -85,26 +90,24 @@ func (e *Engine) admit() bool {
 			active++
 		}
 	}
-	for slot, s := range e.slots {
-		if s != nil {
-			continue
-		}
+	for ; active < len(e.slots); active++ {
 		if active == 0 {
 			select {
-			case e.slots[slot] = <-e.submit:
+			case s := <-e.submit:
+				e.begin(s)
 			case <-e.quit:
 				return false
 			}
 		} else {
 			select {
-			case e.slots[slot] = <-e.submit:
+			case s := <-e.submit:
+				e.begin(s)
 			case <-e.quit:
 				return false
 			default:
 				return true
 			}
 		}
-		active++
 	}
 	select {
 	case <-e.quit:
@@ -152,6 +155,9 @@ func (e *Engine) step() error {
 	rows, err := e.model.Forward(e.cache, e.batch)
 	if err != nil {
 		return err
+	}
+	for _, in := range e.batch {
+		e.prefixes.put(in.Slot, in.Position, in.Token)
 	}
 	for i, logits := range rows {
 		e.choose(asked[i], logits)

@@ -48,16 +48,31 @@ func (c *Cache) part(slot, layer, head, which int) []uint16 {
 	return c.values[at : at+size : at+size]
 }
 
-// Wipe clears the first positions of a sequence. It does not run beside Forward.
-func (c *Cache) Wipe(slot, positions int) {
+// Wipe clears the positions of a sequence from one to before another. It does not run beside Forward.
+func (c *Cache) Wipe(slot, from, to int) {
 	if slot < 0 || slot >= c.slots {
+		return
+	}
+	to = max(0, min(to, c.length))
+	from = max(0, min(from, to))
+	for layer := range c.layers {
+		for head := range c.kvHeads {
+			clear(c.keys(slot, layer, head)[from*c.headSize : to*c.headSize])
+			clear(c.vals(slot, layer, head)[from*c.headSize : to*c.headSize])
+		}
+	}
+}
+
+// Copy gives a sequence the first positions of another one. It does not run beside Forward.
+func (c *Cache) Copy(to, from, positions int) {
+	if min(to, from) < 0 || max(to, from) >= c.slots {
 		return
 	}
 	n := max(0, min(positions, c.length)) * c.headSize
 	for layer := range c.layers {
 		for head := range c.kvHeads {
-			clear(c.keys(slot, layer, head)[:n])
-			clear(c.vals(slot, layer, head)[:n])
+			copy(c.keys(to, layer, head), c.keys(from, layer, head)[:n])
+			copy(c.vals(to, layer, head), c.vals(from, layer, head)[:n])
 		}
 	}
 }

@@ -16,7 +16,7 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 	for i := range c.values {
 		c.values[i] = 7
 	}
-	c.Wipe(1, 3)
+	c.Wipe(1, 0, 3)
 	left := map[int]int{}
 	for slot := range c.slots {
 		for layer := range c.layers {
@@ -37,12 +37,40 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 	if left[0] != 2*2*2*5*16 || left[1] != 2*2*2*2*16 {
 		t.Errorf("values left: %v", left)
 	}
-	c.Wipe(-1, 5)
-	c.Wipe(2, 5)
-	c.Wipe(0, 99)
+	c.Wipe(-1, 0, 5)
+	c.Wipe(2, 0, 5)
+	c.Wipe(0, -1, 99)
 	for i, v := range c.values[:len(c.values)/2] {
 		if v != 0 {
 			t.Fatalf("value %d of sequence 0 is left", i)
+		}
+	}
+}
+
+func TestCopyTakesTheFirstPositionsOfAnotherSequence(t *testing.T) {
+	p := Params{Layers: 2, Heads: 4, KVHeads: 2, HeadSize: 16}
+	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 5)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Release()
+	for i := range c.values {
+		c.values[i] = uint16(i + 1)
+	}
+	c.Wipe(1, 1, 5) // keeps position 0
+	c.Copy(1, 0, 3)
+	c.Copy(2, 0, 3)
+	c.Copy(1, -1, 3)
+	for layer := range c.layers {
+		for head := range c.kvHeads {
+			for i, v := range c.keys(1, layer, head) {
+				switch want := c.keys(0, layer, head)[i]; {
+				case i < 3*p.HeadSize && v != want:
+					t.Fatalf("value %d of the keys is %d, want %d", i, v, want)
+				case i >= 3*p.HeadSize && v != 0:
+					t.Fatalf("value %d of the keys was copied, too", i)
+				}
+			}
 		}
 	}
 }

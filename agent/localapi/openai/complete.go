@@ -193,6 +193,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 // context.
 func (c *completion) prepare(ctx context.Context) error {
 	q := c.request
+	q.Gen.Owner = fmt.Sprintf("uid %d", c.service.api.UID(ctx)) // another user's prompts must not show in the time
 	var err error
 	if c.chat {
 		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, q.Messages)
