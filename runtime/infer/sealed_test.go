@@ -34,8 +34,11 @@ func (p publisher) sign(root []byte) ([]byte, []byte, error) {
 	return p.Bytes(), ed25519.Sign(p.key, append([]byte(chunkseal.SignContext), root...)), nil
 }
 
+// sealedOpener opens a sealed file.
+type sealedOpener func(budget *arena.Budget, opt weights.Options) *weights.Weights
+
 // sealedFile seals a file and returns how to open it.
-func sealedFile(t testing.TB, in string) (path string, open func(mode weights.Mode, limit int64, workers int) *weights.Weights) {
+func sealedFile(t testing.TB, in string) (path string, open sealedOpener) {
 	t.Helper()
 	p := publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))}
 	key, err := keybuf.Take(bytes.Repeat([]byte{9}, chunkseal.KeySize))
@@ -47,9 +50,10 @@ func sealedFile(t testing.TB, in string) (path string, open func(mode weights.Mo
 	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: path, Key: key, Name: "test", Version: 1, Sign: p.sign}); err != nil {
 		t.Fatal(err)
 	}
-	return path, func(mode weights.Mode, limit int64, workers int) *weights.Weights {
+	return path, func(budget *arena.Budget, opt weights.Options) *weights.Weights {
 		t.Helper()
-		w, err := weights.Open(path, key, arena.NewBudget(limit), weights.Options{Workers: workers, Mode: mode, Publisher: p})
+		opt.Publisher = p
+		w, err := weights.Open(path, key, budget, opt)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -79,7 +83,7 @@ func TestSealedAnswersAreThoseOfThePlainFile(t *testing.T) {
 	want := answers(t, smallEngine(t, src, f, 2, 1))
 	_, open := sealedFile(t, in)
 	for _, mode := range []weights.Mode{weights.Resident, weights.Streamed} {
-		w := open(mode, 16<<20, 2)
+		w := open(arena.NewBudget(16<<20), weights.Options{Mode: mode, Workers: 2})
 		if w.Resident() != (mode == weights.Resident) {
 			t.Errorf("%s weights say resident: %v", mode, w.Resident())
 		}
@@ -98,7 +102,7 @@ func TestRealModelStreamedAnswersAsResident(t *testing.T) {
 		mode  weights.Mode
 		limit int64
 	}{{weights.Resident, 120 << 20}, {weights.Streamed, 10 << 20}} {
-		w := open(tc.mode, tc.limit, 2)
+		w := open(arena.NewBudget(tc.limit), weights.Options{Mode: tc.mode, Workers: 2})
 		e := smallEngine(t, w, header(t, w), 2, 1)
 		seed := uint64(5)
 		text, r := answer(t, e, Request{Prompt: question(t, e, "Name three colours."), MaxTokens: 6, Temperature: 0.7, TopP: 0.9, Seed: &seed})
@@ -115,7 +119,7 @@ func TestRealModelStreamedAnswersAsResident(t *testing.T) {
 // engine that streams it.
 func TestChangedChunkEndsTheAnswer(t *testing.T) {
 	path, open := sealedFile(t, smallFile(t))
-	w := open(weights.Streamed, 16<<20, 1)
+	w := open(arena.NewBudget(16<<20), weights.Options{Mode: weights.Streamed, Workers: 1})
 	e := smallEngine(t, w, header(t, w), 1, 1)
 	request := smallRequests(e)[0]
 	answer(t, e, request)

@@ -23,11 +23,24 @@ type layout struct {
 	largestSlot int
 }
 
-// chunkRun is a section's chunks in the file and their place in memory.
+// chunkRun is a section's chunks in the file and, of the first ones, their place in memory.
 type chunkRun struct {
 	first, chunks, chunkBytes int
 	size                      int
-	data                      []byte // nil while the section is streamed
+	data                      []byte // of the chunks that are kept in memory
+	kept                      int    // number of these
+}
+
+// bytes returns the plaintext bytes of the first n chunks.
+func (r *chunkRun) bytes(n int) int { return min(n*r.chunkBytes, r.size) }
+
+// keep gives the first n chunks their memory.
+func (r *chunkRun) keep(data []byte, n int) { r.data, r.kept = data, n }
+
+// part returns a chunk that is kept.
+func (r *chunkRun) part(chunk int) []byte {
+	begin, end := chunk*r.chunkBytes, r.bytes(chunk+1)
+	return r.data[begin:end:end]
 }
 
 type tensor struct {
@@ -100,47 +113,98 @@ func (t *tensor) check() error {
 
 func alignUp(n int64) int64 { return (n + align - 1) / align * align }
 
-// pin returns how many tensors, from the first on, lie in limit bytes.
-func (l *layout) pin(limit int64) pinning {
-	var p pinning
+// The matrix of which a pass reads a row for each token, unless there is no matrix for the output:
+// then it is both.
+const (
+	embeddingName = "token_embd.weight"
+	outputName    = "output.weight"
+)
+
+// lookedUp says that passes read only rows of a tensor here and there.
+func (l *layout) lookedUp(t *tensor) bool {
+	_, other := l.byName[outputName]
+	return other && t.Name == embeddingName
+}
+
+// pinOrder lists the tensors in the order in which they are worth their memory: a byte that each
+// pass reads saves as much as any other, a tensor of which it reads a row nearly nothing.
+func (l *layout) pinOrder() []*tensor {
+	var list, last []*tensor
 	for i := range l.tensors {
-		n := alignUp(int64(l.tensors[i].size))
-		if arena.Cost(p.bytes+n) > limit {
+		if t := &l.tensors[i]; l.lookedUp(t) {
+			last = append(last, t)
+		} else {
+			list = append(list, t)
+		}
+	}
+	return append(list, last...)
+}
+
+// pinning is how many chunks of each tensor, by its number, are kept in memory, and their bytes.
+type pinning struct {
+	chunks []int
+	bytes  int64
+}
+
+// pin chooses what is kept in limit bytes: tensors one after another, and of the first that does
+// not fit its first chunks.
+func (l *layout) pin(limit int64) pinning {
+	p := pinning{chunks: make([]int, len(l.tensors))}
+	for _, t := range l.pinOrder() {
+		n := t.chunks
+		if whole := int64(t.size); arena.Cost(p.bytes+alignUp(whole)) > limit {
+			n = int(max(0, limit/arena.Cost(1)*arena.Cost(1)-p.bytes) / alignUp(int64(t.chunkBytes)))
+			n = min(n, t.chunks-1)
+		}
+		p.chunks[t.ID] = n
+		p.bytes += alignUp(int64(t.bytes(n)))
+		if n < t.chunks {
 			break
 		}
-		p.tensors, p.bytes = i+1, p.bytes+n
 	}
 	return p
 }
 
-// place gives header, vectors and the first tensors their memory.
-func (l *layout) place(header []byte, vectors, pinned *arena.Region, tensors int) {
-	l.header.data = header
+// place gives header, vectors and what is pinned their memory.
+func (l *layout) place(header []byte, vectors, pinned *arena.Region, pin pinning) {
+	l.header.keep(header, l.header.chunks)
 	at := int64(0)
 	for _, v := range l.vectors {
 		n := int64(v.size)
-		v.data = vectors.Bytes()[at : at+n : at+n]
+		v.keep(vectors.Bytes()[at:at+n:at+n], v.chunks)
 		v.values = vectors.Float32s()[at/4 : (at+n)/4 : (at+n)/4]
 		at += alignUp(n)
 	}
 	at = 0
-	for i := range l.tensors[:tensors] {
-		n := int64(l.tensors[i].size)
-		l.tensors[i].data = pinned.Bytes()[at : at+n : at+n]
+	for i := range l.tensors {
+		t := &l.tensors[i]
+		if pin.chunks[i] == 0 {
+			continue
+		}
+		n := int64(t.bytes(pin.chunks[i]))
+		t.keep(pinned.Bytes()[at:at+n:at+n], pin.chunks[i])
 		at += alignUp(n)
 	}
 }
 
-// filled lists the runs that are kept in memory, in file order for tensors.
-func (l *layout) filled() []chunkRun {
-	runs := []chunkRun{l.header}
+// runs lists all sections.
+func (l *layout) runs() []*chunkRun {
+	runs := []*chunkRun{&l.header}
 	for _, v := range l.vectors {
-		runs = append(runs, v.chunkRun)
+		runs = append(runs, &v.chunkRun)
 	}
 	for i := range l.tensors {
-		if l.tensors[i].data != nil {
-			runs = append(runs, l.tensors[i].chunkRun)
-		}
+		runs = append(runs, &l.tensors[i].chunkRun)
 	}
 	return runs
+}
+
+// complete says whether nothing is left to stream.
+func (l *layout) complete() bool {
+	for i := range l.tensors {
+		if t := &l.tensors[i]; t.kept < t.chunks {
+			return false
+		}
+	}
+	return true
 }

@@ -59,11 +59,9 @@ type loadJob struct {
 // are computed together in the least time.
 func (w *Weights) loadJobs() []loadJob {
 	var jobs []loadJob
-	for _, run := range w.layout.filled() {
-		for i := range run.chunks {
-			begin := i * run.chunkBytes
-			end := min(begin+run.chunkBytes, run.size)
-			jobs = append(jobs, loadJob{run.first + i, run.data[begin:end:end]})
+	for _, run := range w.layout.runs() {
+		for i := range run.kept {
+			jobs = append(jobs, loadJob{run.first + i, run.part(i)})
 		}
 	}
 	slices.SortFunc(jobs, func(a, b loadJob) int {

@@ -14,7 +14,7 @@ func TestChunksOpenedBesideAWipeAreCleared(t *testing.T) {
 	w := open(t, sealed(t, synthetic(t)), 64<<20, Options{Mode: Streamed})
 	tn, _ := w.Tensor("token_embd.weight")
 	run := &w.layout.tensors[tn.ID].chunkRun
-	run.data = make([]byte, run.size) // as if it were resident
+	run.keep(make([]byte, run.size), run.chunks) // as if it were resident
 	var jobs []loadJob
 	for _, job := range w.loadJobs() {
 		if job.chunk >= run.first && job.chunk < run.first+run.chunks && len(jobs) < chunkseal.Together {

@@ -31,6 +31,9 @@ const (
 	slotTaken             // a worker decrypted it in place
 )
 
+// elsewhere is the position of chunks that only some passes read, at no foreseeable time.
+const elsewhere = -1
+
 type slot struct {
 	buf   []byte
 	chunk int
@@ -45,14 +48,14 @@ type slot struct {
 type ring struct {
 	w      *Weights
 	region *arena.Region
-	order  []int32 // streamed chunks in file order
+	order  []int32 // streamed chunks that each pass reads, in file order
 	wg     sync.WaitGroup
 
 	mu       sync.Mutex // guards the rest
 	cond     *sync.Cond
 	slots    []slot
 	held     []int   // slot of each worker, -1
-	position []int32 // of a chunk in order; read-only
+	position []int32 // of a chunk in order, or elsewhere; read-only
 	forecast forecast
 	closed   bool
 }
@@ -71,13 +74,17 @@ func newRing(w *Weights, budget *arena.Budget, workers int) (*ring, error) {
 	for i := range g.held {
 		g.held[i] = -1
 	}
-	for _, t := range w.layout.tensors {
-		if t.data != nil {
+	for i := range g.position {
+		g.position[i] = elsewhere
+	}
+	for i := range w.layout.tensors {
+		t := &w.layout.tensors[i]
+		if w.layout.lookedUp(t) {
 			continue
 		}
-		for i := range t.chunks {
-			g.position[t.first+i] = int32(len(g.order))
-			g.order = append(g.order, int32(t.first+i))
+		for c := t.kept; c < t.chunks; c++ {
+			g.position[t.first+c] = int32(len(g.order))
+			g.order = append(g.order, int32(t.first+c))
 		}
 	}
 	g.forecast = newForecast(len(g.order), workers)
@@ -111,7 +118,9 @@ func (g *ring) claim(worker, chunk int) (int, error) {
 	if last := g.held[worker]; last >= 0 {
 		g.slots[last].state, g.held[worker] = slotEmpty, -1
 	}
-	g.forecast.observe(int(g.position[chunk]))
+	if p := g.position[chunk]; p != elsewhere {
+		g.forecast.observe(int(p))
+	}
 	g.cond.Broadcast()
 	for !g.closed {
 		i, ready := g.find(chunk)

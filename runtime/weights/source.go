@@ -15,8 +15,9 @@ import (
 type source struct {
 	f      *os.File
 	size   int64
-	direct atomic.Bool // O_DIRECT: the page cache is bypassed
-	ended  func() bool // whether what is read may not be decrypted any more
+	direct atomic.Bool  // O_DIRECT: the page cache is bypassed
+	total  atomic.Int64 // bytes that read has read
+	ended  func() bool  // whether what is read may not be decrypted any more
 }
 
 func openSource(path string, ended func() bool) (*source, error) {
@@ -71,6 +72,7 @@ func (s *source) read(b []byte, offset int64) error {
 		return ErrClosed
 	}
 	if n == len(b) {
+		s.total.Add(int64(n))
 		if !s.direct.Load() {
 			_ = unix.Fadvise(int(s.f.Fd()), offset, int64(n), unix.FADV_DONTNEED) // advice
 		}

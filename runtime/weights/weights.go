@@ -45,7 +45,8 @@ type Options struct {
 	// mapped later. When Auto streams and Reserve is set, tensors that fit beside it stay in
 	// memory.
 	Reserve int64
-	// Pin is the number of bytes of tensors, first tensors first, that Streamed keeps in memory.
+	// Pin is the number of bytes of tensors that Streamed keeps in memory: those that each pass
+	// reads whole, in file order, and then an embedding of which it reads rows.
 	Pin int64
 }
 
@@ -58,7 +59,7 @@ type Weights struct {
 	layout  layout
 	header  *arena.Region
 	vectors *arena.Region
-	pinned  *arena.Region // all tensors, or the first ones
+	pinned  *arena.Region // of tensors, all or what fits
 	ring    *ring         // nil if all tensors are pinned
 	closed  atomic.Bool
 }
@@ -111,21 +112,15 @@ func (w *Weights) load(budget *arena.Budget, opt Options) error {
 			return err
 		}
 	}
-	w.layout.place(w.header.Bytes(), w.vectors, w.pinned, pin.tensors)
+	w.layout.place(w.header.Bytes(), w.vectors, w.pinned, pin)
 	if err := w.fill(budget, opt.Workers); err != nil {
 		return err
 	}
-	if pin.tensors == len(w.layout.tensors) {
+	if w.layout.complete() {
 		return nil
 	}
 	w.ring, err = newRing(w, budget, opt.Workers)
 	return err
-}
-
-// pinning is how many of the first tensors are kept in memory.
-type pinning struct {
-	tensors int
-	bytes   int64
 }
 
 // Memory returns how much Open takes from a budget in a mode with a number of workers, in bytes:
@@ -210,10 +205,8 @@ func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
 	if chunk < 0 || chunk >= t.Chunks {
 		return nil, fmt.Errorf("weights: there is no chunk %d of %d of %s", chunk, t.Chunks, t.Name)
 	}
-	if t.data != nil {
-		begin := chunk * t.chunkBytes
-		end := min(begin+t.chunkBytes, len(t.data))
-		return t.data[begin:end:end], nil
+	if chunk < t.kept {
+		return t.part(chunk), nil
 	}
 	return w.ring.take(worker, t.first+chunk)
 }
@@ -253,6 +246,23 @@ func (w *Weights) Mode() Mode { return w.mode }
 // Resident reports whether every chunk stays in memory, so that fetching one again costs
 // nothing.
 func (w *Weights) Resident() bool { return w.ring == nil }
+
+// BytesRead returns the bytes of chunks that were read from the file since Open began.
+func (w *Weights) BytesRead() int64 { return w.file.total.Load() }
+
+// PassBytes returns the bytes of chunks that a pass of a model reads from the file: each one that
+// is not kept in memory, once. A row of the embedding, for each token, comes on top.
+func (w *Weights) PassBytes() int64 {
+	if w.ring == nil {
+		return 0
+	}
+	var n int64
+	for _, chunk := range w.ring.order {
+		_, size := w.reader.Slot(int(chunk))
+		n += int64(size)
+	}
+	return n
+}
 
 // Pinned returns the bytes of tensors that are kept in memory.
 func (w *Weights) Pinned() int64 { return int64(len(w.pinned.Bytes())) }

@@ -53,8 +53,8 @@ func testKey(t testing.TB) *keybuf.Buffer {
 	return k
 }
 
-// synthetic is a small GGUF file with every type, odd row counts, and vectors.
-func synthetic(t testing.TB) string {
+// synthetic is a small GGUF file with every type, odd row counts, vectors, and more matrices as large as the embedding.
+func synthetic(t testing.TB, more ...string) string {
 	t.Helper()
 	rng := rand.New(rand.NewPCG(1, 2))
 	tensor := func(name string, typ gguf.Type, cols, rows int) gguf.TensorData {
@@ -74,7 +74,7 @@ func synthetic(t testing.TB) string {
 		return d
 	}
 	var b bytes.Buffer
-	err := gguf.Write(&b, []gguf.KV{{Key: "general.architecture", Value: "llama"}, {Key: "filler", Value: string(bytes.Repeat([]byte("x"), 300<<10))}}, []gguf.TensorData{
+	tensors := []gguf.TensorData{
 		vector("output_norm.weight", 64),
 		tensor("blk.1.attn_q.weight", gguf.Q4_0, 64, 100),
 		tensor("blk.0.ffn_down.weight", gguf.Q4_1, 640, 1000),
@@ -86,7 +86,11 @@ func synthetic(t testing.TB) string {
 		tensor("blk.2.attn_k.weight", gguf.Q4_K, 512, 40),
 		tensor("blk.2.attn_v.weight", gguf.Q6_K, 256, 33),
 		tensor("blk.2.attn_output.weight", gguf.MXFP4, 96, 16),
-	})
+	}
+	for _, name := range more {
+		tensors = append(tensors, tensor(name, gguf.Q8_0, 64, 5003))
+	}
+	err := gguf.Write(&b, []gguf.KV{{Key: "general.architecture", Value: "llama"}, {Key: "filler", Value: string(bytes.Repeat([]byte("x"), 300<<10))}}, tensors)
 	if err != nil {
 		t.Fatal(err)
 	}

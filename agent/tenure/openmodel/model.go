@@ -101,7 +101,7 @@ type attempt struct {
 }
 
 // attempts are the ways to try, best first: resident weights are many times
-// faster than a longer context is useful, as long as a conversation fits.
+// faster than a longer context is useful, as long as a conversation fits. Else a part is streamed.
 func attempts(m settings.Model) []attempt {
 	sizes := contexts[:]
 	if m.Context != 0 {
@@ -118,7 +118,6 @@ func attempts(m settings.Model) []attempt {
 				list = append(list, attempt{weights.Resident, size})
 			}
 		}
-		mode = weights.Streamed
 	}
 	for _, size := range sizes {
 		list = append(list, attempt{mode, size})
@@ -143,8 +142,8 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 	if err != nil {
 		return err
 	}
-	if mode == weights.Streamed {
-		// Resident weights were all verified while they were decrypted. Streamed
+	if !o.Weights.Resident() {
+		// Weights in memory were all verified while they were decrypted. Streamed
 		// ones are verified at each use; a damaged file should not get that far.
 		err = o.Weights.Public().VerifyChunks(ctx, nil)
 	}

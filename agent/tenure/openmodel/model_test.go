@@ -5,7 +5,9 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
+	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
@@ -18,5 +20,15 @@ func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	other := tenuretest.Key(t, strings.Repeat("x", 32))
 	if _, err := Open(t.Context(), tenuretest.New(t).Config, g.Config.Models[0], &Custody{Key: other}, 1, 0, slog.New(slog.DiscardHandler)); err == nil || other.Len() != 0 {
 		t.Errorf("another key: %v, %d bytes left of it", err, other.Len())
+	}
+}
+
+// TestStreamedModelKeepsWhatFits, unless its configuration wants all of it streamed.
+func TestStreamedModelKeepsWhatFits(t *testing.T) {
+	for configured, want := range map[string]weights.Mode{"": weights.Auto, "auto": weights.Auto, "streamed": weights.Streamed, "resident": weights.Resident} {
+		list := attempts(settings.Model{Mode: configured})
+		if got := list[len(list)-1].mode; got != want {
+			t.Errorf("mode %q ends in %s, want %s", configured, got, want)
+		}
 	}
 }
