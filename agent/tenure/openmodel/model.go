@@ -138,6 +138,9 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 			return err
 		}
 	}
+	if mode == weights.Auto {
+		need += verifying
+	}
 	o.Weights, err = weights.Open(o.Path, o.Key, o.Memory, o.options(publisher, mode, need))
 	if err != nil {
 		return err
@@ -163,6 +166,10 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 	}
 	return nil
 }
+
+// verifying is what the process takes beyond its reserve while it verifies a streamed file, whose
+// part in memory would else fill the limit.
+const verifying = 2 << 20
 
 // engineMemory reads the sealed header, which needs little memory, to learn
 // what the engine will take: so much must stay free beside the weights.
