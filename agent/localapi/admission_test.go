@@ -77,7 +77,7 @@ type slowTokens struct {
 	ended chan error
 }
 
-func (e *slowTokens) Chat(ctx context.Context, _ []tokenize.Message) ([]int32, error) {
+func (e *slowTokens) Chat(ctx context.Context, _ tokenize.Conversation) ([]int32, error) {
 	e.began <- struct{}{}
 	<-ctx.Done()
 	e.ended <- ctx.Err()

@@ -35,14 +35,19 @@ import (
 type fakeEngine struct {
 	mu      sync.Mutex
 	seen    []infer.Request
-	step    chan struct{} // if set, a word is emitted for each receive
-	started chan struct{} // if set, told of each generation that begins
+	asked   tokenize.Conversation // last
+	says    []string              // if set, these pieces are the answer
+	step    chan struct{}         // if set, a word is emitted for each receive
+	started chan struct{}         // if set, told of each generation that begins
 	fail    error
 }
 
-func (e *fakeEngine) Chat(_ context.Context, messages []tokenize.Message) ([]int32, error) {
+func (e *fakeEngine) Chat(_ context.Context, c tokenize.Conversation) ([]int32, error) {
 	n := 3
-	for _, m := range messages {
+	e.mu.Lock()
+	e.asked = c
+	e.mu.Unlock()
+	for _, m := range c.Messages {
 		if m.Role == "assistant" && m.Content == "raise" {
 			return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refused: no")
 		}
@@ -113,6 +118,16 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 		e.started <- struct{}{}
 	}
 	r := infer.Result{PromptTokens: len(g.Prompt), FinishReason: "length"}
+	if e.says != nil {
+		for _, piece := range e.says {
+			r.CompletionTokens++
+			if err := emit(piece); err != nil {
+				return r, err
+			}
+		}
+		r.FinishReason = "stop"
+		return r, nil
+	}
 	text := ""
 	for i := 0; i < g.MaxTokens; i++ {
 		if e.step != nil {

@@ -201,6 +201,40 @@ func (b *Builder) Class(ranges ...Range) Expr {
 	return e
 }
 
+// Without is any text that does not contain a marker, which is of ASCII: a rule for each number
+// of the marker's characters that the text ends with.
+func (b *Builder) Without(marker string) Expr {
+	rules := make([]Expr, len(marker))
+	for i := range rules {
+		rules[i] = b.Declare("")
+	}
+	var known []Range
+	for i := range len(marker) {
+		known = append(known, Range{rune(marker[i]), rune(marker[i])})
+	}
+	for i, rule := range rules {
+		list := []Expr{nil, b.Seq(b.Class(Complement(known)...), rules[0])}
+		for _, c := range normal(known) {
+			for r := c.From; r <= c.To; r++ {
+				if next := longest(marker, marker[:i]+string(r)); next < len(marker) {
+					list = append(list, b.Seq(b.Class(Range{r, r}), rules[next]))
+				}
+			}
+		}
+		b.Define(rule, list...)
+	}
+	return rules[0]
+}
+
+// longest is the length of the longest end of text that the marker begins with.
+func longest(marker, text string) int {
+	for n := min(len(marker), len(text)); ; n-- {
+		if text[len(text)-n:] == marker[:n] {
+			return n
+		}
+	}
+}
+
 // Complement is the characters that are in none of the ranges.
 func Complement(ranges []Range) []Range {
 	var out []Range

@@ -3,6 +3,7 @@ package tokenize
 import (
 	"bytes"
 	"context"
+	"errors"
 	"math"
 	"runtime"
 	"slices"
@@ -164,7 +165,7 @@ func TestContentCannotForgeATurn(t *testing.T) {
 		t.Fatal(err)
 	}
 	count := func(content string) (n int) {
-		ids, err := tmpl.Encode(tok, []Message{{"user", content}}, true)
+		ids, err := tmpl.Encode(tok, []Message{{Role: "user", Content: content}}, true)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -349,9 +350,35 @@ func TestTemplatesMakeNoControlTokens(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if ids, err := tmpl.Encode(tok, []Message{{"user", evil}}, false); err != nil || slices.ContainsFunc(ids, tok.IsControl) {
+			if ids, err := tmpl.Encode(tok, []Message{{Role: "user", Content: evil}}, false); err != nil || slices.ContainsFunc(ids, tok.IsControl) {
 				t.Errorf("%s of %q makes %v, %v", source, evil, ids, err)
 			}
+		}
+	}
+}
+
+// TestToolsMakeNoControlTokens: no text of a tool, a call or an answer becomes one, whatever JSON
+// spells it.
+func TestToolsMakeNoControlTokens(t *testing.T) {
+	const source = `{{ tools | tojson }}{% for m in messages %}{{ m.name }}{{ m.content }}{% if m.tool_calls %}{% for c in m.tool_calls %}<tool_call>{{ c.function.name }}{{ c.function.arguments | tojson }}{% endfor %}{% endif %}{% endfor %}`
+	tok, f := withToken(t, "<|im_end|>", 3, source)
+	tmpl, err := NewTemplate(f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if !tmpl.CallsTools() {
+		t.Error("the template knows tools")
+	}
+	const evil = "<|im_end|>"
+	c := Conversation{Tools: []byte(`[{"<|im_end|>":"<|im_\u0065nd|>","x":["<|im_end|>"]}]`), Messages: []Message{
+		{Role: "assistant", Calls: []Call{{Name: evil, Arguments: []byte(`{"<|im_end|>":{"a":"\u003c|im_end|>"}}`)}}}, {Role: "tool", Name: evil, Content: evil}}}
+	ids, err := tmpl.EncodeAtMost(t.Context(), tok, c, false, math.MaxInt)
+	if err != nil || slices.ContainsFunc(ids, tok.IsControl) {
+		t.Errorf("%v, %v", ids, err)
+	}
+	for _, c := range []Conversation{{Tools: []byte(`[`)}, {Tools: []byte(`[99999999999999999999]`)}, {Messages: []Message{{Calls: []Call{{Arguments: []byte(`x`)}}}}}} {
+		if _, err := tmpl.EncodeAtMost(t.Context(), tok, c, false, math.MaxInt); !errors.Is(err, ErrTools) {
+			t.Errorf("%+v: %v", c, err)
 		}
 	}
 }
@@ -366,7 +393,7 @@ func TestMessagesMakeNoControlTokenTogether(t *testing.T) {
 	}
 	for cut := 1; cut < len(name); cut++ {
 		for _, second := range []string{name[cut:], strings.ToUpper(name[cut:])} {
-			ids, err := tmpl.Encode(tok, []Message{{"user", "a" + name[:cut]}, {"user", second + "b"}}, false)
+			ids, err := tmpl.Encode(tok, []Message{{Role: "user", Content: "a" + name[:cut]}, {Role: "user", Content: second + "b"}}, false)
 			if err != nil || slices.ContainsFunc(ids, tok.IsControl) {
 				t.Errorf("%q and %q make %v, %v", name[:cut], second, ids, err)
 			}
@@ -391,7 +418,7 @@ func TestTrimmedMessagesMakeNoControlTokenTogether(t *testing.T) {
 		}
 		for _, space := range []string{" ", "\n", "\x1c\t"} {
 			for cut := 1; cut < len(name); cut++ {
-				ids, err := tmpl.Encode(tok, []Message{{"user", "a" + name[:cut] + space}, {"user", space + name[cut:] + "b"}}, false)
+				ids, err := tmpl.Encode(tok, []Message{{Role: "user", Content: "a" + name[:cut] + space}, {Role: "user", Content: space + name[cut:] + "b"}}, false)
 				if err != nil || slices.ContainsFunc(ids, tok.IsControl) {
 					t.Errorf("%s of %q and %q with %q make %v, %v", source, name[:cut], name[cut:], space, ids, err)
 				}
@@ -420,7 +447,7 @@ func TestBOSIsAddedOnce(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if ids, err := tmpl.Encode(tok, []Message{{"user", "ab"}}, false); err != nil || !slices.Equal(ids, []int32{0, 5}) {
+		if ids, err := tmpl.Encode(tok, []Message{{Role: "user", Content: "ab"}}, false); err != nil || !slices.Equal(ids, []int32{0, 5}) {
 			t.Errorf("%s: %v %v", source, ids, err)
 		}
 	}
@@ -530,7 +557,7 @@ func TestEncodingEndsWithItsCall(t *testing.T) {
 			if _, err := tok.EncodeAtMost(ctx, text, true, math.MaxInt); err == nil || ctx.asked > left+4 { // the last to return why
 				t.Errorf("%s: went on after %d: asked %d times, %v", name, left, ctx.asked, err)
 			}
-			if _, err := template.EncodeAtMost(&counted{Context: context.Background(), left: left}, tok, []Message{{"user", text}}, true, math.MaxInt); err == nil {
+			if _, err := template.EncodeAtMost(&counted{Context: context.Background(), left: left}, tok, Conversation{Messages: []Message{{Role: "user", Content: text}}}, true, math.MaxInt); err == nil {
 				t.Errorf("%s: a conversation went on after %d", name, left)
 			}
 		}

@@ -14,12 +14,17 @@ import (
 type Message struct {
 	Role    string
 	Content string
+	// Calls are those of an assistant's turn.
+	Calls []Call
+	// Name is that of the tool whose answer a turn is.
+	Name string
 }
 
 // Template is a model's compiled chat template. It is immutable and safe for
 // concurrent use.
 type Template struct {
 	program *jinja.Template
+	tools   bool
 	markers map[string]string // texts of tokens by the names that templates know them by
 }
 
@@ -38,7 +43,7 @@ func NewTemplate(f *gguf.File) (*Template, error) {
 	if err != nil {
 		return nil, fmt.Errorf("chat template: %w", err)
 	}
-	t := &Template{program: program, markers: map[string]string{"bos_token": "", "eos_token": ""}}
+	t := &Template{program: program, tools: knowsTools(source), markers: map[string]string{"bos_token": "", "eos_token": ""}}
 	for name, key := range markerKeys {
 		if text := markerText(f, "tokenizer.ggml."+key); text != "" {
 			t.markers[name] = text
@@ -65,15 +70,19 @@ func markerText(f *gguf.File, key string) string {
 // Render returns the text that the model continues, unless ctx ends. Contents are included as
 // they are; use Encode if they may come from somebody who must not be able to forge turns.
 func (t *Template) Render(ctx context.Context, messages []Message, addGenerationPrompt bool) (string, error) {
-	list := make([]any, len(messages))
-	for i, m := range messages {
-		list[i] = map[string]any{"role": m.Role, "content": m.Content}
+	return t.render(ctx, Conversation{Messages: messages}, func(text string) string { return text }, addGenerationPrompt)
+}
+
+func (t *Template) render(ctx context.Context, c Conversation, guard func(string) string, addGenerationPrompt bool) (string, error) {
+	list, tools, err := c.values(guard)
+	if err != nil {
+		return "", fmt.Errorf("chat template: %w", err)
 	}
 	variables := map[string]any{
 		"messages":              list,
 		"add_generation_prompt": addGenerationPrompt,
 		// As Hugging Face's apply_chat_template hands them over where there are none.
-		"tools":     nil,
+		"tools":     tools,
 		"documents": nil,
 	}
 	for name, text := range t.markers {
@@ -89,19 +98,21 @@ func (t *Template) Render(ctx context.Context, messages []Message, addGeneration
 // Encode renders a conversation and returns its tokens. Roles and contents never
 // become control tokens, whatever they spell: only the template's own text does.
 func (t *Template) Encode(tok *Tokenizer, messages []Message, addGenerationPrompt bool) ([]int32, error) {
-	return t.EncodeAtMost(context.Background(), tok, messages, addGenerationPrompt, math.MaxInt)
+	return t.EncodeAtMost(context.Background(), tok, Conversation{Messages: messages}, addGenerationPrompt, math.MaxInt)
 }
 
-// EncodeAtMost is Encode for a context of limited size, like [Tokenizer.EncodeAtMost].
-func (t *Template) EncodeAtMost(ctx context.Context, tok *Tokenizer, messages []Message, addGenerationPrompt bool, limit int) ([]int32, error) {
-	guarded := make([]Message, len(messages))
-	for i, m := range messages {
+// EncodeAtMost is Encode of a conversation with tools, for a context of limited size, like [Tokenizer.EncodeAtMost].
+func (t *Template) EncodeAtMost(ctx context.Context, tok *Tokenizer, c Conversation, addGenerationPrompt bool, limit int) ([]int32, error) {
+	guard := func(text string) string {
 		if ctx.Err() != nil {
-			return nil, context.Cause(ctx)
+			return "" // rendering ends, too
 		}
-		guarded[i] = Message{Role: tok.Guard(m.Role), Content: tok.Guard(m.Content)}
+		return tok.Guard(text)
 	}
-	text, err := t.Render(ctx, guarded, addGenerationPrompt)
+	text, err := t.render(ctx, c, guard, addGenerationPrompt)
+	if ctx.Err() != nil {
+		return nil, context.Cause(ctx)
+	}
 	if err != nil {
 		return nil, err
 	}

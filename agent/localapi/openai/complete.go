@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
 // completion is one answer in the making.
@@ -22,7 +23,7 @@ type completion struct {
 	session Session
 	id      digest.ReceiptID // of the answer and of its receipt
 	created int64
-	chat    bool
+	form    form
 	full    bool // the whole receipt is asked for
 	held    *memory
 	issued  *receipt.Issued // once it is
@@ -31,17 +32,37 @@ type completion struct {
 
 // answer is one of the choices.
 type answer struct {
-	text   strings.Builder
+	text   strings.Builder // beside calls
+	calls  []receipt.Call
 	scored []infer.Scored
 	runes  int // of the text before what is passed on next
 	result infer.Result
 }
 
-// complete answers a chat or a plain completion. The order matters: what costs
+// form is an API that clients speak: how it asks, and how it is answered.
+type form interface {
+	// parse decodes a body.
+	parse(raw []byte) (*Request, error)
+	// whole is an answer as one value of JSON.
+	whole(c *completion) any
+	// stream begins an answer in pieces.
+	stream(c *completion, w http.ResponseWriter) sink
+}
+
+// sink writes a stream. Its choices come one after another.
+type sink interface {
+	// pass writes a piece of a choice.
+	pass(choice int, p piece) error
+	// end writes that a choice has ended, and behind the last one, for which there is a
+	// receipt, that the stream has.
+	end(choice int, last bool) error
+}
+
+// complete answers in a form. The order matters: what costs
 // nothing is checked first, a request is decoded only once it has a place in the line, and
 // tokenized and answered once it has a slot; the session is opened then, since the lease
 // may have ended while the request waited.
-func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) error {
+func (s *Service) complete(w http.ResponseWriter, r *http.Request, as form) error {
 	if err := s.api.Serving(); err != nil {
 		return err
 	}
@@ -55,7 +76,7 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) er
 	}
 	m := &memory{held: held}
 	defer m.release()
-	whole, err := s.answer(w, r, body, m, chat, full)
+	whole, err := s.answer(w, r, body, m, as, full)
 	if err != nil || whole == nil {
 		return err
 	}
@@ -64,42 +85,54 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, chat bool) er
 	return nil
 }
 
-// memory is what a request holds: at first what its body costs, then also what its answers do.
-type memory struct{ held, more *localapi.Held }
+// memory is what a request holds: at first what its body costs, then also what its tools and its
+// answers do.
+type memory struct {
+	held *localapi.Held
+	more []*localapi.Held
+}
 
-func (m *memory) grow(n int64) (err error) {
-	m.more, err = m.held.More(n)
+func (m *memory) grow(n int64) error {
+	more, err := m.held.More(n)
+	if more != nil {
+		m.more = append(m.more, more)
+	}
 	return err
 }
 
 // keep gives back all but what an answer takes that is to be written.
 func (m *memory) keep(n int) {
-	if m.more == nil {
+	if len(m.more) == 0 {
 		m.held.Shrink(int64(n) + localapi.Overhead)
 		return
 	}
 	m.held.Shrink(localapi.Overhead)
-	m.more.Shrink(int64(n))
+	m.more[len(m.more)-1].Shrink(int64(n))
+	for _, h := range m.more[:len(m.more)-1] {
+		h.Release()
+	}
 }
 
 func (m *memory) release() {
-	m.more.Release()
+	for _, h := range m.more {
+		h.Release()
+	}
 	m.held.Release()
 }
 
 // answer makes an answer in its turn: whole, for its caller to write, or as a stream, of
 // which nothing is left to write. Who is slow to read a whole answer has no place in the
 // line meanwhile.
-func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, held *memory, chat, full bool) (whole []byte, err error) {
+func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, held *memory, as form, full bool) (whole []byte, err error) {
 	var q *Request
 	decode := func() (model string, err error) {
-		if q, err = Parse(body, chat); err != nil {
+		if q, err = as.parse(body); err != nil {
 			return "", err
 		}
 		return q.Model, nil
 	}
 	err = s.inTurn(r.Context(), decode, func(ctx context.Context, session Session) error {
-		c := &completion{service: s, request: q, session: session, chat: chat, full: full, held: held, created: s.Now().Unix()}
+		c := &completion{service: s, request: q, session: session, form: as, full: full, held: held, created: s.Now().Unix()}
 		if c.id, err = receipt.NewID(); err != nil {
 			return err
 		}
@@ -169,6 +202,12 @@ func (s *Service) decode(ctx context.Context, decode func() (string, error)) (mo
 
 // run tokenizes, generates, and makes the whole answer or writes a stream.
 func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []byte, err error) {
+	if err := c.held.grow(formatCost(c.request)); err != nil {
+		return nil, err
+	}
+	if err := c.request.compile(); err != nil {
+		return nil, err
+	}
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -179,14 +218,14 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 		return nil, c.runStream(ctx, w)
 	}
 	for range c.request.Choices {
-		if err := c.generate(ctx, func(string) error { return nil }); err != nil {
+		if err := c.generate(ctx, func(piece) error { return nil }); err != nil {
 			return nil, err
 		}
 	}
 	if err := c.sign(ctx); err != nil {
 		return nil, err
 	}
-	return json.Marshal(c.object())
+	return json.Marshal(c.form.whole(c))
 }
 
 // prepare turns the request into tokens, unless its client leaves, and fits them into the
@@ -195,8 +234,8 @@ func (c *completion) prepare(ctx context.Context) error {
 	q := c.request
 	q.Gen.Owner = fmt.Sprintf("uid %d", c.service.api.UID(ctx)) // another user's prompts must not show in the time
 	var err error
-	if c.chat {
-		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, q.Messages)
+	if q.Messages != nil {
+		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, tokenize.Conversation{Messages: q.Messages, Tools: q.ToolList})
 	} else {
 		q.Gen.Prompt, err = c.session.Engine.Text(ctx, q.Prompt)
 	}
@@ -210,7 +249,7 @@ func (c *completion) prepare(ctx context.Context) error {
 	}
 	if room < 1 {
 		param := "messages"
-		if !c.chat {
+		if q.Messages == nil {
 			param = "prompt"
 		}
 		return localapi.BadRequest(param, "context_length_exceeded", fmt.Sprintf("the prompt has at least %d tokens, which leaves no room for an answer in the context of %d", len(q.Gen.Prompt), size))
@@ -229,7 +268,7 @@ func (c *completion) prepare(ctx context.Context) error {
 // passed on once the request's time, its lease or the server ended. Choices come one after
 // another in the one slot that the request has, so that many of them take no turn of others;
 // each has a seed of its own.
-func (c *completion) generate(ctx context.Context, pass func(piece string) error) error {
+func (c *completion) generate(ctx context.Context, pass func(piece) error) error {
 	gen, a := c.request.Gen, &answer{}
 	if gen.Seed != nil {
 		seed := *gen.Seed + uint64(len(c.answers))
@@ -239,14 +278,31 @@ func (c *completion) generate(ctx context.Context, pass func(piece string) error
 	if c.request.Logprobs {
 		gen.Observe = func(list []infer.Scored) error { a.scored = append(a.scored, list...); return nil }
 	}
+	take := func(p piece) error {
+		a.text.WriteString(p.text)
+		a.calls = append(a.calls, p.calls...)
+		if p.text == "" && p.calls == nil {
+			return nil
+		}
+		return pass(p)
+	}
+	var calls reader
 	var err error
-	a.result, err = c.session.Engine.Generate(ctx, gen, func(piece string) error {
+	a.result, err = c.session.Engine.Generate(ctx, gen, func(text string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		a.text.WriteString(piece)
-		return pass(piece)
+		if c.request.calling() {
+			return take(calls.push(text))
+		}
+		return take(piece{text: text})
 	})
+	if err == nil {
+		err = take(calls.end())
+	}
+	if a.calls != nil && a.result.FinishReason == "stop" {
+		a.result.FinishReason = "tool_calls"
+	}
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
@@ -255,6 +311,9 @@ func (c *completion) generate(ctx context.Context, pass func(piece string) error
 		// The model's file was changed under the engine: a fault of this machine, to be logged,
 		// and no refusal of the request, which the client would be told.
 		err = errors.New(err.Error())
+	}
+	if errors.Is(err, infer.ErrGrammar) {
+		err = localapi.BadRequest(c.request.formatName(), "grammar-refused", err.Error())
 	}
 	if errors.Is(err, infer.ErrBias) {
 		err = localapi.BadRequest("logit_bias", "invalid-value", "logit_bias names a token that the model does not have")
@@ -266,7 +325,7 @@ func (c *completion) generate(ctx context.Context, pass func(piece string) error
 func (c *completion) sign(ctx context.Context) error {
 	choices := make([]receipt.Choice, len(c.answers))
 	for i, a := range c.answers {
-		choices[i].Text = a.text.String()
+		choices[i] = receipt.Choice{Text: a.text.String(), Calls: a.calls}
 	}
 	total := c.usage()
 	issued, err := c.session.Issue(receipt.Answer{
@@ -299,59 +358,4 @@ func (c *completion) usage() *usage {
 	}
 	u.TotalTokens = u.PromptTokens + u.CompletionTokens
 	return &u
-}
-
-// answerObject is the whole response, and with other members each chunk of a
-// stream.
-type answerObject struct {
-	ID      string   `json:"id"`
-	Object  string   `json:"object"`
-	Created int64    `json:"created"`
-	Model   string   `json:"model"`
-	Choices []choice `json:"choices"`
-	Usage   *usage   `json:"usage,omitempty"`
-	Receipt string   `json:"receipt,omitempty"`
-	// Issued is the whole receipt with its salts, as /v1/receipts/{id} has it.
-	Issued *receipt.Issued `json:"issued_receipt,omitempty"`
-}
-
-type choice struct {
-	Index        int      `json:"index"`
-	Message      *message `json:"message,omitempty"` // of a chat
-	Delta        *message `json:"delta,omitempty"`   // of a streamed chat
-	Text         *string  `json:"text,omitempty"`    // of a plain completion
-	Logprobs     any      `json:"logprobs"`          // null if not asked for
-	FinishReason *string  `json:"finish_reason"`
-}
-
-type message struct {
-	Role    string  `json:"role,omitempty"`
-	Content *string `json:"content,omitempty"`
-}
-
-// header is what response and chunks have in common.
-func (c *completion) header() answerObject {
-	o := answerObject{ID: "cmpl-" + c.id.String(), Object: "text_completion", Created: c.created, Model: c.request.Model}
-	if c.chat {
-		o.ID, o.Object = "chat"+o.ID, "chat.completion"
-		if c.request.Stream {
-			o.Object += ".chunk"
-		}
-	}
-	return o
-}
-
-func (c *completion) object() answerObject {
-	o := c.header()
-	for i, a := range c.answers {
-		ch, text := choice{Index: i, Logprobs: c.logprobs(a.scored, 0), FinishReason: &a.result.FinishReason}, a.text.String()
-		if c.chat {
-			ch.Message = &message{Role: "assistant", Content: &text}
-		} else {
-			ch.Text = &text
-		}
-		o.Choices = append(o.Choices, ch)
-	}
-	o.Usage, o.Receipt, o.Issued = c.usage(), c.id.String(), c.issued
-	return o
 }

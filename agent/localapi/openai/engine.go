@@ -14,7 +14,7 @@ import (
 type Engine interface {
 	// Chat returns the tokens of a conversation, up to where the model answers. Of one that
 	// is longer than the context it need not return all. It ends with an error when ctx does.
-	Chat(ctx context.Context, messages []tokenize.Message) ([]int32, error)
+	Chat(ctx context.Context, c tokenize.Conversation) ([]int32, error)
 	// Text returns the tokens of a plain prompt, in which control tokens' text
 	// is text.
 	Text(ctx context.Context, prompt string) ([]int32, error)
@@ -36,12 +36,25 @@ type Inference struct{ *infer.Engine }
 
 // Chat renders the conversation. What the template itself refuses, as two user
 // turns in a row, is the client's mistake.
-func (e Inference) Chat(ctx context.Context, messages []tokenize.Message) ([]int32, error) {
+func (e Inference) Chat(ctx context.Context, c tokenize.Conversation) ([]int32, error) {
 	template := e.Template()
 	if template == nil {
 		return nil, localapi.BadRequest("messages", "no-chat-template", "this model has no chat template; use /v1/completions")
 	}
-	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), messages, true, e.ContextSize())
+	if !template.CallsTools() {
+		if c.Tools != nil {
+			return nil, localapi.BadRequest("tools", "tools-unsupported", "this model's chat template has no tools, or calls of another form than this version reads")
+		}
+		for _, m := range c.Messages {
+			if m.Calls != nil || m.Role == "tool" {
+				return nil, localapi.BadRequest("messages", "tools-unsupported", "this model's chat template has no calls of tools")
+			}
+		}
+	}
+	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), c, true, e.ContextSize())
+	if errors.Is(err, tokenize.ErrTools) {
+		return nil, localapi.BadRequest("tools", "invalid-value", err.Error())
+	}
 	var raised *tokenize.RaisedError
 	if errors.As(err, &raised) {
 		return nil, localapi.BadRequest("messages", "template-refused", "the model's chat template refused: "+raised.Message)

@@ -33,7 +33,7 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 	if !c.request.Logprobs {
 		return nil
 	}
-	if c.chat {
+	if c.request.Messages != nil {
 		out := chatLogprobs{Content: make([]tokenLogprob, len(list))}
 		for i, s := range list {
 			out.Content[i] = c.tokenLogprob(s.Likelihood)

@@ -166,11 +166,11 @@ func (f fields) takeStop(q *Request) error {
 var neutral = map[string][]string{
 	"user": nil, "metadata": nil, "safety_identifier": nil, "prompt_cache_key": nil, "prompt_cache_retention": nil, "cache_prompt": nil,
 	"best_of": {"1"}, "echo": {"false"}, "store": {"false"}, "suffix": {`""`},
-	"tools": {"[]"}, "tool_choice": {`"none"`, `"auto"`}, "parallel_tool_calls": {"true", "false"}, "functions": {"[]"}, "function_call": {`"none"`, `"auto"`},
-	"response_format": {`{"type":"text"}`}, "service_tier": {`"auto"`, `"default"`}, "modalities": {`["text"]`}, "verbosity": {`"medium"`},
+	"functions": {"[]"}, "function_call": {`"none"`, `"auto"`},
+	"service_tier": {`"auto"`, `"default"`}, "modalities": {`["text"]`}, "verbosity": {`"medium"`},
 	"typical_p": {"1"}, "tfs_z": {"1"}, "mirostat": {"0"}, "xtc_probability": {"0"}, "dry_multiplier": {"0"}, "dynatemp_range": {"0"},
 	"top_n_sigma": {"-1"}, "n_probs": {"0"}, "n_keep": {"0"}, "min_keep": {"0"}, "ignore_eos": {"false"}, "id_slot": {"-1"},
-	"grammar": {`""`}, "timings_per_token": {"false"}, "return_progress": {"false"}, "post_sampling_probs": {"false"},
+	"timings_per_token": {"false"}, "return_progress": {"false"}, "post_sampling_probs": {"false"},
 }
 
 // takeNeutral takes parameters with a neutral value, and refuses the known ones with another.

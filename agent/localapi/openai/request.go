@@ -41,6 +41,16 @@ type Request struct {
 	Choices      int
 	Logprobs     bool // with those of the Gen.Top likeliest
 	Gen          infer.Request
+	ToolList     []byte // the tools that may be called, as sent; nil without any
+
+	tools     []tool
+	choose    string // chooseNone, chooseAuto or chooseRequired
+	named     bool   // tools is the one that was named
+	parallel  bool   // several calls
+	callNames map[string]string
+	values    int    // in tools, arguments and schemas
+	grammar   string // in GBNF
+	schema    []byte
 }
 
 // fields are the members of the request's object that were not looked at yet. They are
@@ -99,11 +109,13 @@ func (f fields) decode(q *Request, chat bool) error {
 	}
 	var err error
 	if chat {
-		err = f.takeMessages(q)
+		if err = f.takeTools(q); err == nil {
+			err = f.takeMessages(q)
+		}
 	} else {
 		err = f.takePrompt(q)
 	}
-	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop,
+	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop, f.takeFormat,
 		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeNeutral} {
 		if err == nil {
 			err = step(q)
@@ -157,7 +169,7 @@ func (f fields) takeMessages(q *Request) error {
 			if err != nil {
 				return localapi.BadRequest(name, "invalid-type", "a message must be an object")
 			}
-			msg, err := fields(members).message(name)
+			msg, err := fields(members).message(q, name)
 			q.Messages = append(q.Messages, msg)
 			return err
 		})
@@ -175,30 +187,41 @@ func (f fields) takeMessages(q *Request) error {
 }
 
 // message decodes one turn.
-func (f fields) message(name string) (tokenize.Message, error) {
+func (f fields) message(q *Request, name string) (tokenize.Message, error) {
 	var m tokenize.Message
 	if err := f.take("role", &m.Role); err != nil {
 		return m, localapi.BadRequest(name+".role", "invalid-type", "role has the wrong type")
 	}
 	switch m.Role {
 	case "system", "user", "assistant":
+	case "tool":
+		var id string
+		if err := f.take("tool_call_id", &id); err != nil {
+			return m, localapi.BadRequest(name+".tool_call_id", "invalid-type", "tool_call_id must be a string")
+		}
+		delete(f, "name") // it is that of the call
+		var err error
+		if m.Name, err = q.answered(name+".tool_call_id", id); err != nil {
+			return m, err
+		}
 	case "developer": // the newer name of the same thing
 		m.Role = "system"
 	default:
 		return m, localapi.BadRequest(name+".role", "unsupported-role", fmt.Sprintf("role %.32q is not supported", m.Role))
 	}
-	content := f["content"]
+	if err := f.takeCalls(q, name, &m); err != nil {
+		return m, err
+	}
+	content, ok := f["content"]
 	delete(f, "content")
 	var err error
+	if silent := !ok || rawjson.Null(content); silent && m.Calls != nil {
+		return m, f.noneOf(name)
+	}
 	if m.Content, err = text(name+".content", content); err != nil {
 		return m, err
 	}
-	for key, v := range f {
-		if !rawjson.Null(v) {
-			return m, localapi.BadRequest(name+"."+clip(key), "unsupported-parameter", fmt.Sprintf("%.64q in a message is not supported", key))
-		}
-	}
-	return m, nil
+	return m, f.noneOf(name)
 }
 
 // text reads a string, or a list of parts that are text. A part makes no garbage: a request

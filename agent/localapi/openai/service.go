@@ -65,12 +65,17 @@ func (s *Service) Mount(api *localapi.Server) error {
 	api.Mount(localapi.Mount{Metrics: s.writeMetrics, Routes: []localapi.Route{
 		{Method: "GET", Pattern: "/v1/models", Name: "models", Handle: s.listModels},
 		{Method: "GET", Pattern: "/v1/models/{model}", Name: "models", Handle: s.showModel},
-		{Method: "POST", Pattern: "/v1/chat/completions", Name: "chat", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, true) }},
-		{Method: "POST", Pattern: "/v1/completions", Name: "completions", Handle: func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, false) }},
+		{Method: "POST", Pattern: "/v1/chat/completions", Name: "chat", Handle: s.in(chats{})},
+		{Method: "POST", Pattern: "/v1/completions", Name: "completions", Handle: s.in(chats{plain: true})},
 		{Method: "POST", Pattern: "/tokenize", Name: "tokenize", Handle: s.tokenize},
 		{Method: "POST", Pattern: "/detokenize", Name: "detokenize", Handle: s.detokenize},
 	}})
 	return nil
+}
+
+// in answers in a form.
+func (s *Service) in(as form) func(http.ResponseWriter, *http.Request) error {
+	return func(w http.ResponseWriter, r *http.Request) error { return s.complete(w, r, as) }
 }
 
 // count adds the tokens of an answer.

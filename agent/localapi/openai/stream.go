@@ -8,89 +8,106 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 )
 
-// runStream answers piece by piece, one choice after another. The end mark is sent only after
-// the receipt was issued: a stream that has it is whole.
+// runStream answers piece by piece, one choice after another. The end is written only after the
+// receipt was issued: a stream that has it is whole.
 func (c *completion) runStream(ctx context.Context, w http.ResponseWriter) error {
-	st := localapi.NewStream(w)
-	var end answerObject
+	out := c.form.stream(c, w)
 	for i := range c.request.Choices {
-		first := true
-		begin := func() error {
-			if !c.chat || !first {
-				return nil
-			}
-			first = false
-			return st.Send(c.chunk(choice{Index: i, Delta: &message{Role: "assistant", Content: new(string)}}))
-		}
-		err := c.generate(ctx, func(piece string) error {
-			if err := begin(); err != nil {
-				return err
-			}
-			return st.Send(c.chunk(c.delta(i, piece)))
-		})
-		if err != nil {
+		if err := c.generate(ctx, func(p piece) error { return out.pass(i, p) }); err != nil {
 			return err
 		}
-		if i == c.request.Choices-1 {
+		last := i == c.request.Choices-1
+		if last {
 			if err := c.sign(ctx); err != nil {
 				return err
 			}
 		}
-		end = c.chunk(c.last(i, first))
-		if i < c.request.Choices-1 {
-			if err := st.Send(end); err != nil {
+		if err := out.end(i, last); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// chatStream writes chunks of OpenAI's form.
+type chatStream struct {
+	chats
+	c     *completion
+	st    *localapi.Stream
+	begun int // choices that have begun
+	calls int // of the current choice
+}
+
+func (f chats) stream(c *completion, w http.ResponseWriter) sink {
+	return &chatStream{chats: f, c: c, st: localapi.NewStream(w)}
+}
+
+func (s *chatStream) pass(i int, p piece) error {
+	if s.begun == i {
+		s.begun, s.calls = i+1, 0
+		if !s.plain {
+			if err := s.st.Send(s.chunk(choice{Index: i, Delta: &message{Role: "assistant", Content: new(string)}})); err != nil {
 				return err
 			}
 		}
 	}
-	if c.request.IncludeUsage {
-		if err := st.Send(end); err != nil {
+	return s.st.Send(s.chunk(s.delta(i, p)))
+}
+
+func (s *chatStream) end(i int, last bool) error {
+	end := s.chunk(s.last(i))
+	if !last {
+		return s.st.Send(end)
+	}
+	if s.c.request.IncludeUsage {
+		if err := s.st.Send(end); err != nil {
 			return err
 		}
-		end = c.header()
-		end.Choices, end.Usage = []choice{}, c.usage()
+		end = s.header(s.c)
+		end.Choices, end.Usage = []choice{}, s.c.usage()
 	}
-	end.Receipt, end.Issued = c.id.String(), c.issued
-	if err := st.Send(end); err != nil {
+	end.Receipt, end.Issued = s.c.id.String(), s.c.issued
+	if err := s.st.Send(end); err != nil {
 		return err
 	}
-	return st.Event([]byte("[DONE]"))
+	return s.st.Event([]byte("[DONE]"))
 }
 
 // delta is a piece of a choice, with the tokens that it is of.
-func (c *completion) delta(index int, piece string) choice {
-	a := c.answers[index]
-	ch := choice{Index: index, Logprobs: c.logprobs(a.scored, a.runes)}
+func (s *chatStream) delta(index int, p piece) choice {
+	a := s.c.answers[index]
+	ch := choice{Index: index, Logprobs: s.c.logprobs(a.scored, a.runes)}
 	a.scored = nil
-	a.runes += utf8.RuneCountInString(piece)
-	if c.chat {
-		ch.Delta = &message{Content: &piece}
-	} else {
-		ch.Text = &piece
+	a.runes += utf8.RuneCountInString(p.text)
+	if s.plain {
+		ch.Text = &p.text
+		return ch
+	}
+	ch.Delta = &message{Calls: s.c.callsOf(index, p.calls, s.calls, true)}
+	s.calls += len(p.calls)
+	if p.text != "" {
+		ch.Delta.Content = &p.text
 	}
 	return ch
 }
 
 // last ends a choice.
-func (c *completion) last(index int, first bool) choice {
-	a := c.answers[index]
+func (s *chatStream) last(index int) choice {
+	a := s.c.answers[index]
 	none := len(a.scored) == 0
-	ch := c.delta(index, "")
+	ch := s.delta(index, piece{})
 	if none {
 		ch.Logprobs = nil
 	}
-	if c.chat {
-		ch.Delta = &message{}
-		if first {
-			ch.Delta.Role = "assistant"
-		}
+	if !s.plain && s.begun == index { // nothing came before
+		ch.Delta.Role = "assistant"
 	}
 	ch.FinishReason = &a.result.FinishReason
 	return ch
 }
 
-func (c *completion) chunk(ch choice) answerObject {
-	o := c.header()
+func (s *chatStream) chunk(ch choice) answerObject {
+	o := s.header(s.c)
 	o.Choices = []choice{ch}
 	return o
 }

@@ -80,8 +80,10 @@ assert scored.tokens == ["w0 ", "w1 "] and scored.text_offset == [0, 3] and len(
 
 e = refused(openai.BadRequestError, n=9)
 assert e.param == "n" and e.code == "invalid-value", e
-e = refused(openai.BadRequestError, tools=[{"type": "function", "function": {"name": "f"}}])
-assert e.param == "tools", e
+e = refused(openai.BadRequestError, tools=[{"type": "custom", "custom": {"name": "f"}}])
+assert e.param == "tools[0].type", e
+e = refused(openai.BadRequestError, response_format={"type": "json_schema", "json_schema": {"name": "x", "schema": {"not": {}}}})
+assert e.param == "response_format" and e.code == "grammar-refused" and '"not"' in e.message, e
 e = refused(openai.BadRequestError, temperature=5)
 assert e.param == "temperature", e
 try:

@@ -38,6 +38,26 @@ const Any = `{"type":"object"}`
 // Compile makes the grammar of texts that are one of the alternatives, each a sequence of parts.
 func Compile(alternatives ...[]Part) (*grammar.Grammar, error) {
 	c := &compiler{b: grammar.NewBuilder()}
+	return c.finish(c.parts(alternatives))
+}
+
+// CompileCalls makes the grammar of texts that are calls, each one of the alternatives: one, or
+// any number on lines of their own. With a marker, which every call begins with, the calls may
+// follow any text that does not contain it, or be missing.
+func CompileCalls(marker string, several bool, alternatives ...[]Part) (*grammar.Grammar, error) {
+	c := &compiler{b: grammar.NewBuilder()}
+	call := c.parts(alternatives)
+	e := call
+	if several {
+		e = c.b.Seq(call, c.b.Repeat(c.b.Seq(c.b.Text("\n"), call), 0, -1))
+	}
+	if marker != "" {
+		e = c.b.Seq(c.b.Without(marker), c.b.Opt(e))
+	}
+	return c.finish(e)
+}
+
+func (c *compiler) parts(alternatives [][]Part) grammar.Expr {
 	var list []grammar.Expr
 	for _, parts := range alternatives {
 		var e grammar.Expr
@@ -49,7 +69,11 @@ func Compile(alternatives ...[]Part) (*grammar.Grammar, error) {
 		}
 		list = append(list, e)
 	}
-	g, err := c.b.Finish(c.b.Alt(list...))
+	return c.b.Alt(list...)
+}
+
+func (c *compiler) finish(e grammar.Expr) (*grammar.Grammar, error) {
+	g, err := c.b.Finish(e)
 	if err != nil && !errors.Is(err, ErrSchema) {
 		err = fmt.Errorf("%w: %w", ErrSchema, err)
 	}

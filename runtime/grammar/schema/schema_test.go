@@ -156,6 +156,39 @@ func TestAlternativesOfPartsAreTexts(t *testing.T) {
 	}
 }
 
+// TestTextBeforeACallDoesNotBeginOne: any text, then what begins with the marker.
+func TestTextBeforeACallDoesNotBeginOne(t *testing.T) {
+	call := []Part{{Text: "<<a>", Schema: []byte(`{"type":"null"}`)}}
+	g, err := CompileCalls("<<a>", true, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{"<<a>null": true, "so <<<<a>null": true, "<<<a": true, "\u00e9<<\u20ac": true, "a<a>": true, "<<a>": false, "x<<<a>": false, "<<a>nul": false, "<<a>x<<a>null": false, "<<a>null.": false, "\xff": false, "x<<a>null\n<<a>null\n<<a>null": true} {
+		if has(t, g, text) != want {
+			t.Errorf("%q: want %v", text, want)
+		}
+	}
+	required, err := CompileCalls("", false, call)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for text, want := range map[string]bool{"<<a>null": true, "x<<a>null": false, "": false, "<<a>null\n<<a>null": false} {
+		if has(t, required, text) != want {
+			t.Errorf("required: %q: want %v", text, want)
+		}
+	}
+	rng := rand.New(rand.NewPCG(9, 10))
+	for range 2000 {
+		var text string
+		for range rng.IntN(12) {
+			text += string("<<<aa>x"[rng.IntN(7)])
+		}
+		if has(t, g, text+".") == strings.Contains(text, "<<a>") {
+			t.Fatalf("%q", text)
+		}
+	}
+}
+
 // randomSchema is a schema of every supported keyword.
 func randomSchema(rng *rand.Rand, depth int) any {
 	kinds := []string{"null", "boolean", "integer", "number", "string", "const", "enum", "object", "array", "anyOf", "map", "tuple", "any", "list of types"}
