@@ -5,13 +5,14 @@ import (
 	"net/http"
 )
 
-// Stream writes server-sent events. All its writes together have a bounded time, the
+// Stream writes server-sent events, or lines of JSON. All its writes together have a bounded time, the
 // recorder's: the place in the line is kept for the engine, not for a reader who is slow.
 // It belongs to the goroutine of its request.
 type Stream struct {
 	w       http.ResponseWriter
 	control *http.ResponseController
 	begun   bool
+	lines   bool
 }
 
 // NewStream hooks a stream into the response: an error before its first event
@@ -24,25 +25,46 @@ func NewStream(w http.ResponseWriter) *Stream {
 	return st
 }
 
+// NewLines is NewStream for values of JSON on lines of their own, as Ollama has them.
+func NewLines(w http.ResponseWriter) *Stream {
+	st := NewStream(w)
+	st.lines = true
+	return st
+}
+
 // Send writes one event as JSON.
-func (st *Stream) Send(v any) error {
+func (st *Stream) Send(v any) error { return st.SendNamed("", v) }
+
+// SendNamed is Send with the event's name; empty is none.
+func (st *Stream) SendNamed(name string, v any) error {
 	data, err := json.Marshal(v)
 	if err != nil {
 		return err
 	}
+	if name != "" {
+		data = append([]byte("event: "+name+"\ndata: "), data...)
+		return st.write(append(data, "\n\n"...))
+	}
 	return st.Event(data)
 }
 
-// Event writes one event.
+// Event writes one event without a name.
 func (st *Stream) Event(data []byte) error {
+	if st.lines {
+		return st.write(append(data, '\n'))
+	}
+	return st.write(append(append([]byte("data: "), data...), '\n', '\n'))
+}
+
+func (st *Stream) write(raw []byte) error {
 	if !st.begun {
 		st.begun = true
 		h := st.w.Header()
-		h.Set("Content-Type", "text/event-stream")
+		h.Set("Content-Type", map[bool]string{true: "application/x-ndjson", false: "text/event-stream"}[st.lines])
 		h.Set("Cache-Control", "no-store")
 		st.w.WriteHeader(http.StatusOK)
 	}
-	if _, err := st.w.Write(append(append([]byte("data: "), data...), '\n', '\n')); err != nil {
+	if _, err := st.w.Write(raw); err != nil {
 		return err
 	}
 	return st.control.Flush()

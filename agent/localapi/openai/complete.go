@@ -286,7 +286,7 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 		}
 		return pass(p)
 	}
-	var calls reader
+	calls := reader{fenced: c.request.loose()}
 	var err error
 	a.result, err = c.session.Engine.Generate(ctx, gen, func(text string) error {
 		if ctx.Err() != nil {

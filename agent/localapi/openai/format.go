@@ -18,6 +18,7 @@ func (f fields) takeFormat(q *Request) error {
 	if err := f.take("grammar", &q.grammar); err != nil {
 		return err
 	}
+	q.from = "response_format"
 	raw, ok := f["response_format"]
 	if !ok {
 		return q.oneFormat()
@@ -112,7 +113,7 @@ func (q *Request) formatName() string {
 	case q.calling():
 		return "tools"
 	}
-	return "response_format"
+	return q.from
 }
 
 // calls is the grammar of an answer with tools: text that begins no call, unless a call is

@@ -174,8 +174,10 @@ var neutral = map[string][]string{
 }
 
 // takeNeutral takes parameters with a neutral value, and refuses the known ones with another.
-func (f fields) takeNeutral(*Request) error {
-	for name, values := range neutral {
+func (f fields) takeNeutral(*Request) error { return f.takeValues(neutral) }
+
+func (f fields) takeValues(known map[string][]string) error {
+	for name, values := range known {
 		raw, ok := f[name]
 		if !ok {
 			continue

@@ -48,9 +48,11 @@ type Request struct {
 	named     bool   // tools is the one that was named
 	parallel  bool   // several calls
 	callNames map[string]string
+	byName    bool   // answers of tools have the tool's name instead of an id
 	values    int    // in tools, arguments and schemas
 	grammar   string // in GBNF
 	schema    []byte
+	from      string // the parameter that has it
 }
 
 // fields are the members of the request's object that were not looked at yet. They are
@@ -101,13 +103,10 @@ func tooMany(name, what string) error {
 func Cost(n int64) int64 { return 3*n + localapi.Overhead }
 
 func (f fields) decode(q *Request, chat bool) error {
-	if err := f.take("model", &q.Model); err != nil {
+	err := f.takeModel(q)
+	if err != nil {
 		return err
 	}
-	if q.Model == "" {
-		return localapi.BadRequest("model", "missing-parameter", "model is required")
-	}
-	var err error
 	if chat {
 		if err = f.takeTools(q); err == nil {
 			err = f.takeMessages(q)
@@ -115,16 +114,31 @@ func (f fields) decode(q *Request, chat bool) error {
 	} else {
 		err = f.takePrompt(q)
 	}
-	for _, step := range []func(*Request) error{f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop, f.takeFormat,
-		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeNeutral} {
-		if err == nil {
-			err = step(q)
-		}
-	}
 	if err != nil {
 		return err
 	}
+	return f.rest(q, f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop, f.takeFormat,
+		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeNeutral)
+}
+
+// rest takes the parameters that are left, and refuses those that nothing takes.
+func (f fields) rest(q *Request, steps ...func(*Request) error) error {
+	for _, step := range steps {
+		if err := step(q); err != nil {
+			return err
+		}
+	}
 	return f.none()
+}
+
+func (f fields) takeModel(q *Request) error {
+	if err := f.take("model", &q.Model); err != nil {
+		return err
+	}
+	if q.Model == "" {
+		return localapi.BadRequest("model", "missing-parameter", "model is required")
+	}
+	return nil
 }
 
 // none refuses what was not taken.
@@ -195,6 +209,15 @@ func (f fields) message(q *Request, name string) (tokenize.Message, error) {
 	switch m.Role {
 	case "system", "user", "assistant":
 	case "tool":
+		if tool, ok := f["tool_name"]; ok && q.byName {
+			delete(f, "tool_name")
+			var b strings.Builder
+			if rawjson.Text(&b, tool) != nil {
+				return m, localapi.BadRequest(name+".tool_name", "invalid-type", "tool_name must be a string")
+			}
+			m.Name = b.String()
+			break
+		}
 		var id string
 		if err := f.take("tool_call_id", &id); err != nil {
 			return m, localapi.BadRequest(name+".tool_call_id", "invalid-type", "tool_call_id must be a string")
@@ -260,7 +283,8 @@ func (p *part) appendTo(all *strings.Builder, raw []byte) error {
 	if err := rawjson.Object(raw, p.member); err != nil {
 		return err
 	}
-	if !rawjson.Is(p.kind, "text") || rawjson.Null(p.text) || p.text == nil {
+	// input_text and output_text are what the Responses API calls the same thing.
+	if !rawjson.Is(p.kind, "text") && !rawjson.Is(p.kind, "input_text") && !rawjson.Is(p.kind, "output_text") || rawjson.Null(p.text) || p.text == nil {
 		return localapi.BadRequest(p.name, "unsupported-content", fmt.Sprintf("content of type %.40s is not supported", p.kind))
 	}
 	return rawjson.Text(all, p.text)
@@ -272,6 +296,7 @@ func (p *part) member(name, value []byte) error {
 		p.kind = value
 	case rawjson.Is(name, "text"):
 		p.text = value
+	case rawjson.Is(name, "annotations"), rawjson.Is(name, "logprobs"): // of an answer that is sent back
 	case !rawjson.Null(value):
 		return localapi.BadRequest(p.name, "unsupported-parameter", fmt.Sprintf("%.64s in a part of a message is not supported", name))
 	}

@@ -67,6 +67,11 @@ func (s *Service) Mount(api *localapi.Server) error {
 		{Method: "GET", Pattern: "/v1/models/{model}", Name: "models", Handle: s.showModel},
 		{Method: "POST", Pattern: "/v1/chat/completions", Name: "chat", Handle: s.in(chats{})},
 		{Method: "POST", Pattern: "/v1/completions", Name: "completions", Handle: s.in(chats{plain: true})},
+		{Method: "POST", Pattern: "/v1/responses", Name: "responses", Handle: s.in(responses{})},
+		{Method: "POST", Pattern: "/api/chat", Name: "ollama-chat", Handle: s.in(ollama{})},
+		{Method: "POST", Pattern: "/api/generate", Name: "ollama-generate", Handle: s.in(ollama{generate: true})},
+		{Method: "GET", Pattern: "/api/tags", Name: "ollama-tags", Handle: s.tags},
+		{Method: "GET", Pattern: "/api/version", Name: "ollama-version", Handle: s.version},
 		{Method: "POST", Pattern: "/tokenize", Name: "tokenize", Handle: s.tokenize},
 		{Method: "POST", Pattern: "/detokenize", Name: "detokenize", Handle: s.detokenize},
 	}})

@@ -23,6 +23,7 @@ const (
 // tool is a function that an answer may call.
 type tool struct {
 	name       string
+	describes  string
 	parameters []byte // a schema; nil: any object
 	strict     bool   // a schema that cannot be enforced is refused
 }
@@ -144,8 +145,7 @@ func readTool(param string, raw []byte) (t tool, err error) {
 			delete(f, name)
 		}
 	}
-	var description string
-	for name, v := range map[string]any{"name": &t.name, "description": &description, "strict": &t.strict} {
+	for name, v := range map[string]any{"name": &t.name, "description": &t.describes, "strict": &t.strict} {
 		if err := f.take(name, v); err != nil {
 			return t, localapi.BadRequest(param+"."+name, "invalid-type", name+" of a function has the wrong type")
 		}
@@ -159,6 +159,19 @@ func readTool(param string, raw []byte) (t tool, err error) {
 		return t, localapi.BadRequest(param+".parameters", "invalid-type", "parameters of a function must be a schema of an object")
 	}
 	return t, f.noneOf(param)
+}
+
+// loose are the functions of which no schema has to hold; nil if an answer has to call.
+func (q *Request) loose() (names []string) {
+	if q.choose != chooseAuto {
+		return nil
+	}
+	for _, t := range q.tools {
+		if !t.strict {
+			names = append(names, t.name)
+		}
+	}
+	return names
 }
 
 func toolName(name string) bool {
