@@ -171,6 +171,7 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 // fakeGate is an agent's tenure: a lease that can end.
 type fakeGate struct {
 	engine *fakeEngine
+	real   openai.Engine // in its place, if there is one
 	key    *identity.Private
 	mu     sync.Mutex
 	reason error
@@ -212,7 +213,11 @@ func (g *fakeGate) Session(context.Context, string) (openai.Session, error) {
 	if err := g.Serving(); err != nil {
 		return openai.Session{}, err
 	}
-	return openai.Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
+	var engine openai.Engine = g.engine
+	if g.real != nil {
+		engine = g.real
+	}
+	return openai.Session{Engine: engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
 }
 
 func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {

@@ -1,0 +1,224 @@
+package localapi_test
+
+import (
+	"bytes"
+	"context"
+	"crypto/ed25519"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+	"github.com/anchorhold/anchorhold/runtime/infer"
+	"github.com/anchorhold/anchorhold/runtime/sealer"
+	"github.com/anchorhold/anchorhold/runtime/weights"
+)
+
+// publisher stands in for an identity: one Ed25519 key.
+type publisher struct{ key ed25519.PrivateKey }
+
+func (p publisher) Bytes() []byte { return p.key.Public().(ed25519.PublicKey) }
+
+func (p publisher) Verify(label string, msg, sig []byte) error {
+	if !ed25519.Verify(p.key.Public().(ed25519.PublicKey), append([]byte(label), msg...), sig) {
+		return errors.New("bad signature")
+	}
+	return nil
+}
+
+// toolTemplate shows tools and calls as Qwen's does, in fewer words.
+const toolTemplate = "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}" +
+	"{% if m.tool_calls %}{% for c in m.tool_calls %}<tool_call>{{ c.function.name }}{{ c.function.arguments | tojson }}</tool_call>{% endfor %}{% endif %}<|im_end|>\n{% endfor %}" +
+	"{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
+
+// randomEngine is the real engine over a sealed model of random weights, which says anything that
+// nothing keeps it from.
+func randomEngine(t testing.TB, template string) openai.Engine {
+	t.Helper()
+	m := gguftest.New(11)
+	m.Set("llama.context_length", uint32(4096))
+	m.Set("tokenizer.chat_template", template)
+	raw, err := m.Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	dir := t.TempDir()
+	in, out := filepath.Join(dir, "m.gguf"), filepath.Join(dir, "m.sealed")
+	if err := os.WriteFile(in, raw, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	p := publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))}
+	key, err := keybuf.Take(bytes.Repeat([]byte{9}, chunkseal.KeySize))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(key.Wipe)
+	sign := func(root []byte) ([]byte, []byte, error) {
+		return p.Bytes(), ed25519.Sign(p.key, append([]byte(chunkseal.SignContext), root...)), nil
+	}
+	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: key, Name: "tiny", Version: 1, Sign: sign}); err != nil {
+		t.Fatal(err)
+	}
+	budget := arena.NewBudget(256 << 20)
+	w, err := weights.Open(out, key, budget, weights.Options{Workers: 1, Publisher: p})
+	if err != nil {
+		t.Fatal(err)
+	}
+	f, err := gguf.ParseHeader(w.Header())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e, err := infer.New(infer.Config{Source: w, File: f, Budget: budget, Threads: 1, Context: 4096, MaxSequences: 2})
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := errors.Join(e.Close(), w.Close()); err != nil {
+			t.Error(err)
+		}
+	})
+	return openai.Inference{Engine: e}
+}
+
+const cityFormat = `,"response_format":{"type":"json_schema","json_schema":{"name":"city","strict":true,"schema":{"type":"object","properties":{"name":{"type":"string","maxLength":12},"people":{"type":"integer","minimum":1,"maximum":99999},"sea":{"type":"boolean"}},"required":["name","people","sea"],"additionalProperties":false}}}`
+
+func checkCity(t testing.TB, text string) {
+	t.Helper()
+	var city struct {
+		Name   *string
+		People int
+		Sea    *bool
+	}
+	d := json.NewDecoder(strings.NewReader(text))
+	d.DisallowUnknownFields()
+	if err := d.Decode(&city); err != nil || city.Name == nil || city.People < 1 || city.Sea == nil {
+		t.Errorf("%q: %v", text, err)
+	}
+}
+
+// TestTheRealEngineKeepsToFormats: whole and streamed, with several choices and logarithms, a
+// model that knows no JSON writes what the schema wants.
+func TestTheRealEngineKeepsToFormats(t *testing.T) {
+	f := start(t, nil)
+	f.real = randomEngine(t, toolTemplate)
+	for seed := range 4 {
+		options := fmt.Sprintf(`,"n":2,"logprobs":true,"seed":%d,"temperature":1.5`, seed) + cityFormat
+		var answer struct {
+			Choices []struct {
+				Message  struct{ Content string }
+				Logprobs struct {
+					Content []struct{ Bytes []int }
+				}
+				Reason string `json:"finish_reason"`
+			}
+		}
+		if err := json.Unmarshal([]byte(f.chat(t, options).body), &answer); err != nil || len(answer.Choices) != 2 {
+			t.Fatal(err, answer)
+		}
+		for _, c := range answer.Choices {
+			checkCity(t, c.Message.Content)
+			var tokens []byte
+			for _, l := range c.Logprobs.Content {
+				for _, b := range l.Bytes {
+					tokens = append(tokens, byte(b))
+				}
+			}
+			if string(tokens) != c.Message.Content || c.Reason != "stop" {
+				t.Errorf("%q is not %q, %s", tokens, c.Message.Content, c.Reason)
+			}
+		}
+		texts := map[int]string{}
+		events := f.chat(t, options+`,"stream":true`).events(t)
+		for _, e := range events[:len(events)-1] {
+			for _, ch := range read(t, e).Choices {
+				texts[ch.Index] += ch.Delta.Content
+			}
+		}
+		for i, c := range answer.Choices {
+			if texts[i] != c.Message.Content {
+				t.Errorf("streamed %q, whole %q", texts[i], c.Message.Content)
+			}
+		}
+	}
+	// What max_tokens cuts says so.
+	c := read(t, f.chat(t, `,"max_tokens":5`+cityFormat).body)
+	if c.Choices[0].Reason != "length" {
+		t.Errorf("%+v", c)
+	}
+	if r := f.do(t, "POST", "/v1/completions", `{"model":"tiny","prompt":"x","grammar":"root ::= [ab]{7}"}`); len(read(t, r.body).Choices[0].Text) != 7 {
+		t.Error(r)
+	}
+	// A grammar that cannot be followed ends its answer with its name.
+	wide := `,"grammar":"root ::= \"q\" r\nr ::= ` + strings.Repeat(`\"a\" [ab]* \"c\" | `, 1100) + `"`
+	if r := f.chat(t, wide); r.status != 400 || r.param() != "grammar" || r.code() != "grammar-refused" {
+		t.Error(r)
+	}
+}
+
+// TestTheRealEngineCallsTools: one that is named, any, or several, each with arguments of its
+// schema; and through conversations with calls and answers.
+func TestTheRealEngineCallsTools(t *testing.T) {
+	f := start(t, nil)
+	f.real = randomEngine(t, toolTemplate)
+	const tools = `,"tools":[{"type":"function","function":{"name":"add","parameters":{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"],"additionalProperties":false},"strict":true}},
+		{"type":"function","function":{"name":"noop"}},{"type":"function","function":{"name":"say","parameters":{"type":"object","properties":{"word":{"enum":["yes","no"]}},"required":["word"]}}}]`
+	several := 0
+	for seed := range 6 {
+		for choice, only := range map[string]string{`"required"`: "", `{"type":"function","function":{"name":"say"}}`: "say"} {
+			r := f.chat(t, fmt.Sprintf(`,"seed":%d,"max_tokens":700,"tool_choice":%s`, seed, choice)+tools)
+			c := readCalled(t, r.body)
+			if c.Choices[0].Reason == "length" {
+				continue // it called all the time
+			}
+			calls := c.Choices[0].Message.ToolCalls
+			if len(calls) == 0 || c.Choices[0].Reason != "tool_calls" || only != "" && len(calls) > 1 {
+				t.Errorf("%s: %s", choice, r.body)
+			}
+			if len(calls) > 1 {
+				several++
+			}
+			for _, call := range calls {
+				var arguments map[string]any
+				if err := json.Unmarshal([]byte(call.Function.Arguments), &arguments); err != nil || only != "" && call.Function.Name != only {
+					t.Errorf("%s: %+v: %v", choice, call, err)
+				}
+				switch call.Function.Name {
+				case "add":
+					if _, ok := arguments["a"].(float64); !ok || len(arguments) != 2 {
+						t.Errorf("%+v", call)
+					}
+				case "say":
+					if arguments["word"] != "yes" && arguments["word"] != "no" {
+						t.Errorf("%+v", call)
+					}
+				}
+			}
+		}
+	}
+	if r := f.do(t, "POST", "/v1/chat/completions", `{"model":"tiny","max_tokens":2`+tools+`,"messages":[{"role":"user","content":"hi"},
+		{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"add","arguments":"{\"a\":1,\"b\":2}"}}]},{"role":"tool","tool_call_id":"c","content":"3"}]}`); r.status != 200 {
+		t.Error(r)
+	}
+	if r := f.chat(t, `,"tools":[{"type":"function","function":{"name":"f","parameters":{"default":99999999999999999999}}}]`); r.status != 400 || r.param() != "tools" {
+		t.Error(r)
+	}
+	if several == 0 {
+		t.Error("no answer called several: the test does not test")
+	}
+	plain := start(t, nil)
+	plain.real = randomEngine(t, "{% for m in messages %}{{ m.content }}{% endfor %}")
+	for _, body := range []string{`"messages":[{"role":"user","content":"hi"}]` + tools, `"messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}]`} {
+		if r := plain.do(t, "POST", "/v1/chat/completions", `{"model":"tiny",`+body+`}`); r.status != 400 || r.code() != "tools-unsupported" || !strings.Contains(r.body, "template") {
+			t.Error(r)
+		}
+	}
+}
