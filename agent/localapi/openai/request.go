@@ -244,6 +244,9 @@ func (f fields) message(q *Request, name string) (tokenize.Message, error) {
 	if m.Content, err = text(name+".content", content); err != nil {
 		return m, err
 	}
+	if q.byName && same(f["images"], "[]") { // as litellm has none
+		delete(f, "images")
+	}
 	return m, f.noneOf(name)
 }
 
