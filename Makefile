@@ -7,7 +7,8 @@ CACHE    ?= $(or $(XDG_CACHE_HOME),$(HOME)/.cache)/anchorhold
 PEERS    ?= $(CACHE)/peers
 VERSION  ?= $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
 # Functions begin at multiples of 16 bytes instead of 32: the agent is 0.1 MiB smaller, and no slower.
-GOFLAGS_ := -trimpath -buildvcs=false -ldflags "-s -w -buildid= -funcalign=16 -X main.version=$(VERSION)"
+# What waits more than it computes is not inlined: 0.35 MiB less (packaging/release/gcflags).
+GOFLAGS_ := -trimpath -buildvcs=false $(shell sed 's/^/-gcflags=/' packaging/release/gcflags) -ldflags "-s -w -buildid= -funcalign=16 -X main.version=$(VERSION)"
 BINARIES := ./agent/cmd/anchorhold ./agent/cmd/anchorhold-agent ./agent/cmd/anchorhold-worker ./agent/cmd/anchorhold-verify ./keybroker/cmd/anchorhold-broker ./keybroker/cmd/anchorhold-aggregator ./image/cmd/anchorhold-measure ./image/cmd/anchorhold-image ./image/cmd/anchorhold-initrd
 DEMOBIN  := .cache/demo-bin
 STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2

@@ -284,7 +284,7 @@ type setup struct {
 // mount mounts every part, as the agent does.
 func mount(t testing.TB, api *localapi.Server, cfg setup, gate *fakeGate) *openai.Service {
 	t.Helper()
-	completions := &openai.Service{Models: gate, MaxBodyBytes: cfg.MaxBodyBytes}
+	completions := &openai.Service{Models: gate, MaxBodyBytes: cfg.MaxBodyBytes, Version: "1.2.3"}
 	if err := completions.Mount(api); err != nil {
 		t.Fatal(err)
 	}

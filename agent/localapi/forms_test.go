@@ -227,7 +227,7 @@ func TestOllama(t *testing.T) {
 	if r := f.do(t, "GET", "/api/tags", ""); r.status != 200 || !strings.Contains(r.body, `"name":"tiny"`) {
 		t.Error(r)
 	}
-	if r := f.do(t, "GET", "/api/version", ""); r.status != 200 || !strings.Contains(r.body, `"version":"`) {
+	if r := f.do(t, "GET", "/api/version", ""); r.status != 200 || !strings.Contains(r.body, `"version":"1.2.3"`) {
 		t.Error(r)
 	}
 	// An error in the middle is a line.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"debug/buildinfo"
+	_ "embed" // gcflags
 	"errors"
 	"fmt"
 	"os"
@@ -13,6 +14,12 @@ import (
 	"slices"
 	"strings"
 )
+
+// gcflags are flags of the compiler for packages that wait more than they compute: the Makefile
+// builds with the same. Functions of these are not inlined, which makes the agent 0.35 MiB smaller.
+//
+//go:embed gcflags
+var gcflags string
 
 // target is a system and an architecture that releases are built for.
 type target struct{ system, architecture string }
@@ -73,8 +80,11 @@ func (r *release) build(ctx context.Context, p place, tree string, t target) (*b
 	if err != nil {
 		return nil, err
 	}
-	args := []string{"build", "-trimpath", toolexec, "-buildvcs=false", "-mod=readonly", "-tags", releaseTags,
-		"-ldflags", "-s -w -buildid= -funcalign=16 -X main.version=" + r.version, "-o", bin + string(filepath.Separator)}
+	args := []string{"build", "-trimpath", toolexec, "-buildvcs=false", "-mod=readonly", "-tags", releaseTags}
+	for line := range strings.FieldsSeq(gcflags) {
+		args = append(args, "-gcflags="+line)
+	}
+	args = append(args, "-ldflags", "-s -w -buildid= -funcalign=16 -X main.version="+r.version, "-o", bin+string(filepath.Separator))
 	for _, name := range r.programs {
 		args = append(args, "./"+name)
 	}

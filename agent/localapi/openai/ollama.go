@@ -3,7 +3,6 @@ package openai
 import (
 	"encoding/json"
 	"net/http"
-	"runtime/debug"
 	"strings"
 	"time"
 
@@ -170,12 +169,8 @@ func (s *Service) tags(w http.ResponseWriter, _ *http.Request) error {
 	return nil
 }
 
-// version is the agent's own.
+// version tells the agent's own.
 func (s *Service) version(w http.ResponseWriter, _ *http.Request) error {
-	version := "0.0.0"
-	if info, ok := debug.ReadBuildInfo(); ok && strings.HasPrefix(info.Main.Version, "v") {
-		version = info.Main.Version[1:]
-	}
-	localapi.WriteJSON(w, http.StatusOK, members{"version": version})
+	localapi.WriteJSON(w, http.StatusOK, members{"version": s.Version})
 	return nil
 }

@@ -43,6 +43,7 @@ type Service struct {
 	Models       Models
 	MaxBodyBytes int64            // 1 MiB
 	Now          func() time.Time // broker time for "created"; time.Now
+	Version      string           // of the agent, for /api/version
 	// Decoding holds one while a request is decoded; Mount makes it, with room for one.
 	Decoding chan struct{}
 

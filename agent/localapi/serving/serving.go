@@ -82,7 +82,7 @@ func New(cfg Config) (*API, error) {
 	if err := api.handOn(cfg); err != nil {
 		return nil, err
 	}
-	completions := &openai.Service{Models: models, MaxBodyBytes: s.MaxBodyBytes}
+	completions := &openai.Service{Models: models, MaxBodyBytes: s.MaxBodyBytes, Version: cfg.Version}
 	if err := completions.Mount(api.Server); err != nil {
 		return nil, err
 	}
