@@ -171,6 +171,9 @@ func (b *Builder) set(s set) element {
 
 // Class is one character of these ranges, in UTF-8. Halves of surrogate pairs are none.
 func (b *Builder) Class(ranges ...Range) Expr {
+	if b.grow(len(ranges)); b.err != nil {
+		return nil
+	}
 	key := fmt.Sprint(ranges)
 	if e, ok := b.ranges[key]; ok {
 		return e
@@ -182,6 +185,9 @@ func (b *Builder) Class(ranges ...Range) Expr {
 			ascii.add(byte(r.From), byte(min(r.To, utf8.RuneSelf-1)))
 		}
 		for _, seq := range sequences(max(r.From, utf8.RuneSelf), r.To) {
+			if b.grow(len(seq)); b.err != nil {
+				return nil
+			}
 			e := make(Expr, len(seq))
 			for i, s := range seq {
 				e[i] = b.set(s)

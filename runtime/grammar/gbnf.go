@@ -199,7 +199,9 @@ func (p *parser) class() (Expr, error) {
 		if to < from {
 			return nil, fmt.Errorf("a range from %q down to %q", from, to)
 		}
-		list = append(list, Range{from, to})
+		if list = append(list, Range{from, to}); len(list) > maxElements {
+			return nil, fmt.Errorf("a class has more than %d ranges", maxElements)
+		}
 	}
 	if not {
 		list = Complement(list)

@@ -15,7 +15,7 @@ const (
 	maxStates = 1 << 10
 	maxSteps  = 1 << 17 // that are remembered, 4 bytes each
 	maxStacks = 1024    // in one state
-	maxWork   = 1 << 18 // pushes for each token
+	maxWork   = 1 << 16 // pushes for each token
 )
 
 // Matcher follows one answer. It belongs to one goroutine.

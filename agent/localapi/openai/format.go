@@ -1,8 +1,8 @@
 package openai
 
 import (
-	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
@@ -118,29 +118,30 @@ func (q *Request) formatName() string {
 
 // calls is the grammar of an answer with tools: text that begins no call, unless a call is
 // required, and calls in the form of the template. A schema that is not strict and cannot be
-// enforced admits any object.
+// enforced, alone or beside the others, admits any object.
 func (q *Request) calls() (*grammar.Grammar, error) {
-	var one [][]schema.Part
-	for _, t := range q.tools {
-		parameters := t.parameters
-		if parameters == nil {
-			parameters = []byte(schema.Any)
-		}
-		if !t.strict {
-			if _, err := schema.Compile([]schema.Part{{Schema: parameters}}); err != nil {
-				if !errors.Is(err, schema.ErrSchema) {
-					return nil, err
-				}
-				parameters = []byte(schema.Any)
-			}
-		}
-		one = append(one, []schema.Part{{Text: callHead + strconv.Quote(t.name) + callMiddle, Schema: parameters}, {Text: callTail}})
-	}
 	free := tokenize.CallBegin
 	if q.choose == chooseRequired {
 		free = ""
 	}
-	return schema.CompileCalls(free, q.parallel, one...)
+	enforced := func(t tool) bool { return t.strict || schema.Check(t.parameters) == nil }
+	g, err := schema.CompileCalls(free, q.parallel, q.alternatives(enforced)...)
+	if err != nil && slices.ContainsFunc(q.tools, func(t tool) bool { return !t.strict }) {
+		g, err = schema.CompileCalls(free, q.parallel, q.alternatives(func(t tool) bool { return t.strict })...)
+	}
+	return g, err
+}
+
+// alternatives are the calls that there may be, with the schemas that are enforced.
+func (q *Request) alternatives(enforced func(tool) bool) (list [][]schema.Part) {
+	for _, t := range q.tools {
+		parameters := t.parameters
+		if parameters == nil || !enforced(t) {
+			parameters = []byte(schema.Any)
+		}
+		list = append(list, []schema.Part{{Text: callHead + strconv.Quote(t.name) + callMiddle, Schema: parameters}, {Text: callTail}})
+	}
+	return list
 }
 
 // A call as the template and the model write it.

@@ -57,6 +57,14 @@ func CompileCalls(marker string, several bool, alternatives ...[]Part) (*grammar
 	return c.finish(e)
 }
 
+// Check says whether a schema can be enforced, but for its size beside others and for rules that
+// never end, which compiling finds.
+func Check(raw []byte) error {
+	c := &compiler{b: grammar.NewBuilder()}
+	c.document(raw)
+	return c.b.Err()
+}
+
 func (c *compiler) parts(alternatives [][]Part) grammar.Expr {
 	var list []grammar.Expr
 	for _, parts := range alternatives {
