@@ -81,6 +81,38 @@ func TestManyMembersStayInsideTheBudget(t *testing.T) {
 		load{60, "/v1/completions", `{"model":"tiny","prompt":"x","stop":[` + strings.Repeat(`"",`, (1<<20)/3-32) + `""]}`})
 }
 
+// TestToolsAndFormatsStayInsideTheBudget: what is many small values in a body is refused before it
+// is read into memory, or has its memory beside the body's.
+func TestToolsAndFormatsStayInsideTheBudget(t *testing.T) {
+	if os.Getenv(childVariable) != "" {
+		serveForMemory(t, chatAlone)
+		return
+	}
+	many := func(begin, each, end string) string {
+		return begin + strings.Repeat(each+",", (1<<20-len(begin)-len(end)-512)/(len(each)+1)) + each + end
+	}
+	const chat = `{"model":"tiny","messages":[{"role":"user","content":"x"}],`
+	const schema = `"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":`
+	refusedUnderLoad(t, chatAlone,
+		load{40, "/v1/chat/completions", many(chat+`"tools":[`, `{"type":"function","function":{"name":"f"}}`, `]}`)},
+		load{40, "/v1/chat/completions", many(chat+`"tools":[{"type":"function","function":{"name":"f","parameters":{"enum":[`, `[]`, `]}}}]}`)},
+		load{40, "/v1/chat/completions", many(chat+schema+`{"enum":[`, `1`, `]}}}}`)},
+		load{40, "/v1/chat/completions", many(`{"model":"tiny","messages":[{"role":"user","content":"x"},{"role":"assistant","tool_calls":[`, `{"function":{"name":"f","arguments":"{}"}}`, `]}]}`)},
+		load{40, "/v1/chat/completions", many(`{"model":"tiny","messages":[{"role":"user","content":"x"},`, `{"role":"assistant","tool_calls":[{"id":"abcd","function":{"name":"f","arguments":"{}"}},{"id":"abce","function":{"name":"f","arguments":"{}"}}]}`, `]}`)},
+		load{40, "/v1/responses", many(`{"model":"tiny","input":[`, `{"role":"user","content":""}`, `]}`)},
+		load{40, "/v1/chat/completions", many(chat+`"grammar":"root ::= [`, `a`, `]"}`)})
+}
+
+// TestGrammarsStayInsideTheBudget: the largest that are taken, many at once.
+func TestGrammarsStayInsideTheBudget(t *testing.T) {
+	if os.Getenv(childVariable) != "" {
+		serveForMemory(t, chatAlone)
+		return
+	}
+	const chat = `{"model":"tiny","messages":[{"role":"user","content":"x"}],`
+	underLoad(t, 60, "/v1/chat/completions", chat+`"grammar":"root ::= `+strings.Repeat("[a-\u00e9] | ", 2500)+`\"a\""}`, chatAlone)
+}
+
 // load is so many requests at the same time.
 type load struct {
 	n          int

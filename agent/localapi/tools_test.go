@@ -218,7 +218,8 @@ func TestMessagesOfToolsAreChecked(t *testing.T) {
 		`{"role":"assistant","tool_calls":{}}`:                                             "messages[0].tool_calls",
 		`{"role":"assistant","tool_calls":[{"type":"custom"}]}`:                            "messages[0].tool_calls",
 		`{"role":"assistant","tool_calls":[{"function":{"name":"a b","arguments":"{}"}}]}`: "messages[0].tool_calls",
-		`{"role":"assistant"}`:                                                             "messages[0].content",
+		strings.TrimSuffix(strings.Repeat(`{"role":"assistant","tool_calls":[`+strings.TrimSuffix(strings.Repeat(`{"function":{"name":"f","arguments":"{}"}},`, 100), ",")+`]},`, 11), ","): "messages[10].tool_calls",
+		`{"role":"assistant"}`: "messages[0].content",
 		`{"role":"assistant","tool_calls":[` + strings.TrimSuffix(strings.Repeat(`{"function":{"name":"f","arguments":"{}"}},`, 129), ",") + `]}`: "messages[0].tool_calls",
 	} {
 		if r := f.do(t, "POST", "/v1/chat/completions", `{"model":"tiny","messages":[`+messages+`]}`); r.status != 400 || r.param() != param {

@@ -15,6 +15,7 @@ const (
 	maxStates = 1 << 10
 	maxSteps  = 1 << 17 // that are remembered, 4 bytes each
 	maxStacks = 1024    // in one state
+	maxHeld   = 1 << 15 // stacks of all states, 8 bytes each
 	maxWork   = 1 << 16 // pushes for each token
 )
 
@@ -31,6 +32,7 @@ type Matcher struct {
 	next   [][]int32 // of each state, by class of byte; 0 is not computed yet
 	state  int32
 	steps  int // of all states
+	held   int // their stacks
 	work   int
 	err    error
 
@@ -48,7 +50,7 @@ type node struct{ at, below int32 }
 const dead = -1
 
 // Cost is the most memory that a grammar and a matcher take, in bytes.
-const Cost = 8*maxElements + 64*maxNodes + 64*maxStates + 4*maxSteps
+const Cost = 8*maxElements + 64*maxNodes + 64*maxStates + 8*maxHeld + 4*maxSteps
 
 // NewMatcher begins an answer, unless even that is too much.
 func (g *Grammar) NewMatcher() (*Matcher, error) {
@@ -63,7 +65,7 @@ func (g *Grammar) NewMatcher() (*Matcher, error) {
 
 func (m *Matcher) reset() {
 	m.nodes, m.ids = append(m.nodes[:0], node{}), map[node]int32{}
-	m.states, m.names, m.next, m.steps = nil, map[string]int32{}, nil, 0
+	m.states, m.names, m.next, m.steps, m.held = nil, map[string]int32{}, nil, 0, 0
 }
 
 // intern returns the number of a stack.
@@ -109,7 +111,7 @@ func (m *Matcher) closed() int32 {
 	}
 	state, ok := m.names[string(m.key)]
 	if !ok {
-		if len(m.states) == maxStates {
+		if m.held += len(m.list); len(m.states) == maxStates || m.held > maxHeld {
 			m.err = ErrComplex
 			return dead
 		}
@@ -201,7 +203,7 @@ func (m *Matcher) Advance(piece []byte) error {
 		}
 		m.state = to
 	}
-	if m.work = 0; len(m.states) > maxStates/2 || len(m.nodes) > maxNodes/2 || m.steps > maxSteps/2 {
+	if m.work = 0; len(m.states) > maxStates/2 || len(m.nodes) > maxNodes/2 || m.steps > maxSteps/2 || m.held > maxHeld/2 {
 		m.compact()
 	}
 	return m.err

@@ -197,7 +197,7 @@ func TestHostileGrammarsEndAtTheLimits(t *testing.T) {
 			if name == "nodes" {
 				piece = []byte("a")
 			}
-			if len(m.nodes) > maxNodes || len(m.states) > maxStates || m.steps > maxSteps || m.work > maxWork {
+			if len(m.nodes) > maxNodes || len(m.states) > maxStates || m.steps > maxSteps || m.work > maxWork || err == nil && m.held > maxHeld {
 				t.Fatalf("%s: above a limit", name)
 			}
 			err = m.Advance(piece)

@@ -97,7 +97,7 @@ func (q *Request) compile() (err error) {
 	case q.schema != nil:
 		q.Gen.Grammar, err = schema.Compile([]schema.Part{{Schema: q.schema}})
 	case q.calling():
-		q.Gen.Grammar, err = q.calls()
+		q.Gen.Grammar, err = q.callGrammar()
 	}
 	if err != nil {
 		return localapi.BadRequest(q.formatName(), "grammar-refused", err.Error())
@@ -116,10 +116,10 @@ func (q *Request) formatName() string {
 	return q.from
 }
 
-// calls is the grammar of an answer with tools: text that begins no call, unless a call is
+// callGrammar is the grammar of an answer with tools: text that begins no call, unless a call is
 // required, and calls in the form of the template. A schema that is not strict and cannot be
 // enforced, alone or beside the others, admits any object.
-func (q *Request) calls() (*grammar.Grammar, error) {
+func (q *Request) callGrammar() (*grammar.Grammar, error) {
 	free := tokenize.CallBegin
 	if q.choose == chooseRequired {
 		free = ""

@@ -48,6 +48,7 @@ type Request struct {
 	named     bool   // tools is the one that was named
 	parallel  bool   // several calls
 	callNames map[string]string
+	calls     int    // in the conversation
 	byName    bool   // answers of tools have the tool's name instead of an id
 	values    int    // in tools, arguments and schemas
 	grammar   string // in GBNF

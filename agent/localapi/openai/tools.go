@@ -262,6 +262,9 @@ func (q *Request) addCall(param string, m *tokenize.Message, id string, name, ar
 	if err := q.count(param, arguments); err != nil {
 		return err
 	}
+	if q.calls++; q.calls > maxMessages {
+		return localapi.BadRequest(param, "invalid-value", fmt.Sprintf("a request must have at most %d calls", maxMessages))
+	}
 	if id != "" {
 		if q.callNames == nil {
 			q.callNames = map[string]string{}
