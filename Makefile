@@ -70,8 +70,8 @@ peers: ## install the foreign peers that tests talk to (OpenSSL 3.5, OpenAI's cl
 	@.ci/peers-fed "$(PEERS)"
 	@.ci/peers-zk "$(PEERS)"
 
-model: ## fetch the demo's model into the cache, once: 98 MB (MODEL=gemma: 253 MB, MODEL=qwen: 1.1 GB)
-	@go run ./packaging/demo -cache "$(CACHE)" -fetch $(if $(MODEL),-model "$(MODEL)")
+model: ## fetch the demo's model into the cache, once: 98 MB (MODEL=gemma: 253 MB, MODEL=qwen: 1.1 GB, MODEL=minilm: embeddings, 46 MB)
+	@$(if $(filter minilm,$(MODEL)),.ci/minilm "$(PEERS)/minilm",go run ./packaging/demo -cache "$(CACHE)" -fetch $(if $(MODEL),-model "$(MODEL)"))
 
 by-hand: ## run docs/by-hand.md word for word, on the last commit
 	@.ci/by-hand

@@ -38,6 +38,13 @@ type family struct {
 	scalings []string
 	// windowed: a sliding window that the file names bounds the context.
 	windowed bool
+	// encoder: an embedding model, in which every token sees all of its text: see Encoder. Of the
+	// fields above, its architectures have name, biased, bound and halves.
+	encoder bool
+	// positions: embeddings of positions are added to those of tokens; the others rotate.
+	positions bool
+	// gated: a gate under SiLU, and one matrix makes query, key and value; else GELU and three.
+	gated bool
 }
 
 // products are the products of a block.
@@ -53,6 +60,8 @@ var families = [...]family{
 	{name: "phi3", halves: true, fused: true, longRope: true, windowed: true, scalings: []string{"longrope"}},
 	{name: "smollm3", unrotatedEvery: 4, scalings: []string{"linear", "yarn"}},
 	{name: "granite", biased: products, scales: true, scalings: []string{"linear", "yarn"}},
+	{name: "bert", encoder: true, positions: true, biased: []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"}, bound: true},
+	{name: "nomic-bert", encoder: true, gated: true, halves: true},
 }
 
 func familyOf(name string) (family, bool) {
@@ -72,6 +81,12 @@ func Architectures() []string {
 	return names
 }
 
+// IsEncoder says whether an architecture is one of embedding models.
+func IsEncoder(architecture string) bool {
+	f, ok := familyOf(architecture)
+	return ok && f.encoder
+}
+
 // Tensor is a tensor that the forward pass uses.
 type Tensor struct {
 	// Dims are its dimensions, innermost first; of the embedding the last is 0, since the
@@ -84,6 +99,9 @@ type Tensor struct {
 // Tensors are all tensors that a model of this shape may have, by name: any other tensor plays
 // no part in the forward pass.
 func (p Params) Tensors() map[string]Tensor {
+	if p.family.encoder {
+		return p.encoderTensors()
+	}
 	list := map[string]Tensor{
 		"token_embd.weight":  {Dims: []int{p.Width, 0}},
 		"output.weight":      {Dims: []int{p.Width, 0}, Optional: true}, // else it is the embedding

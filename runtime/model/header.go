@@ -66,9 +66,13 @@ func (h *header) shape(p *Params) {
 	} else if p.Width%p.Heads != 0 && h.wrong == nil {
 		h.refuse("attention.key_length", fmt.Sprintf("is missing, and a width of %d is not a multiple of %d heads", p.Width, p.Heads))
 	}
-	epsilon, ok := h.f.Float(h.space + "attention.layer_norm_rms_epsilon")
+	key := "attention.layer_norm_rms_epsilon"
+	if p.family.encoder {
+		key = "attention.layer_norm_epsilon"
+	}
+	epsilon, ok := h.f.Float(h.space + key)
 	if !ok || !(epsilon > 0 && epsilon < 1) {
-		h.missing("attention.layer_norm_rms_epsilon")
+		h.missing(key)
 	}
 	p.Epsilon = float32(epsilon)
 }

@@ -57,6 +57,9 @@ func New(cfg Config) (*Model, error) {
 	if p := &cfg.Params; p.EmbeddingScale == 0 || p.ResidualScale == 0 || p.AttentionScale == 0 || p.LogitScale == 0 {
 		return nil, errors.New("model: a scale is 0: the parameters are not those of a header")
 	}
+	if cfg.Params.family.encoder {
+		return nil, errors.New("model: an embedding model has no logits")
+	}
 	t, err := resolve(cfg.Source, &cfg.Params, cfg.Context)
 	if err != nil {
 		return nil, err

@@ -61,6 +61,10 @@ type Params struct {
 	RopeFactors bool
 	// Biases names the vectors that are added to products, such as blk.0.attn_q.bias.
 	Biases map[string]bool
+	// Pooling and TokenTypes are of embedding models: how a text's outputs become one vector, and
+	// how many kinds of tokens have embeddings, of which a text has the first.
+	Pooling    Pooling
+	TokenTypes int
 
 	family family
 }
@@ -114,6 +118,13 @@ func ParseParams(f *gguf.File) (Params, error) {
 	h := &header{f: f, space: architecture + "."}
 	p := Params{family: family, EmbeddingScale: 1, ResidualScale: 1, LogitScale: 1}
 	h.shape(&p)
+	if family.encoder {
+		h.encoder(&p)
+		if h.wrong != nil {
+			return Params{}, errors.Join(h.wrong...)
+		}
+		return p, p.check()
+	}
 	h.rotation(&p)
 	h.scales(&p)
 	if h.wrong != nil {
@@ -150,7 +161,7 @@ func (p Params) check() error {
 		key, detail = "feed_forward_length", fmt.Sprintf("is %d; want a multiple of %d", p.FeedForward, kernels.BlockCols)
 	case p.RopeDims > p.HeadSize || p.RopeDims%2 != 0:
 		key, detail = "rope.dimension_count", fmt.Sprintf("rotates %d of %d dimensions; want an even number, at most all of them", p.RopeDims, p.HeadSize)
-	case !(p.RopeBase > 1) || math.IsInf(p.RopeBase, 0):
+	case !(p.RopeBase > 1) && !p.family.positions || math.IsInf(p.RopeBase, 0):
 		key, detail = "rope.freq_base", fmt.Sprintf("is %v; want a finite number above 1", p.RopeBase)
 	case p.family.globalEvery != 0 && !(p.LocalBase > 1 && !math.IsInf(p.LocalBase, 0)):
 		key, detail = "rope.freq_base_swa", fmt.Sprintf("is %v; want a finite number above 1", p.LocalBase)
@@ -159,6 +170,10 @@ func (p Params) check() error {
 	}
 	return &KeyError{p.family.name + "." + key, detail}
 }
+
+// Encoder says whether this is an embedding model, which an Encoder computes; other models a Model
+// does.
+func (p Params) Encoder() bool { return p.family.encoder }
 
 // CacheBytes is the memory for the keys and values of one position: float16, all layers.
 func (p Params) CacheBytes() int64 {

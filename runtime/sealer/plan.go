@@ -108,8 +108,8 @@ var tileTypes = map[gguf.Type]kernels.Type{
 
 // roles are the tensors of a block in the order of a forward pass; a streamed
 // model is then read front to back.
-var roles = [...]string{"attn_norm", "attn_qkv", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_output", "post_attention_norm",
-	"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "post_ffw_norm"}
+var roles = [...]string{"attn_norm", "attn_qkv", "attn_q", "attn_k", "attn_v", "attn_q_norm", "attn_k_norm", "attn_output", "attn_output_norm", "post_attention_norm",
+	"ffn_norm", "ffn_gate", "ffn_up", "ffn_down", "post_ffw_norm", "layer_output_norm"}
 
 // orderOfUse returns tensor indices: embedding, blocks, final norm, output.
 func orderOfUse(tensors []gguf.Tensor) []int {
@@ -120,7 +120,7 @@ func orderOfUse(tensors []gguf.Tensor) []int {
 		order[i] = i
 		first, rest, _ := strings.Cut(t.Name, ".")
 		switch first {
-		case "token_embd":
+		case "token_embd", "position_embd", "token_types", "token_embd_norm":
 			places[i] = place{phase: 0}
 		case "blk":
 			number, role, _ := strings.Cut(rest, ".")

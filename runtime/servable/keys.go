@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/anchorhold/anchorhold/runtime/model"
 )
 
 // rule judges the value of a key that is there.
@@ -53,7 +55,7 @@ var general = table{
 
 // ofTokenizer are the keys under tokenizer. that are known.
 var ofTokenizer = table{
-	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, and `llama`, SentencePiece BPE"}},
+	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, `llama`, SentencePiece BPE, and, of embedding models, `bert`, WordPiece"}},
 	{"ggml.pre", entry{what: "used with byte-level BPE: the pre-tokenizers that the refusal lists"}},
 	{"ggml.tokens", computed},
 	{"ggml.token_type", computed},
@@ -72,15 +74,16 @@ var ofTokenizer = table{
 	{"ggml.prefix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
 	{"ggml.suffix_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
 	{"ggml.middle_token_id", entry{rule: judge(token), what: "for infilling, which is not offered"}},
-	{"ggml.unknown_token_id", entry{rule: judge(token), what: "every byte is known; the chat template's `unk_token`"}},
+	{"ggml.unknown_token_id", entry{rule: judge(token), what: "used with WordPiece; else every byte is known; the chat template's `unk_token`"}},
 	{"ggml.padding_token_id", entry{rule: judge(token), what: "for training in batches; the chat template's `pad_token`"}},
-	{"ggml.separator_token_id", entry{rule: judge(token), what: "for models that compare texts"}},
-	{"ggml.seperator_token_id", entry{rule: judge(token), what: "for models that compare texts; spelled this way in files; the chat template's `sep_token`"}},
-	{"ggml.cls_token_id", entry{rule: judge(token), what: "for models that compare texts; the chat template's `cls_token`"}},
+	{"ggml.separator_token_id", entry{rule: judge(token), what: "used with WordPiece, behind a text"}},
+	{"ggml.seperator_token_id", entry{rule: judge(token), what: "the same, spelled this way in files; the chat template's `sep_token`"}},
+	{"ggml.cls_token_id", entry{rule: judge(token), what: "used with WordPiece, before a text (bos_token_id if absent); the chat template's `cls_token`"}},
 	{"ggml.mask_token_id", entry{rule: judge(token), what: "for models that fill gaps; the chat template's `mask_token`"}},
 	{"ggml.add_bos_token", computed},
-	{"ggml.add_eos_token", entry{rule: boolean(false), what: "only false"}},
-	{"ggml.add_sep_token", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.add_eos_token", entry{rule: judge(enclosed), what: "only false; with WordPiece only true"}},
+	{"ggml.add_sep_token", entry{rule: judge(enclosed), what: "only false; with WordPiece only true"}},
+	{"ggml.token_type_count", entry{rule: judge(tokenTypes), what: "used by embedding models: rows of token_types.weight, of which a text has the first"}},
 	{"ggml.add_space_prefix", entry{rule: judge(spacePrefix), what: "used with SentencePiece, true if absent; with byte-level BPE only false"}},
 	{"ggml.remove_extra_whitespaces", entry{rule: boolean(false), what: "only false"}},
 	{"ggml.added_tokens", entry{rule: judge(addedTokens), what: "each must be a control or user-defined token of the vocabulary"}},
@@ -266,6 +269,25 @@ func spacePrefix(c *checker, key string) string {
 		return "" // package tokenize reads it
 	}
 	return boolean(false).wrong(c, key)
+}
+
+// enclosed are the keys that put a token behind a text.
+func enclosed(c *checker, key string) string {
+	if kind, _ := c.f.String("tokenizer.ggml.model"); kind == "bert" {
+		return "" // package tokenize reads it
+	}
+	return boolean(false).wrong(c, key)
+}
+
+// tokenTypes counts embeddings that no generative model has.
+func tokenTypes(c *checker, key string) string {
+	if !model.IsEncoder(c.name) {
+		return "is for embedding models; others would ignore it"
+	}
+	if _, ok := c.f.Uint(key); !ok {
+		return "is not a number"
+	}
+	return "" // package model reads it
 }
 
 // addedTokens are in the vocabulary as tokens that are found before words are split.

@@ -16,15 +16,27 @@ var served = model.Architectures()
 func ofModel(architecture, rest string) (entry, bool) {
 	for _, t := range ofArchitecture {
 		if t.name == architecture {
-			if e, ok := t.keys.exactly(rest); ok {
-				return e, true
+			if e, ok := t.keys.exactly(rest); ok || model.IsEncoder(architecture) {
+				return e, ok
 			}
 		}
 	}
 	return ofEvery.exactly(rest)
 }
 
-// ofEvery are the keys that every architecture has.
+// ofEncoders are the keys of the embedding models, which have none of ofEvery.
+var ofEncoders = table{
+	{"block_count", computed}, {"embedding_length", computed}, {"feed_forward_length", computed}, {"context_length", computed},
+	{"attention.head_count", computed}, {"attention.layer_norm_epsilon", computed},
+	{"attention.head_count_kv", entry{what: "must be the number of query heads"}},
+	{"attention.key_length", entry{what: "must be the width, divided by the number of heads"}},
+	{"attention.value_length", entry{rule: judge(valueLength), what: "must be the size of a key"}},
+	{"attention.causal", entry{what: "only false"}},
+	{"pooling_type", entry{what: "used: 1, the mean, and 2, the first token"}},
+	{"vocab_size", entry{rule: judge(vocabulary), what: "must be the number of tokens"}},
+}
+
+// ofEvery are the keys that every other architecture has.
 var ofEvery = table{
 	{"block_count", computed}, {"embedding_length", computed}, {"feed_forward_length", computed}, {"context_length", computed},
 	{"attention.head_count", computed}, {"attention.head_count_kv", computed}, {"attention.key_length", computed}, {"attention.layer_norm_rms_epsilon", computed},
@@ -87,6 +99,12 @@ var ofArchitecture = []struct {
 		{"attention.scale", computed}, {"logit_scale", computed}, {"residual_scale", computed}, {"embedding_scale", computed},
 		{"rope.scaling.finetuned", entry{rule: boolean(true), what: "only true; a granite model with false would rotate nothing"}},
 	}},
+	{"bert", ofEncoders},
+	{"nomic-bert", append(ofEncoders[:len(ofEncoders):len(ofEncoders)], table{
+		{"rope.freq_base", computed},
+		{"rope.dimension_count", entry{what: "must be the size of a key"}},
+		{"rope.scaling.type", entry{what: "only `none`"}},
+	}...)},
 }
 
 func valueLength(c *checker, key string) string {

@@ -131,10 +131,12 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	tokenizer, err := tokenize.New(f)
 	if err != nil {
 		name := "tokenizer.ggml"
-		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" && kind != "llama" {
+		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" && kind != "llama" && kind != "bert" {
 			name = "tokenizer.ggml.model"
 		}
 		findings = append(findings, Finding{Code: CodeTokenizer, Name: name, Detail: strings.TrimPrefix(err.Error(), "tokenizer: ")})
+	} else if finding := mismatch(f, tokenizer); finding != nil {
+		findings = append(findings, *finding)
 	}
 	if !f.Has(templateKey) {
 		return tokenizer, nil, findings
@@ -149,6 +151,22 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 		template = nil
 	}
 	return tokenizer, template, findings
+}
+
+// mismatch refuses WordPiece, which has no way back to text, for models that write, and other
+// tokenizers for those that do not.
+func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {
+	architecture, _ := f.String("general.architecture")
+	_, _, pieces := t.Enclosed()
+	if encoder := model.IsEncoder(architecture); slices.Contains(served, architecture) && pieces != encoder {
+		need := "generative models need `gpt2` or `llama`, which turn tokens back into text"
+		if encoder {
+			need = "embedding models are served with `bert` (WordPiece)"
+		}
+		kind, _ := f.String("tokenizer.ggml.model")
+		return &Finding{Code: CodeTokenizer, Name: "tokenizer.ggml.model", Detail: fmt.Sprintf("is %q in a %s model; %s", kind, architecture, need)}
+	}
+	return nil
 }
 
 const templateKey = "tokenizer.chat_template"

@@ -38,6 +38,10 @@ func (e *encoder) full() bool {
 
 // plain encodes text that holds no special token.
 func (e *encoder) plain(text string) {
+	if e.t.wordPieces != nil {
+		e.t.wordPieces.pieceText(e, text)
+		return
+	}
 	words := e.t.split.words
 	if e.t.pieces != nil {
 		words = e.t.pieces.words

@@ -460,7 +460,7 @@ func TestDamagedMetadataRefused(t *testing.T) {
 	}{
 		"no model":         {func(kv map[string]any) { delete(kv, "tokenizer.ggml.model") }, "no tokenizer"},
 		"Unigram":          {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "t5" }, "SentencePiece"},
-		"WordPiece":        {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "bert" }, `"bert"`},
+		"WordPiece":        {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "bert" }, "capital letters"},
 		"no pre-tokenizer": {func(kv map[string]any) { delete(kv, "tokenizer.ggml.pre") }, "tokenizer.ggml.pre"},
 		"pre-tokenizer":    {func(kv map[string]any) { kv["tokenizer.ggml.pre"] = "tekken" }, `"tekken"`},
 		"no tokens":        {func(kv map[string]any) { delete(kv, "tokenizer.ggml.tokens") }, "tokens is missing"},

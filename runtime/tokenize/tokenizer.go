@@ -2,7 +2,7 @@
 // through a model's chat template.
 //
 // A [Tokenizer] gives the ids that the model was trained with: byte-level BPE with the
-// pre-tokenizer that the model file names, or SentencePiece BPE. A file that names a tokenizer, pre-tokenizer or
+// pre-tokenizer that the model file names, SentencePiece BPE, or WordPiece. A file that names a tokenizer, pre-tokenizer or
 // template construct that is not implemented is refused by name when it is loaded, rather than
 // tokenized almost right. Plain text never yields a control token, so a user's input cannot forge
 // a turn of the conversation. Time is linear in the text up to a logarithm, templates run under
@@ -45,13 +45,15 @@ const (
 
 // Tokenizer is immutable after New and safe for concurrent use.
 type Tokenizer struct {
-	vocab   vocabulary
-	merges  merges   // of byte-level BPE
-	pieces  *pieces  // of SentencePiece, else nil
-	special specials // control and unknown tokens, parsed only when asked
-	defined specials // user-defined tokens, parsed always
-	all     specials // both
-	split   preTokenizer
+	vocab  vocabulary
+	merges merges  // of byte-level BPE
+	pieces *pieces // of SentencePiece, else nil
+	// of WordPiece, else nil
+	wordPieces *wordPieces
+	special    specials // control and unknown tokens, parsed only when asked
+	defined    specials // user-defined tokens, parsed always
+	all        specials // both
+	split      preTokenizer
 
 	byteID         [256]int32 // -1: the vocabulary lacks this byte
 	bos, eos       int32
@@ -76,10 +78,12 @@ func load(f *gguf.File) (*Tokenizer, error) {
 		err = t.loadBPE(f)
 	case "llama":
 		err = t.loadSentencePiece(f)
+	case "bert":
+		err = t.loadWordPiece(f)
 	case "":
 		err = errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
 	default:
-		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE) and "llama" (SentencePiece BPE)`, model)
+		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE), "llama" (SentencePiece BPE) and "bert" (WordPiece)`, model)
 	}
 	if err != nil {
 		return nil, err
@@ -89,6 +93,10 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	t.all = newSpecials(&t.vocab, kindControl, kindUnknown, kindUserDefined)
 	if err := t.distinct(); err != nil {
 		return nil, err
+	}
+	if t.wordPieces != nil { // it writes no answers
+		t.bos, t.eos = -1, -1
+		return t, nil
 	}
 	return t, t.loadMarkers(f)
 }
@@ -154,7 +162,7 @@ func (t *Tokenizer) distinct() error {
 		if i > 0 && bytes.Equal(text, t.vocab.bytes(t.all.ids[i-1])) {
 			return fmt.Errorf("tokens %d and %d are both %q", t.all.ids[i-1], id, text)
 		}
-		if t.pieces == nil {
+		if t.pieces == nil && t.wordPieces == nil {
 			text = appendBytes(nil, text)
 		} else if t.vocab.kind[id] == kindUserDefined {
 			continue // is found first

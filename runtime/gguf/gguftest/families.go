@@ -2,6 +2,7 @@ package gguftest
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 )
 
@@ -16,6 +17,10 @@ const Window = 8
 func Of(architecture string, seed uint64) *Model {
 	m := New(seed)
 	if architecture == "llama" {
+		return m
+	}
+	if slices.Contains(Encoders, architecture) {
+		m.encoder(architecture)
 		return m
 	}
 	m.Rename(architecture)
@@ -169,6 +174,43 @@ func ofFamilies() []Variant {
 		variant("a whole granite model", "granite", nil),
 		variant("granite without a scale of logits", "granite", func(m *Model) { m.Unset("granite.logit_scale") }, "key-missing granite.logit_scale"),
 		variant("granite with a scale of 0", "granite", set("granite.residual_scale", float32(0)), "key-value granite.residual_scale"),
+		variant("a whole bert model", "bert", nil),
+		variant("a bert model that takes the first token", "bert", set("bert.pooling_type", uint32(2))),
+		variant("a bert model that takes the last token", "bert", set("bert.pooling_type", uint32(3)), "key-value bert.pooling_type"),
+		variant("a bert model that ranks", "bert", set("bert.pooling_type", uint32(4)), "key-value bert.pooling_type"),
+		variant("a bert model without pooling", "bert", func(m *Model) { m.Unset("bert.pooling_type") }, "key-missing bert.pooling_type"),
+		variant("a bert model with a classifier", "bert", func(m *Model) { m.Matrix("cls.weight", 2, Width) }, "tensor-unknown cls.weight"),
+		variant("a bert model that reads one way", "bert", set("bert.attention.causal", true), "key-value bert.attention.causal"),
+		variant("a bert model that does not say which way it reads", "bert", func(m *Model) { m.Unset("bert.attention.causal") }, "key-missing bert.attention.causal"),
+		variant("a bert model with a rotation", "bert", set("bert.rope.freq_base", float32(1000)), "key-unknown bert.rope.freq_base"),
+		variant("a bert model with positions for a part of its context", "bert", func(m *Model) { m.Matrix("position_embd.weight", 32, Width) }, "tensor-shape position_embd.weight"),
+		variant("a bert model without a bias", "bert", func(m *Model) { m.Unset("blk.1.attn_q.bias") }, "tensor-missing blk.1.attn_q.bias"),
+		variant("a bert model with norms of queries", "bert", bias("attn_q_norm.weight", Width), "tensor-unknown blk.*.attn_q_norm.weight"),
+		variant("a bert model without kinds of tokens", "bert", func(m *Model) { m.Unset("tokenizer.ggml.token_type_count") }, "key-missing tokenizer.ggml.token_type_count"),
+		variant("a bert model that tells capital letters", "bert", func(m *Model) {
+			m.Value("tokenizer.ggml.tokens").([]string)[5] = "▁The"
+		}, "tokenizer-unsupported tokenizer.ggml"),
+		variant("a bert model with byte-level BPE", "bert", func(m *Model) {
+			from := New(1)
+			for _, key := range []string{"model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"} {
+				m.Set("tokenizer.ggml."+key, from.Value("tokenizer.ggml."+key))
+			}
+			m.Unset("tokenizer.ggml.seperator_token_id", "tokenizer.ggml.unknown_token_id")
+			m.Matrix("token_embd.weight", len(from.Value("tokenizer.ggml.tokens").([]string)), Width)
+		}, "tokenizer-unsupported tokenizer.ggml.model"),
+		variant("a llama model with WordPiece", "llama", func(m *Model) {
+			from := Of("bert", 1)
+			for _, key := range []string{"model", "tokens", "token_type", "bos_token_id", "unknown_token_id", "seperator_token_id"} {
+				m.Set("tokenizer.ggml."+key, from.Value("tokenizer.ggml."+key))
+			}
+			m.Unset("tokenizer.ggml.merges", "tokenizer.ggml.add_bos_token", "tokenizer.ggml.eos_token_id", "tokenizer.chat_template", "llama.vocab_size")
+			m.Matrix("token_embd.weight", len(from.Value("tokenizer.ggml.tokens").([]string)), Width)
+		}, "tokenizer-unsupported tokenizer.ggml.model"),
+		variant("a whole nomic-bert model", "nomic-bert", nil),
+		variant("nomic-bert with linear scaling", "nomic-bert", set("nomic-bert.rope.scaling.type", "linear"), "key-value nomic-bert.rope.scaling.type"),
+		variant("nomic-bert with biases", "nomic-bert", bias("attn_qkv.bias", 3*Width), "tensor-unknown blk.*.attn_qkv.bias"),
+		variant("nomic-bert with experts", "nomic-bert", set("nomic-bert.expert_count", uint32(8)), "key-unknown nomic-bert.expert_count"),
+		variant("nomic-bert with a partial rotation", "nomic-bert", set("nomic-bert.rope.dimension_count", uint32(8)), "key-value nomic-bert.rope.dimension_count"),
 		variant("granite without rotation", "granite", set("granite.rope.scaling.finetuned", false), "key-value granite.rope.scaling.finetuned"),
 	}
 }

@@ -34,6 +34,8 @@ type Job struct {
 	Tokens  []int32 `json:"tokens,omitempty"`
 	Context int     `json:"context,omitempty"`
 	From    int     `json:"from,omitempty"`
+	// Embed are the tokens of a text whose vector is wanted.
+	Embed []int32 `json:"embed,omitempty"`
 }
 
 // Answer is what llama.cpp makes of a Job.
@@ -41,6 +43,7 @@ type Answer struct {
 	IDs    [][]int32   `json:"ids"`
 	Ends   []int32     `json:"ends"`
 	Logits [][]float32 `json:"logits"`
+	Vector []float32   `json:"vector"` // before it is scaled to length 1
 	// Error says that the file was refused.
 	Error string `json:"error"`
 }

@@ -22,7 +22,8 @@ for f, r, a in [("llama_model_default_params", Opaque, []), ("llama_context_defa
     ("llama_model_get_vocab", C.c_void_p, [C.c_void_p]), ("llama_vocab_n_tokens", C.c_int32, [C.c_void_p]),
     ("llama_tokenize", C.c_int32, [C.c_void_p, C.c_char_p, C.c_int32, C.POINTER(C.c_int32), C.c_int32, C.c_bool, C.c_bool]),
     ("llama_batch_get_one", Batch, [C.POINTER(C.c_int32), C.c_int32]), ("llama_decode", C.c_int32, [C.c_void_p, Batch]),
-    ("llama_get_logits_ith", C.POINTER(C.c_float), [C.c_void_p, C.c_int32]), ("llama_free", None, [C.c_void_p]), ("llama_model_free", None, [C.c_void_p]),
+    ("llama_get_logits_ith", C.POINTER(C.c_float), [C.c_void_p, C.c_int32]), ("llama_free", None, [C.c_void_p]), ("llama_set_embeddings", None, [C.c_void_p, C.c_bool]),
+    ("llama_get_embeddings_seq", C.POINTER(C.c_float), [C.c_void_p, C.c_int32]), ("llama_model_n_embd", C.c_int32, [C.c_void_p]), ("llama_model_free", None, [C.c_void_p]),
     ("llama_vocab_is_eog", C.c_bool, [C.c_void_p, C.c_int32]), ("llama_token_to_piece", C.c_int32, [C.c_void_p, C.c_int32, C.c_char_p, C.c_int32, C.c_int32, C.c_bool])]:
     fn = getattr(llama, f); fn.restype, fn.argtypes = r, a
 def put(p, word, value): C.memmove(C.addressof(p) + 4 * word, struct.pack("i", value), 4)
@@ -62,6 +63,14 @@ def answer(job):
             buf = (C.c_int32 * 1)(id)
             if llama.llama_decode(ctx, llama.llama_batch_get_one(buf, 1)) != 0: return {"error": "decode"}
             if i >= job.get("from", 0): out["logits"].append(list(llama.llama_get_logits_ith(ctx, 0)[:size]))
+        llama.llama_free(ctx)
+    if job.get("embed"):
+        ctx, ids = llama.llama_init_from_model(m, parameters(job.get("context", 512))), job["embed"]
+        if not ctx: return {"error": "no context"}
+        llama.llama_set_embeddings(ctx, True)
+        buf = (C.c_int32 * len(ids))(*ids)
+        if llama.llama_decode(ctx, llama.llama_batch_get_one(buf, len(ids))) != 0: return {"error": "decode"}
+        out["vector"] = list(llama.llama_get_embeddings_seq(ctx, 0)[:llama.llama_model_n_embd(m)])
         llama.llama_free(ctx)
     llama.llama_model_free(m)
     return out
