@@ -92,7 +92,7 @@ type Engine struct {
 }
 
 // Memory is the amount that an engine takes from its budget for a model with this header, in
-// bytes: the cache and the scratch memory. For a header whose model the engine cannot serve
+// bytes: the cache and the scratch memory; of an embedding model, what an Embedder takes. For a header whose model the engine cannot serve
 // exactly, Memory and New return a *servable.Error.
 func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if err := servable.Refuse(servable.Header(f)); err != nil {
@@ -106,6 +106,9 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 		p.Vocabulary = t.Rows()
 	}
 	contextSize = min(contextSize, p.Context) // as New does
+	if p.Encoder() {
+		return model.EncoderBytes(p, threads, contextSize), nil
+	}
 	return p.CacheBytes()*int64(contextSize)*int64(sequences) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
 }
 
