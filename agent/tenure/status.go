@@ -112,7 +112,7 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 	}
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.ID(), Version: m.Weights.Public().Version, KeyVersion: m.KeyVersion,
-			Mode: m.Weights.Mode().String(), Context: m.Engine.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used()}
+			Mode: m.Weights.Mode().String(), Context: m.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used()}
 		if t.lease != nil {
 			s.Model.Receipts = m.Receipts(t.lease.Roles[m.Resource])
 		}

@@ -149,6 +149,11 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, he
 // that it names once it has its slot, under the lease of that moment. The context of work ends
 // with the lease.
 func (s *Service) inTurn(ctx context.Context, decode func() (model string, err error), work func(context.Context, Session) error) error {
+	return s.turn(ctx, s.generative, decode, work)
+}
+
+// turn is inTurn with the sessions that open gives.
+func (s *Service) turn(ctx context.Context, open func(ctx context.Context, model string) (Session, error), decode func() (model string, err error), work func(context.Context, Session) error) error {
 	ctx, cancel := s.api.Bound(ctx)
 	defer cancel(nil)
 	place, err := s.api.Intake().Line.Join(s.api.UID(ctx))
@@ -169,7 +174,7 @@ func (s *Service) inTurn(ctx context.Context, decode func() (model string, err e
 	if err := s.api.Serving(); err != nil {
 		return err
 	}
-	session, err := s.Models.Session(ctx, model)
+	session, err := open(ctx, model)
 	if err != nil {
 		return err
 	}

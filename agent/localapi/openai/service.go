@@ -16,9 +16,11 @@ import (
 
 // Session is one model under one lease.
 type Session struct {
-	Engine  Engine
-	ModelID [32]byte
-	Version uint64 // of the sealed model
+	// Engine answers, or, of an embedding model, Embedder does; the other is nil.
+	Engine   Engine
+	Embedder Embedder
+	ModelID  [32]byte
+	Version  uint64 // of the sealed model
 	// Lease ends when the lease does; its cause is the reason.
 	Lease context.Context
 	// Issue signs a receipt under the lease, or fails once it has ended.
@@ -63,6 +65,7 @@ func (s *Service) Mount(api *localapi.Server) error {
 		return fmt.Errorf("local API: a request of socket.max_body_bytes (%d) needs %d bytes of memory, but one request gets at most 7/8 of socket.memory_mb (%d)", s.MaxBodyBytes, Cost(s.MaxBodyBytes), memory>>20)
 	}
 	s.api, s.Decoding = api, make(chan struct{}, 1)
+	s.mountEmbeddings(api)
 	api.Mount(localapi.Mount{Metrics: s.writeMetrics, Routes: []localapi.Route{
 		{Method: "GET", Pattern: "/v1/models", Name: "models", Handle: s.listModels},
 		{Method: "GET", Pattern: "/v1/models/{model}", Name: "models", Handle: s.showModel},

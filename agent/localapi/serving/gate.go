@@ -41,8 +41,14 @@ func (g gate) Session(ctx context.Context, name string) (openai.Session, error) 
 		done()
 		return openai.Session{}, refusal.New(ReasonUnknownModel, "the model %q is not served here", name)
 	}
-	return openai.Session{
-		Engine: openai.Inference{Engine: model.Engine}, ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
+	session := openai.Session{
+		ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
 		Lease: model.Context(), Issue: g.tenure.Issue(model, g.guest.Key()), Done: done,
-	}, nil
+	}
+	if model.Embedder != nil {
+		session.Embedder = model.Embedder
+	} else {
+		session.Engine = openai.Inference{Engine: model.Engine}
+	}
+	return session, nil
 }

@@ -46,9 +46,11 @@ type Model struct {
 	// holds; nil if there was none.
 	Memory *arena.Budget
 	Taken  *arena.Region
-	// Weights and Engine are open until Close, and never changed.
-	Weights *weights.Weights
-	Engine  *infer.Engine
+	// Weights and one of the others are open until Close, and never changed: Embedder of an
+	// embedding model, Engine of any other.
+	Weights  *weights.Weights
+	Engine   *infer.Engine
+	Embedder *infer.Embedder
 
 	contextSize int
 	once        sync.Once // closes it
@@ -70,7 +72,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.ID(), "key_version", version, "mode", o.Weights.Mode().String(),
-				"context", o.Engine.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20)
+				"context", o.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20)
 			return o, nil
 		}
 		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
@@ -158,8 +160,13 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 		err = o.Weights.Match(header)
 	}
 	if err == nil {
-		o.Engine, err = infer.New(infer.Config{Source: o.Weights, File: header, Budget: o.Memory, Threads: o.Threads,
-			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel})
+		want := infer.Config{Source: o.Weights, File: header, Budget: o.Memory, Threads: o.Threads,
+			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel}
+		if infer.Embeds(header) {
+			o.Embedder, err = infer.NewEmbedder(want)
+		} else {
+			o.Engine, err = infer.New(want)
+		}
 	}
 	if err != nil {
 		return errors.Join(err, o.Weights.Close())
@@ -220,6 +227,20 @@ func (o *Model) Receipts(roles protocol.Role) string {
 // ReceiptsVerify is what [Model.Receipts] says of receipts that verify.
 const ReceiptsVerify = "verify"
 
+// engine is the one that the model has.
+func (o *Model) engine() interface {
+	ContextSize() int
+	Close() error
+} {
+	if o.Embedder != nil {
+		return o.Embedder
+	}
+	return o.Engine
+}
+
+// ContextSize is the longest text that the model takes, in tokens.
+func (o *Model) ContextSize() int { return o.engine().ContextSize() }
+
 // ID is the model's digest in hexadecimal.
 func (o *Model) ID() string {
 	id := o.Weights.ModelID()
@@ -241,7 +262,7 @@ func (o *Model) closeNow() error {
 	o.Key.Wipe() // nobody needs it any more; what it opened is open
 	closed := make(chan error, 1)
 	go func() {
-		closed <- errors.Join(o.Engine.Close(), o.Weights.Close())
+		closed <- errors.Join(o.engine().Close(), o.Weights.Close())
 		close(o.Gone)
 	}()
 	grace := time.NewTimer(CloseGrace)
