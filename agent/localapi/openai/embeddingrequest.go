@@ -38,7 +38,7 @@ func parseEmbedding(raw []byte, ollama bool) (*embeddingRequest, error) {
 	if q.model == "" {
 		return nil, localapi.BadRequest("model", "missing-parameter", "model is required")
 	}
-	if err := f.takeInput(q); err != nil {
+	if err := f.takeInputs(q); err != nil {
 		return nil, err
 	}
 	if err := f.take("dimensions", &q.dimensions); err != nil {
@@ -90,8 +90,8 @@ func (f fields) takeOllamaEmbed(q *embeddingRequest) error {
 	return nil
 }
 
-// takeInput reads a text, a list of texts, the tokens of a text, or a list of those.
-func (f fields) takeInput(q *embeddingRequest) error {
+// takeInputs reads a text, a list of texts, the tokens of a text, or a list of those.
+func (f fields) takeInputs(q *embeddingRequest) error {
 	raw, ok := f["input"]
 	if !ok {
 		return localapi.BadRequest("input", "missing-parameter", "input is required")
