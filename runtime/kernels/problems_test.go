@@ -125,7 +125,7 @@ func (p *problem) compare(t testing.TB, s *Set, got, want []float32, payload boo
 			continue
 		}
 		if a, b := math.Float32bits(got[i]), math.Float32bits(want[i]); a != b {
-			t.Fatalf("%s, interpreted: %s: output %d is %v (%#x), want %v (%#x)", s.Name(), p.name, i, got[i], a, want[i], b)
+			t.Fatalf("%s: %s: output %d is %v (%#x), want %v (%#x)", s.Name(), p.name, i, got[i], a, want[i], b)
 		}
 	}
 }

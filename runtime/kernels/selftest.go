@@ -10,7 +10,7 @@ import (
 // processor, an emulator or a hypervisor that computes otherwise costs speed,
 // not correctness.
 func (s *Set) agrees() bool {
-	const tokens, widest = wide + batch + 1, 512
+	const tokens, widest = wide + batch + 1, 10 * BlockCols
 	var seed uint32 = 1
 	next := func() uint32 { // a small linear congruential generator, for fixed bytes only
 		seed = seed*1664525 + 1013904223
@@ -28,10 +28,10 @@ func (s *Set) agrees() bool {
 	return s.vectorsAgree(x[:2*BlockCols])
 }
 
-// productAgrees does so for one type, with at least two blocks.
+// productAgrees does so for one type: with a super-block, or more blocks than a panel has, and with tokens for every kernel.
 func (s *Set) productAgrees(t Type, x []float32, next func() uint32) bool {
 	const rows, tokens = 2 * TileRows, wide + batch + 1
-	cols := max(2*t.Span(), 10*BlockCols)
+	cols := 10 * BlockCols / t.Span() * t.Span()
 	act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
 	if err != nil {
 		return false
@@ -92,6 +92,7 @@ func (s *Set) vectorsAgree(x []float32) bool {
 	both(func(s *Set, dst []float32) { s.Softmax(dst) })
 	both(func(s *Set, dst []float32) { s.WeightedSum(dst, x[:1], h) })
 	both(func(s *Set, dst []float32) { s.Scores(dst[:2], x[:lanes], h, 0.5) })
+	both(func(s *Set, dst []float32) { s.Scores(dst[:4], x[:lanes], h, 0.5) })
 	both(func(s *Set, dst []float32) { dst[0], dst[1] = s.Dot(x, dst), s.DotF16(dst, h) })
 	p, q := make([]record, len(x)/BlockCols), make([]record, len(x)/BlockCols)
 	s.vector.quantize(p, x)
