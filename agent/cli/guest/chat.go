@@ -1,4 +1,4 @@
-// Package guest has the commands of a client of the local agent: chat, evidence, receipts, jobs
+// Package guest has the commands of a client of the local agent: chat, embed, evidence, receipts, jobs
 // and status.
 package guest
 

@@ -11,7 +11,7 @@ import (
 
 // commands are those that the tests here run.
 func commands(inv *cli.Invocation) []*cobra.Command {
-	return []*cobra.Command{NewEvidence(inv), NewReceipt(inv), NewStatus(inv), NewChat(inv), NewJobs(inv)}
+	return []*cobra.Command{NewEvidence(inv), NewReceipt(inv), NewStatus(inv), NewChat(inv), NewEmbed(inv), NewJobs(inv)}
 }
 
 // run runs a command line, and returns its output, its exit status and its error.

@@ -36,7 +36,7 @@ var command = cli.Program{Version: version, Commands: commands}
 func commands(inv *cli.Invocation) []*cobra.Command {
 	return append(broker.New(inv, guest.NewSecretGet(inv)), auditlog.New(inv), epoch.New(inv),
 		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
-		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), doctor.New(inv),
+		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), guest.NewEmbed(inv), doctor.New(inv),
 		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv), release.New(inv))
 }
 
