@@ -3,6 +3,7 @@ package tokenize
 import (
 	"bytes"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -148,6 +149,22 @@ func TestWordPieceStopsAtItsLimit(t *testing.T) {
 	ids, err := tok.EncodeAtMost(t.Context(), text, false, 100)
 	if err != nil || len(ids) < 101 || len(ids) > 202 {
 		t.Errorf("%d tokens, %v", len(ids), err)
+	}
+}
+
+// TestALongWordIsNotKept: no word takes memory by its length.
+func TestALongWordIsNotKept(t *testing.T) {
+	tok := newTokenizer(t, bertFile(t, nil))
+	text := strings.Repeat("n", 1<<22)
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	ids, err := tok.EncodeAtMost(t.Context(), text, false, 100)
+	runtime.ReadMemStats(&after)
+	if err != nil || len(ids) != 1 {
+		t.Errorf("%d tokens, %v", len(ids), err)
+	}
+	if took := after.TotalAlloc - before.TotalAlloc; took > 1<<20 {
+		t.Errorf("a word of 4 MiB took %d bytes", took)
 	}
 }
 
