@@ -153,6 +153,9 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	return tokenizer, template, findings
 }
 
+// Embeds says whether an architecture is one of embedding models.
+func Embeds(architecture string) bool { return model.IsEncoder(architecture) }
+
 // mismatch refuses WordPiece, which has no way back to text, for models that write, and other
 // tokenizers for those that do not.
 func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {

@@ -18,6 +18,7 @@ const (
 	checkStrayFlags     = "--check seals nothing and takes no %s\nSee '%s --help'"
 	checkRefused        = "%w: %s: %s cannot be served as it is"
 	checkKindLanguage   = "language model"
+	checkKindEmbedding  = "embedding model"
 	verdictServable     = "%s can be served: %s"
 	verdictArchitecture = " of the architecture %s, %d tensors, %.1f MB"
 	verdictNotServable  = "%s cannot be served (%s):\n"
@@ -63,6 +64,9 @@ func checkFile(ctx context.Context, inv *cli.Invocation, args []string) error {
 			return err
 		}
 		v.Architecture, v.Tensors, v.Bytes = r.Architecture, r.Tensors, r.Bytes
+		if servable.Embeds(r.Architecture) {
+			v.Kind = checkKindEmbedding
+		}
 		v.Findings, v.Notes = append(v.Findings, r.Findings...), append(v.Notes, r.Notes...)
 	}
 	v.Servable = len(v.Findings) == 0

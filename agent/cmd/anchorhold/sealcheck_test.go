@@ -32,6 +32,8 @@ func TestSealCheckSaysWhatCanBeServed(t *testing.T) {
 		m.Vector("blk.0.attn_q_norm.weight", gguftest.HeadSize, 1)
 	})
 	expectRun(t, 0, "can be served: language model of the architecture llama", "seal", "--check", good)
+	vectors := model("bert.gguf", func(m *gguftest.Model) { *m = *gguftest.Of("bert", 1) })
+	expectRun(t, 0, "can be served: embedding model of the architecture bert", "seal", "--check", vectors)
 	expectRun(t, 0, "general.sampling.temp: the publisher's suggestions", "seal", "--check", good)
 	expectRun(t, cli.StatusRefused, "tensor-unknown            blk.0.attn_q_norm.weight: ", "seal", "--check", bad)
 	expectRun(t, cli.StatusRefused, "key-value                 llama.logit_scale: is 2", "seal", "--check", bad)
@@ -53,7 +55,7 @@ func TestSealCheckSaysWhatCanBeServed(t *testing.T) {
 		t.Errorf("status %d, %v, %s", status, err, out)
 	}
 	entries, err := os.ReadDir(dir)
-	if err != nil || len(entries) != 3 {
+	if err != nil || len(entries) != 4 {
 		t.Errorf("%d files, %v", len(entries), err)
 	}
 }
