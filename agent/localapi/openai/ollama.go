@@ -127,8 +127,7 @@ func (o ollama) part(c *completion, text string, calls []receipt.Call, a *answer
 		if a.calls != nil && a.result.FinishReason != "length" {
 			m["done_reason"] = "stop"
 		}
-		took := c.service.Now().Sub(time.Unix(c.created, 0)).Nanoseconds()
-		m["total_duration"], m["load_duration"], m["prompt_eval_duration"], m["eval_duration"] = took, 0, 0, took
+		m["total_duration"] = c.service.Now().Sub(time.Unix(c.created, 0)).Nanoseconds() // its parts are not measured
 		m["prompt_eval_count"], m["eval_count"], m["receipt"] = a.result.PromptTokens, a.result.CompletionTokens, c.id.String()
 		if c.issued != nil {
 			m["issued_receipt"] = c.issued
