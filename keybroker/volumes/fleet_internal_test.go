@@ -101,6 +101,7 @@ func TestComparisonsGoOn(t *testing.T) {
 		done := make(chan error)
 		go func() { done <- s.Keep(ctx) }()
 		time.Sleep(3*againEvery + time.Second)
+		synctest.Wait()
 		if n := strings.Count(log.String(), "not compared"); n != 1 || s.together.Load() {
 			t.Errorf("said %d times:\n%s", n, log.String())
 		}

@@ -88,6 +88,7 @@ type Engine struct {
 	prefixes *prefixes
 	batch    []model.Input
 	pick     *sampler
+	drafts   int   // guessed at once, at most
 	fatal    error // of the weights; valid after done
 }
 
@@ -109,7 +110,7 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if p.Encoder() {
 		return model.EncoderBytes(p, threads, contextSize), nil
 	}
-	return p.CacheBytes()*int64(contextSize)*int64(sequences) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, sequences, contextSize), nil
+	return p.CacheBytes()*int64(contextSize)*int64(sequences) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, outputs(sequences), contextSize), nil
 }
 
 // New checks the model, takes all memory and starts the scheduler.
@@ -130,13 +131,13 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
-		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch)}
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts}
 	var findings []servable.Finding
 	if e.tokenizer, e.template, findings = servable.Text(cfg.File); findings != nil {
 		return nil, servable.Refuse(findings)
 	}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: params, Kernels: set, Threads: cfg.Threads,
-		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: cfg.MaxSequences, Context: cfg.Context})
+		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
 	if errors.Is(err, model.ErrTensors) { // a sealed file whose sections are not what its header says
 		return nil, servable.Refuse([]servable.Finding{{Code: servable.CodeTensorValue, Name: "tensors", Detail: err.Error()}})
 	}

@@ -54,6 +54,19 @@ func (p *prefixes) put(slot, position int, token int32) {
 	s.length = position + 1
 }
 
+// text is the tokens of a slot, four bytes each.
+func (p *prefixes) text(slot int) []byte {
+	s := &p.slots[slot]
+	return s.tokens[:s.length*tokenBytes]
+}
+
+// cut forgets the tokens from a position on: guesses that did not come true.
+func (p *prefixes) cut(slot, position int) {
+	s := &p.slots[slot]
+	clear(s.tokens[position*tokenBytes : min(len(s.tokens), (position+maxDrafts)*tokenBytes)])
+	s.length = position
+}
+
 // common is how many tokens at the beginning of a prompt a slot holds for an owner.
 func (p *prefixes) common(slot int, owner string, prompt []int32) int {
 	s := &p.slots[slot]

@@ -162,17 +162,9 @@ func valuesLeft(e *Engine, slot int) int {
 	return n
 }
 
-// idle waits until the scheduler has freed what has ended: it takes the next request only then.
-func idle(t *testing.T, e *Engine) {
-	t.Helper()
-	answer(t, e, Request{Prompt: []int32{1}, MaxTokens: 1})
-}
-
 func TestPrefixWithoutAnOwnerIsWipedAtItsEnd(t *testing.T) {
 	e, _ := ownerEngine(t, 2)
-	answer(t, e, Request{Prompt: pattern(100, 1), MaxTokens: 5})
-	idle(t, e)
-	idle(t, e)
+	answer(t, e, Request{Prompt: pattern(100, 1), MaxTokens: 5}) // ends only when its slot is free
 	for slot := range e.slots {
 		if n := valuesLeft(e, slot); n != 0 {
 			t.Errorf("slot %d: %d values left", slot, n)

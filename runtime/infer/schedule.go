@@ -11,8 +11,9 @@ import (
 // which it sends and the caller receives, and cancelled, which the caller sets.
 // reason and err are valid once tokens is closed.
 type sequence struct {
-	owner     string  // who may share its prefix
-	reused    int     // tokens of the prompt that another sequence left in the cache
+	owner     string // who may share its prefix
+	reused    int    // tokens of the prompt that another sequence left in the cache
+	guesses   guesses
 	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
 	position  int     // of pending[0]
 	last      [1]int32
@@ -72,9 +73,10 @@ func (e *Engine) endAll(err error) {
 func (e *Engine) free(slot int, reason string, err error) {
 	s := e.slots[slot]
 	e.slots[slot] = nil
+	e.prefixes.cut(slot, s.position)
 	if err != nil || !e.prefixes.leave(slot) {
 		e.prefixes.forget(slot)
-		e.cache.Wipe(slot, 0, s.position)
+		e.cache.Wipe(slot, 0, s.position+maxDrafts)
 	}
 	s.end(reason, err)
 }
@@ -123,6 +125,7 @@ func (e *Engine) step() error {
 	e.batch = e.batch[:0]
 	var asked [model.MaxBatch]int // slots whose logits come back, in order
 	outputs := 0
+	alone := e.alone()
 	room := model.MaxBatch
 	for _, s := range e.slots {
 		if s != nil && len(s.pending) == 1 {
@@ -152,6 +155,9 @@ func (e *Engine) step() error {
 	if len(e.batch) == 0 {
 		return nil
 	}
+	if alone >= 0 {
+		e.draft(alone, asked[outputs:])
+	}
 	rows, err := e.model.Forward(e.cache, e.batch)
 	if err != nil {
 		return err
@@ -160,7 +166,20 @@ func (e *Engine) step() error {
 		e.prefixes.put(in.Slot, in.Position, in.Token)
 	}
 	for i, logits := range rows {
+		s := e.slots[asked[i]]
+		if s == nil {
+			continue // it ended before its guesses
+		}
+		if i > 0 && asked[i] == asked[i-1] {
+			if !s.guesses.confirm(s.last[0]) {
+				continue
+			}
+			s.position++ // of a guess that came true
+		}
 		e.choose(asked[i], logits)
+	}
+	if alone >= 0 && e.slots[alone] != nil {
+		e.prefixes.cut(alone, e.slots[alone].position)
 	}
 	return nil
 }
