@@ -163,7 +163,7 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 // Their digests are computed at once where the processor can, which takes half the time.
 func (r *Reader) OpenSlots(list []Opening) error {
 	if len(list) > Together {
-		return fmt.Errorf("chunkseal: got %d chunks to open together, want at most %d", len(list), Together)
+		return errTooMany
 	}
 	for _, o := range list {
 		if err := r.fits(o); err != nil {
@@ -185,16 +185,21 @@ func (r *Reader) OpenSlots(list []Opening) error {
 	return nil
 }
 
+var (
+	errNoSuchChunk = errors.New("chunkseal: the file has no such chunk")
+	errTooMany     = errors.New("chunkseal: too many chunks to open together")
+)
+
 func seenBit(chunk int) uint32 { return 1 << (chunk % 32) }
 
 // fits refuses bytes that are not the chunk's slot, and too little room.
 func (r *Reader) fits(o Opening) error {
 	if o.Chunk < 0 || o.Chunk >= r.public.Chunks {
-		return fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", o.Chunk, r.public.Chunks)
+		return errNoSuchChunk
 	}
 	_, size := r.public.Slot(o.Chunk)
 	if n := r.public.chunkSize(o.Chunk); len(o.Slot) != size || cap(o.Dst) < n {
-		return fmt.Errorf("chunkseal: chunk %d has %d sealed bytes and opens to %d; got %d bytes and room for %d", o.Chunk, size, n, len(o.Slot), cap(o.Dst))
+		return fmt.Errorf("chunkseal: got %d sealed bytes of chunk %d and room for %d, want %d and %d", len(o.Slot), o.Chunk, cap(o.Dst), size, n)
 	}
 	return nil
 }
@@ -237,7 +242,7 @@ func (r *Reader) authenticate(o Opening) error {
 // does not matter.
 func (r *Reader) OpenChunk(dst []byte, i int) ([]byte, error) {
 	if i < 0 || i >= r.public.Chunks {
-		return nil, fmt.Errorf("chunkseal: there is no chunk %d in a file of %d chunks", i, r.public.Chunks)
+		return nil, errNoSuchChunk
 	}
 	offset, size := r.Slot(i)
 	slot := make([]byte, size)

@@ -2,7 +2,6 @@ package infer
 
 import (
 	"encoding/binary"
-	"slices"
 
 	"github.com/anchorhold/anchorhold/runtime/model"
 )
@@ -69,16 +68,6 @@ func (g *guesses) confirm(token int32) bool {
 	g.tokens = g.tokens[1:]
 	g.taken++
 	return true
-}
-
-// alone returns the slot of the only sequence, if it answers, else -1: with others beside it, guesses
-// would take the place of tokens that are certain.
-func (e *Engine) alone() int {
-	slot := slices.IndexFunc(e.slots, func(s *sequence) bool { return s != nil })
-	if slot < 0 || len(e.slots[slot].pending) != 1 || slices.ContainsFunc(e.slots[slot+1:], func(s *sequence) bool { return s != nil }) {
-		return -1
-	}
-	return slot
 }
 
 // draft adds guesses to a batch that has the next token of a single sequence.

@@ -141,10 +141,12 @@ func (e *Engine) begin(s *sequence) {
 	// The last token is computed in any case: its outputs are what the answer begins with.
 	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-1])
 	slot := e.prefixes.room(func(i int) bool { return e.slots[i] == nil }, source, shared)
-	if slot == source && shared > 0 {
-		e.cache.Wipe(slot, shared, e.context)
-	} else {
-		e.cache.Wipe(slot, 0, e.context)
+	keeps := 0
+	if slot == source {
+		keeps = shared
+	}
+	e.cache.Wipe(slot, keeps, e.context)
+	if keeps != shared {
 		e.cache.Copy(slot, source, shared)
 	}
 	e.prefixes.take(slot, s.owner, source, shared)

@@ -125,12 +125,20 @@ func (e *Engine) step() error {
 	e.batch = e.batch[:0]
 	var asked [model.MaxBatch]int // slots whose logits come back, in order
 	outputs := 0
-	alone := e.alone()
 	room := model.MaxBatch
-	for _, s := range e.slots {
-		if s != nil && len(s.pending) == 1 {
-			room-- // an answer goes before any prompt
+	active, alone := 0, -1 // slot of a single sequence that answers
+	for slot, s := range e.slots {
+		if s == nil {
+			continue
 		}
+		active++
+		if len(s.pending) == 1 {
+			room-- // an answer goes before any prompt
+			alone = slot
+		}
+	}
+	if active > 1 { // guesses would take the place of tokens that are certain
+		alone = -1
 	}
 	for slot, s := range e.slots {
 		if s == nil {

@@ -187,18 +187,6 @@ func (l *layout) place(header []byte, vectors, pinned *arena.Region, pin pinning
 	}
 }
 
-// runs lists all sections.
-func (l *layout) runs() []*chunkRun {
-	runs := []*chunkRun{&l.header}
-	for _, v := range l.vectors {
-		runs = append(runs, &v.chunkRun)
-	}
-	for i := range l.tensors {
-		runs = append(runs, &l.tensors[i].chunkRun)
-	}
-	return runs
-}
-
 // complete says whether nothing is left to stream.
 func (l *layout) complete() bool {
 	for i := range l.tensors {

@@ -1,7 +1,6 @@
 package weights
 
 import (
-	"cmp"
 	"errors"
 	"slices"
 	"sync"
@@ -58,16 +57,31 @@ type loadJob struct {
 // loadJobs lists the chunks to open by their size, the largest first: digests of chunks of one size
 // are computed together in the least time.
 func (w *Weights) loadJobs() []loadJob {
-	var jobs []loadJob
-	for _, run := range w.layout.runs() {
-		for i := range run.kept {
-			jobs = append(jobs, loadJob{run.first + i, run.part(i)})
-		}
+	jobs := w.layout.header.jobs(nil)
+	for _, v := range w.layout.vectors {
+		jobs = v.jobs(jobs)
 	}
-	slices.SortFunc(jobs, func(a, b loadJob) int {
-		return cmp.Or(cmp.Compare(len(b.dst), len(a.dst)), cmp.Compare(a.chunk, b.chunk))
-	})
-	return jobs
+	for i := range w.layout.tensors {
+		jobs = w.layout.tensors[i].jobs(jobs)
+	}
+	keys := make([]int, len(jobs)) // sizes and numbers: sorting integers needs no code of its own
+	for i, job := range jobs {
+		keys[i] = (chunkseal.MaxChunkBytes-len(job.dst))<<32 | i
+	}
+	slices.Sort(keys)
+	sorted := make([]loadJob, len(jobs))
+	for at, key := range keys {
+		sorted[at] = jobs[uint32(key)]
+	}
+	return sorted
+}
+
+// jobs adds those of the chunks that are kept.
+func (r *chunkRun) jobs(list []loadJob) []loadJob {
+	for i := range r.kept {
+		list = append(list, loadJob{r.first + i, r.part(i)})
+	}
+	return list
 }
 
 // loadChunks reads a few chunks into buf and opens them.
