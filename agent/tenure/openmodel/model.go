@@ -66,6 +66,9 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		held.Wipe()
 		return nil, fmt.Errorf("model %s: publisher: %w", m.Name, err)
 	}
+	if err := releaseProgram(); err != nil {
+		log.Warn("pages of the program stay in memory", "error", err)
+	}
 	var tooLarge *arena.DoesNotFit
 	for _, try := range attempts(m) {
 		o := &Model{Model: m, Custody: held, Gone: make(chan struct{}), KeyVersion: version, contextSize: try.context, Threads: threads(m), Limit: cfg.MemoryLimit()}
