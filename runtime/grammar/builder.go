@@ -15,6 +15,7 @@ type Builder struct {
 	known  map[set]int32
 	ranges map[string]Expr // of characters
 	size   int
+	made   int // elements of all expressions, of which others may be made
 	err    error
 }
 
@@ -83,17 +84,37 @@ func (b *Builder) grow(n int) {
 	}
 }
 
+// room says whether an expression of n elements may be made. A short text asks for many long ones,
+// none of which is defined before all are there.
+func (b *Builder) room(n int) bool {
+	if b.made += n; n > maxElements || b.made > maxMade {
+		b.grow(maxElements + 1)
+	}
+	return b.err == nil
+}
+
 // Seq is one after another.
 func (b *Builder) Seq(list ...Expr) Expr {
 	n := 0
 	for _, e := range list {
 		n += len(e)
 	}
-	if n > maxElements {
-		b.grow(n)
+	if !b.room(n) {
 		return nil
 	}
 	return slices.Concat(list...)
+}
+
+// Append is e behind a sequence that Append made, which is used no more: a long sequence is not
+// copied for each of its parts.
+func (b *Builder) Append(sequence, e Expr) Expr {
+	if len(sequence)+len(e) > maxElements {
+		b.grow(maxElements + 1)
+	}
+	if !b.room(len(e)) {
+		return nil
+	}
+	return append(sequence, e...)
 }
 
 // Alt is one of several.
@@ -117,6 +138,9 @@ func (b *Builder) Repeat(e Expr, least, most int) Expr {
 	}
 	if len(e) > 1 && (least > 1 || most > 1) {
 		e = b.Seq(b.rule(e))
+	}
+	if !b.room(least * len(e)) {
+		return nil
 	}
 	var out Expr
 	for range least {
@@ -145,8 +169,7 @@ func (b *Builder) rule(e Expr) Expr {
 
 // Text is this text.
 func (b *Builder) Text(text string) Expr {
-	if len(text) > maxElements {
-		b.grow(len(text))
+	if !b.room(len(text)) {
 		return nil
 	}
 	out := make(Expr, len(text))

@@ -131,7 +131,7 @@ func (p *parser) sequence(nested bool) (out Expr, err error) {
 			return nil, err
 		}
 		p.space(nested)
-		if out = p.b.Seq(out, e); p.b.Err() != nil {
+		if out = p.b.Append(out, e); p.b.Err() != nil {
 			return nil, p.b.Err()
 		}
 	}

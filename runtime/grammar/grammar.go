@@ -24,6 +24,10 @@ var ErrGrammar = errors.New("grammar refused")
 // maxElements bounds a grammar.
 const maxElements = 1 << 14
 
+// maxMade bounds the elements of all expressions that a grammar is made of: less memory than the
+// matcher takes that comes after them.
+const maxMade = 4 * maxElements
+
 // Grammar is compiled. It is immutable and safe for concurrent use.
 type Grammar struct {
 	elements []element

@@ -86,17 +86,20 @@ func (m *Matcher) intern(n node) int32 {
 // closed follows calls and ends from todo until a byte is next, and returns the state.
 func (m *Matcher) closed() int32 {
 	m.list = m.list[:0]
+	if len(m.seen) > maxStacks { // clearing a map takes as long as it was ever large
+		m.seen = map[node]bool{}
+	}
 	clear(m.seen)
 	for len(m.todo) > 0 && m.err == nil {
 		n := m.todo[len(m.todo)-1]
 		m.todo = m.todo[:len(m.todo)-1]
+		if m.work++; m.work > maxWork || len(m.list) > maxStacks { // those seen before cost as much
+			m.err = ErrComplex
+		}
 		if m.seen[n] {
 			continue
 		}
 		m.seen[n] = true
-		if m.work++; m.work > maxWork || len(m.list) > maxStacks {
-			m.err = ErrComplex
-		}
 		m.follow(n)
 	}
 	m.todo = m.todo[:0]

@@ -3,6 +3,7 @@ package grammar
 import (
 	"errors"
 	"math/rand/v2"
+	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -218,6 +219,29 @@ func TestHostileGrammarsEndAtTheLimits(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestWorkIsLimitedWhereNothingIsNew: what leads to stacks that were seen before is work too, which
+// every other answer waits for.
+func TestWorkIsLimitedWhereNothingIsNew(t *testing.T) {
+	m := begin(t, parse(t, "root ::= [a] x [a]\nx ::= "+strings.Repeat("e|", 3000)+"e\ne ::= "+strings.Repeat(`""|`, 5000)+`"b"`))
+	if _, err := m.Allows([]byte("aa")); !errors.Is(err, ErrComplex) {
+		t.Errorf("3000 times 5000 steps to the same stack: %v", err)
+	}
+}
+
+// TestShortTextsMakeNoLargeGrammars: of many alternatives none is defined before all are read.
+func TestShortTextsMakeNoLargeGrammars(t *testing.T) {
+	var before, after runtime.MemStats
+	runtime.ReadMemStats(&before)
+	if _, err := Parse("root ::= " + strings.Repeat(`"a"{16000}|`, 1000) + `"b"`); !errors.Is(err, ErrGrammar) {
+		t.Errorf("16 million elements: %v", err)
+	}
+	runtime.ReadMemStats(&after)
+	if used := after.TotalAlloc - before.TotalAlloc; used > Cost {
+		t.Errorf("%d bytes until it was refused, more than %d", used, Cost)
+	}
+	parse(t, "root ::= "+strings.Repeat("[a]", 8000)) // a long sequence is not copied for each part
 }
 
 // TestLongAnswersTakeNoMore: lists do not grow stacks, and what is forgotten changes nothing.

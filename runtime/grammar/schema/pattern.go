@@ -47,7 +47,7 @@ func (p *regex) alternatives(whole bool) (list []grammar.Expr, err error) {
 	for {
 		var out grammar.Expr
 		if whole && !p.skip("^") {
-			out = anything
+			out = p.c.b.Append(nil, anything)
 		}
 		end := false
 		for p.rest != "" && p.rest[0] != '|' && p.rest[0] != ')' {
@@ -59,12 +59,12 @@ func (p *regex) alternatives(whole bool) (list []grammar.Expr, err error) {
 			if err != nil {
 				return nil, err
 			}
-			if out = p.c.b.Seq(out, e); p.c.b.Err() != nil {
+			if out = p.c.b.Append(out, e); p.c.b.Err() != nil {
 				return nil, p.c.b.Err()
 			}
 		}
 		if whole && !end {
-			out = p.c.b.Seq(out, anything)
+			out = p.c.b.Append(out, anything)
 		}
 		list = append(list, out)
 		if !p.skip("|") {

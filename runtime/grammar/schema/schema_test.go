@@ -127,7 +127,8 @@ func TestSchemasRefusedByName(t *testing.T) {
 		`{"$ref":"#"}`: `"#" `, `{"type":"object","properties":{"a":{"$ref":"#"}},"required":["a"]}`: "never end", `{"anyOf":[]}`: "anyOf", `{"anyOf":[true],"type":"null"}`: "beside",
 		`{"allOf":[true,true]}`: "allOf", `{"oneOf":[{"type":"integer"},{"type":"number"}]}`: "oneOf", `{"oneOf":[true,{"type":"null"}]}`: "oneOf", `{"enum":[]}`: "without a value", `{"type":"string","enum":[1]}`: "without a value",
 		`{`: "", `{} {}`: "more than one", deep: "levels deep", `{"properties":{` + strings.TrimSuffix(wide.String(), ",") + `}}`: "elements",
-		`{"enum":["` + strings.Repeat("x", 1<<15) + `"]}`: "elements",
+		`{"enum":["` + strings.Repeat("x", 1<<15) + `"]}`:                    "elements",
+		`{"anyOf":[` + strings.Repeat(`{"minLength":16000},`, 20) + `true]}`: "elements", `{"pattern":"` + strings.Repeat(`a{16000}|`, 20) + `"}`: "elements",
 	} {
 		_, err := Compile([]Part{{Schema: []byte(s)}})
 		if !errors.Is(err, ErrSchema) || !strings.Contains(err.Error(), want) {

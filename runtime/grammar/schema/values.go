@@ -151,9 +151,9 @@ func (c *compiler) array(o *jinja.Object) grammar.Expr {
 	var inner grammar.Expr
 	for i, s := range prefix {
 		if i > 0 {
-			inner = c.b.Seq(inner, c.comma())
+			inner = c.b.Append(inner, c.comma())
 		}
-		inner = c.b.Seq(inner, c.value(s))
+		inner = c.b.Append(inner, c.value(s))
 	}
 	least = max(0, least-len(prefix))
 	if most >= 0 {
