@@ -198,6 +198,41 @@ func TestFormatsBecomeGrammars(t *testing.T) {
 	}
 }
 
+// TestArgumentsAreObjects, whatever a schema admits: anything else would be no call.
+func TestArgumentsAreObjects(t *testing.T) {
+	f := start(t, nil)
+	tool := func(more, schema string) string {
+		return `,"tool_choice":"required","tools":[{"type":"function","function":{"name":"f"` + more + `,"parameters":` + schema + `}}]`
+	}
+	const head = "<tool_call>\n{\"name\": \"f\", \"arguments\": "
+	for schema, object := range map[string]string{
+		`{}`: `{"x": 7}`, `{"type":["object","string"]}`: `{"x": 7}`, `{"enum":["a"]}`: `{"x": 7}`, `{"$ref":"#/$defs/a","$defs":{"a":{"type":"integer"}}}`: `{"x": 7}`,
+		`{"properties":{"a":{"type":"null"}}}`: `{"a": null}`, `{"$ref":"#/$defs/a","$defs":{"a":{"type":"object","properties":{"a":{}}}}}`: `{"a": 7}`,
+	} {
+		before := len(f.engine.seen)
+		if r := f.chat(t, tool("", schema)); r.status != 200 {
+			t.Fatal(schema, r)
+		}
+		m, err := f.engine.seen[before].Grammar.NewMatcher()
+		if err != nil {
+			t.Fatal(err)
+		}
+		if ok, err := m.Allows([]byte(head + object)); err != nil || !ok {
+			t.Errorf("%s: no %s: %v", schema, object, err)
+		}
+		for _, other := range []string{"7", `"a`, "[", "null"} {
+			if ok, err := m.Allows([]byte(head + other)); err != nil || ok {
+				t.Errorf("%s: arguments may be %s: %v", schema, other, err)
+			}
+		}
+	}
+	for _, schema := range []string{`{}`, `{"enum":["a"]}`, `{"properties":{},"minLength":1}`, `{"$ref":"#"}`} {
+		if r := f.chat(t, tool(`,"strict":true`, schema)); r.status != 400 || r.code() != "grammar-refused" || !strings.Contains(r.body, "type object") {
+			t.Errorf("strict %s: %v", schema, r)
+		}
+	}
+}
+
 // TestMessagesOfToolsAreChecked: each mistake alone.
 func TestMessagesOfToolsAreChecked(t *testing.T) {
 	f := start(t, nil)

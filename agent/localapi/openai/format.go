@@ -118,13 +118,14 @@ func (q *Request) formatName() string {
 
 // callGrammar is the grammar of an answer with tools: text that begins no call, unless a call is
 // required, and calls in the form of the template. A schema that is not strict and cannot be
-// enforced, alone or beside the others, admits any object.
+// enforced, alone or beside the others, or that admits more than objects, admits any object: what is
+// none would be no call.
 func (q *Request) callGrammar() (*grammar.Grammar, error) {
 	free := tokenize.CallBegin
 	if q.choose == chooseRequired {
 		free = ""
 	}
-	enforced := func(t tool) bool { return t.strict || schema.Check(t.parameters) == nil }
+	enforced := func(t tool) bool { return t.strict || schema.CheckObject(t.parameters) == nil }
 	g, err := schema.CompileCalls(free, q.parallel, q.alternatives(enforced)...)
 	if err != nil && slices.ContainsFunc(q.tools, func(t tool) bool { return !t.strict }) {
 		g, err = schema.CompileCalls(free, q.parallel, q.alternatives(func(t tool) bool { return t.strict })...)
@@ -139,7 +140,7 @@ func (q *Request) alternatives(enforced func(tool) bool) (list [][]schema.Part) 
 		if parameters == nil || !enforced(t) {
 			parameters = []byte(schema.Any)
 		}
-		list = append(list, []schema.Part{{Text: callHead + strconv.Quote(t.name) + callMiddle, Schema: parameters}, {Text: callTail}})
+		list = append(list, []schema.Part{{Text: callHead + strconv.Quote(t.name) + callMiddle, Schema: parameters, Object: true}, {Text: callTail}})
 	}
 	return list
 }

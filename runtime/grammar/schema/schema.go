@@ -30,6 +30,8 @@ var ErrSchema = errors.New("schema refused")
 type Part struct {
 	Text   string
 	Schema []byte
+	// Object refuses a schema that admits anything but objects.
+	Object bool
 }
 
 // Any is the schema of any object, as in the response format json_object.
@@ -57,11 +59,11 @@ func CompileCalls(marker string, several bool, alternatives ...[]Part) (*grammar
 	return c.finish(e)
 }
 
-// Check says whether a schema can be enforced, but for its size beside others and for rules that
-// never end, which compiling finds.
-func Check(raw []byte) error {
+// CheckObject says whether a schema of objects can be enforced, but for its size beside others and
+// for rules that never end, which compiling finds.
+func CheckObject(raw []byte) error {
 	c := &compiler{b: grammar.NewBuilder()}
-	c.document(raw)
+	c.document(Part{Schema: raw, Object: true})
 	return c.b.Err()
 }
 
@@ -72,7 +74,7 @@ func (c *compiler) parts(alternatives [][]Part) grammar.Expr {
 		for _, p := range parts {
 			e = c.b.Seq(e, c.b.Text(p.Text))
 			if p.Schema != nil {
-				e = c.b.Seq(e, c.document(p.Schema))
+				e = c.b.Seq(e, c.document(p))
 			}
 		}
 		list = append(list, e)
@@ -102,13 +104,36 @@ func (c *compiler) refuse(format string, args ...any) grammar.Expr {
 	return nil
 }
 
-func (c *compiler) document(raw []byte) grammar.Expr {
-	root, err := jinja.ParseJSON(raw)
+func (c *compiler) document(p Part) grammar.Expr {
+	root, err := jinja.ParseJSON(p.Schema)
 	if err != nil {
 		return c.refuse("%w", err)
 	}
 	c.root, c.refs = root, map[string]grammar.Expr{}
-	return c.value(root)
+	e := c.value(root)
+	if p.Object && !c.ofObjects(root) {
+		return c.refuse("the schema must be of type object")
+	}
+	return e
+}
+
+// ofObjects says whether a schema admits nothing but objects, as its type or that of what it refers
+// to says.
+func (c *compiler) ofObjects(s any) bool {
+	for range 8 { // of references
+		o, _ := s.(*jinja.Object)
+		if o == nil {
+			return false
+		}
+		name, ok := o.Get("$ref").(string)
+		if !ok {
+			return o.Get("type") == "object" || o.Get("properties") != nil && !slices.ContainsFunc(o.Keys(), func(k string) bool {
+				return !slices.Contains(annotations, k) && !slices.Contains(keywords["object"], k)
+			})
+		}
+		s = c.resolve(name)
+	}
+	return false
 }
 
 // annotations say nothing about which values are valid.
