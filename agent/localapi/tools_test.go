@@ -233,6 +233,25 @@ func TestArgumentsAreObjects(t *testing.T) {
 	}
 }
 
+// TestTextInArgumentsIsNoValues: conversations carry whole files.
+func TestTextInArgumentsIsNoValues(t *testing.T) {
+	f := start(t, nil)
+	arguments, err := json.Marshal(`{"text":"` + strings.Repeat(`\"{[,:\\`, 5<<10) + `"}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	many, err := json.Marshal(`{"text":"\\","list":[` + strings.Repeat("1,", 1<<14) + `1]}`)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for want, arguments := range map[int][]byte{200: arguments, 400: many} {
+		r := f.do(t, "POST", "/v1/chat/completions", `{"model":"tiny","max_tokens":1,"messages":[{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":`+string(arguments)+`}}]}]}`)
+		if r.status != want {
+			t.Errorf("want %d, got %.300s", want, r.body)
+		}
+	}
+}
+
 // TestMessagesOfToolsAreChecked: each mistake alone.
 func TestMessagesOfToolsAreChecked(t *testing.T) {
 	f := start(t, nil)

@@ -188,10 +188,19 @@ func (f fields) noneOf(param string) error {
 	return nil
 }
 
-// count bounds the values of a request that are read into memory.
+// count bounds the values of a request that are read into memory. What is in strings is none: an
+// argument may be a file of source text.
 func (q *Request) count(param string, raw []byte) error {
-	for _, c := range raw {
-		if c == ',' || c == ':' || c == '[' || c == '{' {
+	quoted := false
+	for i := 0; i < len(raw); i++ {
+		switch c := raw[i]; {
+		case c == '"':
+			quoted = !quoted
+		case quoted:
+			if c == '\\' {
+				i++
+			}
+		case c == ',' || c == ':' || c == '[' || c == '{':
 			q.values++
 		}
 	}
