@@ -47,6 +47,7 @@ type Held struct {
 	budget *Budget
 	uid    uint32
 	bytes  int64
+	more   int64         // that More gave
 	number uint64        // of its arrival
 	in     chan struct{} // closed when the bytes are its own
 	began  time.Time     // of the reading of its body
@@ -256,7 +257,7 @@ func (h *Held) More(n int64) (*Held, error) {
 		return nil, nil
 	}
 	h.budget.mu.Lock()
-	bytes := h.bytes
+	bytes := h.bytes + h.more
 	h.budget.mu.Unlock()
 	if most := h.budget.share; n > most-bytes {
 		return nil, tooLarge(fmt.Sprintf("the answers need up to %d bytes of memory beside the request's %d; one request gets at most %d (socket.memory_mb): ask for fewer choices, tokens or top_logprobs, or for a stream", n, bytes, most))
@@ -267,6 +268,9 @@ func (h *Held) More(n int64) (*Held, error) {
 	}
 	select {
 	case <-more.in:
+		h.budget.mu.Lock()
+		h.more += n
+		h.budget.mu.Unlock()
 		return more, nil
 	default:
 		more.Release()

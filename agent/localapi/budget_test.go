@@ -2,6 +2,7 @@ package localapi
 
 import (
 	"context"
+	"errors"
 	"math/rand/v2"
 	"net"
 	"net/http"
@@ -56,6 +57,31 @@ func TestAWaitingRequestKeepsOutNobodyWhoFitsBesideIt(t *testing.T) {
 		large()
 		used(t, b, 81)
 	})
+}
+
+// TestMoreThanARequestGetsIsToldSo: two parts that fit alone are too much together, however often the
+// client comes again.
+func TestMoreThanARequestGetsIsToldSo(t *testing.T) {
+	b := NewBudget(800, 700, 8, Grace)
+	h, err := b.Reserve(t.Context(), 1, 100)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer h.Release()
+	format, err := h.More(300)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer format.Release()
+	var told *Error
+	if _, err := h.More(301); !errors.As(err, &told) || told.Status != http.StatusRequestEntityTooLarge {
+		t.Errorf("301 beside 400 of 700: %v", err)
+	}
+	answers, err := h.More(300)
+	if err != nil {
+		t.Error(err)
+	}
+	answers.Release()
 }
 
 // A user's requests in the line would be his turn again and again.
