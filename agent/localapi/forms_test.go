@@ -216,7 +216,7 @@ func TestOllama(t *testing.T) {
 	for path, cases := range map[string]map[string]string{
 		"/api/chat": {``: "messages", hi + `,"think":true`: "think", hi + `,"options":{"mirostat":1}`: "mirostat", hi + `,"options":{"new":1}`: "new", hi + `,"options":7`: "options", hi + `,"format":"xml"`: "format",
 			hi + `,"format":{"not":{}}`: "format", `,"messages":[{"role":"user","content":"a","images":["x"]}]`: "messages[0].images", hi + `,"options":{"num_predict":-3}`: "num_predict", hi + `,"prompt":"a"`: "prompt"},
-		"/api/generate": {``: "prompt", `,"prompt":"a","suffix":"b"`: "suffix", `,"prompt":"a","images":["x"]`: "images", `,"prompt":"a","raw":1`: "raw"},
+		"/api/generate": {``: "prompt", `,"prompt":"a","suffix":"b"`: "suffix", `,"prompt":"a","images":["x"]`: "images", `,"prompt":"a","raw":1`: "raw", `,"prompt":"a","raw":true,"system":"s"`: "system", `,"prompt":"a","tools":[` + weather + `]`: "tools"},
 	} {
 		for extra, param := range cases {
 			if r := f.do(t, "POST", path, `{"model":"tiny"`+extra+`}`); r.status != 400 || r.param() != param {

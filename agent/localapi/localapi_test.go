@@ -222,6 +222,7 @@ func TestParametersRefusedByName(t *testing.T) {
 		`,"frequency_penalty":2.5`:                  {"frequency_penalty", "invalid-value"},
 		`,"presence_penalty":-3`:                    {"presence_penalty", "invalid-value"},
 		`,"repeat_penalty":0`:                       {"repeat_penalty", "invalid-value"},
+		`,"repeat_penalty":1e-40`:                   {"repeat_penalty", "invalid-value"},
 		`,"repeat_last_n":-2`:                       {"repeat_last_n", "invalid-value"},
 		`,"min_p":1.5`:                              {"min_p", "invalid-value"},
 		`,"mirostat":2`:                             {"mirostat", "unsupported-value"},

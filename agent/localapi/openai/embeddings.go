@@ -87,7 +87,7 @@ func (s *Service) embeddings(w http.ResponseWriter, r *http.Request, ollama bool
 		w.Header().Del(localapi.ReceiptHeader)
 		return err
 	}
-	held.Shrink(int64(len(e.out)) + localapi.Overhead)
+	held.Shrink(int64(cap(e.out)) + localapi.Overhead)
 	localapi.WriteBody(w, http.StatusOK, e.out)
 	return nil
 }

@@ -27,11 +27,15 @@ func (o ollama) parse(raw []byte) (*Request, error) {
 		return nil, err
 	}
 	q.Model = strings.TrimSuffix(q.Model, ":latest") // which clients add
-	prompt := f.takeMessages
-	if o.generate {
-		prompt = f.takeGenerate
+	if o.generate {                                  // without tools: its answers have no place for calls
+		err = f.takeGenerate(q)
+	} else if err = f.takeTools(q); err == nil {
+		err = f.takeMessages(q)
 	}
-	return q, f.rest(q, f.takeTools, prompt, f.takeStream, f.takeOptions, f.takeOllamaFormat, f.takeLabels)
+	if err != nil {
+		return q, err
+	}
+	return q, f.rest(q, f.takeStream, f.takeOptions, f.takeOllamaFormat, f.takeLabels)
 }
 
 // labels are values of parameters of Ollama's API that change nothing here: how long a model is
@@ -96,8 +100,14 @@ func (f fields) takeGenerate(q *Request) error {
 	if err := f.take("system", &system); err != nil {
 		return err
 	}
-	if err := f.takePrompt(q); err != nil || plain {
+	if err := f.takePrompt(q); err != nil {
 		return err
+	}
+	if plain && system != "" {
+		return localapi.BadRequest("system", "invalid-value", "raw prompts have no system message")
+	}
+	if plain {
+		return nil
 	}
 	if system != "" {
 		q.Messages = append(q.Messages, tokenize.Message{Role: "system", Content: system})

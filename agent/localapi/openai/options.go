@@ -65,15 +65,14 @@ func (f fields) takeSampling(q *Request) error {
 		v          *float64
 		from, upTo float64
 	}{
-		{"temperature", &g.Temperature, 0, 2}, {"top_p", &g.TopP, 0, 1}, {"min_p", &g.MinP, 0, 1}, {"repeat_penalty", &g.Penalties.Repeat, 0, 10},
+		{"temperature", &g.Temperature, 0, 2}, {"top_p", &g.TopP, 0, 1}, {"min_p", &g.MinP, 0, 1}, {"repeat_penalty", &g.Penalties.Repeat, 0.01, 10},
 		{"frequency_penalty", &g.Penalties.Frequency, -2, 2}, {"presence_penalty", &g.Penalties.Presence, -2, 2},
 	} {
 		if err := f.take(o.name, o.v); err != nil {
 			return err
 		}
-		positive := o.v == &g.TopP || o.v == &g.Penalties.Repeat
 		switch {
-		case positive && *o.v == 0:
+		case o.v == &g.TopP && *o.v == 0:
 			return localapi.BadRequest(o.name, "invalid-value", fmt.Sprintf("%s must be above 0 and at most %g", o.name, o.upTo))
 		case !(*o.v >= o.from && *o.v <= o.upTo):
 			return localapi.BadRequest(o.name, "invalid-value", fmt.Sprintf("%s must be from %g to %g", o.name, o.from, o.upTo))
