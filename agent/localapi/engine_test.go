@@ -3,7 +3,6 @@ package localapi_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -14,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -22,18 +22,6 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/weights"
 )
-
-// publisher stands in for an identity: one Ed25519 key.
-type publisher struct{ key ed25519.PrivateKey }
-
-func (p publisher) Bytes() []byte { return p.key.Public().(ed25519.PublicKey) }
-
-func (p publisher) Verify(label string, msg, sig []byte) error {
-	if !ed25519.Verify(p.key.Public().(ed25519.PublicKey), append([]byte(label), msg...), sig) {
-		return errors.New("bad signature")
-	}
-	return nil
-}
 
 // toolTemplate shows tools and calls as Qwen's does, in fewer words.
 const toolTemplate = "{% if tools %}<|im_start|>system\n{% for t in tools %}{{ t | tojson }}\n{% endfor %}<|im_end|>\n{% endif %}{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content }}" +
@@ -56,16 +44,13 @@ func randomEngine(t testing.TB, template string) openai.Engine {
 	if err := os.WriteFile(in, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p := publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))}
+	p := chunksealtest.NewPublisher(3)
 	key, err := keybuf.Take(bytes.Repeat([]byte{9}, chunkseal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(key.Wipe)
-	sign := func(root []byte) ([]byte, []byte, error) {
-		return p.Bytes(), ed25519.Sign(p.key, append([]byte(chunkseal.SignContext), root...)), nil
-	}
-	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: key, Name: "tiny", Version: 1, Sign: sign}); err != nil {
+	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: key, Name: "tiny", Version: 1, Sign: p.Sign}); err != nil {
 		t.Fatal(err)
 	}
 	budget := arena.NewBudget(256 << 20)

@@ -3,7 +3,6 @@ package classifier_test
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"math/rand/v2"
 	"os"
@@ -13,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -22,23 +22,6 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/anchorhold/anchorhold/runtime/weights"
 )
-
-type publisher struct{ key ed25519.PrivateKey }
-
-func newPublisher(seed byte) publisher {
-	return publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))}
-}
-
-func (p publisher) Bytes() []byte { return p.key.Public().(ed25519.PublicKey) }
-func (p publisher) Verify(_ string, msg, sig []byte) error {
-	if !ed25519.Verify(p.key.Public().(ed25519.PublicKey), msg, sig) {
-		return errors.New("signature")
-	}
-	return nil
-}
-func (p publisher) sign(root []byte) ([]byte, []byte, error) {
-	return p.Bytes(), ed25519.Sign(p.key, root), nil
-}
 
 // model is a classifier of several chunks.
 func model() (*classifier.Description, intnet.Parameters) {
@@ -69,7 +52,7 @@ func newKey(t *testing.T, seed byte) *keybuf.Buffer {
 }
 
 func options(t *testing.T) sealer.Options {
-	return sealer.Options{Out: filepath.Join(t.TempDir(), "model.sealed"), Key: newKey(t, 1), Name: "digits", Version: 3, Sign: newPublisher(1).sign}
+	return sealer.Options{Out: filepath.Join(t.TempDir(), "model.sealed"), Key: newKey(t, 1), Name: "digits", Version: 3, Sign: chunksealtest.NewPublisher(1).Sign}
 }
 
 func seal(t *testing.T) string {
@@ -107,13 +90,13 @@ func sealSections(t *testing.T, sections []chunkseal.Section, data ...[]byte) st
 			b = b[n:]
 		}
 	}
-	if _, err := w.Close(newPublisher(1).sign); err != nil {
+	if _, err := w.Close(chunksealtest.NewPublisher(1).Sign); err != nil {
 		t.Fatal(err)
 	}
 	return f.Name()
 }
 
-func accept() classifier.Options { return classifier.Options{Publisher: newPublisher(1)} }
+func accept() classifier.Options { return classifier.Options{Publisher: chunksealtest.NewPublisher(1)} }
 
 func TestSealedClassifierIsTheOneThatWasSealed(t *testing.T) {
 	path := seal(t)
@@ -168,9 +151,9 @@ func TestOpenRefuses(t *testing.T) {
 		opt classifier.Options
 	}{
 		chunkseal.ReasonPublisher: {1, classifier.Options{}},
-		chunkseal.ReasonName:      {1, classifier.Options{Publisher: newPublisher(1), Name: "other"}},
-		chunkseal.ReasonRollback:  {1, classifier.Options{Publisher: newPublisher(1), MinVersion: 4}},
-		chunkseal.ReasonModelID:   {1, classifier.Options{Publisher: newPublisher(1), ModelID: &root}},
+		chunkseal.ReasonName:      {1, classifier.Options{Publisher: chunksealtest.NewPublisher(1), Name: "other"}},
+		chunkseal.ReasonRollback:  {1, classifier.Options{Publisher: chunksealtest.NewPublisher(1), MinVersion: 4}},
+		chunkseal.ReasonModelID:   {1, classifier.Options{Publisher: chunksealtest.NewPublisher(1), ModelID: &root}},
 		chunkseal.ReasonKey:       {2, accept()},
 	} {
 		budget := arena.NewBudget(16 << 20)
@@ -285,7 +268,7 @@ func TestSectionsOfAClassifier(t *testing.T) {
 // TestClassifiersAndLanguageModelsAreNotMistaken: each loader refuses the other's file, by
 // name, under the right key and publisher.
 func TestClassifiersAndLanguageModelsAreNotMistaken(t *testing.T) {
-	_, err := weights.Open(seal(t), newKey(t, 1), arena.NewBudget(16<<20), weights.Options{Workers: 1, Publisher: newPublisher(1)})
+	_, err := weights.Open(seal(t), newKey(t, 1), arena.NewBudget(16<<20), weights.Options{Workers: 1, Publisher: chunksealtest.NewPublisher(1)})
 	if err == nil || !strings.Contains(err.Error(), "holds a classifier") {
 		t.Errorf("a classifier as a language model: %v", err)
 	}

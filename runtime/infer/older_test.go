@@ -3,7 +3,6 @@ package infer
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
@@ -22,7 +22,7 @@ import (
 // TestOlderSealsAreRefusedWhenOpened: what an older version sealed unchecked is refused by
 // name where it is opened, and what is sealed now opens and answers.
 func TestOlderSealsAreRefusedWhenOpened(t *testing.T) {
-	p := publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))}
+	p := chunksealtest.NewPublisher(3)
 	refused, served := 0, 0
 	for _, v := range gguftest.Variants() {
 		dir := t.TempDir()
@@ -39,7 +39,7 @@ func TestOlderSealsAreRefusedWhenOpened(t *testing.T) {
 			t.Fatal(err)
 		}
 		defer key.Wipe()
-		if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: path, Key: key, Name: "test", Version: 1, Sign: p.sign, Unchecked: true}); err != nil {
+		if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: path, Key: key, Name: "test", Version: 1, Sign: p.Sign, Unchecked: true}); err != nil {
 			if len(v.Want) == 0 {
 				t.Errorf("%s: %v", v.Name, err)
 			}

@@ -3,7 +3,6 @@ package infer
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"errors"
 	"os"
 	"path/filepath"
@@ -11,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -18,36 +18,20 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
-// publisher stands in for an identity: one Ed25519 key.
-type publisher struct{ key ed25519.PrivateKey }
-
-func (p publisher) Bytes() []byte { return p.key.Public().(ed25519.PublicKey) }
-
-func (p publisher) Verify(label string, msg, sig []byte) error {
-	if !ed25519.Verify(p.key.Public().(ed25519.PublicKey), append([]byte(label), msg...), sig) {
-		return errors.New("bad signature")
-	}
-	return nil
-}
-
-func (p publisher) sign(root []byte) ([]byte, []byte, error) {
-	return p.Bytes(), ed25519.Sign(p.key, append([]byte(chunkseal.SignContext), root...)), nil
-}
-
 // sealedOpener opens a sealed file.
 type sealedOpener func(budget *arena.Budget, opt weights.Options) *weights.Weights
 
 // sealedFile seals a file and returns how to open it.
 func sealedFile(t testing.TB, in string) (path string, open sealedOpener) {
 	t.Helper()
-	p := publisher{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{3}, ed25519.SeedSize))}
+	p := chunksealtest.NewPublisher(3)
 	key, err := keybuf.Take(bytes.Repeat([]byte{9}, chunkseal.KeySize))
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(key.Wipe)
 	path = filepath.Join(t.TempDir(), "model.sealed")
-	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: path, Key: key, Name: "test", Version: 1, Sign: p.sign}); err != nil {
+	if _, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: path, Key: key, Name: "test", Version: 1, Sign: p.Sign}); err != nil {
 		t.Fatal(err)
 	}
 	return path, func(budget *arena.Budget, opt weights.Options) *weights.Weights {

@@ -3,7 +3,6 @@ package weights
 import (
 	"bytes"
 	"context"
-	"crypto/ed25519"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
@@ -15,6 +14,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
+	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -22,26 +22,6 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 )
-
-// signer stands in for an identity: one Ed25519 key.
-type signer struct{ key ed25519.PrivateKey }
-
-func newSigner(seed byte) signer {
-	return signer{ed25519.NewKeyFromSeed(bytes.Repeat([]byte{seed}, ed25519.SeedSize))}
-}
-
-func (s signer) Bytes() []byte { return s.key.Public().(ed25519.PublicKey) }
-
-func (s signer) Verify(label string, msg, sig []byte) error {
-	if !ed25519.Verify(s.key.Public().(ed25519.PublicKey), append([]byte(label), msg...), sig) {
-		return errors.New("bad signature")
-	}
-	return nil
-}
-
-func (s signer) sign(root []byte) ([]byte, []byte, error) {
-	return s.Bytes(), ed25519.Sign(s.key, append([]byte(chunkseal.SignContext), root...)), nil
-}
 
 func testKey(t testing.TB) *keybuf.Buffer {
 	t.Helper()
@@ -105,7 +85,7 @@ func synthetic(t testing.TB, more ...string) string {
 func sealed(t testing.TB, in string) string {
 	t.Helper()
 	out := filepath.Join(t.TempDir(), "model.sealed")
-	_, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: testKey(t), Name: "test", Version: 3, Sign: newSigner(1).sign, Unchecked: true})
+	_, err := sealer.Seal(context.Background(), sealer.Options{In: in, Out: out, Key: testKey(t), Name: "test", Version: 3, Sign: chunksealtest.NewPublisher(1).Sign, Unchecked: true})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +114,7 @@ func open(t testing.TB, path string, limit int64, opt Options) *Weights {
 	if opt.Workers == 0 {
 		opt.Workers = 2
 	}
-	opt.Publisher = newSigner(1)
+	opt.Publisher = chunksealtest.NewPublisher(1)
 	budget := arena.NewBudget(limit)
 	w, err := Open(path, testKey(t), budget, opt)
 	if err != nil {
@@ -276,7 +256,7 @@ func checkMatrix(t *testing.T, w *Weights, tn kernels.Tensor, data []byte) {
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	path := sealed(t, synthetic(t))
 	for mode, limit := range map[Mode]int64{Resident: 1 << 20, Streamed: 512 << 10, Auto: 512 << 10} {
-		_, err := Open(path, testKey(t), arena.NewBudget(limit), Options{Workers: 2, Mode: mode, Publisher: newSigner(1)})
+		_, err := Open(path, testKey(t), arena.NewBudget(limit), Options{Workers: 2, Mode: mode, Publisher: chunksealtest.NewPublisher(1)})
 		refusal, ok := errors.AsType[*arena.DoesNotFit](err)
 		if !ok {
 			t.Fatalf("%s in %d bytes: %v", mode, limit, err)
@@ -310,7 +290,7 @@ func TestFlippedBitNamesChunkAndTensorInBothModes(t *testing.T) {
 	offset, _ := w.reader.Slot(chunk)
 	flip(t, path, offset+1000)
 
-	_, err := Open(path, testKey(t), arena.NewBudget(64<<20), Options{Workers: 2, Mode: Resident, Publisher: newSigner(1)})
+	_, err := Open(path, testKey(t), arena.NewBudget(64<<20), Options{Workers: 2, Mode: Resident, Publisher: chunksealtest.NewPublisher(1)})
 	wantFailure(t, err, chunkseal.ReasonDigest, chunk, tn.Name)
 
 	s := open(t, path, 64<<20, Options{Mode: Streamed})
@@ -392,7 +372,7 @@ func flip(t *testing.T, path string, offset int64) {
 
 func TestWrongKeyPublisherNameVersionAreRefused(t *testing.T) {
 	path := sealed(t, synthetic(t))
-	good := Options{Workers: 1, Publisher: newSigner(1), Name: "test", MinVersion: 3}
+	good := Options{Workers: 1, Publisher: chunksealtest.NewPublisher(1), Name: "test", MinVersion: 3}
 	other, err := keybuf.Random(32)
 	if err != nil {
 		t.Fatal(err)
@@ -404,7 +384,7 @@ func TestWrongKeyPublisherNameVersionAreRefused(t *testing.T) {
 		change func(*Options)
 	}{
 		{chunkseal.ReasonKey, other, func(*Options) {}},
-		{chunkseal.ReasonPublisher, testKey(t), func(o *Options) { o.Publisher = newSigner(2) }},
+		{chunkseal.ReasonPublisher, testKey(t), func(o *Options) { o.Publisher = chunksealtest.NewPublisher(2) }},
 		{chunkseal.ReasonPublisher, testKey(t), func(o *Options) { o.Publisher = nil }},
 		{chunkseal.ReasonName, testKey(t), func(o *Options) { o.Name = "other" }},
 		{chunkseal.ReasonRollback, testKey(t), func(o *Options) { o.MinVersion = 4 }},
@@ -443,7 +423,7 @@ func TestNothingIsDecryptedIntoAWipedBudget(t *testing.T) {
 	path := sealed(t, synthetic(t))
 	for _, mode := range []Mode{Resident, Streamed} {
 		budget := arena.NewBudget(64 << 20)
-		w, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: newSigner(1)})
+		w, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: chunksealtest.NewPublisher(1)})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -462,7 +442,7 @@ func TestNothingIsDecryptedIntoAWipedBudget(t *testing.T) {
 		if err := w.Close(); err != nil || budget.Used() != 0 {
 			t.Errorf("%s: %v, %d bytes in use", mode, err, budget.Used())
 		}
-		if _, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: newSigner(1)}); err == nil {
+		if _, err := Open(path, testKey(t), budget, Options{Workers: 1, Mode: mode, Publisher: chunksealtest.NewPublisher(1)}); err == nil {
 			t.Errorf("%s: opened into a wiped budget", mode)
 		}
 	}
@@ -482,7 +462,7 @@ func TestBadRequestsAreErrors(t *testing.T) {
 	if _, err := w.Vector("no"); err == nil {
 		t.Error("a vector that is not there")
 	}
-	for _, opt := range []Options{{}, {Workers: maxWorkers + 1}, {Workers: 1, Mode: "fast", Publisher: newSigner(1)}} {
+	for _, opt := range []Options{{}, {Workers: maxWorkers + 1}, {Workers: 1, Mode: "fast", Publisher: chunksealtest.NewPublisher(1)}} {
 		if _, err := Open(path, testKey(t), arena.NewBudget(64<<20), opt); err == nil {
 			t.Errorf("opened with %+v", opt)
 		}
