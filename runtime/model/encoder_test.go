@@ -4,8 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"math"
-	"os"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -82,30 +80,8 @@ func TestEncodersEqualLlamaCpp(t *testing.T) {
 		{"nomic-bert with another base", "nomic-bert", func(m *gguftest.Model) { m.Set("nomic-bert.rope.freq_base", float32(50)) }},
 		{"bert of 4 blocks", "bert", func(m *gguftest.Model) { *m = *gguftest.Encoder("bert", 4, 6) }},
 		{"nomic-bert of 4 blocks", "nomic-bert", func(m *gguftest.Model) { *m = *gguftest.Encoder("nomic-bert", 4, 6) }}}
-	dir := t.TempDir()
-	jobs, models := make([]gguftest.Job, len(forms)), make([]*gguftest.Model, len(forms))
-	for i, form := range forms {
-		m := gguftest.Of(form.architecture, 5)
-		if form.edit != nil {
-			form.edit(m)
-		}
-		b, err := m.Bytes()
-		if err != nil {
-			t.Fatal(err)
-		}
-		path := filepath.Join(dir, fmt.Sprintf("%d.gguf", i))
-		if err := os.WriteFile(path, b, 0o600); err != nil {
-			t.Fatal(err)
-		}
-		models[i], jobs[i] = m, gguftest.Job{File: path, Embed: someText(40, 1), Context: gguftest.EncoderContext}
-	}
-	answers, err := gguftest.AskLlamaCpp(t.Context(), jobs)
-	if errors.Is(err, gguftest.ErrNoLlamaCpp) {
-		t.Skip(err)
-	}
-	if err != nil {
-		t.Fatal(err)
-	}
+	text := someText(40, 1)
+	models, answers := askLlamaCpp(t, forms, gguftest.Job{Embed: text, Context: gguftest.EncoderContext})
 	plain := map[string][]float32{}
 	for i, form := range forms {
 		t.Run(strings.ReplaceAll(form.name, " ", "_"), func(t *testing.T) {
@@ -113,7 +89,7 @@ func TestEncodersEqualLlamaCpp(t *testing.T) {
 				t.Fatal(answers[i].Error)
 			}
 			src, f, _ := gguftestSource(t, models[i])
-			rows, err := newEncoder(t, src, f, "auto", 1, gguftest.EncoderContext).Encode([][]int32{jobs[i].Embed})
+			rows, err := newEncoder(t, src, f, "auto", 1, gguftest.EncoderContext).Encode([][]int32{text})
 			if err != nil {
 				t.Fatal(err)
 			}

@@ -63,13 +63,11 @@ func forms() []form {
 	)
 }
 
-// TestArchitecturesEqualLlamaCpp compares all logits of models of random float32 weights with
-// llama.cpp's. What is left of a difference comes from keys and values kept as float16.
-func TestArchitecturesEqualLlamaCpp(t *testing.T) {
+// askLlamaCpp asks the same of a model of random weights of each form.
+func askLlamaCpp(t *testing.T, list []form, job gguftest.Job) ([]*gguftest.Model, []gguftest.Answer) {
+	t.Helper()
 	dir := t.TempDir()
-	list := forms()
-	jobs := make([]gguftest.Job, len(list))
-	models := make([]*gguftest.Model, len(list))
+	jobs, models := make([]gguftest.Job, len(list)), make([]*gguftest.Model, len(list))
 	for i, form := range list {
 		m := gguftest.Of(form.architecture, 5)
 		if form.edit != nil {
@@ -79,11 +77,11 @@ func TestArchitecturesEqualLlamaCpp(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		path := filepath.Join(dir, fmt.Sprintf("%d.gguf", i))
-		if err := os.WriteFile(path, b, 0o600); err != nil {
+		models[i], jobs[i] = m, job
+		jobs[i].File = filepath.Join(dir, fmt.Sprintf("%d.gguf", i))
+		if err := os.WriteFile(jobs[i].File, b, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		models[i], jobs[i] = m, gguftest.Job{File: path, Tokens: someTokens(32), Context: 64}
 	}
 	answers, err := gguftest.AskLlamaCpp(t.Context(), jobs)
 	if errors.Is(err, gguftest.ErrNoLlamaCpp) {
@@ -92,6 +90,15 @@ func TestArchitecturesEqualLlamaCpp(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return models, answers
+}
+
+// TestArchitecturesEqualLlamaCpp compares all logits of models of random float32 weights with
+// llama.cpp's. What is left of a difference comes from keys and values kept as float16.
+func TestArchitecturesEqualLlamaCpp(t *testing.T) {
+	list := forms()
+	tokens := someTokens(32)
+	models, answers := askLlamaCpp(t, list, gguftest.Job{Tokens: tokens, Context: 64})
 	plain := map[string][][]float32{}
 	for i, form := range list {
 		t.Run(strings.ReplaceAll(form.name, " ", "_"), func(t *testing.T) {
@@ -100,7 +107,7 @@ func TestArchitecturesEqualLlamaCpp(t *testing.T) {
 			}
 			src, f, _ := gguftestSource(t, models[i])
 			engine, cache := newModel(t, src, f, "auto", 1, 64, 1)
-			rows := forced(t, engine, cache, jobs[i].Tokens, 0)
+			rows := forced(t, engine, cache, tokens, 0)
 			worst, size, change := 0.0, 0.0, 0.0
 			for p, row := range rows {
 				for k, v := range row {
