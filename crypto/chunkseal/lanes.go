@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"math"
 	"runtime"
+	"sync"
 	"unsafe"
 )
 
@@ -23,7 +24,7 @@ func sum256(digests [][32]byte, messages [][]byte) {
 	for _, m := range messages {
 		total, longest = total+len(m), max(longest, len(m))
 	}
-	if len(messages) < worthwhile || total < worthwhile*longest || len(messages) > lanes || !lanesAgree {
+	if len(messages) < worthwhile || total < worthwhile*longest || len(messages) > lanes || !lanesAgree() {
 		for i, m := range messages {
 			digests[i] = sha256.Sum256(m)
 		}
@@ -34,8 +35,9 @@ func sum256(digests [][32]byte, messages [][]byte) {
 
 // lanesAgree says whether the assembly can run here and computes what the standard library does,
 // for messages that end at each place of a block. A processor, an emulator or a hypervisor on
-// which it does not costs speed, and no chunk.
-var lanesAgree = hasLanes() && compareLanes()
+// which it does not costs speed, and no chunk. It is asked first when chunks are: programs that open no
+// file do not pay for it.
+var lanesAgree = sync.OnceValue(func() bool { return hasLanes() && compareLanes() })
 
 func compareLanes() bool {
 	var text [lanes*31 + 200]byte
