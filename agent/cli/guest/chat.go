@@ -113,12 +113,9 @@ func (o *chatOptions) chat(ctx context.Context, inv *cli.Invocation, question st
 		}
 	}
 	agent := dial.Agent(inv.Agent)
-	model := o.model
-	if model == "" {
-		var err error
-		if model, err = firstModel(ctx, agent); err != nil {
-			return err
-		}
+	model, err := chosenModel(ctx, agent, o.model)
+	if err != nil {
+		return err
 	}
 	var messages []map[string]string
 	if o.system != "" {
@@ -126,14 +123,10 @@ func (o *chatOptions) chat(ctx context.Context, inv *cli.Invocation, question st
 	}
 	messages = append(messages, map[string]string{"role": "user", "content": question})
 	began := time.Now()
-	header := http.Header{}
-	if o.receiptFile != "" {
-		header.Set("Anchorhold-Receipt", "full")
-	}
 	resp, err := agent.DoWith(ctx, http.MethodPost, "/v1/chat/completions", map[string]any{
 		"model": model, "messages": messages, "max_tokens": o.maxTokens, "temperature": o.temperature,
 		"seed": o.seed, "stream": true, "stream_options": map[string]bool{"include_usage": true},
-	}, header)
+	}, receiptHeader(o.receiptFile))
 	if err != nil {
 		return err
 	}
@@ -171,7 +164,20 @@ func (o *chatOptions) chat(ctx context.Context, inv *cli.Invocation, question st
 	return nil
 }
 
-func firstModel(ctx context.Context, agent *dial.AgentClient) (string, error) {
+// receiptHeader asks for the whole receipt if there is a file for it.
+func receiptHeader(file string) http.Header {
+	header := http.Header{}
+	if file != "" {
+		header.Set("Anchorhold-Receipt", "full")
+	}
+	return header
+}
+
+// chosenModel is the model that was named, or the agent's first.
+func chosenModel(ctx context.Context, agent *dial.AgentClient, name string) (string, error) {
+	if name != "" {
+		return name, nil
+	}
 	var list struct {
 		Data []struct {
 			ID string `json:"id"`

@@ -77,23 +77,16 @@ func (o *embedOptions) run(ctx context.Context, inv *cli.Invocation, texts []str
 		}
 	}
 	agent := dial.Agent(inv.Agent)
-	model := o.model
-	if model == "" {
-		var err error
-		if model, err = firstModel(ctx, agent); err != nil {
-			return err
-		}
+	model, err := chosenModel(ctx, agent, o.model)
+	if err != nil {
+		return err
 	}
 	return o.embed(ctx, inv, agent, model, texts)
 }
 
 // embed asks, and prints the vectors.
 func (o *embedOptions) embed(ctx context.Context, inv *cli.Invocation, agent *dial.AgentClient, model string, texts []string) error {
-	header := http.Header{}
-	if o.receiptFile != "" {
-		header.Set("Anchorhold-Receipt", "full")
-	}
-	resp, err := agent.DoWith(ctx, http.MethodPost, "/v1/embeddings", map[string]any{"model": model, "input": texts}, header)
+	resp, err := agent.DoWith(ctx, http.MethodPost, "/v1/embeddings", map[string]any{"model": model, "input": texts}, receiptHeader(o.receiptFile))
 	if err != nil {
 		return err
 	}
