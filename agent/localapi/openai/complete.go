@@ -70,7 +70,7 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, as form) erro
 	if err != nil {
 		return err
 	}
-	body, held, err := s.api.Intake().Read(r.Context(), s.api.UID(r.Context()), localapi.FromRequest(w, r, s.MaxBodyBytes, Cost))
+	body, held, err := s.read(w, r, Cost)
 	if err != nil {
 		return err
 	}
@@ -83,6 +83,11 @@ func (s *Service) complete(w http.ResponseWriter, r *http.Request, as form) erro
 	m.keep(len(whole))
 	localapi.WriteBody(w, http.StatusOK, whole)
 	return nil
+}
+
+// read takes a body in, once there is memory for what it costs.
+func (s *Service) read(w http.ResponseWriter, r *http.Request, cost func(n int64) int64) ([]byte, *localapi.Held, error) {
+	return s.api.Intake().Read(r.Context(), s.api.UID(r.Context()), localapi.FromRequest(w, r, s.MaxBodyBytes, cost))
 }
 
 // memory is what a request holds: at first what its body costs, then also what its tools and its

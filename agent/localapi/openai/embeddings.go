@@ -77,7 +77,7 @@ func (s *Service) embeddings(w http.ResponseWriter, r *http.Request, ollama bool
 		room = most - inputCost(n)
 		return most
 	}
-	body, held, err := s.api.Intake().Read(r.Context(), s.api.UID(r.Context()), localapi.FromRequest(w, r, s.MaxBodyBytes, cost))
+	body, held, err := s.read(w, r, cost)
 	if err != nil {
 		return err
 	}

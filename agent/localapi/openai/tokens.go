@@ -129,7 +129,7 @@ func (s *Service) onTokens(w http.ResponseWriter, r *http.Request, decode func(f
 	if err := s.api.Serving(); err != nil {
 		return err
 	}
-	body, held, err := s.api.Intake().Read(r.Context(), s.api.UID(r.Context()), localapi.FromRequest(w, r, s.MaxBodyBytes, Cost))
+	body, held, err := s.read(w, r, Cost)
 	if err != nil {
 		return err
 	}
