@@ -22,8 +22,7 @@ func TestStockClients(t *testing.T) {
 			if peers == "" {
 				t.Skip("NOT TESTED against stock clients: set ANCHORHOLD_PEERS to a directory that .ci/peers filled")
 			}
-			f := start(t, nil)
-			f.real = randomEngine(t, toolTemplate)
+			f := start(t, withEngine(randomEngine(t, toolTemplate)))
 			address := "http://" + overTCP(t, f.socket)
 			var cmd *exec.Cmd
 			if c.language == "python" {

@@ -90,10 +90,13 @@ func (g embeddingGate) Session(ctx context.Context, name string) (openai.Session
 
 func startEmbeddings(t *testing.T, change func(*setup)) (*fixture, *fakeEmbedder) {
 	t.Helper()
-	f := start(t, change)
 	e := &fakeEmbedder{}
-	f.completions.Models = embeddingGate{f.fakeGate, e}
-	return f, e
+	return start(t, func(c *setup) {
+		c.Models = func(g *fakeGate) openai.Models { return embeddingGate{g, e} }
+		if change != nil {
+			change(c)
+		}
+	}), e
 }
 
 // vectors is an answer to a request for vectors.

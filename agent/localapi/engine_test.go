@@ -74,6 +74,13 @@ func randomEngine(t testing.TB, template string) openai.Engine {
 	return openai.Inference{Engine: e}
 }
 
+// withEngine has another engine answer than the fake one.
+func withEngine(engine openai.Engine) func(*setup) {
+	return func(c *setup) {
+		c.Models = func(g *fakeGate) openai.Models { return &otherEngine{g, engine} }
+	}
+}
+
 const cityFormat = `,"response_format":{"type":"json_schema","json_schema":{"name":"city","strict":true,"schema":{"type":"object","properties":{"name":{"type":"string","maxLength":12},"people":{"type":"integer","minimum":1,"maximum":99999},"sea":{"type":"boolean"}},"required":["name","people","sea"],"additionalProperties":false}}}`
 
 func checkCity(t testing.TB, text string) {
@@ -93,8 +100,7 @@ func checkCity(t testing.TB, text string) {
 // TestTheRealEngineKeepsToFormats: whole and streamed, with several choices and logarithms, a
 // model that knows no JSON writes what the schema wants.
 func TestTheRealEngineKeepsToFormats(t *testing.T) {
-	f := start(t, nil)
-	f.real = randomEngine(t, toolTemplate)
+	f := start(t, withEngine(randomEngine(t, toolTemplate)))
 	for seed := range 4 {
 		options := fmt.Sprintf(`,"n":2,"logprobs":true,"seed":%d,"temperature":1.5`, seed) + cityFormat
 		var answer struct {
@@ -152,8 +158,7 @@ func TestTheRealEngineKeepsToFormats(t *testing.T) {
 // TestTheRealEngineCallsTools: one that is named, any, or several, each with arguments of its
 // schema; and through conversations with calls and answers.
 func TestTheRealEngineCallsTools(t *testing.T) {
-	f := start(t, nil)
-	f.real = randomEngine(t, toolTemplate)
+	f := start(t, withEngine(randomEngine(t, toolTemplate)))
 	const tools = `,"tools":[{"type":"function","function":{"name":"add","parameters":{"type":"object","properties":{"a":{"type":"integer"},"b":{"type":"integer"}},"required":["a","b"],"additionalProperties":false},"strict":true}},
 		{"type":"function","function":{"name":"noop"}},{"type":"function","function":{"name":"say","parameters":{"type":"object","properties":{"word":{"enum":["yes","no"]}},"required":["word"]}}}]`
 	several := 0
@@ -199,8 +204,7 @@ func TestTheRealEngineCallsTools(t *testing.T) {
 	if several == 0 {
 		t.Error("no answer called several: the test does not test")
 	}
-	plain := start(t, nil)
-	plain.real = randomEngine(t, "{% for m in messages %}{{ m.content }}{% endfor %}")
+	plain := start(t, withEngine(randomEngine(t, "{% for m in messages %}{{ m.content }}{% endfor %}")))
 	for _, body := range []string{`"messages":[{"role":"user","content":"hi"}]` + tools, `"messages":[{"role":"user","content":"hi"},{"role":"assistant","tool_calls":[{"id":"c","type":"function","function":{"name":"f","arguments":"{}"}}]}]`} {
 		if r := plain.do(t, "POST", "/v1/chat/completions", `{"model":"tiny",`+body+`}`); r.status != 400 || r.code() != "tools-unsupported" || !strings.Contains(r.body, "template") {
 			t.Error(r)

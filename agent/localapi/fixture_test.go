@@ -171,7 +171,6 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 // fakeGate is an agent's tenure: a lease that can end.
 type fakeGate struct {
 	engine *fakeEngine
-	real   openai.Engine // in its place, if there is one
 	key    *identity.Private
 	mu     sync.Mutex
 	reason error
@@ -213,11 +212,7 @@ func (g *fakeGate) Session(context.Context, string) (openai.Session, error) {
 	if err := g.Serving(); err != nil {
 		return openai.Session{}, err
 	}
-	var engine openai.Engine = g.engine
-	if g.real != nil {
-		engine = g.real
-	}
-	return openai.Session{Engine: engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
+	return openai.Session{Engine: g.engine, ModelID: [32]byte{1}, Version: 3, Lease: g.lease, Issue: g.issue, Done: func() {}}, nil
 }
 
 func (g *fakeGate) issue(a receipt.Answer) (receipt.Issued, error) {
@@ -279,12 +274,16 @@ type setup struct {
 	localapi.Config
 	MaxBodyBytes int64
 	Classifiers  *oip.Service
+	Models       func(*fakeGate) openai.Models // nil: the gate itself
 }
 
 // mount mounts every part, as the agent does.
 func mount(t testing.TB, api *localapi.Server, cfg setup, gate *fakeGate) *openai.Service {
 	t.Helper()
 	completions := &openai.Service{Models: gate, MaxBodyBytes: cfg.MaxBodyBytes, Version: "1.2.3"}
+	if cfg.Models != nil {
+		completions.Models = cfg.Models(gate)
+	}
 	if err := completions.Mount(api); err != nil {
 		t.Fatal(err)
 	}
