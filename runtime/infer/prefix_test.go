@@ -247,7 +247,7 @@ func TestSharedBeginningIsKeptForBoth(t *testing.T) {
 // TestSecondTurnOfAChat measures the time to the first token of two turns on the real model. The
 // answers are those of an engine that shares nothing.
 func TestSecondTurnOfAChat(t *testing.T) {
-	longtest.Run(t, "it computes two prompts of 600 tokens on the real model, twice")
+	longtest.Arithmetic(t, "it computes two prompts of 600 tokens on the real model, twice")
 	e, _ := newEngine(t, 2, 1)
 	alone, _ := newEngine(t, 2, 1)
 	messages := []tokenize.Message{{Role: "user", Content: "Here is a list. " + strings.Repeat("Apples, pears and three plums. ", 70) + "What is the first fruit?"}}
