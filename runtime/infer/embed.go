@@ -6,9 +6,7 @@ import (
 	"fmt"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
-	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/model"
-	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
@@ -35,33 +33,18 @@ func NewEmbedder(cfg Config) (*Embedder, error) {
 	if cfg.Context < 16 {
 		return nil, fmt.Errorf("infer: got a context of %d, want at least 16 tokens", cfg.Context)
 	}
-	if err := servable.Refuse(servable.Header(cfg.File)); err != nil {
-		return nil, err
-	}
-	params, err := model.ParseParams(cfg.File)
+	h, err := readHeader(cfg)
 	if err != nil {
 		return nil, err
 	}
-	set, err := kernels.Select(cfg.Kernel)
+	e := &Embedder{tokenizer: h.tokenizer, turn: make(chan struct{}, 1), closed: make(chan struct{})}
+	e.encoder, err = model.NewEncoder(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
+		Budget: cfg.Budget, Context: min(cfg.Context, h.params.Context)})
 	if err != nil {
-		return nil, err
+		return nil, tensorsRefused(err)
 	}
-	e := &Embedder{turn: make(chan struct{}, 1), closed: make(chan struct{})}
-	var findings []servable.Finding
-	if e.tokenizer, _, findings = servable.Text(cfg.File); findings != nil {
-		return nil, servable.Refuse(findings)
-	}
-	e.encoder, err = model.NewEncoder(model.Config{Source: cfg.Source, Params: params, Kernels: set, Threads: cfg.Threads,
-		Budget: cfg.Budget, Context: min(cfg.Context, params.Context)})
-	if errors.Is(err, model.ErrTensors) { // a sealed file whose sections are not what its header says
-		return nil, servable.Refuse([]servable.Finding{{Code: servable.CodeTensorValue, Name: "tensors", Detail: err.Error()}})
-	}
-	if err != nil {
-		return nil, err
-	}
-	if n := e.encoder.Params().Vocabulary; n != e.tokenizer.Size() {
-		return nil, errors.Join(servable.Refuse([]servable.Finding{{Code: servable.CodeTensorShape, Name: "token_embd.weight",
-			Detail: fmt.Sprintf("has %d rows, but the tokenizer has %d tokens", n, e.tokenizer.Size())}}), e.encoder.Close())
+	if err := h.sameVocabulary(e.encoder.Params()); err != nil {
+		return nil, errors.Join(err, e.encoder.Close())
 	}
 	return e, nil
 }

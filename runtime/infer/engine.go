@@ -21,7 +21,6 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/grammar"
-	"github.com/anchorhold/anchorhold/runtime/kernels"
 	"github.com/anchorhold/anchorhold/runtime/model"
 	"github.com/anchorhold/anchorhold/runtime/servable"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
@@ -118,35 +117,20 @@ func New(cfg Config) (*Engine, error) {
 	if cfg.MaxSequences < 1 || cfg.MaxSequences > model.MaxBatch || cfg.Context < 16 {
 		return nil, fmt.Errorf("infer: got %d sequences of context %d, want 1 to %d sequences of at least 16 tokens", cfg.MaxSequences, cfg.Context, model.MaxBatch)
 	}
-	if err := servable.Refuse(servable.Header(cfg.File)); err != nil {
-		return nil, err
-	}
-	params, err := model.ParseParams(cfg.File)
+	h, err := readHeader(cfg)
 	if err != nil {
 		return nil, err
 	}
-	cfg.Context = min(cfg.Context, params.Context)
-	set, err := kernels.Select(cfg.Kernel)
-	if err != nil {
-		return nil, err
-	}
-	e := &Engine{context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
+	cfg.Context = min(cfg.Context, h.params.Context)
+	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
 		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts}
-	var findings []servable.Finding
-	if e.tokenizer, e.template, findings = servable.Text(cfg.File); findings != nil {
-		return nil, servable.Refuse(findings)
-	}
-	e.model, err = model.New(model.Config{Source: cfg.Source, Params: params, Kernels: set, Threads: cfg.Threads,
+	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
 		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
-	if errors.Is(err, model.ErrTensors) { // a sealed file whose sections are not what its header says
-		return nil, servable.Refuse([]servable.Finding{{Code: servable.CodeTensorValue, Name: "tensors", Detail: err.Error()}})
-	}
 	if err != nil {
-		return nil, err
+		return nil, tensorsRefused(err)
 	}
-	if n := e.model.Params().Vocabulary; n != e.tokenizer.Size() {
-		return nil, errors.Join(servable.Refuse([]servable.Finding{{Code: servable.CodeTensorShape, Name: "token_embd.weight",
-			Detail: fmt.Sprintf("has %d rows, but the tokenizer has %d tokens", n, e.tokenizer.Size())}}), e.model.Close())
+	if err := h.sameVocabulary(e.model.Params()); err != nil {
+		return nil, errors.Join(err, e.model.Close())
 	}
 	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
 		return nil, errors.Join(err, e.model.Close())
