@@ -38,7 +38,7 @@ type beside struct {
 }
 
 func newBesideDemo(opt options, models string) *besideDemo {
-	return &besideDemo{proofDemo: proofDemo{demo: demo{opt: opt, began: time.Now()}, models: models}, keys: filepath.Join(opt.cache, "beside-keys")}
+	return &besideDemo{proofDemo: proofDemo{demo: *newDemo(opt), models: models}, keys: filepath.Join(opt.cache, "beside-keys")}
 }
 
 func (d *besideDemo) run(ctx context.Context) (err error) {

@@ -80,7 +80,7 @@ type fedDemo struct {
 }
 
 func newFedDemo(opt options, python string) *fedDemo {
-	return &fedDemo{deployment: deployment{demo: demo{opt: opt, began: time.Now()}, participants: 8, minimum: 6, memory: 64, guestExtra: func(int) string { return "" }}, python: python}
+	return &fedDemo{deployment: deployment{demo: *newDemo(opt), participants: 8, minimum: 6, memory: 64, guestExtra: func(int) string { return "" }}, python: python}
 }
 
 func (d *fedDemo) run(ctx context.Context) (err error) {

@@ -33,7 +33,7 @@ type flowerDemo struct {
 }
 
 func newFlowerDemo(opt options, peers, wheels string) *flowerDemo {
-	return &flowerDemo{deployment: deployment{demo: demo{opt: opt, began: time.Now()}, participants: 2, minimum: 2, memory: 64, guestExtra: func(int) string { return "" }},
+	return &flowerDemo{deployment: deployment{demo: *newDemo(opt), participants: 2, minimum: 2, memory: 64, guestExtra: func(int) string { return "" }},
 		peers: absolute(peers), wheels: absolute(wheels), controls: map[string]int{}}
 }
 

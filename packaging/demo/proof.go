@@ -40,7 +40,7 @@ type proofDemo struct {
 }
 
 func newProofDemo(opt options, models string) *proofDemo {
-	return &proofDemo{demo: demo{opt: opt, began: time.Now()}, models: models}
+	return &proofDemo{demo: *newDemo(opt), models: models}
 }
 
 func (d *proofDemo) run(ctx context.Context) (err error) {

@@ -30,7 +30,8 @@ func (d *proofDemo) federate(ctx context.Context) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	f := &deployment{demo: demo{opt: d.opt, dir: d.path("federation")}, participants: provenMembers, minimum: 2, memory: 64}
+	f := &deployment{demo: *newDemo(d.opt), participants: provenMembers, minimum: 2, memory: 64}
+	f.dir = d.path("federation")
 	d.fed = f
 	f.brokerExtra = fmt.Sprintf("proofs: {listen: %q, allow_development: true}\n", registry)
 	f.aggregatorExtra = fmt.Sprintf("norm_keys: %s\nallow_development_setup: true\n", d.path("norm-keys"))
