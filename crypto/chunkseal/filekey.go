@@ -1,7 +1,6 @@
 package chunkseal
 
 import (
-	"crypto/aes"
 	"crypto/cipher"
 	"crypto/sha256"
 	"crypto/subtle"
@@ -66,17 +65,27 @@ type Lock struct {
 // [KeySize] bytes.
 func (l Lock) Opens(key *keybuf.Buffer) (bool, error) {
 	keys, err := deriveKeys(key, l.FileID)
+	defer keys.wipe()
 	return err == nil && subtle.ConstantTimeCompare(keys.commitment[:], l.Commitment[:]) == 1, err
 }
 
 func expandAEAD(prk []byte, label string) (cipher.AEAD, error) {
 	key := keybuf.Expand(prk, label, KeySize)
 	defer keybuf.Wipe(key)
-	block, err := aes.NewCipher(key)
+	aead, err := newAEAD(key)
 	if err != nil {
 		return nil, fmt.Errorf("chunkseal: %w", err)
 	}
-	return cipher.NewGCM(block)
+	return aead, nil
+}
+
+// wipe clears what the assembly has of the keys.
+func (k *fileKeys) wipe() {
+	for _, aead := range [...]cipher.AEAD{k.chunks, k.manifest} {
+		if w, ok := aead.(*wide); ok {
+			w.wipe()
+		}
+	}
 }
 
 // sealingContext is the nonce and the associated data of one chunk, in memory

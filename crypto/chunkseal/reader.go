@@ -23,8 +23,9 @@ type OpenOptions struct {
 }
 
 // Reader opens the chunks of one file, in any order. It is safe for concurrent
-// use. The file's cipher lives as long as the Reader.
+// use. The file's cipher lives until Wipe, or as long as the Reader.
 type Reader struct {
+	wiped    atomic.Bool
 	public   *Public
 	chunks   *fileKeys
 	list     []Section
@@ -50,19 +51,35 @@ func Open(r io.ReaderAt, size int64, key *keybuf.Buffer, want OpenOptions) (*Rea
 		return nil, err
 	}
 	if subtle.ConstantTimeCompare(keys.commitment[:], p.head.commitment[:]) != 1 {
+		keys.wipe()
 		return nil, Refuse(ReasonKey, "the file was sealed under a different key")
 	}
 	plain, err := keys.manifest.Open(nil, make([]byte, 12), p.sealed, manifestAAD(p.FileID, p.public))
 	if err != nil {
+		keys.wipe()
 		return nil, Refuse(ReasonManifest, "the sealed part of the manifest does not authenticate")
 	}
 	p.sealed = nil
 	out := &Reader{public: p, chunks: &keys, seen: make([]atomic.Uint32, (p.Chunks+31)/32)}
 	out.contexts.New = func() any { return new(sealingContext) }
 	if out.list, err = parseSections(plain); err != nil {
-		return nil, Refuse(ReasonMalformed, "sealed manifest: %v", err)
+		err = Refuse(ReasonMalformed, "sealed manifest: %v", err)
+	} else {
+		err = out.layOut()
 	}
-	return out, out.layOut()
+	if err != nil {
+		keys.wipe()
+		return nil, err
+	}
+	return out, nil
+}
+
+// Wipe clears the round keys of the assembly that opens chunks; the standard library's, which it
+// does not let anybody clear, stay until they are collected. No chunk opens after it, and nobody
+// may open one meanwhile.
+func (r *Reader) Wipe() {
+	r.wiped.Store(true)
+	r.chunks.wipe()
 }
 
 func (p *Public) acceptable(want OpenOptions) error {
@@ -118,6 +135,7 @@ func VerifyFile(ctx context.Context, path string, key *keybuf.Buffer, want OpenO
 	if err != nil {
 		return err
 	}
+	defer r.Wipe()
 	return r.public.VerifyChunks(ctx, nil)
 }
 
@@ -165,6 +183,9 @@ func (r *Reader) OpenSlots(list []Opening) error {
 	if len(list) > Together {
 		return errTooMany
 	}
+	if r.wiped.Load() {
+		return errWiped
+	}
 	for _, o := range list {
 		if err := r.fits(o); err != nil {
 			return err
@@ -188,6 +209,7 @@ func (r *Reader) OpenSlots(list []Opening) error {
 var (
 	errNoSuchChunk = errors.New("chunkseal: the file has no such chunk")
 	errTooMany     = errors.New("chunkseal: too many chunks to open together")
+	errWiped       = errors.New("chunkseal: the file's keys were wiped")
 )
 
 func seenBit(chunk int) uint32 { return 1 << (chunk % 32) }

@@ -91,6 +91,7 @@ func open(path string, key *keybuf.Buffer, budget *arena.Budget, opt Options) (*
 	if err != nil {
 		return nil, err
 	}
+	defer r.Wipe()
 	m := &Model{budget: budget, public: r.Public()}
 	if err := m.load(r); err != nil {
 		return nil, errors.Join(err, m.Close())

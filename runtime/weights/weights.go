@@ -277,5 +277,8 @@ func (w *Weights) Close() error {
 	if w.ring != nil {
 		err = w.ring.close()
 	}
+	if w.reader != nil {
+		w.reader.Wipe()
+	}
 	return errors.Join(err, w.pinned.Release(), w.vectors.Release(), w.header.Release(), w.file.close())
 }

@@ -51,6 +51,7 @@ func ID(path string, key *keybuf.Buffer) (digest.Digest, error) {
 	if err != nil {
 		return digest.Digest{}, fmt.Errorf("%w: %s: %w", cli.ErrRefused, path, err)
 	}
+	defer r.Wipe()
 	ofClassifier := r.Sections()[0].Kind == chunkseal.KindClassifier
 	if !ofClassifier {
 		return p.Root, nil
