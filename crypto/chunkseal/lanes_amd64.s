@@ -1,92 +1,90 @@
-// SHA-256 (FIPS 180-4, section 6.2.2) of eight messages at once: each 32-bit
-// lane of a register belongs to one message. It needs AVX-512 F, BW and VL. What
+// SHA-256 (FIPS 180-4, section 6.2.2) of sixteen messages at once: each 32-bit
+// lane of a register belongs to one message. It needs AVX-512 F and BW. What
 // is hashed is ciphertext and public, so nothing is cleared.
 
 #include "textflag.h"
 
-// ROTATIONS XORs x rotated right by r1, r2 and r3 into Y8.
+// ROTATIONS XORs x rotated right by r1, r2 and r3 into Z8.
 #define ROTATIONS(r1, r2, r3, x) \
-	VPRORD     $r1, x, Y8         \
-	VPRORD     $r2, x, Y9         \
-	VPRORD     $r3, x, Y10        \
-	VPTERNLOGD $0x96, Y10, Y9, Y8
+	VPRORD     $r1, x, Z8         \
+	VPRORD     $r2, x, Z9         \
+	VPRORD     $r3, x, Z10        \
+	VPTERNLOGD $0x96, Z10, Z9, Z8
 
 // ROUND is step 3 of the hash computation; the names rotate at the caller. Each
 // constant of DX serves all lanes. 0xCA selects (Ch) and 0xE8 is the majority (Maj).
 #define ROUND(a, b, c, d, e, f, g, h, w, k) \
 	ROTATIONS(6, 11, 25, e)              \
-	VPADDD.BCST (4*k)(DX), w, Y11        \
-	VMOVDQA     e, Y12                   \
-	VPTERNLOGD  $0xCA, g, f, Y12         \
-	VPADDD      Y11, h, h                \
-	VPADDD      Y12, Y8, Y8              \
-	VPADDD      Y8, h, h                 \
+	VPADDD.BCST (4*k)(DX), w, Z11        \
+	VMOVDQA64   e, Z12                   \
+	VPTERNLOGD  $0xCA, g, f, Z12         \
+	VPADDD      Z11, h, h                \
+	VPADDD      Z12, Z8, Z8              \
+	VPADDD      Z8, h, h                 \
 	VPADDD      h, d, d                  \
 	ROTATIONS(2, 13, 22, a)              \
-	VMOVDQA     a, Y12                   \
-	VPTERNLOGD  $0xE8, c, b, Y12         \
-	VPADDD      Y12, Y8, Y8              \
-	VPADDD      Y8, h, h
+	VMOVDQA64   a, Z12                   \
+	VPTERNLOGD  $0xE8, c, b, Z12         \
+	VPADDD      Z12, Z8, Z8              \
+	VPADDD      Z8, h, h
 
 // EXPAND makes word t+16 of the message schedule (step 1) in place of word t, from
 // the words t+1, t+9 and t+14.
 #define EXPAND(w, w1, w9, w14) \
-	VPRORD     $7, w1, Y8          \
-	VPRORD     $18, w1, Y9         \
-	VPSRLD     $3, w1, Y10         \
-	VPTERNLOGD $0x96, Y10, Y9, Y8  \
+	VPRORD     $7, w1, Z8          \
+	VPRORD     $18, w1, Z9         \
+	VPSRLD     $3, w1, Z10         \
+	VPTERNLOGD $0x96, Z10, Z9, Z8  \
 	VPADDD     w9, w, w            \
-	VPRORD     $17, w14, Y11       \
-	VPRORD     $19, w14, Y12       \
-	VPSRLD     $10, w14, Y13       \
-	VPTERNLOGD $0x96, Y13, Y12, Y11 \
-	VPADDD     Y8, w, w            \
-	VPADDD     Y11, w, w
+	VPRORD     $17, w14, Z11       \
+	VPRORD     $19, w14, Z12       \
+	VPSRLD     $10, w14, Z13       \
+	VPTERNLOGD $0x96, Z13, Z12, Z11 \
+	VPADDD     Z8, w, w            \
+	VPADDD     Z11, w, w
 
-// WORDS reads 32 bytes of each message and turns them around: register i then has
-// word i of every message, its bytes in the machine's order.
-#define WORDS(at, r0, r1, r2, r3, r4, r5, r6, r7) \
-	VMOVDQU32   at(R8), r0         \
-	VMOVDQU32   at(R9), r1         \
-	VMOVDQU32   at(R10), r2        \
-	VMOVDQU32   at(R11), r3        \
-	VMOVDQU32   at(R12), r4        \
-	VMOVDQU32   at(R13), r5        \
-	VMOVDQU32   at(SI), r6         \
-	VMOVDQU32   at(DI), r7         \
-	VPUNPCKLDQ  r1, r0, Y8         \
-	VPUNPCKHDQ  r1, r0, Y9         \
-	VPUNPCKLDQ  r3, r2, Y10        \
-	VPUNPCKHDQ  r3, r2, Y11        \
-	VPUNPCKLDQ  r5, r4, Y12        \
-	VPUNPCKHDQ  r5, r4, Y13        \
-	VPUNPCKLDQ  r7, r6, Y14        \
-	VPUNPCKHDQ  r7, r6, Y15        \
-	VPUNPCKLQDQ Y10, Y8, r0        \
-	VPUNPCKHQDQ Y10, Y8, r1        \
-	VPUNPCKLQDQ Y11, Y9, r2        \
-	VPUNPCKHQDQ Y11, Y9, r3        \
-	VPUNPCKLQDQ Y14, Y12, r4       \
-	VPUNPCKHQDQ Y14, Y12, r5       \
-	VPUNPCKLQDQ Y15, Y13, r6       \
-	VPUNPCKHQDQ Y15, Y13, r7       \
-	VMOVDQU     swap<>(SB), Y9     \
-	HALVES(r0, r4)                 \
-	HALVES(r1, r5)                 \
-	HALVES(r2, r6)                 \
-	HALVES(r3, r7)
+// PAIR interleaves two registers with the unpacking instructions for low and high parts.
+#define PAIR(low, high, a, b) \
+	high b, a, Z8 \
+	low  b, a, a  \
+	VMOVDQA64 Z8, b
 
-#define HALVES(low, high) \
-	VSHUFI32X4 $0, high, low, Y8    \
-	VSHUFI32X4 $3, high, low, high  \
-	VPSHUFB    Y9, Y8, low          \
-	VPSHUFB    Y9, high, high
+// FOUR takes the same four words of four messages each, a to d, and gives each register one word of
+// sixteen messages, its bytes in the machine's order: the first word, the fifth, the ninth, the last.
+#define FOUR(a, b, c, d) \
+	VSHUFI32X4 $0x44, b, a, Z8   \
+	VSHUFI32X4 $0xee, b, a, Z9   \
+	VSHUFI32X4 $0x44, d, c, Z10  \
+	VSHUFI32X4 $0xee, d, c, Z11  \
+	VSHUFI32X4 $0x88, Z10, Z8, a \
+	VSHUFI32X4 $0xdd, Z10, Z8, b \
+	VSHUFI32X4 $0x88, Z11, Z9, c \
+	VSHUFI32X4 $0xdd, Z11, Z9, d \
+	VPSHUFB    Z12, a, a         \
+	VPSHUFB    Z12, b, b         \
+	VPSHUFB    Z12, c, c         \
+	VPSHUFB    Z12, d, d
+
+// LOAD reads the blocks of two messages.
+#define LOAD(i, a, j, b) \
+	MOVQ      (8*(i))(AX), R8      \
+	MOVQ      (8*(j))(AX), R9      \
+	VMOVDQU32 (R8)(SI*1), a      \
+	VMOVDQU32 (R9)(SI*1), b
+
+// COLUMNS reads the blocks of four messages from number i on; then each register has one word of
+// the four in each of its quarters, four words apart.
+#define COLUMNS(i, a, b, c, d) \
+	LOAD(i, a, i+1, c)                \
+	LOAD(i+2, b, i+3, d)              \
+	PAIR(VPUNPCKLDQ, VPUNPCKHDQ, a, c)   \
+	PAIR(VPUNPCKLDQ, VPUNPCKHDQ, b, d)   \
+	PAIR(VPUNPCKLQDQ, VPUNPCKHQDQ, a, b) \
+	PAIR(VPUNPCKLQDQ, VPUNPCKHQDQ, c, d)
 
 DATA swap<>+0(SB)/8, $0x0405060700010203
 DATA swap<>+8(SB)/8, $0x0c0d0e0f08090a0b
-DATA swap<>+16(SB)/8, $0x0405060700010203
-DATA swap<>+24(SB)/8, $0x0c0d0e0f08090a0b
-GLOBL swap<>(SB), RODATA|NOPTR, $32
+GLOBL swap<>(SB), RODATA|NOPTR, $16
 
 // The constants of section 4.2.2.
 DATA constants<>+0(SB)/8, $0x71374491428a2f98
@@ -123,98 +121,90 @@ DATA constants<>+240(SB)/8, $0xa4506ceb90befffa
 DATA constants<>+248(SB)/8, $0xc67178f2bef9a3f7
 GLOBL constants<>(SB), RODATA|NOPTR, $256
 
-// func blocks8(state *[8][8]uint32, data *[8]*byte, blocks int)
-TEXT ·blocks8(SB), NOSPLIT, $0-24
+// func blocks16(state *[8][16]uint32, data *[16]*byte, blocks int)
+TEXT ·blocks16(SB), NOSPLIT, $0-24
 	MOVQ state+0(FP), BX
 	MOVQ data+8(FP), AX
 	MOVQ blocks+16(FP), CX
-	MOVQ 0(AX), R8
-	MOVQ 8(AX), R9
-	MOVQ 16(AX), R10
-	MOVQ 24(AX), R11
-	MOVQ 32(AX), R12
-	MOVQ 40(AX), R13
-	MOVQ 48(AX), SI
-	MOVQ 56(AX), DI
-	VMOVDQU 0(BX), Y0
-	VMOVDQU 32(BX), Y1
-	VMOVDQU 64(BX), Y2
-	VMOVDQU 96(BX), Y3
-	VMOVDQU 128(BX), Y4
-	VMOVDQU 160(BX), Y5
-	VMOVDQU 192(BX), Y6
-	VMOVDQU 224(BX), Y7
+	XORL SI, SI
+	VMOVDQU32 0(BX), Z0
+	VMOVDQU32 64(BX), Z1
+	VMOVDQU32 128(BX), Z2
+	VMOVDQU32 192(BX), Z3
+	VMOVDQU32 256(BX), Z4
+	VMOVDQU32 320(BX), Z5
+	VMOVDQU32 384(BX), Z6
+	VMOVDQU32 448(BX), Z7
 
 block:
-	WORDS(0, Y16, Y17, Y18, Y19, Y20, Y21, Y22, Y23)
-	WORDS(32, Y24, Y25, Y26, Y27, Y28, Y29, Y30, Y31)
+	VBROADCASTI32X4 swap<>(SB), Z12
+	COLUMNS(0, Z16, Z17, Z18, Z19)
+	COLUMNS(4, Z20, Z21, Z22, Z23)
+	COLUMNS(8, Z24, Z25, Z26, Z27)
+	COLUMNS(12, Z28, Z29, Z30, Z31)
+	FOUR(Z16, Z20, Z24, Z28)
+	FOUR(Z17, Z21, Z25, Z29)
+	FOUR(Z18, Z22, Z26, Z30)
+	FOUR(Z19, Z23, Z27, Z31)
 	LEAQ constants<>(SB), DX
-	MOVQ $4, AX
+	MOVQ $4, DI
 
 sixteen:
-	ROUND(Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y16, 0)
-	ROUND(Y7, Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y17, 1)
-	ROUND(Y6, Y7, Y0, Y1, Y2, Y3, Y4, Y5, Y18, 2)
-	ROUND(Y5, Y6, Y7, Y0, Y1, Y2, Y3, Y4, Y19, 3)
-	ROUND(Y4, Y5, Y6, Y7, Y0, Y1, Y2, Y3, Y20, 4)
-	ROUND(Y3, Y4, Y5, Y6, Y7, Y0, Y1, Y2, Y21, 5)
-	ROUND(Y2, Y3, Y4, Y5, Y6, Y7, Y0, Y1, Y22, 6)
-	ROUND(Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y0, Y23, 7)
-	ROUND(Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y24, 8)
-	ROUND(Y7, Y0, Y1, Y2, Y3, Y4, Y5, Y6, Y25, 9)
-	ROUND(Y6, Y7, Y0, Y1, Y2, Y3, Y4, Y5, Y26, 10)
-	ROUND(Y5, Y6, Y7, Y0, Y1, Y2, Y3, Y4, Y27, 11)
-	ROUND(Y4, Y5, Y6, Y7, Y0, Y1, Y2, Y3, Y28, 12)
-	ROUND(Y3, Y4, Y5, Y6, Y7, Y0, Y1, Y2, Y29, 13)
-	ROUND(Y2, Y3, Y4, Y5, Y6, Y7, Y0, Y1, Y30, 14)
-	ROUND(Y1, Y2, Y3, Y4, Y5, Y6, Y7, Y0, Y31, 15)
-	DECQ AX
+	ROUND(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z16, 0)
+	ROUND(Z7, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z17, 1)
+	ROUND(Z6, Z7, Z0, Z1, Z2, Z3, Z4, Z5, Z18, 2)
+	ROUND(Z5, Z6, Z7, Z0, Z1, Z2, Z3, Z4, Z19, 3)
+	ROUND(Z4, Z5, Z6, Z7, Z0, Z1, Z2, Z3, Z20, 4)
+	ROUND(Z3, Z4, Z5, Z6, Z7, Z0, Z1, Z2, Z21, 5)
+	ROUND(Z2, Z3, Z4, Z5, Z6, Z7, Z0, Z1, Z22, 6)
+	ROUND(Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z0, Z23, 7)
+	ROUND(Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z24, 8)
+	ROUND(Z7, Z0, Z1, Z2, Z3, Z4, Z5, Z6, Z25, 9)
+	ROUND(Z6, Z7, Z0, Z1, Z2, Z3, Z4, Z5, Z26, 10)
+	ROUND(Z5, Z6, Z7, Z0, Z1, Z2, Z3, Z4, Z27, 11)
+	ROUND(Z4, Z5, Z6, Z7, Z0, Z1, Z2, Z3, Z28, 12)
+	ROUND(Z3, Z4, Z5, Z6, Z7, Z0, Z1, Z2, Z29, 13)
+	ROUND(Z2, Z3, Z4, Z5, Z6, Z7, Z0, Z1, Z30, 14)
+	ROUND(Z1, Z2, Z3, Z4, Z5, Z6, Z7, Z0, Z31, 15)
+	DECQ DI
 	JZ   end
-	EXPAND(Y16, Y17, Y25, Y30)
-	EXPAND(Y17, Y18, Y26, Y31)
-	EXPAND(Y18, Y19, Y27, Y16)
-	EXPAND(Y19, Y20, Y28, Y17)
-	EXPAND(Y20, Y21, Y29, Y18)
-	EXPAND(Y21, Y22, Y30, Y19)
-	EXPAND(Y22, Y23, Y31, Y20)
-	EXPAND(Y23, Y24, Y16, Y21)
-	EXPAND(Y24, Y25, Y17, Y22)
-	EXPAND(Y25, Y26, Y18, Y23)
-	EXPAND(Y26, Y27, Y19, Y24)
-	EXPAND(Y27, Y28, Y20, Y25)
-	EXPAND(Y28, Y29, Y21, Y26)
-	EXPAND(Y29, Y30, Y22, Y27)
-	EXPAND(Y30, Y31, Y23, Y28)
-	EXPAND(Y31, Y16, Y24, Y29)
+	EXPAND(Z16, Z17, Z25, Z30)
+	EXPAND(Z17, Z18, Z26, Z31)
+	EXPAND(Z18, Z19, Z27, Z16)
+	EXPAND(Z19, Z20, Z28, Z17)
+	EXPAND(Z20, Z21, Z29, Z18)
+	EXPAND(Z21, Z22, Z30, Z19)
+	EXPAND(Z22, Z23, Z31, Z20)
+	EXPAND(Z23, Z24, Z16, Z21)
+	EXPAND(Z24, Z25, Z17, Z22)
+	EXPAND(Z25, Z26, Z18, Z23)
+	EXPAND(Z26, Z27, Z19, Z24)
+	EXPAND(Z27, Z28, Z20, Z25)
+	EXPAND(Z28, Z29, Z21, Z26)
+	EXPAND(Z29, Z30, Z22, Z27)
+	EXPAND(Z30, Z31, Z23, Z28)
+	EXPAND(Z31, Z16, Z24, Z29)
 	ADDQ $64, DX
 	JMP  sixteen
 
 end:
-	VPADDD  0(BX), Y0, Y0
-	VPADDD  32(BX), Y1, Y1
-	VPADDD  64(BX), Y2, Y2
-	VPADDD  96(BX), Y3, Y3
-	VPADDD  128(BX), Y4, Y4
-	VPADDD  160(BX), Y5, Y5
-	VPADDD  192(BX), Y6, Y6
-	VPADDD  224(BX), Y7, Y7
-	VMOVDQU Y0, 0(BX)
-	VMOVDQU Y1, 32(BX)
-	VMOVDQU Y2, 64(BX)
-	VMOVDQU Y3, 96(BX)
-	VMOVDQU Y4, 128(BX)
-	VMOVDQU Y5, 160(BX)
-	VMOVDQU Y6, 192(BX)
-	VMOVDQU Y7, 224(BX)
-
-	ADDQ $64, R8
-	ADDQ $64, R9
-	ADDQ $64, R10
-	ADDQ $64, R11
-	ADDQ $64, R12
-	ADDQ $64, R13
+	VPADDD    0(BX), Z0, Z0
+	VPADDD    64(BX), Z1, Z1
+	VPADDD    128(BX), Z2, Z2
+	VPADDD    192(BX), Z3, Z3
+	VPADDD    256(BX), Z4, Z4
+	VPADDD    320(BX), Z5, Z5
+	VPADDD    384(BX), Z6, Z6
+	VPADDD    448(BX), Z7, Z7
+	VMOVDQU32 Z0, 0(BX)
+	VMOVDQU32 Z1, 64(BX)
+	VMOVDQU32 Z2, 128(BX)
+	VMOVDQU32 Z3, 192(BX)
+	VMOVDQU32 Z4, 256(BX)
+	VMOVDQU32 Z5, 320(BX)
+	VMOVDQU32 Z6, 384(BX)
+	VMOVDQU32 Z7, 448(BX)
 	ADDQ $64, SI
-	ADDQ $64, DI
 	DECQ CX
 	JNZ  block
 	VZEROUPPER

@@ -4,6 +4,6 @@ package chunkseal
 
 func hasLanes() bool { return false }
 
-func blocks8(*[8][lanes]uint32, *[lanes]*byte, int) {
+func blocks16(*[8][lanes]uint32, *[lanes]*byte, int) {
 	panic("chunkseal: no assembly on this processor")
 }

@@ -178,7 +178,7 @@ func (r *Reader) OpenSlot(dst, slot []byte, i int) ([]byte, error) {
 
 // OpenSlots opens up to [Together] chunks as OpenSlot does each of them. It opens none before the
 // digests of all are right; after a refusal of one, the Dst of those before it may hold plaintext.
-// Their digests are computed at once where the processor can, in about 0.6 of the time.
+// Their digests are computed at once where the processor can, in less than half the time.
 func (r *Reader) OpenSlots(list []Opening) error {
 	if len(list) > Together {
 		return errTooMany
@@ -228,7 +228,7 @@ func (r *Reader) fits(o Opening) error {
 
 // checkSlots checks the padding of each slot, and the digests of those that are used for the first
 // time; of these it returns the places in the list as bits.
-func (r *Reader) checkSlots(list []Opening) (first uint8, err error) {
+func (r *Reader) checkSlots(list []Opening) (first uint16, err error) {
 	var slots [Together][]byte
 	var chunks [Together]int
 	n := 0

@@ -6,10 +6,10 @@ import (
 	"testing"
 )
 
-// together makes the openings of all chunks of a file of eight equal chunks.
+// together makes the openings of all chunks of a file of as many equal chunks as are checked together.
 func together(t *testing.T) (*Reader, []Opening) {
 	t.Helper()
-	sections := []Section{{Name: "x", Kind: KindTiles, Rows: 128, Cols: 64, RowsPerChunk: 16, Chunks: 8, ChunkBytes: 5000, LastBytes: 4990}}
+	sections := []Section{{Name: "x", Kind: KindTiles, Rows: 16 * Together, Cols: 64, RowsPerChunk: 16, Chunks: Together, ChunkBytes: 5000, LastBytes: 4990}}
 	b, _ := writeFile(t, fixedKey(t, 1), fixedID(2), testManifest, sections, newSigner(3).sign)
 	r, err := openFile(t, b)
 	if err != nil {

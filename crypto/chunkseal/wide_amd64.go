@@ -16,7 +16,7 @@ func expandWide(k *wideKey, key *[KeySize]byte)
 func powersWide(k *wideKey)
 
 //go:noescape
-func openWide(k *wideKey, hash, counter *[16]byte, dst, src *byte, groups int)
+func openWide(k *wideKey, hash, counter *[16]byte, dst, src *byte, groups int, past bool)
 
 //go:noescape
 func hashWide(k *wideKey, hash *[16]byte, src *byte, n int)

@@ -123,10 +123,66 @@ GLOBL polynomial<>(SB), RODATA|NOPTR, $8
 	VEXTRACTI32X4 $1, Y15, X6  \
 	VPXORD        X6, X15, X12
 
-// func openWide(k *wideKey, hash *[16]byte, counter *[16]byte, dst, src *byte, groups int)
+// GROUP hashes 256 bytes at SI and decrypts them to DI: the steps of the hash stand between rounds.
+#define GROUP(store) \
+	COUNT(Z0) \
+	COUNT(Z1) \
+	COUNT(Z2) \
+	COUNT(Z3) \
+	VPXORD  Z13, Z13, Z13 \
+	VPXORD  Z14, Z14, Z14 \
+	VPXORD  Z15, Z15, Z15 \
+	ROUND(Z18) \
+	VMOVDQU64 0(SI), Z4 \
+	VPSHUFB Z10, Z4, Z4 \
+	VPXORD  Z12, Z4, Z4 \
+	ROUND(Z19) \
+	TIMES(Z4, 256(AX)) \
+	ROUND(Z20) \
+	VMOVDQU64 64(SI), Z4 \
+	VPSHUFB Z10, Z4, Z4 \
+	ROUND(Z21) \
+	TIMES(Z4, 320(AX)) \
+	ROUND(Z22) \
+	VMOVDQU64 128(SI), Z4 \
+	VPSHUFB Z10, Z4, Z4 \
+	ROUND(Z23) \
+	TIMES(Z4, 384(AX)) \
+	ROUND(Z24) \
+	VMOVDQU64 192(SI), Z4 \
+	VPSHUFB Z10, Z4, Z4 \
+	ROUND(Z25) \
+	TIMES(Z4, 448(AX)) \
+	ROUND(Z26) \
+	VPSHUFD    $0x4e, Z13, Z6 \
+	VPCLMULQDQ $0x00, Z11, Z13, Z7 \
+	ROUND(Z27) \
+	VPTERNLOGD $0x96, Z6, Z7, Z14 \
+	VPSHUFD    $0x4e, Z14, Z6 \
+	VPCLMULQDQ $0x00, Z11, Z14, Z7 \
+	ROUND(Z28) \
+	VPTERNLOGD $0x96, Z6, Z7, Z15 \
+	ROUND(Z29) \
+	QUARTERS \
+	ROUND(Z30) \
+	VPXORD 0(SI), Z31, Z4 \
+	VPXORD 64(SI), Z31, Z5 \
+	VPXORD 128(SI), Z31, Z6 \
+	VPXORD 192(SI), Z31, Z7 \
+	VAESENCLAST Z4, Z0, Z0 \
+	VAESENCLAST Z5, Z1, Z1 \
+	VAESENCLAST Z6, Z2, Z2 \
+	VAESENCLAST Z7, Z3, Z3 \
+	store Z0, 0(DI) \
+	store Z1, 64(DI) \
+	store Z2, 128(DI) \
+	store Z3, 192(DI)
+
+// func openWide(k *wideKey, hash *[16]byte, counter *[16]byte, dst, src *byte, groups int, past bool)
 // hashes groups of 256 bytes at src and XORs them with the key stream into dst, at least one.
-// counter is that of the first block and does not change.
-TEXT ·openWide(SB), NOSPLIT, $0-48
+// counter is that of the first block and does not change. past stores past the cache, for which dst
+// is a multiple of 64.
+TEXT ·openWide(SB), NOSPLIT, $0-49
 	MOVQ k+0(FP), AX
 	MOVQ hash+8(FP), BX
 	MOVQ counter+16(FP), CX
@@ -138,64 +194,26 @@ TEXT ·openWide(SB), NOSPLIT, $0-48
 	FIRST4(CX)
 	VMOVDQU (BX), X12
 	VPSHUFB X10, X12, X12
+	CMPB past+48(FP), $0
+	JNE  past
 
 group:
-	COUNT(Z0)
-	COUNT(Z1)
-	COUNT(Z2)
-	COUNT(Z3)
-	VPXORD  Z13, Z13, Z13
-	VPXORD  Z14, Z14, Z14
-	VPXORD  Z15, Z15, Z15
-	ROUND(Z18)
-	VMOVDQU64 0(SI), Z4
-	VPSHUFB Z10, Z4, Z4
-	VPXORD  Z12, Z4, Z4
-	ROUND(Z19)
-	TIMES(Z4, 256(AX))
-	ROUND(Z20)
-	VMOVDQU64 64(SI), Z4
-	VPSHUFB Z10, Z4, Z4
-	ROUND(Z21)
-	TIMES(Z4, 320(AX))
-	ROUND(Z22)
-	VMOVDQU64 128(SI), Z4
-	VPSHUFB Z10, Z4, Z4
-	ROUND(Z23)
-	TIMES(Z4, 384(AX))
-	ROUND(Z24)
-	VMOVDQU64 192(SI), Z4
-	VPSHUFB Z10, Z4, Z4
-	ROUND(Z25)
-	TIMES(Z4, 448(AX))
-	ROUND(Z26)
-	VPSHUFD    $0x4e, Z13, Z6
-	VPCLMULQDQ $0x00, Z11, Z13, Z7
-	ROUND(Z27)
-	VPTERNLOGD $0x96, Z6, Z7, Z14
-	VPSHUFD    $0x4e, Z14, Z6
-	VPCLMULQDQ $0x00, Z11, Z14, Z7
-	ROUND(Z28)
-	VPTERNLOGD $0x96, Z6, Z7, Z15
-	ROUND(Z29)
-	QUARTERS
-	ROUND(Z30)
-	VPXORD 0(SI), Z31, Z4
-	VPXORD 64(SI), Z31, Z5
-	VPXORD 128(SI), Z31, Z6
-	VPXORD 192(SI), Z31, Z7
-	VAESENCLAST Z4, Z0, Z0
-	VAESENCLAST Z5, Z1, Z1
-	VAESENCLAST Z6, Z2, Z2
-	VAESENCLAST Z7, Z3, Z3
-	VMOVDQU64 Z0, 0(DI)
-	VMOVDQU64 Z1, 64(DI)
-	VMOVDQU64 Z2, 128(DI)
-	VMOVDQU64 Z3, 192(DI)
+	GROUP(VMOVDQU64)
 	ADDQ $256, SI
 	ADDQ $256, DI
 	DECQ DX
 	JNZ  group
+	JMP  end
+
+past:
+	GROUP(VMOVNTDQ)
+	ADDQ $256, SI
+	ADDQ $256, DI
+	DECQ DX
+	JNZ  past
+	SFENCE
+
+end:
 	VPSHUFB X10, X12, X12
 	VMOVDQU X12, (BX)
 	CLEAR

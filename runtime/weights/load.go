@@ -87,13 +87,12 @@ func (r *chunkRun) jobs(list []loadJob) []loadJob {
 // loadChunks reads a few chunks into buf and opens them.
 func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
 	var list [chunkseal.Together]chunkseal.Opening
-	for i, job := range jobs {
-		offset, size := w.reader.Slot(job.chunk)
-		list[i] = chunkseal.Opening{Chunk: job.chunk, Dst: job.dst, Slot: buf[:size]}
-		if err := w.file.read(buf[:size], offset); err != nil {
-			return w.reader.Locate(err, job.chunk)
+	for i := 0; i < len(jobs); {
+		n, err := w.readRun(jobs[i:], list[i:], &buf)
+		if err != nil {
+			return err
 		}
-		buf = buf[size:]
+		i += n
 	}
 	err := w.reader.OpenSlots(list[:len(jobs)])
 	if !w.file.ended() {
@@ -103,4 +102,34 @@ func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
 		clear(job.dst)
 	}
 	return ErrClosed
+}
+
+// readRun reads the first chunks of jobs that lie one behind another in the file, with one request,
+// takes their room from buf and lists them. It returns their number.
+func (w *Weights) readRun(jobs []loadJob, list []chunkseal.Opening, buf *[]byte) (n int, err error) {
+	begin, _ := w.reader.Slot(jobs[0].chunk)
+	end := begin
+	for n < len(jobs) {
+		offset, size := w.reader.Slot(jobs[n].chunk)
+		if offset != end {
+			break
+		}
+		list[n] = chunkseal.Opening{Chunk: jobs[n].chunk, Dst: jobs[n].dst, Slot: (*buf)[end-begin:][:size]}
+		end += int64(size)
+		n++
+	}
+	err = w.file.read((*buf)[:end-begin], begin)
+	if err != nil && n > 1 { // which of them cannot be read?
+		for _, o := range list[:n] {
+			offset, _ := w.reader.Slot(o.Chunk)
+			if err = w.file.read(o.Slot, offset); err != nil {
+				return n, w.reader.Locate(err, o.Chunk)
+			}
+		}
+	}
+	if err != nil {
+		return n, w.reader.Locate(err, jobs[0].chunk)
+	}
+	*buf = (*buf)[end-begin:]
+	return n, nil
 }
