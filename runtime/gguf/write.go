@@ -102,6 +102,10 @@ func appendValue(b []byte, v any) ([]byte, error) {
 		return appendArray(b, kindBool, v), nil
 	case []string:
 		return appendArray(b, kindString, v), nil
+	case []uint8:
+		return appendArray(b, kindUint8, v), nil
+	case []int8:
+		return appendArray(b, kindInt8, v), nil
 	case []int32:
 		return appendArray(b, kindInt32, v), nil
 	case []uint32:

@@ -55,7 +55,7 @@ var general = table{
 
 // ofTokenizer are the keys under tokenizer. that are known.
 var ofTokenizer = table{
-	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, `llama`, SentencePiece BPE, and, of embedding models, `bert`, WordPiece"}},
+	{"ggml.model", entry{what: "only `gpt2`, byte-level BPE, `llama`, SentencePiece BPE, and, of embedding models, `bert`, WordPiece, and `t5`, the unigram model"}},
 	{"ggml.pre", entry{what: "used with byte-level BPE: the pre-tokenizers that the refusal lists"}},
 	{"ggml.tokens", computed},
 	{"ggml.token_type", computed},
@@ -81,11 +81,14 @@ var ofTokenizer = table{
 	{"ggml.cls_token_id", entry{rule: judge(token), what: "used with WordPiece, before a text (bos_token_id if absent); the chat template's `cls_token`"}},
 	{"ggml.mask_token_id", entry{rule: judge(token), what: "for models that fill gaps; the chat template's `mask_token`"}},
 	{"ggml.add_bos_token", computed},
-	{"ggml.add_eos_token", entry{rule: judge(enclosed), what: "only false; with WordPiece only true"}},
-	{"ggml.add_sep_token", entry{rule: judge(enclosed), what: "only false; with WordPiece only true"}},
+	{"ggml.add_eos_token", entry{rule: judge(enclosed), what: "only false; with WordPiece and unigram only true"}},
+	{"ggml.add_sep_token", entry{rule: judge(separated), what: "only false; with WordPiece only true"}},
 	{"ggml.token_type_count", entry{rule: judge(tokenTypes), what: "used by embedding models: rows of token_types.weight, of which a text has the first"}},
-	{"ggml.add_space_prefix", entry{rule: judge(spacePrefix), what: "used with SentencePiece, true if absent; with byte-level BPE only false"}},
-	{"ggml.remove_extra_whitespaces", entry{rule: boolean(false), what: "only false"}},
+	{"ggml.add_space_prefix", entry{rule: judge(spacePrefix), what: "used with SentencePiece, true if absent; with unigram only true; with byte-level BPE only false"}},
+	{"ggml.remove_extra_whitespaces", entry{rule: judge(extraSpaces), what: "only false; with unigram only true"}},
+	{"ggml.precompiled_charsmap", entry{rule: judge(charsmap), what: "used with unigram; others would ignore it"}},
+	{"ggml.normalizer.lowercase", entry{rule: judge(letters), what: "used with WordPiece, true if absent and no token has a capital letter; others would ignore it"}},
+	{"ggml.normalizer.strip_accents", entry{rule: judge(letters), what: "used with WordPiece, the same as normalizer.lowercase if absent; others would ignore it"}},
 	{"ggml.added_tokens", entry{rule: judge(addedTokens), what: "each must be a control or user-defined token of the vocabulary"}},
 	{"chat_template", computed},
 	{"chat_templates", entry{what: "names the templates other than the default one", note: true}},
@@ -262,21 +265,62 @@ func token(c *checker, key string) string {
 	return ""
 }
 
+// reads says whether the tokenizer is one of those for which package tokenize reads a key itself.
+func (c *checker) reads(tokenizers ...string) bool {
+	kind, _ := c.f.String("tokenizer.ggml.model")
+	return slices.Contains(tokenizers, kind)
+}
+
 // spacePrefix is what SentencePiece puts before a text; what it would mean to byte-level BPE,
 // llama.cpp alone knows.
 func spacePrefix(c *checker, key string) string {
-	if kind, _ := c.f.String("tokenizer.ggml.model"); kind == "llama" {
-		return "" // package tokenize reads it
+	if c.reads("llama", "t5") {
+		return ""
 	}
 	return boolean(false).wrong(c, key)
 }
 
-// enclosed are the keys that put a token behind a text.
+// enclosed is the key that puts a token behind a text.
 func enclosed(c *checker, key string) string {
-	if kind, _ := c.f.String("tokenizer.ggml.model"); kind == "bert" {
-		return "" // package tokenize reads it
+	if c.reads("bert", "t5") {
+		return ""
 	}
 	return boolean(false).wrong(c, key)
+}
+
+// separated is the key that puts another behind it.
+func separated(c *checker, key string) string {
+	if c.reads("bert") {
+		return ""
+	}
+	return boolean(false).wrong(c, key)
+}
+
+func extraSpaces(c *checker, key string) string {
+	if c.reads("t5") {
+		return ""
+	}
+	return boolean(false).wrong(c, key)
+}
+
+func charsmap(c *checker, key string) string {
+	if !c.reads("t5") {
+		return "is for the unigram model (`t5`); other tokenizers would ignore it"
+	}
+	if _, ok := c.f.Ints(key); !ok {
+		return "is not a list of bytes"
+	}
+	return ""
+}
+
+func letters(c *checker, key string) string {
+	if !c.reads("bert") {
+		return "is for WordPiece (`bert`); other tokenizers would ignore it"
+	}
+	if _, ok := c.f.Bool(key); !ok {
+		return "is not a boolean"
+	}
+	return ""
 }
 
 // tokenTypes counts embeddings that no generative model has.

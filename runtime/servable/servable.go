@@ -131,7 +131,7 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	tokenizer, err := tokenize.New(f)
 	if err != nil {
 		name := "tokenizer.ggml"
-		if kind, _ := f.String("tokenizer.ggml.model"); kind != "gpt2" && kind != "llama" && kind != "bert" {
+		if kind, _ := f.String("tokenizer.ggml.model"); !slices.Contains([]string{"gpt2", "llama", "bert", "t5"}, kind) {
 			name = "tokenizer.ggml.model"
 		}
 		findings = append(findings, Finding{Code: CodeTokenizer, Name: name, Detail: strings.TrimPrefix(err.Error(), "tokenizer: ")})
@@ -156,7 +156,7 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 // Embeds says whether an architecture is one of embedding models.
 func Embeds(architecture string) bool { return model.IsEncoder(architecture) }
 
-// mismatch refuses WordPiece, which has no way back to text, for models that write, and other
+// mismatch refuses WordPiece and unigram, which have no way back to text, for models that write, and other
 // tokenizers for those that do not.
 func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {
 	architecture, _ := f.String("general.architecture")
@@ -164,7 +164,7 @@ func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {
 	if encoder := model.IsEncoder(architecture); slices.Contains(served, architecture) && pieces != encoder {
 		need := "generative models need `gpt2` or `llama`, which turn tokens back into text"
 		if encoder {
-			need = "embedding models are served with `bert` (WordPiece)"
+			need = "embedding models are served with `bert` (WordPiece) and `t5` (unigram)"
 		}
 		kind, _ := f.String("tokenizer.ggml.model")
 		return &Finding{Code: CodeTokenizer, Name: "tokenizer.ggml.model", Detail: fmt.Sprintf("is %q in a %s model; %s", kind, architecture, need)}

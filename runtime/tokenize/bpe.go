@@ -1,6 +1,9 @@
 package tokenize
 
-import "unicode/utf8"
+import (
+	"slices"
+	"unicode/utf8"
+)
 
 // maxWordBytes bounds the working memory of one word. Text without a single
 // boundary in so many bytes is cut there.
@@ -16,6 +19,7 @@ type encoder struct {
 	symbols []symbol
 	queue   []uint64 // heap of rank<<32 | position
 	text    string   // the word, of SentencePiece
+	nodes   []node   // of the unigram model
 }
 
 // symbol is a token of a word in the making; its neighbours are linked, because
@@ -23,6 +27,7 @@ type encoder struct {
 type symbol struct {
 	id         int32  // -1: a byte that the vocabulary lacks; with SentencePiece where it begins
 	size       int32  // of SentencePiece: its bytes
+	token      int32  // of SentencePiece: what it is; -1 if it was not looked up
 	prev, next int32  // -1 at the ends
 	rank       uint32 // of the pair with next; noRank if they do not merge
 }
@@ -40,6 +45,10 @@ func (e *encoder) full() bool {
 func (e *encoder) plain(text string) {
 	if e.t.wordPieces != nil {
 		e.t.wordPieces.pieceText(e, text)
+		return
+	}
+	if e.t.unigram != nil {
+		e.t.unigram.text(e, text)
 		return
 	}
 	words := e.t.split.words
@@ -100,9 +109,10 @@ func (e *encoder) word(word string) {
 
 // start lays out a word's bytes as symbols and queues the pairs that merge.
 func (e *encoder) start(word string) {
-	e.symbols, e.queue = e.symbols[:0], e.queue[:0]
-	for i := range len(word) {
-		e.symbols = append(e.symbols, symbol{id: e.t.byteID[word[i]], prev: int32(i) - 1, next: int32(i) + 1, rank: noRank})
+	e.queue = e.queue[:0]
+	e.symbols = slices.Grow(e.symbols[:0], len(word))[:len(word)]
+	for i := range e.symbols {
+		e.symbols[i] = symbol{id: e.t.byteID[word[i]], prev: int32(i) - 1, next: int32(i) + 1, rank: noRank}
 	}
 	if len(word) > 0 {
 		e.symbols[len(word)-1].next = -1
@@ -119,7 +129,7 @@ func (e *encoder) pair(at int32) {
 	if s.next < 0 || s.id < 0 || e.symbols[s.next].id < 0 {
 		return
 	}
-	if s.rank = e.t.merges.rank(s.id, e.symbols[s.next].id); s.rank != noRank {
+	if s.rank = e.t.merges.rank(pairOf(s.id, e.symbols[s.next].id)); s.rank != noRank {
 		e.push(uint64(s.rank)<<32 | uint64(uint32(at)))
 	}
 }
@@ -127,7 +137,7 @@ func (e *encoder) pair(at int32) {
 func (e *encoder) merge(at int32, rank uint32) {
 	s := &e.symbols[at]
 	gone := &e.symbols[s.next]
-	s.id = e.t.merges.result[rank]
+	s.id = e.t.merges.result(rank)
 	s.next = gone.next
 	gone.rank = noRank
 	if s.next >= 0 {

@@ -2,7 +2,9 @@ package tokenize
 
 import (
 	"bytes"
+	"encoding/binary"
 	"fmt"
+	"math/bits"
 	"math/rand/v2"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -11,14 +13,22 @@ import (
 const (
 	noRank    = ^uint32(0)
 	mergesKey = "tokenizer.ggml.merges"
+	maxMerges = 1<<23 - 1
+	idBits    = 20 // of a token's number: maxVocabulary
 )
 
-// merges answers which rank a pair of adjacent tokens has: the lower, the
-// earlier they merge. Open addressing over arrays of 32-bit numbers.
+// merges answers which rank a pair of adjacent tokens has: the lower, the earlier they merge. It takes 9
+// bytes for each: five are the pair, and four its place in a hash table three quarters full.
 type merges struct {
-	left, right, result []int32  // by rank
-	slots               []uint32 // rank+1, 0 for empty; a power of two long
-	seed                uint64
+	pairs []byte // by rank: 40 bits of left<<20 | right, and room to read 64
+	// slots are 24 bits each: rank+1 in the lower ones, 0 for empty, and bits of the pair's hash above,
+	// which tell most other pairs apart without a look at pairs.
+	slots     []byte
+	size      uint64  // number of slots
+	ranks     uint32  // the bits of a slot that hold the rank
+	first     int32   // the token that the pair of rank 0 becomes; others follow in the order of ranks,
+	elsewhere []int32 // or, if they do not, by rank
+	seed      uint64
 }
 
 func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
@@ -27,12 +37,16 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 		return merges{}, fmt.Errorf("%s is missing", mergesKey)
 	}
 	n := lines.Len()
-	m := merges{
-		left: make([]int32, n), right: make([]int32, n), result: make([]int32, n),
-		slots: make([]uint32, tableSize(n)),
-		seed:  rand.Uint64(), // spreads the table; no secret
+	if n > maxMerges {
+		return merges{}, fmt.Errorf("got %d merges, the limit is %d", n, maxMerges)
 	}
+	m := merges{
+		pairs: make([]byte, 5*n+3), elsewhere: make([]int32, n), size: uint64(n+n/3) + 1, ranks: 1<<bits.Len(uint(n)) - 1,
+		seed: rand.Uint64(), // spreads the table; no secret
+	}
+	m.slots = make([]byte, 3*m.size+1)
 	var scratch []byte
+	inOrder := true
 	for rank := range n {
 		line := lines.At(rank)
 		cut := -1
@@ -45,33 +59,86 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 		scratch = appendBytes(scratch[:0], line[:cut])
 		middle := len(scratch)
 		scratch = appendBytes(scratch, line[cut+1:])
-		m.left[rank] = v.find(scratch[:middle])
-		m.right[rank] = v.find(scratch[middle:])
-		m.result[rank] = v.find(scratch)
-		if m.result[rank] < 0 && string(scratch) == closing {
+		left, right, result := v.find(scratch[:middle]), v.find(scratch[middle:]), v.find(scratch)
+		m.elsewhere[rank] = result
+		if result < 0 && string(scratch) == closing {
+			inOrder = inOrder && rank > 0
 			continue // ends a turn, and no word contains it
 		}
-		if m.left[rank] < 0 || m.right[rank] < 0 || m.result[rank] < 0 {
+		if left < 0 || right < 0 || result < 0 {
 			return merges{}, fmt.Errorf("merge %d (%q) joins tokens that are not in the vocabulary", rank, line)
 		}
-		if slot := m.slot(m.left[rank], m.right[rank]); m.slots[slot] == 0 { // the first of two wins
-			m.slots[slot] = uint32(rank) + 1
-		}
+		inOrder = inOrder && result == m.elsewhere[0]+int32(rank)
+		m.enter(pairOf(left, right), uint32(rank))
+	}
+	if n > 0 && inOrder {
+		m.first, m.elsewhere = m.elsewhere[0], nil
 	}
 	return m, nil
 }
 
-func (m *merges) slot(left, right int32) uint64 {
-	mask := uint64(len(m.slots) - 1)
-	h := (uint64(uint32(left))<<32 | uint64(uint32(right))) ^ m.seed
+func pairOf(left, right int32) uint64 { return uint64(left)<<idBits | uint64(right) }
+
+// hash returns where to look for a pair first, and the bits of its slot above the rank.
+func (m *merges) hash(pair uint64) (slot uint64, mark uint32) {
+	h := pair ^ m.seed
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd // murmur3's finalizer
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
-	i := (h ^ h>>33) & mask
-	for s := m.slots[i]; s != 0 && (m.left[s-1] != left || m.right[s-1] != right); s = m.slots[i] {
-		i = (i + 1) & mask
+	h ^= h >> 33
+	slot, _ = bits.Mul64(h, m.size)
+	return slot, uint32(h) & (1<<24 - 1) &^ m.ranks
+}
+
+// enter enters a pair, of two that are equal the first.
+func (m *merges) enter(pair uint64, rank uint32) {
+	if m.rank(pair) != noRank {
+		return
 	}
-	return i
+	for i := range 5 {
+		m.pairs[5*int(rank)+i] = byte(pair >> (8 * i))
+	}
+	i, mark := m.hash(pair)
+	for load24(m.slots, i) != 0 {
+		if i++; i == m.size {
+			i = 0
+		}
+	}
+	store24(m.slots, i, mark|(rank+1))
 }
 
 // rank returns the rank of a pair, or noRank.
-func (m *merges) rank(left, right int32) uint32 { return m.slots[m.slot(left, right)] - 1 }
+func (m *merges) rank(pair uint64) uint32 {
+	i, mark := m.hash(pair)
+	for {
+		s := load24(m.slots, i)
+		if s == 0 {
+			return noRank
+		}
+		if (s^mark)&^m.ranks == 0 {
+			rank := s&m.ranks - 1
+			if binary.LittleEndian.Uint64(m.pairs[5*uint64(rank):])&(1<<(2*idBits)-1) == pair {
+				return rank
+			}
+		}
+		if i++; i == m.size {
+			i = 0
+		}
+	}
+}
+
+// result is the token that the pair of a rank becomes.
+func (m *merges) result(rank uint32) int32 {
+	if m.elsewhere == nil {
+		return m.first + int32(rank)
+	}
+	return m.elsewhere[rank]
+}
+
+// load24 and store24 read and write 24 bits of a list that has a byte more.
+func load24(list []byte, i uint64) uint32 {
+	return binary.LittleEndian.Uint32(list[3*i:]) & (1<<24 - 1)
+}
+
+func store24(list []byte, i uint64, value uint32) {
+	list[3*i], list[3*i+1], list[3*i+2] = byte(value), byte(value>>8), byte(value>>16)
+}

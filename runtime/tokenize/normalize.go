@@ -6,14 +6,21 @@ import (
 	"unicode/utf8"
 )
 
-// uncased calls yield with the characters that the uncased BERT models were trained on: without
-// control characters, accents and capitals, with a space for white space of every kind and one on
-// each side of a Chinese character. It is the BertNormalizer of Hugging Face's tokenizers with its
-// defaults, to which a text's tokens are equal. It ends when yield wants no more.
+// normalizer is what WordPiece does to the characters of a text before it looks for tokens: the
+// BertNormalizer of Hugging Face's tokenizers, to which a text's tokens are equal. The uncased models
+// were trained with both parts, the others with neither.
+type normalizer struct {
+	lower bool // capitals become small letters
+	strip bool // accents go
+}
+
+// runes calls yield with the characters that a model was trained on: without control characters, with a
+// space for white space of every kind and one on each side of a Chinese character. It ends when yield
+// wants no more.
 //
 // BUG: of adjacent marks that take up room of their own (U+302E and other characters of the kind Mc),
-// canonical order may exchange two; here they keep theirs.
-func uncased(text string, yield func(r rune) (more bool)) {
+// canonical order may exchange two where accents go; here they keep theirs.
+func (n normalizer) runes(text string, yield func(r rune) (more bool)) {
 	for _, r := range text {
 		switch {
 		case r < utf8.RuneSelf:
@@ -23,7 +30,7 @@ func uncased(text string, yield func(r rune) (more bool)) {
 			if unicode.IsSpace(r) {
 				r = ' '
 			}
-			if !yield(lower(r)) {
+			if !n.letter(r, yield) {
 				return
 			}
 			continue
@@ -36,14 +43,17 @@ func uncased(text string, yield func(r rune) (more bool)) {
 		if wide && !yield(' ') {
 			return
 		}
-		if !plain(r, yield) || wide && !yield(' ') {
+		if !n.plain(r, yield) || wide && !yield(' ') {
 			return
 		}
 	}
 }
 
-// plain yields a character in lower case without its accents.
-func plain(r rune, yield func(rune) bool) bool {
+// plain yields a character without its accents, if these go.
+func (n normalizer) plain(r rune, yield func(rune) bool) bool {
+	if !n.strip {
+		return n.letter(r, yield)
+	}
 	const first, vowels, tails, last = 0xac00, 21, 28, 0xd7a3 // Hangul syllables: Unicode, section 3.12
 	if r >= first && r <= last {
 		at := r - first
@@ -55,14 +65,26 @@ func plain(r rune, yield func(rune) bool) bool {
 	}
 	rest := unaccented(r)
 	if rest == "" {
-		return mark(r) || yield(lower(r))
+		return mark(r) || n.letter(r, yield)
 	}
 	for _, r := range rest {
-		if !yield(lower(r)) {
+		if !n.letter(r, yield) {
 			return false
 		}
 	}
 	return true
+}
+
+// letter yields a character, as a small letter if capitals become such. One becomes two characters.
+func (n normalizer) letter(r rune, yield func(rune) bool) bool {
+	const dotted, dot = 0x130, 0x307
+	switch {
+	case !n.lower:
+		return yield(r)
+	case r == dotted:
+		return yield('i') && yield(dot)
+	}
+	return yield(lower(r))
 }
 
 // unaccented looks a character up in accents; nothing if it is not there.
@@ -85,8 +107,7 @@ func unaccented(r rune) string {
 	return ""
 }
 
-// lower is simple case folding, in which all but one letter are one letter again; that one, U+0130,
-// lost its accent before.
+// lower is the small letter of one: of all but U+0130 that is one letter again.
 func lower(r rune) rune {
 	if r < utf8.RuneSelf {
 		if r >= 'A' && r <= 'Z' {

@@ -42,15 +42,12 @@ func loadPieces(f *gguf.File, v *vocabulary) (*pieces, error) {
 			return nil, fmt.Errorf("%s is not a boolean", prefixKey)
 		}
 	}
-	if architecture, _ := f.String("general.architecture"); architecture == "phi3" {
-		return nil, errors.New(`model "llama" of a phi3 file is not supported: whether control tokens take the white space after them along, the file does not say`)
-	}
 	falling, last := true, float32(math.Inf(1))
 	for id, score := range scores {
 		if score != score {
 			return nil, fmt.Errorf("the score of token %d is not a number", id)
 		}
-		if v.kind[id] == kindNormal {
+		if v.kindOf(int32(id)) == kindNormal {
 			falling = falling && score < last
 			last = score
 			p.note(v.bytes(int32(id)))
@@ -91,6 +88,14 @@ func (p *pieces) rank(id int32) uint32 {
 		return uint32(id)
 	}
 	return p.ranks[id]
+}
+
+// token is the token of a rank, or -1 if ranks do not tell.
+func (p *pieces) token(rank uint32) int32 {
+	if p.ranks == nil {
+		return int32(rank)
+	}
+	return -1
 }
 
 // words calls yield with parts of text within which tokens merge, until it wants no more.
@@ -153,7 +158,7 @@ func (t *Tokenizer) loadBytes() error {
 		t.byteID[b] = -1
 	}
 	for id := range int32(t.Size()) {
-		if t.vocab.kind[id] == kindByte {
+		if t.vocab.kindOf(id) == kindByte {
 			t.byteID[t.vocab.bytes(id)[0]] = id
 		}
 	}
@@ -173,7 +178,7 @@ func (e *encoder) characters(word string) {
 	for at := 0; at < len(word); {
 		_, n := utf8.DecodeRuneInString(word[at:])
 		i := int32(len(e.symbols))
-		e.symbols = append(e.symbols, symbol{id: int32(at), size: int32(n), prev: i - 1, next: i + 1, rank: noRank})
+		e.symbols = append(e.symbols, symbol{id: int32(at), size: int32(n), token: -1, prev: i - 1, next: i + 1, rank: noRank})
 		at += n
 	}
 	e.symbols[len(e.symbols)-1].next = -1
@@ -208,6 +213,7 @@ func (e *encoder) pieceWord(word string) {
 		}
 		gone := &e.symbols[s.next]
 		s.size += gone.size
+		s.token = e.t.pieces.token(rank)
 		s.next = gone.next
 		gone.rank = noRank
 		if s.next >= 0 {
@@ -221,8 +227,11 @@ func (e *encoder) pieceWord(word string) {
 	for i := int32(0); i >= 0; i = e.symbols[i].next {
 		s := &e.symbols[i]
 		text := word[s.id : s.id+s.size]
-		if id := e.t.vocab.findText(text); id >= 0 {
-			e.out = append(e.out, id)
+		if s.token < 0 {
+			s.token = e.t.vocab.findText(text)
+		}
+		if s.token >= 0 {
+			e.out = append(e.out, s.token)
 			continue
 		}
 		for k := range len(text) {

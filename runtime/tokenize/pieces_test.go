@@ -227,7 +227,8 @@ func TestDamagedPiecesAreRefused(t *testing.T) {
 		"control and word":  {token(1, "ab"), "both"},
 		"control twice":     {token(1, "</s>"), "both"},
 		"no BOS":            {func(kv map[string]any) { delete(kv, "tokenizer.ggml.bos_token_id") }, "BOS"},
-		"phi3":              {func(kv map[string]any) { kv["general.architecture"] = "phi3" }, "phi3"},
+		"phi3":              {func(kv map[string]any) { kv["general.architecture"] = "phi3" }, "phi-3"},
+		"another named so":  {func(kv map[string]any) { kv["general.name"] = "My Phi-3 tune" }, "<|endoftext|>"},
 	} {
 		if _, err := New(sentencePieces(t, c.edit)); err == nil || !strings.Contains(err.Error(), c.want) {
 			t.Errorf("%s: %v, want %q", name, err, c.want)

@@ -459,7 +459,8 @@ func TestDamagedMetadataRefused(t *testing.T) {
 		want string
 	}{
 		"no model":         {func(kv map[string]any) { delete(kv, "tokenizer.ggml.model") }, "no tokenizer"},
-		"Unigram":          {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "t5" }, "SentencePiece"},
+		"Unigram":          {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "t5" }, "scores"},
+		"another model":    {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "rwkv" }, "SentencePiece"},
 		"WordPiece":        {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "bert" }, "capital letters"},
 		"no pre-tokenizer": {func(kv map[string]any) { delete(kv, "tokenizer.ggml.pre") }, "tokenizer.ggml.pre"},
 		"pre-tokenizer":    {func(kv map[string]any) { kv["tokenizer.ggml.pre"] = "tekken" }, `"tekken"`},

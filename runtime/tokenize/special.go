@@ -24,7 +24,7 @@ type specials struct {
 func newSpecials(v *vocabulary, kinds ...tokenKind) specials {
 	var s specials
 	for id := range int32(v.size()) {
-		if slices.Contains(kinds, v.kind[id]) && len(v.bytes(id)) > 0 {
+		if slices.Contains(kinds, v.kindOf(id)) && len(v.bytes(id)) > 0 {
 			s.ids = append(s.ids, id)
 			s.first[v.bytes(id)[0]] = true
 			s.most = max(s.most, len(v.bytes(id)))

@@ -2,11 +2,11 @@
 // through a model's chat template.
 //
 // A [Tokenizer] gives the ids that the model was trained with: byte-level BPE with the
-// pre-tokenizer that the model file names, SentencePiece BPE, or WordPiece. A file that names a tokenizer, pre-tokenizer or
+// pre-tokenizer that the model file names, SentencePiece BPE or unigram, or WordPiece. A file that names a tokenizer, pre-tokenizer or
 // template construct that is not implemented is refused by name when it is loaded, rather than
 // tokenized almost right. Plain text never yields a control token, so a user's input cannot forge
 // a turn of the conversation. Time is linear in the text up to a logarithm, templates run under
-// limits on steps and output, and a vocabulary of 49152 costs 2 MiB.
+// limits on steps and output, and a vocabulary costs some 12 bytes a token beside its text.
 //
 // The package relies on the model file, which is authenticated before it gets here, for meaning
 // but not for safety: damaged metadata is an error, never a panic.
@@ -45,14 +45,15 @@ const (
 
 // Tokenizer is immutable after New and safe for concurrent use.
 type Tokenizer struct {
-	vocab  vocabulary
-	merges merges  // of byte-level BPE
-	pieces *pieces // of SentencePiece, else nil
-	// of WordPiece, else nil
-	wordPieces *wordPieces
-	special    specials // control and unknown tokens, parsed only when asked
-	defined    specials // user-defined tokens, parsed always
-	all        specials // both
+	vocab      vocabulary
+	merges     merges      // of byte-level BPE
+	pieces     *pieces     // of SentencePiece, else nil
+	wordPieces *wordPieces // of WordPiece, else nil
+	unigram    *unigram    // of SentencePiece's unigram model, else nil
+	special    specials    // control and unknown tokens, parsed only when asked
+	defined    specials    // user-defined tokens, parsed always
+	all        specials    // both
+	strips     stripping
 	split      preTokenizer
 
 	byteID         [256]int32 // -1: the vocabulary lacks this byte
@@ -80,10 +81,12 @@ func load(f *gguf.File) (*Tokenizer, error) {
 		err = t.loadSentencePiece(f)
 	case "bert":
 		err = t.loadWordPiece(f)
+	case "t5":
+		err = t.loadUnigram(f)
 	case "":
 		err = errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
 	default:
-		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE), "llama" (SentencePiece BPE) and "bert" (WordPiece)`, model)
+		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE), "llama" (SentencePiece BPE), "bert" (WordPiece) and "t5" (unigram)`, model)
 	}
 	if err != nil {
 		return nil, err
@@ -94,9 +97,15 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	if err := t.distinct(); err != nil {
 		return nil, err
 	}
-	if t.wordPieces != nil { // it writes no answers
+	if t.wordPieces != nil || t.unigram != nil { // they write no answers
 		t.bos, t.eos = -1, -1
 		return t, nil
+	}
+	if err := t.loadStripping(f); err != nil {
+		return nil, err
+	}
+	if t.pieces == nil && !t.direct {
+		t.vocab.forgetTexts() // merges go by numbers
 	}
 	return t, t.loadMarkers(f)
 }
@@ -109,7 +118,7 @@ func (t *Tokenizer) loadBPE(f *gguf.File) (err error) {
 	t.direct = t.split.direct
 	whole := false // a word may be </s>
 	t.split.words(closing, func(word string) bool { whole = word == closing; return true })
-	if t.vocab, err = loadVocabulary(f, false, whole); err != nil {
+	if t.vocab, err = loadVocabulary(f, byteLevelStyle, whole); err != nil {
 		return err
 	}
 	if t.merges, err = loadMerges(f, &t.vocab); err != nil {
@@ -124,7 +133,7 @@ func (t *Tokenizer) loadBPE(f *gguf.File) (err error) {
 // loadSentencePiece reads what SentencePiece BPE needs. Prompts begin with BOS unless the file
 // says otherwise.
 func (t *Tokenizer) loadSentencePiece(f *gguf.File) (err error) {
-	if t.vocab, err = loadVocabulary(f, true, true); err != nil {
+	if t.vocab, err = loadVocabulary(f, sentencePieceStyle, true); err != nil {
 		return err
 	}
 	if t.pieces, err = loadPieces(f, &t.vocab); err != nil {
@@ -162,9 +171,9 @@ func (t *Tokenizer) distinct() error {
 		if i > 0 && bytes.Equal(text, t.vocab.bytes(t.all.ids[i-1])) {
 			return fmt.Errorf("tokens %d and %d are both %q", t.all.ids[i-1], id, text)
 		}
-		if t.pieces == nil && t.wordPieces == nil {
+		if t.pieces == nil && t.wordPieces == nil && t.unigram == nil {
 			text = appendBytes(nil, text)
-		} else if t.vocab.kind[id] == kindUserDefined {
+		} else if t.vocab.kindOf(id) == kindUserDefined {
 			continue // is found first
 		}
 		if other := t.vocab.find(text); other >= 0 {
@@ -252,7 +261,7 @@ func (t *Tokenizer) IsEnd(id int32) bool {
 // IsControl reports whether id is a control token, whose text is not part of an
 // answer. Ids outside the vocabulary are not.
 func (t *Tokenizer) IsControl(id int32) bool {
-	return id >= 0 && int(id) < t.Size() && (t.vocab.kind[id] == kindControl || t.vocab.kind[id] == kindUnknown)
+	return id >= 0 && int(id) < t.Size() && (t.vocab.kindOf(id) == kindControl || t.vocab.kindOf(id) == kindUnknown)
 }
 
 // Piece returns the bytes that a token stands for, which may be part of a UTF-8
@@ -295,7 +304,7 @@ func (t *Tokenizer) EncodeAtMost(ctx context.Context, text string, special bool,
 			break
 		}
 		e.out = append(e.out, id)
-		text = text[skip+size:]
+		text = t.strips.behind(id, text[skip+size:])
 	}
 	if err := ctx.Err(); err != nil {
 		return nil, context.Cause(ctx)

@@ -118,7 +118,7 @@ func TestRealModelTokensEqualReference(t *testing.T) {
 }
 
 func TestVocabularyFilesEqualReference(t *testing.T) {
-	for _, name := range []string{"gpt-2", "deepseek-coder", "llama-spm"} {
+	for _, name := range []string{"gpt-2", "deepseek-coder", "llama-spm", "phi-3"} {
 		t.Run(name, func(t *testing.T) {
 			path := shared(t, "models/vocab/ggml-vocab-"+name+".gguf")
 			tok := newTokenizer(t, openFile(t, path))

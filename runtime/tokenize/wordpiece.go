@@ -19,23 +19,53 @@ const maxWordRunes = 100
 type wordPieces struct {
 	unknown, begin, end int32
 	most                int // bytes of the longest token
+	normal              normalizer
 }
 
-// loadWordPiece reads what WordPiece needs. Files do not say whether a model is uncased; here it is
-// if no token has a capital letter, and another is refused.
+// The keys that say what is done to letters (llama.cpp's src/llama-arch.cpp).
+const (
+	lowercaseKey = "tokenizer.ggml.normalizer.lowercase"
+	accentsKey   = "tokenizer.ggml.normalizer.strip_accents"
+)
+
+// loadNormalizer reads what is done to letters; capital is a token with a capital letter, or -1. Files
+// that do not say it are of uncased models if no token has a capital letter; another is refused.
+func (t *Tokenizer) loadNormalizer(f *gguf.File, capital int32) (n normalizer, err error) {
+	flag := func(key string, otherwise bool) bool {
+		value, ok := f.Bool(key)
+		if f.Has(key) && !ok {
+			err = fmt.Errorf("%s is not a boolean", key)
+		}
+		if !f.Has(key) {
+			return otherwise
+		}
+		return value
+	}
+	n.lower = flag(lowercaseKey, true)
+	n.strip = flag(accentsKey, n.lower)
+	if capital >= 0 && !f.Has(lowercaseKey) && err == nil {
+		err = fmt.Errorf("token %d is %q: models that tell capital letters from small ones are supported if %s is false, which newer converters write; convert the model again", capital, t.vocab.bytes(capital), lowercaseKey)
+	}
+	return n, err
+}
+
+// loadWordPiece reads what WordPiece needs.
 func (t *Tokenizer) loadWordPiece(f *gguf.File) (err error) {
-	if t.vocab, err = loadVocabulary(f, true, true); err != nil {
+	if t.vocab, err = loadVocabulary(f, wordPieceStyle, true); err != nil {
 		return err
 	}
-	w := &wordPieces{}
+	w, capital := &wordPieces{}, int32(-1)
 	for id := range int32(t.Size()) {
-		if t.vocab.kind[id] != kindNormal {
+		if t.vocab.kindOf(id) != kindNormal {
 			continue
 		}
 		text := t.vocab.bytes(id)
-		if w.most = max(w.most, len(text)); strings.ContainsFunc(string(text), func(r rune) bool { return lower(r) != r }) {
-			return fmt.Errorf("token %d is %q: models that tell capital letters from small ones are not supported, since no key says how they treat accents", id, text)
+		if w.most = max(w.most, len(text)); capital < 0 && strings.ContainsFunc(string(text), func(r rune) bool { return lower(r) != r }) {
+			capital = id
 		}
+	}
+	if w.normal, err = t.loadNormalizer(f, capital); err != nil {
+		return err
 	}
 	if w.unknown, err = t.marker(f, "tokenizer.ggml.unknown_token_id"); err != nil {
 		return err
@@ -80,10 +110,13 @@ func (t *Tokenizer) marker(f *gguf.File, keys ...string) (int32, error) {
 // Enclosed reports whether the model expects a token before each text and one behind it, and which.
 // Encode does not add them.
 func (t *Tokenizer) Enclosed() (begin, end int32, ok bool) {
-	if t.wordPieces == nil {
-		return -1, -1, false
+	switch {
+	case t.wordPieces != nil:
+		return t.wordPieces.begin, t.wordPieces.end, true
+	case t.unigram != nil:
+		return t.unigram.begin, t.unigram.end, true
 	}
-	return t.wordPieces.begin, t.wordPieces.end, true
+	return -1, -1, false
 }
 
 // pieceText encodes text that holds no special token.
@@ -99,7 +132,7 @@ func (w *wordPieces) pieceText(e *encoder, text string) {
 		return !e.full()
 	}
 	more := true
-	uncased(text, func(r rune) bool {
+	w.normal.runes(text, func(r rune) bool {
 		alone := punctuation(r)
 		if r == ' ' || alone {
 			more = flush()

@@ -80,9 +80,11 @@ func TestWordPieceEqualsHuggingFace(t *testing.T) {
 }
 
 // wordsOf are the words into which a text is cut, with spaces between them.
-func wordsOf(text string) string {
+func wordsOf(text string) string { return wordsAs(normalizer{lower: true, strip: true}, text) }
+
+func wordsAs(n normalizer, text string) string {
 	var b strings.Builder
-	uncased(text, func(r rune) bool {
+	n.runes(text, func(r rune) bool {
 		if punctuation(r) {
 			b.WriteString(" " + string(r) + " ")
 		} else {

@@ -87,6 +87,43 @@ func (m *Model) SentencePiece() {
 	m.Unset("tokenizer.ggml.merges")
 }
 
+// phi3 names a model, and makes three of its tokens those of Phi-3 that it goes by.
+func (m *Model) phi3(name string) {
+	tokens, kinds := m.Value("tokenizer.ggml.tokens").([]string), m.Value("tokenizer.ggml.token_type").([]int32)
+	for _, text := range []string{"<unk>", "</s>", "<|endoftext|>"} {
+		tokens, kinds = append(tokens, text), append(kinds, 3)
+	}
+	m.Set("general.name", name)
+	m.Set("tokenizer.ggml.tokens", tokens)
+	m.Set("tokenizer.ggml.token_type", kinds)
+	m.Set("tokenizer.ggml.scores", append(m.Value("tokenizer.ggml.scores").([]float32), 0, 0, 0))
+	m.Set("phi3.vocab_size", uint32(len(tokens)))
+	m.Matrix("token_embd.weight", len(tokens), Width)
+}
+
+// Unigram gives a model a tokenizer of that kind: four control tokens, and letters.
+func (m *Model) Unigram() {
+	tokens, kinds, scores := []string{"<s>", "<pad>", "</s>", "<unk>"}, []int32{3, 3, 3, 2}, []float32{0, 0, 0, 0}
+	for i, text := range strings.Fields("▁ ▁the a b c d e f g h i j k l m n o p q r s t u v w x y z . , [PAD0]") {
+		tokens, kinds, scores = append(tokens, text), append(kinds, 1), append(scores, -1-float32(i)/8)
+	}
+	last := len(tokens) - 1
+	kinds[last], scores[last] = 5, -10000 // as converters fill a vocabulary
+	m.Unset("tokenizer.ggml.seperator_token_id")
+	set := func(key string, value any) { m.Set("tokenizer.ggml."+key, value) }
+	set("model", "t5")
+	set("tokens", tokens)
+	set("token_type", kinds)
+	set("scores", scores)
+	set("bos_token_id", uint32(0))
+	set("eos_token_id", uint32(2))
+	set("unknown_token_id", uint32(3))
+	for _, key := range []string{"add_bos_token", "add_eos_token", "add_space_prefix", "remove_extra_whitespaces"} {
+		set(key, true)
+	}
+	m.Matrix("token_embd.weight", len(tokens), Width)
+}
+
 // block makes the tensors of a block.
 func (m *Model) block(architecture, at string) {
 	const narrow = KVHeads * HeadSize
@@ -170,6 +207,9 @@ func ofFamilies() []Variant {
 			"key-missing phi3.rope.scaling.original_context_length"),
 		variant("phi3 with a factor of 0", "phi3", func(m *Model) { factors(m); m.Values("rope_factors_long.weight", 1, 1, 1, 1, 1, 1, 1, 0) }, "tensor-value rope_factors_long.weight"),
 		variant("phi3 with matrices of its own for queries", "phi3", func(m *Model) { m.Matrix("blk.0.attn_q.weight", Width, Width) }, "tensor-unknown blk.0.attn_q.weight"),
+		variant("phi3 with SentencePiece, named Phi-3", "phi3", func(m *Model) { m.SentencePiece(); m.phi3("Phi-3-mini-4k-instruct") }),
+		variant("phi3 with SentencePiece under another name", "phi3", func(m *Model) { m.SentencePiece(); m.phi3("Phi 3.5 Mini Instruct") }, "tokenizer-unsupported tokenizer.ggml"),
+		variant("phi3 with SentencePiece and without its tokens", "phi3", func(m *Model) { m.SentencePiece(); m.Set("general.name", "Phi-3") }, "tokenizer-unsupported tokenizer.ggml"),
 		variant("a whole smollm3 model", "smollm3", nil),
 		variant("a whole granite model", "granite", nil),
 		variant("granite without a scale of logits", "granite", func(m *Model) { m.Unset("granite.logit_scale") }, "key-missing granite.logit_scale"),
@@ -190,6 +230,28 @@ func ofFamilies() []Variant {
 		variant("a bert model that tells capital letters", "bert", func(m *Model) {
 			m.Value("tokenizer.ggml.tokens").([]string)[5] = "▁The"
 		}, "tokenizer-unsupported tokenizer.ggml"),
+		variant("a bert model that says that it tells capital letters", "bert", func(m *Model) {
+			m.Value("tokenizer.ggml.tokens").([]string)[5] = "▁The"
+			m.Set("tokenizer.ggml.normalizer.lowercase", false)
+		}),
+		variant("a bert model that keeps accents", "bert", set("tokenizer.ggml.normalizer.strip_accents", false)),
+		variant("a bert model with a number in place of a switch", "bert", set("tokenizer.ggml.normalizer.lowercase", uint32(1)),
+			"key-value tokenizer.ggml.normalizer.lowercase", "tokenizer-unsupported tokenizer.ggml"),
+		variant("a bert model with the unigram model", "bert", (*Model).Unigram),
+		variant("a bert model with the unigram model and no merging of spaces", "bert", func(m *Model) {
+			m.Unigram()
+			m.Set("tokenizer.ggml.remove_extra_whitespaces", false)
+		}, "tokenizer-unsupported tokenizer.ggml"),
+		variant("a bert model with user-defined tokens beside the unigram model", "bert", func(m *Model) {
+			m.Unigram()
+			m.Value("tokenizer.ggml.token_type").([]int32)[7] = 4
+		}, "tokenizer-unsupported tokenizer.ggml"),
+		variant("a nomic-bert model with the unigram model", "nomic-bert", (*Model).Unigram),
+		variant("a llama model with the unigram model", "llama", func(m *Model) {
+			m.Unigram()
+			m.Unset("tokenizer.ggml.merges", "tokenizer.ggml.add_eos_token", "tokenizer.chat_template", "tokenizer.ggml.pre", "llama.vocab_size")
+			m.Set("tokenizer.ggml.add_eos_token", true)
+		}, "tokenizer-unsupported tokenizer.ggml.model"),
 		variant("a bert model with byte-level BPE", "bert", func(m *Model) {
 			from := New(1)
 			for _, key := range []string{"model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"} {
