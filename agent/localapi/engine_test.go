@@ -6,8 +6,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"net/http"
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -15,6 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/keybroker/receipt"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
@@ -209,5 +212,82 @@ func TestTheRealEngineCallsTools(t *testing.T) {
 		if r := plain.do(t, "POST", "/v1/chat/completions", `{"model":"tiny",`+body+`}`); r.status != 400 || r.code() != "tools-unsupported" || !strings.Contains(r.body, "template") {
 			t.Error(r)
 		}
+	}
+}
+
+// TestTextsAreScoredByTheRealEngine: a text's likelihood is that of the same words as an answer, and
+// the receipt is of the likelihoods.
+func TestTextsAreScoredByTheRealEngine(t *testing.T) {
+	f := start(t, withEngine(randomEngine(t, toolTemplate)))
+	type scores struct {
+		Choices []struct {
+			Text     string
+			Reason   string `json:"finish_reason"`
+			Logprobs json.RawMessage
+		}
+		Usage struct {
+			Prompt     int `json:"prompt_tokens"`
+			Completion int `json:"completion_tokens"`
+		}
+		Issued receipt.Issued `json:"issued_receipt"`
+	}
+	type lists struct {
+		Tokens []string
+		Values []*float64 `json:"token_logprobs"`
+	}
+	ask := func(body string) (s scores, l lists) {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", "http://agent/v1/completions", strings.NewReader(body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		req.Header.Set("Anchorhold-Receipt", "full")
+		got := f.send(t, req)
+		if err := json.Unmarshal([]byte(got.body), &s); err != nil || len(s.Choices) != 1 {
+			t.Fatalf("%d: %s", got.status, got.body)
+		}
+		if err := json.Unmarshal(s.Choices[0].Logprobs, &l); err != nil {
+			t.Fatal(err)
+		}
+		return s, l
+	}
+	answered, chosen := ask(`{"model":"tiny","prompt":"the cat","max_tokens":6,"temperature":0,"logprobs":0}`)
+	text := "the cat" + answered.Choices[0].Text
+	raw, err := json.Marshal(text)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got, given := ask(`{"model":"tiny","prompt":` + string(raw) + `,"max_tokens":0,"echo":true,"logprobs":0}`)
+	if got.Choices[0].Text != text || got.Usage.Completion != 0 || got.Usage.Prompt != len(given.Tokens) || got.Choices[0].Reason != "length" {
+		t.Errorf("%+v for %q", got, text)
+	}
+	if given.Values[0] != nil || given.Values[1] == nil || strings.Join(given.Tokens, "") != text {
+		t.Errorf("tokens %q with %v", given.Tokens, given.Values)
+	}
+	if n := len(chosen.Values); slices.Equal(given.Tokens[len(given.Tokens)-n:], chosen.Tokens) { // else the text has other tokens
+		for i, v := range given.Values[len(given.Values)-n:] {
+			if *v != *chosen.Values[i] {
+				t.Errorf("token %d: %g as text, %g as an answer", i, *v, *chosen.Values[i])
+			}
+		}
+	} else {
+		t.Errorf("the same text has the tokens %q, and as an answer %q", given.Tokens, chosen.Tokens)
+	}
+	if body := got.Issued.Receipt.Body; body.OutputCommitment != receipt.CommitOutput(got.Issued.Salts.Output, got.Choices[0].Logprobs) {
+		t.Error("the receipt is not of the likelihoods")
+	}
+	for name, options := range map[string]string{
+		"tokens": `"max_tokens":1,"logprobs":0`, "no limit": `"logprobs":0`, "no logprobs": `"max_tokens":0`,
+		"a stream": `"max_tokens":0,"logprobs":0,"stream":true`, "choices": `"max_tokens":0,"logprobs":0,"n":2`,
+	} {
+		if got := f.do(t, "POST", "/v1/completions", `{"model":"tiny","prompt":"the cat","echo":true,`+options+`}`); got.status != 400 {
+			t.Errorf("%s: %d %s", name, got.status, got.body)
+		}
+	}
+	if got := f.do(t, "POST", "/v1/completions", `{"model":"tiny","prompt":"x","echo":true,"max_tokens":0,"logprobs":0}`); got.code() != "text-too-short" {
+		t.Errorf("one token: %s", got.body)
+	}
+	if got := f.do(t, "POST", "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("x ", 4100)+`","echo":true,"max_tokens":0,"logprobs":0}`); got.code() != "context_length_exceeded" {
+		t.Errorf("a long text: %s", got.body)
 	}
 }

@@ -16,6 +16,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
@@ -192,6 +193,10 @@ type Request struct {
 	// whose text comes next, each with the Top likeliest at its place.
 	Observe func([]Scored) error
 	Top     int
+	// Given, if there is any, is the answer: nothing is chosen, and Observe learns how likely the
+	// model finds each of these tokens behind those before it. MaxTokens and what shapes a choice
+	// are without meaning then.
+	Given []int32
 	// Owner is the user or tenant who asks. Requests with the same owner share the work on what
 	// their prompts begin with alike; an empty one shares with nobody.
 	Owner string
@@ -213,6 +218,9 @@ type Result struct {
 // or the engine closes.
 func (e *Engine) Generate(ctx context.Context, req Request, emit func(text string) error) (Result, error) {
 	result := Result{PromptTokens: len(req.Prompt)}
+	if len(req.Given) > 0 {
+		req.MaxTokens = len(req.Given)
+	}
 	if err := e.check(req); err != nil {
 		return result, err
 	}
@@ -245,7 +253,7 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 			}
 			result.CompletionTokens++
 			result.ReusedTokens = seq.reused
-			if e.tokenizer.IsEnd(token.id) {
+			if e.tokenizer.IsEnd(token.id) && len(req.Given) == 0 {
 				continue // the scheduler closes the channel after it
 			}
 			stopped, err := out.add(token)
@@ -266,7 +274,10 @@ func (e *Engine) check(req Request) error {
 	if len(req.Prompt) == 0 || len(req.Prompt) >= e.context || req.MaxTokens < 1 {
 		return fmt.Errorf("%w: %d prompt tokens and %d answer tokens do not fit a context of %d", ErrPrompt, len(req.Prompt), req.MaxTokens, e.context)
 	}
-	for i, id := range req.Prompt {
+	if len(req.Given) > e.context-len(req.Prompt) {
+		return fmt.Errorf("%w: %d prompt tokens and %d given tokens do not fit a context of %d", ErrPrompt, len(req.Prompt), len(req.Given), e.context)
+	}
+	for i, id := range slices.Concat(req.Prompt, req.Given) {
 		if id < 0 || int(id) >= e.tokenizer.Size() {
 			return fmt.Errorf("%w: token %d at position %d, the vocabulary has %d", ErrPrompt, id, i, e.tokenizer.Size())
 		}

@@ -4,8 +4,10 @@ import (
 	"context"
 	"errors"
 	"math"
+	"reflect"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"unicode/utf8"
 )
@@ -153,5 +155,50 @@ func TestNoAnswerEndsInHalfACharacter(t *testing.T) {
 	}
 	if cut < 20 {
 		t.Errorf("only %d answers were cut in a character: the test does not test", cut)
+	}
+}
+
+// TestGivenAnswersAreScoredAsChosenOnesAre: to the last bit, beside others and behind a prompt
+// that the cache has, and nothing but the given tokens comes.
+func TestGivenAnswersAreScoredAsChosenOnesAre(t *testing.T) {
+	src, f := load(t, smallFile(t))
+	e := smallEngine(t, src, f, 1, 3)
+	prompt := e.Tokenizer().Encode("the cat sat on the mat and the cat", false)
+	scored := func(req Request) (list []Scored) {
+		req.Prompt, req.Top = prompt, 2
+		req.Observe = func(s []Scored) error { list = append(list, s...); return nil }
+		if _, err := e.Generate(t.Context(), req, func(string) error { return nil }); err != nil {
+			t.Error(err)
+		}
+		return list
+	}
+	seed := uint64(5)
+	want := scored(Request{MaxTokens: 40, Temperature: 1, Seed: &seed})
+	if len(want) < 2 {
+		t.Fatalf("the model says %d tokens", len(want))
+	}
+	var given []int32
+	for _, s := range want {
+		given = append(given, s.Token)
+	}
+	same := func(got []Scored, n int) {
+		t.Helper()
+		if !reflect.DeepEqual(got, want[:n]) {
+			t.Errorf("%d given tokens are scored otherwise than chosen ones:\n%v\n%v", n, got, want[:n])
+		}
+	}
+	for n := range len(given) {
+		same(scored(Request{Given: given[:n+1], Owner: "one"}), n+1)
+	}
+	var beside sync.WaitGroup
+	for range 5 {
+		beside.Go(func() { same(scored(Request{Given: given}), len(given)) })
+		beside.Go(func() { scored(Request{MaxTokens: 9}) })
+	}
+	beside.Wait()
+	for name, bad := range map[string][]int32{"too many": make([]int32, e.ContextSize()), "unknown": {int32(e.Tokenizer().Size())}, "negative": {-1}} {
+		if _, err := e.Generate(t.Context(), Request{Prompt: prompt, Given: bad}, nil); !errors.Is(err, ErrPrompt) {
+			t.Errorf("%s: %v", name, err)
+		}
 	}
 }

@@ -138,8 +138,8 @@ func (p *prefixes) forget(slot int) {
 // whole slot is cleared each time, so that the time does not tell how long another's was, or
 // whether there was one.
 func (e *Engine) begin(s *sequence) {
-	// The last token is computed in any case: its outputs are what the answer begins with.
-	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-1])
+	// The prompt's last token is computed in any case: its outputs are what the answer begins with.
+	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)])
 	slot := e.prefixes.room(func(i int) bool { return e.slots[i] == nil }, source, shared)
 	keeps := 0
 	if slot == source {

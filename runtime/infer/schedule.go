@@ -15,6 +15,7 @@ type sequence struct {
 	reused    int    // tokens of the prompt that another sequence left in the cache
 	guesses   guesses
 	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
+	given     []int32 // rest of an answer that is only scored: pending ends with all but its last
 	position  int     // of pending[0]
 	last      [1]int32
 	left      int // tokens that may still be chosen
@@ -28,7 +29,11 @@ type sequence struct {
 }
 
 func newSequence(req Request, limit int) *sequence {
-	return &sequence{owner: req.Owner, pending: append([]int32(nil), req.Prompt...), left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
+	pending := append([]int32(nil), req.Prompt...)
+	if n := len(req.Given); n > 0 {
+		pending = append(pending, req.Given[:n-1]...)
+	}
+	return &sequence{owner: req.Owner, pending: pending, given: req.Given, left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
 }
 
 // chosen is a token of an answer, scored if the request asks for it.
@@ -124,7 +129,7 @@ func (e *Engine) admit() bool {
 func (e *Engine) step() error {
 	e.batch = e.batch[:0]
 	var asked [model.MaxBatch]int // slots whose logits come back, in order
-	outputs := 0
+	wanted := 0
 	room := model.MaxBatch
 	active, alone := 0, -1 // slot of a single sequence that answers
 	for slot, s := range e.slots {
@@ -140,6 +145,7 @@ func (e *Engine) step() error {
 	if active > 1 { // guesses would take the place of tokens that are certain
 		alone = -1
 	}
+	spare := outputs(len(e.slots)) - active // each has one for certain
 	for slot, s := range e.slots {
 		if s == nil {
 			continue
@@ -147,14 +153,21 @@ func (e *Engine) step() error {
 		n := 1
 		if len(s.pending) > 1 {
 			n = min(len(s.pending), room)
+		}
+		sure := len(s.pending) - max(len(s.given), 1) // tokens whose logits nobody wants
+		if n > sure+1+spare {
+			n = sure + 1 + spare
+		}
+		spare -= max(n-sure-1, 0)
+		if len(s.pending) > 1 {
 			room -= n
 		}
 		for i, token := range s.pending[:n] {
-			last := i == len(s.pending)-1
+			last := i >= sure
 			e.batch = append(e.batch, model.Input{Token: token, Slot: slot, Position: s.position + i, Output: last})
 			if last {
-				asked[outputs] = slot
-				outputs++
+				asked[wanted] = slot
+				wanted++
 			}
 		}
 		s.pending = s.pending[n:]
@@ -164,7 +177,7 @@ func (e *Engine) step() error {
 		return nil
 	}
 	if alone >= 0 {
-		e.draft(alone, asked[outputs:])
+		e.draft(alone, asked[wanted:])
 	}
 	rows, err := e.model.Forward(e.cache, e.batch)
 	if err != nil {
@@ -178,7 +191,7 @@ func (e *Engine) step() error {
 		if s == nil {
 			continue // it ended before its guesses
 		}
-		if i > 0 && asked[i] == asked[i-1] {
+		if i > 0 && asked[i] == asked[i-1] && len(s.given) == 0 {
 			if !s.guesses.confirm(s.last[0]) {
 				continue
 			}
@@ -195,6 +208,10 @@ func (e *Engine) step() error {
 // choose takes the next token of a sequence and ends it where it ends.
 func (e *Engine) choose(slot int, logits []float32) {
 	s := e.slots[slot]
+	if len(s.given) > 0 {
+		e.scoreGiven(slot, logits)
+		return
+	}
 	token, err := e.pick.next(&s.choose, logits)
 	if err != nil {
 		e.free(slot, "", err)
@@ -221,5 +238,20 @@ func (e *Engine) choose(slot int, logits []float32) {
 	default:
 		s.last[0] = token
 		s.pending = s.last[:]
+	}
+}
+
+// scoreGiven goes past the next token of an answer that is only scored, and ends the sequence
+// behind the last one.
+func (e *Engine) scoreGiven(slot int, logits []float32) {
+	s := e.slots[slot]
+	next := chosen{id: s.given[0]}
+	if s.scored {
+		next.scored = score(logits, next.id, s.top)
+	}
+	s.given = s.given[1:]
+	s.tokens <- next
+	if s.left--; s.left == 0 {
+		e.free(slot, "stop", nil)
 	}
 }

@@ -257,6 +257,9 @@ func (c *completion) prepare(ctx context.Context) error {
 	if len(q.Gen.Prompt) == 0 {
 		return localapi.BadRequest("prompt", "invalid-value", "the prompt is empty")
 	}
+	if q.Scores {
+		return c.prepareScores(ctx)
+	}
 	if room < 1 {
 		param := "messages"
 		if q.Messages == nil {
@@ -285,6 +288,9 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 		gen.Seed = &seed
 	}
 	c.answers = append(c.answers, a)
+	if c.request.Scores {
+		return c.score(ctx, gen, a)
+	}
 	if c.request.Logprobs {
 		gen.Observe = func(list []infer.Scored) error { a.scored = append(a.scored, list...); return nil }
 	}
@@ -316,6 +322,11 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 	if err == nil && ctx.Err() != nil {
 		err = context.Cause(ctx)
 	}
+	return c.ended(a, err)
+}
+
+// ended counts an answer, and says of an error what its client may know.
+func (c *completion) ended(a *answer, err error) error {
 	c.service.count(a.result)
 	if _, changed := errors.AsType[*chunkseal.Failure](err); changed {
 		// The model's file was changed under the engine: a fault of this machine, to be logged,
@@ -336,6 +347,13 @@ func (c *completion) sign(ctx context.Context) error {
 	choices := make([]receipt.Choice, len(c.answers))
 	for i, a := range c.answers {
 		choices[i] = receipt.Choice{Text: a.text.String(), Calls: a.calls}
+	}
+	if c.request.Scores { // what was asked is the text, and what was answered its likelihood
+		scores, err := json.Marshal(c.logprobs(c.answers[0].scored, 0))
+		if err != nil {
+			return err
+		}
+		choices[0].Text = string(scores)
 	}
 	total := c.usage()
 	issued, err := c.session.Issue(receipt.Answer{

@@ -22,7 +22,7 @@ type tokenLogprob struct {
 // textLogprobs is the form of a plain completion: lists side by side.
 type textLogprobs struct {
 	Tokens  []string             `json:"tokens"`
-	Values  []float32            `json:"token_logprobs"`
+	Values  []*float32           `json:"token_logprobs"` // null has none before it
 	Top     []map[string]float32 `json:"top_logprobs"`
 	Offsets []int                `json:"text_offset"`
 }
@@ -43,17 +43,20 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 		}
 		return out
 	}
-	out := textLogprobs{Tokens: []string{}, Values: []float32{}, Top: []map[string]float32{}, Offsets: []int{}}
-	for _, s := range list {
+	out := textLogprobs{Tokens: []string{}, Values: []*float32{}, Top: []map[string]float32{}, Offsets: []int{}}
+	for i, s := range list {
 		piece := c.session.Engine.Piece(s.Token)
-		out.Tokens, out.Values = append(out.Tokens, printable(piece)), append(out.Values, finite(s.Logprob))
+		logprob := finite(s.Logprob)
+		out.Tokens, out.Values = append(out.Tokens, printable(piece)), append(out.Values, &logprob)
 		out.Offsets = append(out.Offsets, runes)
 		runes += utf8.RuneCount(piece)
 		top := map[string]float32{}
 		for _, l := range s.Top {
 			top[printable(c.session.Engine.Piece(l.Token))] = finite(l.Logprob)
 		}
-		out.Top = append(out.Top, top)
+		if out.Top = append(out.Top, top); i < len(c.request.first) {
+			out.Values[i], out.Top[i] = nil, nil
+		}
 	}
 	return out
 }

@@ -14,6 +14,9 @@ import (
 )
 
 func (f fields) takeLimits(q *Request) error {
+	if err := f.takeEcho(q); err != nil || q.Scores {
+		return err
+	}
 	for _, name := range []string{"max_tokens", "max_completion_tokens"} {
 		if _, ok := f[name]; !ok {
 			continue
@@ -29,6 +32,27 @@ func (f fields) takeLimits(q *Request) error {
 		}
 	}
 	return f.takeWhole("n", &q.Choices, 1, maxChoices)
+}
+
+// takeEcho reads a plain completion of no tokens that repeats its prompt: how likely the model finds
+// that text. An answer that begins with its prompt is not offered.
+func (f fields) takeEcho(q *Request) error {
+	if err := f.take("echo", &q.Scores); err != nil || !q.Scores {
+		return err
+	}
+	if q.Messages != nil {
+		return localapi.BadRequest("echo", "unsupported-value", "echo is for plain completions")
+	}
+	for name, want := range map[string][]string{"max_tokens": {"0"}, "n": {"1"}, "stream": {"false"}} {
+		raw, ok := f[name]
+		if delete(f, name); name == "max_tokens" && !ok || ok && !same(raw, want[0]) || name == "stream" && q.Stream {
+			return localapi.BadRequest(name, "unsupported-value", "echo scores a text: it goes with max_tokens 0 and logprobs, without stream and other choices")
+		}
+	}
+	if _, ok := f["logprobs"]; !ok {
+		return localapi.BadRequest("logprobs", "missing-parameter", "echo scores a text: it goes with max_tokens 0 and logprobs")
+	}
+	return nil
 }
 
 // takeWhole takes a whole number within its limits.
@@ -164,7 +188,7 @@ func (f fields) takeStop(q *Request) error {
 // is done anyway. A name without values is a label, which does not change the answer.
 var neutral = map[string][]string{
 	"user": nil, "metadata": nil, "safety_identifier": nil, "prompt_cache_key": nil, "prompt_cache_retention": nil, "cache_prompt": nil,
-	"best_of": {"1"}, "echo": {"false"}, "store": {"false"}, "suffix": {`""`},
+	"best_of": {"1"}, "store": {"false"}, "suffix": {`""`},
 	"functions": {"[]"}, "function_call": {`"none"`, `"auto"`},
 	"service_tier": {`"auto"`, `"default"`}, "modalities": {`["text"]`}, "verbosity": {`"medium"`},
 	"typical_p": {"1"}, "tfs_z": {"1"}, "mirostat": {"0"}, "xtc_probability": {"0"}, "dry_multiplier": {"0"}, "dynatemp_range": {"0"},

@@ -40,6 +40,7 @@ type Request struct {
 	MaxTokens    int // 0: as many as fit
 	Choices      int
 	Logprobs     bool // with those of the Gen.Top likeliest
+	Scores       bool // the prompt's own tokens, and answers nothing
 	Gen          infer.Request
 	ToolList     []byte // the tools that may be called, as sent; nil without any
 
@@ -53,7 +54,8 @@ type Request struct {
 	values    int    // in tools, arguments and schemas
 	grammar   string // in GBNF
 	schema    []byte
-	from      string // the parameter that has it
+	from      string         // the parameter that has it
+	first     []infer.Scored // of Scores: the token that has no likelihood, if there is one
 }
 
 // fields are the members of the request's object that were not looked at yet. They are
