@@ -35,7 +35,7 @@ func anchorhold(*Invocation) *cobra.Command {
 
   publisher       keygen publisher, keygen model, seal, inspect
   broker operator keygen broker, policy, secret, leases, epoch, audit, collateral, status
-  client          chat, evidence, receipt, proof, status
+  client          chat, embed, score, evidence, receipt, proof, status
   federation      fed, jobs, params
   admin           doctor, release, version
 

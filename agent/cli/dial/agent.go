@@ -56,7 +56,7 @@ func Agent(socket string) *AgentClient {
 	dial := func(ctx context.Context, _, _ string) (net.Conn, error) {
 		return (&net.Dialer{}).DialContext(ctx, "unix", socket)
 	}
-	return &AgentClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true}}}
+	return &AgentClient{socket: socket, http: &http.Client{Transport: &http.Transport{DialContext: dial, DisableCompression: true, MaxIdleConnsPerHost: 64}}}
 }
 
 // Do sends a request and returns the response to a successful one; an error object
@@ -67,15 +67,28 @@ func (c *AgentClient) Do(ctx context.Context, method, path string, body any) (*h
 
 // DoWith is [AgentClient.Do] with additional headers.
 func (c *AgentClient) DoWith(ctx context.Context, method, path string, body any, header http.Header) (*http.Response, error) {
-	var send io.Reader
+	var data []byte
 	if body != nil {
-		data, err := json.Marshal(body)
-		if err != nil {
+		var err error
+		if data, err = json.Marshal(body); err != nil {
 			return nil, err
 		}
-		send = bytes.NewReader(data)
 	}
-	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, send)
+	resp, err := c.Send(ctx, method, path, data, header)
+	if err != nil {
+		return nil, err
+	}
+	if resp.StatusCode/100 == 2 {
+		return resp, nil
+	}
+	defer resp.Body.Close()
+	return nil, AnswerError(resp)
+}
+
+// Send sends a body as it is and returns the response, whatever its status. [AnswerError] reads
+// one that is not successful.
+func (c *AgentClient) Send(ctx context.Context, method, path string, body []byte, header http.Header) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, "http://agent"+path, bytes.NewReader(body))
 	if err != nil {
 		return nil, err
 	}
@@ -85,11 +98,7 @@ func (c *AgentClient) DoWith(ctx context.Context, method, path string, body any,
 	if err != nil {
 		return nil, c.explain(err)
 	}
-	if resp.StatusCode/100 == 2 {
-		return resp, nil
-	}
-	defer resp.Body.Close()
-	return nil, answerError(resp)
+	return resp, nil
 }
 
 // explain turns the usual connection failures into what to do about them.
@@ -112,8 +121,8 @@ func (c *AgentClient) explained(err error) error {
 	return fmt.Errorf(agentUnreachable, c.socket, err)
 }
 
-// answerError reads the agent's error object.
-func answerError(resp *http.Response) error {
+// AnswerError is the agent's error object as an error.
+func AnswerError(resp *http.Response) error {
 	data, err := io.ReadAll(io.LimitReader(resp.Body, MaxAnswer))
 	if err != nil {
 		return fmt.Errorf(agentAnswerUnread, resp.Status, err)
@@ -168,7 +177,7 @@ func (c *AgentClient) Post(ctx context.Context, path, media string, body io.Read
 	}
 	if resp.StatusCode/100 != 2 {
 		defer resp.Body.Close()
-		return answerError(resp)
+		return AnswerError(resp)
 	}
 	return Decode(resp, into)
 }

@@ -56,6 +56,11 @@ type chatOptions struct {
 	receiptFile string  // --receipt
 }
 
+// New are the commands of a client of the agent, beside those of secrets.
+func New(inv *cli.Invocation) []*cobra.Command {
+	return []*cobra.Command{NewEvidence(inv), NewReceipt(inv), NewStatus(inv), NewChat(inv), NewEmbed(inv), NewJobs(inv)}
+}
+
 // NewChat is the command "chat".
 func NewChat(inv *cli.Invocation) *cobra.Command {
 	var o chatOptions

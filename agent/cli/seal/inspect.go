@@ -47,8 +47,8 @@ type inspectOptions struct {
 	chunks    bool   // --chunks
 }
 
-// NewInspect is the command "inspect".
-func NewInspect(inv *cli.Invocation) *cobra.Command {
+// newInspect is the command "inspect".
+func newInspect(inv *cli.Invocation) *cobra.Command {
 	var o inspectOptions
 	c := &cobra.Command{
 		Use:     inspectUse,

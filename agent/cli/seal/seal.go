@@ -13,6 +13,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/convert"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
+	"github.com/anchorhold/anchorhold/agent/cli/keygen"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/crypto/he/params"
@@ -87,8 +88,13 @@ type sealOptions struct {
 	opt       sealer.Options
 }
 
-// New is the command "seal".
-func New(inv *cli.Invocation) *cobra.Command {
+// New are the commands of a publisher: those of this package, and keygen.
+func New(inv *cli.Invocation) []*cobra.Command {
+	return []*cobra.Command{keygen.New(inv), newSeal(inv), newInspect(inv)}
+}
+
+// newSeal is the command "seal".
+func newSeal(inv *cli.Invocation) *cobra.Command {
 	var o sealOptions
 	c := &cobra.Command{
 		Use:     sealUse,

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"os"
 	"os/signal"
+	"slices"
 	"syscall"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
@@ -17,11 +18,11 @@ import (
 	"github.com/anchorhold/anchorhold/agent/cli/epoch"
 	"github.com/anchorhold/anchorhold/agent/cli/fed"
 	"github.com/anchorhold/anchorhold/agent/cli/guest"
-	"github.com/anchorhold/anchorhold/agent/cli/keygen"
 	"github.com/anchorhold/anchorhold/agent/cli/proof"
 	"github.com/anchorhold/anchorhold/agent/cli/registry"
 	"github.com/anchorhold/anchorhold/agent/cli/release"
 	"github.com/anchorhold/anchorhold/agent/cli/round"
+	"github.com/anchorhold/anchorhold/agent/cli/score"
 	"github.com/anchorhold/anchorhold/agent/cli/seal"
 	"github.com/spf13/cobra"
 )
@@ -34,10 +35,10 @@ var command = cli.Program{Version: version, Commands: commands}
 
 // commands are the families of commands.
 func commands(inv *cli.Invocation) []*cobra.Command {
-	return append(broker.New(inv, guest.NewSecretGet(inv)), auditlog.New(inv), epoch.New(inv),
-		keygen.New(inv), seal.New(inv), seal.NewInspect(inv), proof.New(inv, registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
-		guest.NewEvidence(inv), guest.NewReceipt(inv), guest.NewStatus(inv), guest.NewChat(inv), guest.NewEmbed(inv), doctor.New(inv),
-		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), guest.NewJobs(inv), fed.NewParams(inv), release.New(inv))
+	return append(slices.Concat(broker.New(inv, guest.NewSecretGet(inv)), guest.New(inv), seal.New(inv)), auditlog.New(inv), epoch.New(inv),
+		proof.New(inv, registry.NewRegister(inv), registry.NewChallenge(inv), registry.NewStatus(inv), registry.NewAudit(inv)),
+		doctor.New(inv), score.New(inv),
+		fed.New(inv, round.New(inv), round.NewAggregate(inv), round.NewLedger(inv)), fed.NewParams(inv), release.New(inv))
 }
 
 func main() {
