@@ -1,6 +1,7 @@
 package kernels
 
 import (
+	"encoding/binary"
 	"fmt"
 	"math"
 	"unsafe"
@@ -27,6 +28,20 @@ const recordBytes = 144
 type Activations struct {
 	tokens, cols int
 	records      []record // token-major, cols/32 a token
+	wide         []byte   // of each whole 16 tokens, for products with tiles of bfloat16
+}
+
+// The wide form of 32 activations of 16 tokens, 2304 bytes: for each token the 32 high halves of its codes times
+// 256, then the 32 low ones, as bfloat16; behind them, for each token, scale, offset and sums of its
+// record. Blocks of a token follow one another. wideColumn is the order of columns.
+const (
+	wideBytes  = 2304
+	wideScales = 2048
+)
+
+// wideColumn is the column of the block that stands at a place of the wide form.
+func wideColumn(place int) int {
+	return place&^3 | place&1<<1 | place>>1&1
 }
 
 // ActivationBytes is the memory that NewActivations needs; 0 for a bad shape.
@@ -34,8 +49,12 @@ func ActivationBytes(tokens, cols int) int {
 	if tokens < 1 || cols < BlockCols || cols%BlockCols != 0 {
 		return 0
 	}
-	return tokens * cols / BlockCols * recordBytes
+	blocks := cols / BlockCols
+	return tokens*blocks*recordBytes + tokens/wide*(blocks*wideBytes) + cacheLine
 }
+
+// cacheLine is what the wide form is aligned to.
+const cacheLine = 64
 
 // NewActivations lays activations out in memory that the caller owns, 4-byte aligned.
 func NewActivations(mem []byte, tokens, cols int) (Activations, error) {
@@ -43,8 +62,21 @@ func NewActivations(mem []byte, tokens, cols int) (Activations, error) {
 	if size == 0 || len(mem) < size || uintptr(unsafe.Pointer(unsafe.SliceData(mem)))%4 != 0 {
 		return Activations{}, fmt.Errorf("%d rows of %d activations in %d bytes: %w", tokens, cols, len(mem), ErrShape)
 	}
-	n := size / recordBytes
-	return Activations{tokens: tokens, cols: cols, records: unsafe.Slice((*record)(unsafe.Pointer(unsafe.SliceData(mem))), n)}, nil
+	n := tokens * cols / BlockCols
+	a := Activations{tokens: tokens, cols: cols, records: unsafe.Slice((*record)(unsafe.Pointer(unsafe.SliceData(mem))), n)}
+	rest := mem[n*recordBytes:]
+	skip := -int(uintptr(unsafe.Pointer(unsafe.SliceData(rest)))) & (cacheLine - 1)
+	a.wide = rest[skip:][:tokens/wide*(cols/BlockCols*wideBytes)]
+	return a, nil
+}
+
+// tile is the wide form of 16 tokens; nil if they are not whole.
+func (a *Activations) tile(number int) []byte {
+	size := a.cols / BlockCols * wideBytes
+	if (number+1)*size > len(a.wide) {
+		return nil
+	}
+	return a.wide[number*size : (number+1)*size]
 }
 
 // Tokens is the number of tokens, Cols of values each.
@@ -65,10 +97,43 @@ const magic = 3 << 22
 
 // Quantize writes the values of one token. A block with a value that is not
 // finite makes every product with it NaN.
-func (a *Activations) Quantize(token int, x []float32) { genericQuantize(a.row(token), x) }
+func (a *Activations) Quantize(token int, x []float32) {
+	genericQuantize(a.row(token), x)
+	if tile := a.tile(token / wide); tile != nil {
+		genericWiden(tile, token%wide, a.row(token))
+	}
+}
 
-// Quantize does the same as the activations' method, faster.
-func (s *Set) Quantize(a *Activations, token int, x []float32) { s.vector.quantize(a.row(token), x) }
+// Quantize does the same as the activations' method, faster, and only in the forms that this set multiplies.
+func (s *Set) Quantize(a *Activations, token int, x []float32) {
+	s.vector.quantize(a.row(token), x)
+	if s.vector.widen == nil {
+		return
+	}
+	if tile := a.tile(token / wide); tile != nil {
+		s.vector.widen(tile, token%wide, a.row(token))
+	}
+}
+
+// genericWiden writes a token's row of the wide form.
+func genericWiden(tile []byte, row int, records []record) {
+	for b := range records {
+		r, block := &records[b], tile[b*wideBytes:][:wideBytes]
+		for i := range BlockCols {
+			c := wideColumn(i)
+			put := func(at int, v int32) {
+				binary.LittleEndian.PutUint16(block[row*128+at+2*i:], uint16(math.Float32bits(float32(v))>>16))
+			}
+			put(0, int32(r.high[c])<<8)
+			put(64, int32(r.low[c]))
+		}
+		scales := block[wideScales+16*row:]
+		binary.LittleEndian.PutUint32(scales, math.Float32bits(r.scale))
+		binary.LittleEndian.PutUint32(scales[4:], math.Float32bits(r.offset))
+		binary.LittleEndian.PutUint32(scales[8:], uint32(r.sum))
+		binary.LittleEndian.PutUint32(scales[12:], uint32(r.first))
+	}
+}
 
 func genericQuantize(records []record, x []float32) {
 	x = x[:len(records)*BlockCols]

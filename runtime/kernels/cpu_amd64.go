@@ -16,7 +16,7 @@ func sets() []*Set {
 	list = append([]*Set{avx2Set()}, list...)
 	if cpu.X86.HasAVX512F && cpu.X86.HasAVX512BW && cpu.X86.HasAVX512VNNI {
 		list = append([]*Set{avx512Set()}, list...)
-		if cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && tilesPermitted() {
+		if cpu.X86.HasAMXTile && cpu.X86.HasAMXInt8 && cpu.X86.HasAMXBF16 && tilesPermitted() {
 			list = append([]*Set{amxSet()}, list...)
 		}
 	}
@@ -55,11 +55,13 @@ func avx512Set() *Set {
 	return s
 }
 
-// amxSet is AVX-512's with products of 16 tokens that need AMX-INT8.
+// amxSet is AVX-512's with products of 16 tokens and more that need AMX-INT8 and AMX-BF16.
 func amxSet() *Set {
 	s := avx512Set()
 	s.name = "amx"
 	s.sixteen = tiledTypes()
+	s.wide = wideTypes()
+	s.vector.widen = widenWithAVX512
 	return s
 }
 

@@ -3,7 +3,7 @@
 // with the same results.
 //
 // It guarantees that the plain Go, AVX2, AVX-512 and AMX kernels agree to the last
-// bit: block sums are exact 32-bit integers, and the float operations after
+// bit: block sums are exact integers, and the float operations after
 // them stand in one fixed order without fused multiply-add. Where tests run on a processor
 // without AVX-512, they interpret its kernels (package x86test); those of AMX are tested
 // only on a processor that has it. It trusts its

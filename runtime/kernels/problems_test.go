@@ -203,7 +203,7 @@ func FuzzProducts(f *testing.F) {
 		typ, rng := allTypes[int(kind)%len(allTypes)], rand.New(rand.NewPCG(seed, 1))
 		weights, inputs := weightKinds[int(extremes)%len(weightKinds)], inputKinds[int(extremes)/len(weightKinds)%len(inputKinds)]
 		cols, rows := width(typ, (int(blocks)%20+1)*BlockCols), (int(groups)%4+1)*TileRows
-		p := newProblem(t, rng, typ, rows, cols, int(tokens)%40+1, weights, inputs)
+		p := newProblem(t, rng, typ, rows, cols, int(tokens)%70+1, weights, inputs)
 		want := p.product(t, genericSet())
 		if weights == "rows" && (inputs == "normal" || inputs == "largest" || inputs == "smallest" || inputs == "lowest" || inputs == "zeros") {
 			p.exact(t, genericSet(), want)

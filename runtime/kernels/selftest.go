@@ -5,12 +5,15 @@ import (
 	"slices"
 )
 
+// selfTokens are tokens for every kernel: two tiles at once and one, four tokens and one.
+const selfTokens = 3*wide + batch + 1
+
 // agrees runs every kernel of a set on a small fixed problem and compares it
 // with the reference, bit for bit. A set that disagrees is never selected: a
 // processor, an emulator or a hypervisor that computes otherwise costs speed,
 // not correctness.
 func (s *Set) agrees() bool {
-	const tokens, widest = wide + batch + 1, 10 * BlockCols
+	const tokens, widest = selfTokens, 10 * BlockCols
 	var seed uint32 = 1
 	next := func() uint32 { // a small linear congruential generator, for fixed bytes only
 		seed = seed*1664525 + 1013904223
@@ -30,7 +33,7 @@ func (s *Set) agrees() bool {
 
 // productAgrees does so for one type: with a super-block, or more blocks than a panel has, and with tokens for every kernel.
 func (s *Set) productAgrees(t Type, x []float32, next func() uint32) bool {
-	const rows, tokens = 2 * TileRows, wide + batch + 1
+	const rows, tokens = 2 * TileRows, selfTokens
 	cols := 10 * BlockCols / t.Span() * t.Span()
 	act, err := NewActivations(make([]byte, ActivationBytes(tokens, cols)), tokens, cols)
 	if err != nil {

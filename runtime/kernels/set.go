@@ -27,12 +27,24 @@ const (
 // groupBytes apart, tokens tokenBytes in act and stride bytes in dst.
 type paneled func(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
 
+// widePaneled computes the products of at most widePanel blocks of each row group for 16 tokens in each of
+// tiles tiles, at most wideTiles, and adds them to dst, or writes them if first is not 0. The blocks begin skip bytes behind
+// groups, row groups are groupBytes apart, tiles codeBytes in codes.
+type widePaneled func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int)
+
+// The codes of 2 tiles for 4 blocks, 18 KiB, stay in the cache beside the levels of a group.
+const (
+	widePanel = 4
+	wideTiles = 2
+)
+
 // Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
 	name      string
 	one       map[Type]kernel[record]
 	four      map[Type]batched[record]
 	sixteen   map[Type]paneled
+	wide      map[Type]widePaneled
 	oneFloat  map[Type]kernel[float32]
 	fourFloat map[Type]batched[float32]
 	vector    vectorOps
@@ -83,7 +95,12 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 		return
 	}
 	token, n := 0, act.cols/BlockCols
-	if kernel := s.sixteen[t]; kernel != nil {
+	if kernel := s.wide[t]; kernel != nil {
+		for tile := 0; tile < act.tokens/wide; tile += wideTiles {
+			widePanels(kernel, dst[tile*wide*stride:], stride, groups, t, padded, act, tile)
+		}
+		token = act.tokens / wide * wide
+	} else if kernel := s.sixteen[t]; kernel != nil {
 		for ; token+wide <= act.tokens; token += wide {
 			panels(kernel, dst[token*stride:], stride, groups, t, padded, act.records[token*n:(token+wide)*n])
 		}
@@ -103,6 +120,18 @@ func panels(kernel paneled, dst []float32, stride int, groups []byte, t Type, pa
 	for b := 0; b < n; b += panelBlocks {
 		at := b / (l.span / BlockCols) * l.tile()
 		kernel(&dst[0], stride*4, &groups[at], size, &in[b], n*recordBytes, min(panelBlocks, n-b), padded/TileRows)
+	}
+}
+
+// widePanels computes all blocks for the tiles of tokens from one on that a kernel takes at once.
+func widePanels(kernel widePaneled, dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, tile int) {
+	n, l := act.cols/BlockCols, t.layout()
+	size, each, first := TileBytes(t, act.cols), l.span/BlockCols, 1
+	for b := 0; b < n; b += widePanel {
+		head := b / each * l.tile() // of a super-block, or where the block itself begins
+		kernel(&dst[0], stride*4, &groups[head], size, l.head+b%each*l.block, &act.tile(tile)[b*wideBytes], n*wideBytes,
+			min(widePanel, n-b), padded/TileRows, min(wideTiles, act.tokens/wide-tile), first)
+		first = 0
 	}
 }
 

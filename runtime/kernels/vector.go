@@ -10,7 +10,8 @@ type vectorOps struct {
 	axpyF16 func(dst []float32, a float32, x []uint16)
 
 	quantize    func(records []record, x []float32)
-	largest     func(x []float32) float32 // numbers only; -Inf if there is none
+	widen       func(tile []byte, row int, records []record) // nil where no product needs it
+	largest     func(x []float32) float32                    // numbers only; -Inf if there is none
 	expSum      func(x []float32, top float32) [lanes]float32
 	scale       func(x []float32, by float32)
 	siluMul     func(gate, up []float32)
