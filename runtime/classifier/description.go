@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 	"strconv"
 	"unicode"
 	"unicode/utf8"
@@ -61,9 +62,10 @@ func (s Scale) check() error {
 	return nil
 }
 
-// Classes is the number of outputs.
+// Classes is the number of outputs. The architecture must have passed its Check.
 func (d *Description) Classes() int {
-	return d.Architecture.Layers[len(d.Architecture.Layers)-1].Out
+	list := d.Architecture.Geometries()
+	return list[len(list)-1].To.Size()
 }
 
 // Check reports a description that exceeds the limits or contradicts itself.
@@ -74,8 +76,13 @@ func (d *Description) Check() error {
 	if d.Architecture.Input.Size() > MaxInputs {
 		return fmt.Errorf("classifier: got %d input values, the limit is %d", d.Architecture.Input.Size(), MaxInputs)
 	}
-	if d.Architecture.Layers[len(d.Architecture.Layers)-1].Kind != intnet.Dense || d.Classes() < 2 {
-		return errors.New("classifier: the last layer must be dense, with one output for each of at least two classes")
+	list := d.Architecture.Geometries()
+	last := list[len(list)-1]
+	if last.Kind != intnet.Dense && last.Kind != intnet.AveragePool || last.Positions() != 1 || last.Out < 2 {
+		return errors.New("classifier: the last layer must be dense, or average each channel, with one output for each of at least two classes")
+	}
+	if !slices.ContainsFunc(list, func(g intnet.Geometry) bool { return g.Weights() > 0 }) {
+		return errors.New("classifier: the network has no weights")
 	}
 	if err := d.Quantizer.Check(d.Architecture.Input.Size()); err != nil {
 		return err

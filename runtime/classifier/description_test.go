@@ -55,7 +55,13 @@ func TestDescriptionsAreRefused(t *testing.T) {
 		"inputs":       func(d *Description) { d.Architecture.Input = intnet.Shape{C: 4096, H: 17, W: 1} },
 		"one class":    func(d *Description) { d.Architecture.Layers[1].Out, d.Labels = 1, nil },
 		"convolution last": func(d *Description) {
-			d.Architecture.Layers[1] = intnet.Layer{Kind: intnet.Conv, Out: 2, Kernel: 1, Stride: 1}
+			d.Architecture.Layers[1] = intnet.Convolution(2, 1, 1, 0, false)
+		},
+		"pool of largest values last": func(d *Description) {
+			d.Architecture.Layers[1] = intnet.Layer{Kind: intnet.MaxPool, Window: intnet.Square(1, 1, 0)}
+		},
+		"no weights": func(d *Description) {
+			d.Architecture.Layers = []intnet.Layer{{Kind: intnet.AveragePool, Window: intnet.Square(1, 1, 0)}}
 		},
 		"rules":            func(d *Description) { d.Quantizer.Features = append(d.Quantizer.Features, Feature{Shift: 1}) },
 		"scale":            func(d *Description) { d.Scale.Mantissa = 1<<31 - 1 },

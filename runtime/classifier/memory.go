@@ -10,16 +10,13 @@ import (
 )
 
 // parametersBytes is the size of a network's parameters in their sealed form: of each
-// layer the biases, then of each layer the multipliers, four bytes each, then of each layer
-// the weights. In this order each number lies at a multiple of its size, and the sealed
+// layer the biases, then of each layer the multipliers and those for what is below zero, four
+// bytes each, then of each layer the weights. In this order each number lies at a multiple of its size, and the sealed
 // form is the form in memory.
 func parametersBytes(a intnet.Architecture) int {
 	words, weights := 0, 0
 	for _, g := range a.Geometries() {
-		words += g.Out
-		if !g.Last {
-			words += g.Out
-		}
+		words += g.Biases() + g.Multipliers() + g.Negatives()
 		weights += g.Weights()
 	}
 	return 4*words + weights
@@ -35,6 +32,9 @@ func appendParameters(b []byte, n *intnet.Network) []byte {
 	}
 	for _, l := range n.Parameters.Layers {
 		for _, v := range l.Multiplier {
+			b = binary.LittleEndian.AppendUint32(b, v)
+		}
+		for _, v := range l.Negative {
 			b = binary.LittleEndian.AppendUint32(b, v)
 		}
 	}
@@ -59,12 +59,14 @@ func viewParameters(b []byte, a intnet.Architecture) (intnet.Parameters, error) 
 	p := intnet.Parameters{Layers: make([]intnet.LayerParameters, len(list))}
 	at := 0
 	for i, g := range list {
-		p.Layers[i].Bias = view[int32](b[at:], g.Out)
-		at += 4 * g.Out
+		p.Layers[i].Bias = view[int32](b[at:], g.Biases())
+		at += 4 * g.Biases()
 	}
-	for i, g := range list[:len(list)-1] {
-		p.Layers[i].Multiplier = view[uint32](b[at:], g.Out)
-		at += 4 * g.Out
+	for i, g := range list {
+		p.Layers[i].Multiplier = view[uint32](b[at:], g.Multipliers())
+		at += 4 * g.Multipliers()
+		p.Layers[i].Negative = view[uint32](b[at:], g.Negatives())
+		at += 4 * g.Negatives()
 	}
 	for i, g := range list {
 		p.Layers[i].Weights = view[int8](b[at:], g.Weights())
@@ -91,16 +93,31 @@ const (
 )
 
 // wordsOf is the number of 64-bit words of a layer's packed weights.
-func wordsOf(g intnet.Geometry) int { return groups(g.Out) * g.Fan * words }
+func wordsOf(g intnet.Geometry) int {
+	if g.Pools() {
+		return 0
+	}
+	return sumsOf(g) / rows * g.Fan * words
+}
 
-func groups(outputs int) int { return (outputs + rows - 1) / rows }
+// sumsOf is the number of sums that the kernel computes at one position of a layer: the
+// outputs of each of its groups, in whole blocks of eight.
+func sumsOf(g intnet.Geometry) int {
+	if g.Pools() {
+		return 0
+	}
+	return g.Out / g.PerGroup() * blocks(g.PerGroup()) * rows
+}
 
-// pack lays out weights for the kernel: of each group of eight outputs, of each input, four
-// words with two weights each. Outputs that the last group lacks are zero.
+func blocks(outputs int) int { return (outputs + rows - 1) / rows }
+
+// pack lays out weights for the kernel: of each block of eight outputs, of each input, four
+// words with two weights each. Outputs that a group's last block lacks are zero.
 func pack(dst []int64, weights []int8, g intnet.Geometry) {
 	clear(dst)
-	for o := range g.Out {
-		group, row := o/rows, o%rows
+	for o := range g.Weights() / g.Fan {
+		at := sumOf(g, o)
+		group, row := at/rows, at%rows
 		shift := row % 2 * 32
 		for k, v := range weights[o*g.Fan : (o+1)*g.Fan] {
 			dst[(group*g.Fan+k)*words+row/2] += int64(v) << shift
@@ -108,7 +125,13 @@ func pack(dst []int64, weights []int8, g intnet.Geometry) {
 	}
 }
 
-// kernel computes the sums of weights times values of eight outputs for each group. A word
+// sumOf is the place of an output among the sums of a position.
+func sumOf(g intnet.Geometry, o int) int {
+	per := g.PerGroup()
+	return o/per*blocks(per)*rows + o%per
+}
+
+// kernel computes the sums of weights times values of eight outputs for each block. A word
 // holds w0 + w1*2^32, so that one 64-bit multiplication serves two outputs. Their sums are
 // below 2^31 either way (intnet.Architecture.Check), so the lower one is the low 32 bits,
 // read as a signed number, and the upper one is exact once the lower is taken away.

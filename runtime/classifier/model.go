@@ -47,6 +47,8 @@ type layer struct {
 	packed     []int64
 	bias       []int32
 	multiplier []uint32
+	negative   []uint32
+	place      []int32 // of each output among the sums of a position
 }
 
 // Open opens the sealed classifier at path. A model that does not fit is an *arena.DoesNotFit,
@@ -143,7 +145,11 @@ func (m *Model) prepare() (err error) {
 	for i, g := range list {
 		p := m.parameters.Layers[i]
 		n := wordsOf(g)
-		m.layers = append(m.layers, layer{Geometry: g, packed: all[:n:n], bias: p.Bias, multiplier: p.Multiplier})
+		l := layer{Geometry: g, packed: all[:n:n], bias: p.Bias, multiplier: p.Multiplier, negative: p.Negative}
+		for o := range g.Biases() {
+			l.place = append(l.place, int32(sumOf(g, o)))
+		}
+		m.layers = append(m.layers, l)
 		pack(all[:n], p.Weights, g)
 		all = all[n:]
 	}

@@ -17,7 +17,7 @@ import (
 func randomNetwork(r *rand.Rand, a intnet.Architecture) intnet.Parameters {
 	var p intnet.Parameters
 	for _, g := range a.Geometries() {
-		l := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Out)}
+		l := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Biases())}
 		extreme := r.IntN(3) == 0
 		for i := range l.Weights {
 			l.Weights[i] = int8(r.IntN(255) - 127)
@@ -34,11 +34,11 @@ func randomNetwork(r *rand.Rand, a intnet.Architecture) intnet.Parameters {
 				l.Bias[i] = int32(-room)
 			}
 		}
-		if !g.Last {
-			l.Multiplier = make([]uint32, g.Out)
-			for i := range l.Multiplier {
-				l.Multiplier[i] = 1 + r.Uint32N(1<<(4+r.IntN(21))-1)
-			}
+		for range g.Multipliers() {
+			l.Multiplier = append(l.Multiplier, 1+r.Uint32N(1<<(4+r.IntN(21))-1))
+		}
+		for range g.Negatives() {
+			l.Negative = append(l.Negative, 1+r.Uint32N(1<<(4+r.IntN(21))-1))
 		}
 		p.Layers = append(p.Layers, l)
 	}
@@ -50,21 +50,66 @@ func randomArchitecture(r *rand.Rand) intnet.Architecture {
 	if r.IntN(2) == 0 {
 		a.Input = intnet.Shape{C: 1 + r.IntN(70), H: 1, W: 1}
 	}
+	a.ChannelsLast = r.IntN(4) == 0
 	at := a.Input
-	for range r.IntN(3) {
-		k := 1 + r.IntN(4)
-		l := intnet.Layer{Kind: intnet.Conv, Out: 1 + r.IntN(12), Kernel: k, Stride: 1 + r.IntN(3), Pad: r.IntN(k), ReLU: r.IntN(3) > 0}
-		if at.H+2*l.Pad < k || at.W+2*l.Pad < k {
+	for range r.IntN(5) {
+		l := randomLayer(r, at)
+		whole := intnet.Architecture{Input: at, Layers: []intnet.Layer{l, {Kind: intnet.Dense, Out: 2}}}
+		if whole.Check() != nil {
 			break
 		}
 		a.Layers = append(a.Layers, l)
-		at = a.Geometries()[len(a.Layers)-1].To
+		at = whole.Geometries()[0].To
 	}
 	for range r.IntN(3) {
-		a.Layers = append(a.Layers, intnet.Layer{Kind: intnet.Dense, Out: 1 + r.IntN(40), ReLU: r.IntN(3) > 0})
+		l := intnet.Layer{Kind: intnet.Dense, Out: 1 + r.IntN(40), ReLU: r.IntN(3) > 0}
+		l.Leaky = !l.ReLU && r.IntN(2) == 0
+		a.Layers = append(a.Layers, l)
 	}
-	a.Layers = append(a.Layers, intnet.Layer{Kind: intnet.Dense, Out: 2 + r.IntN(20)})
+	last := intnet.Layer{Kind: intnet.Dense, Out: 2 + r.IntN(20)}
+	if at.C > 1 && r.IntN(4) == 0 {
+		a.Layers, last = a.Layers[:min(len(a.Layers), 3)], intnet.Layer{Kind: intnet.AveragePool}
+		list := intnet.Architecture{Input: a.Input, Layers: a.Layers}.Geometries()
+		at = a.Input
+		if len(list) > 0 {
+			at = list[len(list)-1].To
+		}
+		last.Window = intnet.Square(1, 1, 0)
+		last.Window.Kernel = intnet.Size{H: at.H, W: at.W}
+	}
+	a.Layers = append(a.Layers, last)
+	if describe(a).Check() != nil {
+		a.Layers[len(a.Layers)-1] = intnet.Layer{Kind: intnet.Dense, Out: 3}
+	}
 	return a
+}
+
+// randomLayer is a convolution or pool with any window.
+func randomLayer(r *rand.Rand, at intnet.Shape) intnet.Layer {
+	k, pad := 1+r.IntN(4), r.IntN(2)
+	l := intnet.Convolution(1+r.IntN(12), k, 1+r.IntN(3), r.IntN(k), r.IntN(3) > 0)
+	if r.IntN(2) == 0 {
+		l.Window = intnet.Window{Kernel: intnet.Size{H: 1 + r.IntN(4), W: 1 + r.IntN(4)}, Stride: intnet.Size{H: 1 + r.IntN(3), W: 1 + r.IntN(3)},
+			Dilation: intnet.Size{H: 1, W: 1}, Pad: intnet.Edges{Top: pad, Left: r.IntN(2), Bottom: pad, Right: r.IntN(2)}}
+		if l.Window.Kernel.H > 1 {
+			l.Window.Dilation.H += r.IntN(2)
+		}
+	}
+	switch r.IntN(4) {
+	case 0:
+		return intnet.Layer{Kind: intnet.MaxPool, Window: l.Window}
+	case 1:
+		l = intnet.Layer{Kind: intnet.AveragePool, Window: l.Window, ReLU: l.ReLU}
+		if r.IntN(2) == 0 {
+			l.Counted = l.Window.Pad
+		}
+		return l
+	}
+	if r.IntN(2) == 0 {
+		l.Groups, l.Out = at.C, at.C*(1+r.IntN(2))
+	}
+	l.Leaky = !l.ReLU && r.IntN(2) == 0
+	return l
 }
 
 func describe(a intnet.Architecture) *Description {
@@ -90,7 +135,7 @@ func build(t testing.TB, d *Description, p intnet.Parameters) (*Model, *Runner, 
 	return m, r, budget
 }
 
-// TestInferIsTheReferenceBitForBit runs random models, extreme weights, biases at their
+// TestInferIsTheReferenceBitForBit runs random models of every kind of layer, extreme weights, biases at their
 // bound and extreme inputs against crypto/zk/intnet.
 func TestInferIsTheReferenceBitForBit(t *testing.T) {
 	r := rand.New(rand.NewPCG(5, 6))
@@ -99,7 +144,7 @@ func TestInferIsTheReferenceBitForBit(t *testing.T) {
 		p := randomNetwork(r, a)
 		n := &intnet.Network{Architecture: a, Parameters: p}
 		_, runner, _ := build(t, describe(a), p)
-		in, out := make([]int8, a.Input.Size()), make([]int32, a.Layers[len(a.Layers)-1].Out)
+		in, out := make([]int8, a.Input.Size()), make([]int32, describe(a).Classes())
 		for range 4 {
 			extreme := r.IntN(2) == 0
 			for k := range in {
@@ -153,7 +198,7 @@ func TestAccumulatorsAtTheirBound(t *testing.T) {
 func TestInferAllocatesNothing(t *testing.T) {
 	r := rand.New(rand.NewPCG(7, 8))
 	a := intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{
-		{Kind: intnet.Conv, Out: 8, Kernel: 3, Stride: 1, Pad: 1, ReLU: true}, {Kind: intnet.Dense, Out: 10}}}
+		intnet.Convolution(8, 3, 1, 1, true), {Kind: intnet.Dense, Out: 10}}}
 	m, runner, _ := build(t, describe(a), randomNetwork(r, a))
 	in, floats, out := make([]int8, 64), make([]float32, 64), make([]int32, 10)
 	if n := testing.AllocsPerRun(50, func() {
@@ -308,8 +353,8 @@ func BenchmarkInfer(b *testing.B) {
 		})
 	}
 	b.Run("cnn-8x8", func(b *testing.B) {
-		benchmark(b, intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 8, Kernel: 3, Stride: 1, Pad: 1, ReLU: true},
-			{Kind: intnet.Conv, Out: 16, Kernel: 3, Stride: 2, ReLU: true}, {Kind: intnet.Dense, Out: 10}}})
+		benchmark(b, intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{intnet.Convolution(8, 3, 1, 1, true),
+			intnet.Convolution(16, 3, 2, 0, true), {Kind: intnet.Dense, Out: 10}}})
 	})
 }
 

@@ -22,7 +22,7 @@ func (m *Model) NewRunner() (*Runner, error) {
 	values, fan, acc := 0, 0, 0
 	for _, g := range m.description.Architecture.Geometries() {
 		values = max(values, g.From.Size(), g.To.Size())
-		acc = max(acc, groups(g.Out)*rows)
+		acc = max(acc, sumsOf(g))
 		if g.Kind == intnet.Conv {
 			fan = max(fan, g.Fan)
 		}
@@ -49,22 +49,32 @@ func (r *Runner) Infer(in []int8, out []int32) error {
 	if m.closed || r.region == nil {
 		return ErrClosed
 	}
-	if len(in) != m.description.Architecture.Input.Size() || len(out) != m.description.Classes() {
+	if classes := m.layers[len(m.layers)-1].Out; len(in) != m.description.Architecture.Input.Size() || len(out) != classes {
 		return fmt.Errorf("classifier: got %d inputs and %d outputs, the model has %d and %d",
-			len(in), len(out), m.description.Architecture.Input.Size(), m.description.Classes())
+			len(in), len(out), m.description.Architecture.Input.Size(), classes)
 	}
 	x, next := r.values[0], r.values[1]
 	for i, v := range in {
-		x[i] = int64(v)
+		x[m.description.Architecture.Place(i)] = int64(v)
 	}
 	for i := range m.layers {
 		l := &m.layers[i]
 		positions := l.Positions()
+		if l.Pools() {
+			l.pool(x, next)
+			if l.Last {
+				for o := range out {
+					out[o] = int32(next[o])
+				}
+			}
+			x, next = next, x
+			continue
+		}
 		for at := range positions {
 			r.sums(l, at, x)
 			if l.Last {
 				for o, b := range l.bias {
-					out[o] = r.acc[o] + b
+					out[o] = r.acc[l.place[o]] + b
 				}
 				continue
 			}
@@ -82,26 +92,31 @@ func (r *Runner) sums(l *layer, position int, x []int64) {
 		return
 	}
 	patch := r.patch[:l.Fan]
-	y0, x0 := position/l.To.W*l.Stride-l.Pad, position%l.To.W*l.Stride-l.Pad
-	at := 0
-	for c := range l.From.C {
-		for i := range l.Kernel {
-			row := patch[at : at+l.Kernel]
-			at += l.Kernel
-			if y := y0 + i; y < 0 || y >= l.From.H {
-				clear(row)
-			} else {
-				gather(row, x[(c*l.From.H+y)*l.From.W:][:l.From.W], x0)
+	w := &l.Window
+	y0, x0 := position/l.To.W*w.Stride.H-w.Pad.Top, position%l.To.W*w.Stride.W-w.Pad.Left
+	channels, each := l.From.C/l.Groups, len(l.packed)/l.Groups
+	sums := sumsOf(l.Geometry) / l.Groups
+	for group := range l.Groups {
+		at := 0
+		for c := group * channels; c < (group+1)*channels; c++ {
+			for i := range w.Kernel.H {
+				row := patch[at : at+w.Kernel.W]
+				at += w.Kernel.W
+				if y := y0 + i*w.Dilation.H; y < 0 || y >= l.From.H {
+					clear(row)
+				} else {
+					gather(row, x[(c*l.From.H+y)*l.From.W:][:l.From.W], x0, w.Dilation.W)
+				}
 			}
 		}
+		kernel(l.packed[group*each:(group+1)*each], patch, r.acc[group*sums:])
 	}
-	kernel(l.packed, patch, r.acc)
 }
 
-// gather copies values from x on; there are zeros beyond both ends.
-func gather(dst, line []int64, x int) {
+// gather copies every step-th value from x on; there are zeros beyond both ends.
+func gather(dst, line []int64, x, step int) {
 	for j := range dst {
-		if p := uint(x + j); p < uint(len(line)) {
+		if p := uint(x + j*step); p < uint(len(line)) {
 			dst[j] = line[p]
 		} else {
 			dst[j] = 0
@@ -116,8 +131,53 @@ func (l *layer) rescale(acc []int32, next []int64, position, positions int) {
 		low = 0
 	}
 	for o, b := range l.bias {
-		v := (int64(acc[o]+b)*int64(l.multiplier[o]) + 1<<(intnet.Shift-1)) >> intnet.Shift
+		sum := int64(acc[l.place[o]] + b)
+		multiplier := l.multiplier[o]
+		if l.Leaky && sum < 0 {
+			multiplier = l.negative[o]
+		}
+		v := (sum*int64(multiplier) + 1<<(intnet.Shift-1)) >> intnet.Shift
 		next[o*positions+position] = min(max(v, low), intnet.Top)
+	}
+}
+
+// pool computes the values, or as last layer the accumulators, of a pool.
+func (l *layer) pool(x, next []int64) {
+	w := &l.Window
+	low := int64(-intnet.Top)
+	if l.ReLU {
+		low = 0
+	}
+	at := 0
+	for c := range l.From.C {
+		image := x[c*l.From.H*l.From.W:][:l.From.H*l.From.W]
+		for position := range l.Positions() {
+			y0, x0 := position/l.To.W*w.Stride.H-w.Pad.Top, position%l.To.W*w.Stride.W-w.Pad.Left
+			sum, top := int64(0), int64(-128)
+			for i := range w.Kernel.H {
+				y := y0 + i*w.Dilation.H
+				if y < 0 || y >= l.From.H {
+					continue
+				}
+				line := image[y*l.From.W:][:l.From.W]
+				for j := range w.Kernel.W {
+					if p := uint(x0 + j*w.Dilation.W); p < uint(len(line)) {
+						sum += line[p]
+						top = max(top, line[p])
+					}
+				}
+			}
+			switch {
+			case l.Kind == intnet.MaxPool:
+				next[at] = top
+			case l.Last:
+				next[at] = sum * int64(l.Share(position))
+			default:
+				v := (sum*int64(l.Share(position))*int64(l.multiplier[0]) + 1<<(intnet.Shift-1)) >> intnet.Shift
+				next[at] = min(max(v, low), intnet.Top)
+			}
+			at++
+		}
 	}
 }
 

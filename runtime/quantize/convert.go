@@ -82,7 +82,11 @@ func convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 func architecture(n *layers.Network) intnet.Architecture {
 	a := intnet.Architecture{Input: intnet.Shape(n.Input)}
 	for _, l := range n.Layers {
-		a.Layers = append(a.Layers, intnet.Layer{Kind: intnet.Kind(l.Kind), Out: l.Out, Kernel: l.Kernel, Stride: l.Stride, Pad: l.Pad, ReLU: l.ReLU})
+		if l.Kind == layers.Conv {
+			a.Layers = append(a.Layers, intnet.Convolution(l.Out, l.Kernel, l.Stride, l.Pad, l.ReLU))
+			continue
+		}
+		a.Layers = append(a.Layers, intnet.Layer{Kind: intnet.Kind(l.Kind), Out: l.Out, ReLU: l.ReLU})
 	}
 	return a
 }

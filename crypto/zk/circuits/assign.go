@@ -84,7 +84,7 @@ func (c Inference) assign(a Assignment) (*inferenceCircuit, error) {
 		assignConstants(&out.Layers[l], a.Network.Parameters.Layers[l], &used)
 	}
 	for i := range out.Items {
-		if err := assignItem(&out.Items[i], a.Network, a.Items[i], &used); err != nil {
+		if err := c.assignItem(&out.Items[i], a.Network, a.Items[i], &used); err != nil {
 			return nil, err
 		}
 	}
@@ -99,12 +99,15 @@ func assignConstants(dst *layerWitness, p intnet.LayerParameters, used *lookups)
 	for i, m := range p.Multiplier {
 		used.bytes(dst.Multiplier[i][:], uint64(m))
 	}
+	for i, m := range p.Negative {
+		used.bytes(dst.Negative[i][:], uint64(m))
+	}
 	for i, w := range p.Weights {
 		dst.Weights[i] = used.byte(int(w) + 128)
 	}
 }
 
-func assignItem(dst *itemCircuit, n *intnet.Network, item Item, used *lookups) error {
+func (c Inference) assignItem(dst *itemCircuit, n *intnet.Network, item Item, used *lookups) error {
 	t, err := n.Trace(item.Input)
 	if err != nil {
 		return err
@@ -121,17 +124,48 @@ func assignItem(dst *itemCircuit, n *intnet.Network, item Item, used *lookups) e
 		dst.Outputs[k] = y
 	}
 	for l, g := range n.Geometries() {
-		p, limit := n.Parameters.Layers[l], boundOf(g)
+		p, a := n.Parameters.Layers[l], &dst.Layers[l]
 		for k, acc := range t.Acc[l] {
+			if g.Kind == intnet.MaxPool {
+				assignLargest(a, g, k, t.In[l], acc, used)
+				continue
+			}
 			channel := k / g.Positions()
-			sum := int64(acc) - int64(p.Bias[channel])
-			used.below(dst.Layers[l].Sums[k], uint64(sum+1<<(limit.sumBits-1)), limit.sumBits)
+			if !g.Pools() {
+				c.planOf(g).assign(a.Sums[k], int64(acc)-int64(p.Bias[channel]), used)
+			}
+			if g.Leaky {
+				below, amount := 0, int64(acc)
+				if acc < 0 {
+					below, amount = 1, -amount
+				}
+				a.Below[k] = below
+				used.bytes(a.Amount[k][:], uint64(amount))
+			}
 			if !g.Last {
-				assignRescale(&dst.Layers[l], k, g, int64(acc)*int64(p.Multiplier[channel]), t.In[l+1][k], used)
+				assignRescale(a, k, g, int64(acc)*int64(p.MultiplierOf(g, channel, acc)), t.In[l+1][k], used)
 			}
 		}
 	}
 	return nil
+}
+
+// assign writes a sum of products.
+func (p plan) assign(dst []frontend.Variable, sum int64, used *lookups) {
+	if p.free {
+		dst[0] = sum
+		return
+	}
+	used.below(dst, uint64(sum+1<<(p.sumBits-1)), p.sumBits)
+}
+
+func assignLargest(dst *activations, g intnet.Geometry, k int, values []int8, top int32, used *lookups) {
+	dst.Value[k] = int(top)
+	for w := range g.Fan {
+		if from := g.Source(k/g.Positions(), k%g.Positions(), w); from >= 0 {
+			used.byte(int(top) - int(values[from]))
+		}
+	}
 }
 
 func assignRescale(dst *activations, k int, g intnet.Geometry, product int64, value int8, used *lookups) {

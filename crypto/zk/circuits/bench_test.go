@@ -31,7 +31,7 @@ var figures = []struct {
 	{"784-128-10", &Inference{mlp(784, 128, 10), 1}, Gradient{}, true},
 	{"784-128-10x16", &Inference{mlp(784, 128, 10), 16}, Gradient{}, true},
 	{"cnn-28x28", &Inference{intnet.Architecture{Input: intnet.Shape{C: 1, H: 28, W: 28}, Layers: []intnet.Layer{
-		{Kind: intnet.Conv, Out: 8, Kernel: 3, Stride: 2, ReLU: true}, {Kind: intnet.Conv, Out: 16, Kernel: 3, Stride: 2, ReLU: true}, denseLayer(10, false)}}, 1}, Gradient{}, true},
+		intnet.Convolution(8, 3, 2, 0, true), intnet.Convolution(16, 3, 2, 0, true), denseLayer(10, false)}}, 1}, Gradient{}, true},
 	{"gradient-10000x8", nil, Gradient{10_000, 8}, false},
 	{"gradient-10000x16", nil, Gradient{10_000, 16}, true},
 }

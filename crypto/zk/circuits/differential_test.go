@@ -19,22 +19,42 @@ import (
 func randomArchitecture(r *rand.Rand) intnet.Architecture {
 	for {
 		a := intnet.Architecture{Input: intnet.Shape{C: 1 + r.IntN(20), H: 1, W: 1}}
-		if r.IntN(2) == 0 {
+		if r.IntN(3) > 0 {
 			a.Input = intnet.Shape{C: 1 + r.IntN(3), H: 3 + r.IntN(5), W: 3 + r.IntN(5)}
 		}
+		a.ChannelsLast = r.IntN(4) == 0
 		for range 1 + r.IntN(3) {
 			l := denseLayer(1+r.IntN(14), r.IntN(2) == 0)
-			if a.Input.H > 1 && r.IntN(2) == 0 {
-				l = intnet.Layer{Kind: intnet.Conv, Out: 1 + r.IntN(5), Kernel: 1 + r.IntN(3), Stride: 1 + r.IntN(2), ReLU: l.ReLU}
-				l.Pad = r.IntN(l.Kernel)
+			if a.Input.H > 1 && r.IntN(3) > 0 {
+				l = randomWindow(r, a.Input.C)
 			}
+			l.Leaky = !l.ReLU && l.Out > 0 && r.IntN(4) == 0
 			a.Layers = append(a.Layers, l)
 		}
-		a.Layers[len(a.Layers)-1].ReLU = false
+		a.Layers[len(a.Layers)-1].ReLU, a.Layers[len(a.Layers)-1].Leaky = false, false
 		if a.Check() == nil {
 			return a
 		}
 	}
+}
+
+// randomWindow is a convolution or a pool.
+func randomWindow(r *rand.Rand, channels int) intnet.Layer {
+	k := 1 + r.IntN(3)
+	l := intnet.Convolution(1+r.IntN(5), k, 1+r.IntN(2), r.IntN(k), r.IntN(2) == 0)
+	if r.IntN(2) == 0 {
+		l.Window.Kernel.H, l.Window.Stride.W, l.Window.Pad.Bottom = 2, 1+r.IntN(2), 0
+		l.Window.Dilation.H += r.IntN(2)
+	}
+	switch r.IntN(4) {
+	case 0:
+		return intnet.Layer{Kind: intnet.MaxPool, Window: l.Window}
+	case 1:
+		return intnet.Layer{Kind: intnet.AveragePool, Window: l.Window, ReLU: l.ReLU}
+	case 2:
+		l.Groups, l.Out = channels, 2*channels
+	}
+	return l
 }
 
 // extreme gives a network constants at the edges of the arithmetic: weights and inputs at
@@ -60,6 +80,9 @@ func extreme(r *rand.Rand, n *intnet.Network) {
 		for k := range p.Multiplier {
 			// acc/2^j for small j is a half of a unit for every second or so.
 			p.Multiplier[k] = []uint32{1, 2, 1<<24 - 1, 1 << 23, 1 << 23, 1 << 22, 1 << 17, 3 << 16, p.Multiplier[k]}[r.IntN(9)]
+		}
+		for k := range p.Negative {
+			p.Negative[k] = []uint32{1, 1<<24 - 1, 1 << 22, p.Negative[k]}[r.IntN(4)]
 		}
 	}
 }
@@ -127,10 +150,10 @@ func circuitIsTheReference(t *testing.T, networks, edgesEach int) {
 func edges(n *intnet.Network, trace *intnet.Trace) (halves, tops, bottoms int) {
 	for l, g := range n.Geometries() {
 		for k, acc := range trace.Acc[l] {
-			if g.Last {
+			if g.Last || g.Kind == intnet.MaxPool {
 				continue
 			}
-			product := int64(acc) * int64(n.Parameters.Layers[l].Multiplier[k/g.Positions()])
+			product := int64(acc) * int64(n.Parameters.Layers[l].MultiplierOf(g, k/g.Positions(), acc))
 			if product&(1<<intnet.Shift-1) == 1<<(intnet.Shift-1) {
 				halves++
 			}
@@ -149,14 +172,24 @@ func edges(n *intnet.Network, trace *intnet.Trace) (halves, tops, bottoms int) {
 func (f forger) misstep(r *rand.Rand) string {
 	item := r.IntN(len(f.Items))
 	l := r.IntN(len(f.Layers))
-	k := r.IntN(len(f.Items[item].Layers[l].Sums))
+	g, _ := f.geometry(l)
+	k := r.IntN(g.To.Size())
 	by := int64(1 - 2*r.IntN(2))
 	last := l == len(f.Layers)-1
 	if last && r.IntN(2) == 0 {
 		f.Items[item].Outputs[k] = add(number(f.Items[item].Outputs[k]), by)
 		return fmt.Sprintf("output %d off by %d", k, by)
 	}
-	if last || r.IntN(2) == 0 {
+	if g.Kind == intnet.MaxPool {
+		f.Items[item].Layers[l].Value[k] = add(number(f.Items[item].Layers[l].Value[k]), by)
+		f.from(l + 1)
+		return fmt.Sprintf("largest value %d of layer %d off by %d", k, l, by)
+	}
+	if last && g.Pools() {
+		f.Items[item].Outputs[k] = add(number(f.Items[item].Outputs[k]), by)
+		return fmt.Sprintf("mean %d off by %d", k, by)
+	}
+	if !g.Pools() && (last || r.IntN(2) == 0) {
 		f.setSum(item, l, k, add(f.sum(item, l, k), by))
 		f.scale(item, l)
 		f.from(l + 1)
@@ -233,15 +266,17 @@ func TestRowsDoNotTouch(t *testing.T) {
 }
 
 // The challenge covers every witness but those that stand in no range check and in no
-// random combination: salts, and the sides of clamps.
+// random combination: salts, and the sides of clamps and of zero.
 func TestTheChallengeCoversTheWitness(t *testing.T) {
-	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined, {mlp(5, 4, 3), 3}} {
+	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined, {mlp(5, 4, 3), 3}, pools, leaky, sliding, slidingRows} {
 		f := forge(t, spec, randomNetwork(t, spec.Architecture, 1), randomItems(spec.Architecture, spec.Batch, 1))
 		for i := range f.Items {
 			f.Items[i].Salt = free
 			for _, l := range f.Items[i].Layers {
-				for k := range l.Negative {
-					l.Negative[k] = free
+				for _, list := range [][]frontend.Variable{l.Negative, l.Below} {
+					for k := range list {
+						list[k] = free
+					}
 				}
 			}
 		}

@@ -207,15 +207,62 @@ func (f forger) bias(l, o int) *big.Int {
 }
 func (f forger) multiplier(l, o int) *big.Int { return wholeOf(f.Layers[l].Multiplier[o][:]) }
 
-// setSum witnesses a sum of products.
-func (f forger) setSum(item, l, k int, v *big.Int) {
+func (f forger) negative(l, o int) *big.Int { return wholeOf(f.Layers[l].Negative[o][:]) }
+
+func (f forger) geometry(l int) (intnet.Geometry, plan) {
 	g := f.spec.Architecture.Geometries()[l]
-	setNumber(f.Items[item].Layers[l].Sums[k], new(big.Int).Add(v, new(big.Int).Lsh(big.NewInt(1), uint(boundOf(g).sumBits-1))))
+	return g, f.spec.planOf(g)
 }
 
+// setSum witnesses a sum of products.
+func (f forger) setSum(item, l, k int, v *big.Int) {
+	_, p := f.geometry(l)
+	if p.free {
+		f.Items[item].Layers[l].Sums[k][0] = v
+		return
+	}
+	setNumber(f.Items[item].Layers[l].Sums[k], new(big.Int).Add(v, new(big.Int).Lsh(big.NewInt(1), uint(p.sumBits-1))))
+}
+
+// sum is a witnessed sum of products, or what an average sums up.
 func (f forger) sum(item, l, k int) *big.Int {
-	g := f.spec.Architecture.Geometries()[l]
-	return new(big.Int).Sub(wholeOf(f.Items[item].Layers[l].Sums[k]), new(big.Int).Lsh(big.NewInt(1), uint(boundOf(g).sumBits-1)))
+	g, p := f.geometry(l)
+	switch {
+	case g.Pools():
+		sum := new(big.Int)
+		for i := range g.Fan {
+			if from := g.Source(k/g.Positions(), k%g.Positions(), i); from >= 0 {
+				sum.Add(sum, f.entering(item, l, from))
+			}
+		}
+		return inRange(sum.Mul(sum, big.NewInt(int64(g.Share(k%g.Positions())))))
+	case p.free:
+		return new(big.Int).Set(number(f.Items[item].Layers[l].Sums[k][0]))
+	}
+	return new(big.Int).Sub(wholeOf(f.Items[item].Layers[l].Sums[k]), new(big.Int).Lsh(big.NewInt(1), uint(p.sumBits-1)))
+}
+
+// entering is value i of those that enter a layer.
+func (f forger) entering(item, l, i int) *big.Int {
+	if l > 0 {
+		return number(f.Items[item].Layers[l-1].Value[i])
+	}
+	for k, v := range f.Items[item].Values {
+		if f.spec.Architecture.Place(k) == i {
+			return new(big.Int).Sub(number(v), big.NewInt(128))
+		}
+	}
+	panic("there is no such value")
+}
+
+// inRange leaves whole numbers what they are; halves come back together.
+func inRange(sum *big.Int) *big.Int {
+	if sum.BitLen() > 128 {
+		if sum.Mod(sum, modulus); sum.BitLen() > 128 {
+			sum.Sub(sum, modulus)
+		}
+	}
+	return sum
 }
 
 // from computes sums, values and outputs of layers l and later.
@@ -230,48 +277,46 @@ func (f forger) from(l int) {
 
 // sums computes one layer's sums of products.
 func (f forger) sums(item, l int) {
-	g := f.spec.Architecture.Geometries()[l]
-	at := func(i int) *big.Int {
-		if l > 0 {
-			return number(f.Items[item].Layers[l-1].Value[i])
-		}
-		return new(big.Int).Sub(number(f.Items[item].Values[i]), big.NewInt(128))
+	g, _ := f.geometry(l)
+	if g.Pools() {
+		return
 	}
 	for k := range g.To.Size() {
 		sum := new(big.Int)
+		o := k / g.Positions()
 		for i := range g.Fan {
-			if from := g.Source(k%g.Positions(), i); from >= 0 {
-				w := new(big.Int).Sub(number(f.Layers[l].Weights[k/g.Positions()*g.Fan+i]), big.NewInt(128))
-				sum.Add(sum, w.Mul(w, at(from)))
+			if from := g.Source(o, k%g.Positions(), i); from >= 0 {
+				w := new(big.Int).Sub(number(f.Layers[l].Weights[o*g.Fan+i]), big.NewInt(128))
+				sum.Add(sum, w.Mul(w, f.entering(item, l, from)))
 			}
 		}
-		// Whole numbers stay what they are; halves come back together.
-		if sum.BitLen() > 128 {
-			if sum.Mod(sum, modulus); sum.BitLen() > 128 {
-				sum.Sub(sum, modulus)
-			}
-		}
-		f.setSum(item, l, k, sum)
+		f.setSum(item, l, k, inRange(sum))
 	}
 }
 
 // scale computes one layer's values, or the outputs, from its sums.
 func (f forger) scale(item, l int) {
-	g := f.spec.Architecture.Geometries()[l]
+	g, _ := f.geometry(l)
 	for k := range g.To.Size() {
+		if g.Kind == intnet.MaxPool {
+			f.Items[item].Layers[l].Value[k] = f.top(item, l, k)
+			continue
+		}
 		acc := f.sum(item, l, k)
-		acc.Add(acc, f.bias(l, k/g.Positions()))
+		if !g.Pools() {
+			acc.Add(acc, f.bias(l, k/g.Positions()))
+		}
 		if g.Last {
 			f.Items[item].Outputs[k] = acc
 			continue
 		}
-		rounded := acc.Mul(acc, f.multiplier(l, k/g.Positions()))
-		rounded.Add(rounded, big.NewInt(1<<(intnet.Shift-1)))
-		shifted := new(big.Int).Rsh(rounded, intnet.Shift)
 		low := int64(-intnet.Top)
 		if g.ReLU {
 			low = 0
 		}
+		rounded := acc.Mul(acc, f.times(item, l, k, acc))
+		rounded.Add(rounded, big.NewInt(1<<(intnet.Shift-1)))
+		shifted := new(big.Int).Rsh(rounded, intnet.Shift)
 		value := shifted
 		if shifted.Cmp(big.NewInt(low)) < 0 {
 			value = big.NewInt(low)
@@ -280,6 +325,42 @@ func (f forger) scale(item, l int) {
 		}
 		f.setValue(item, l, k, shifted, value, new(big.Int).And(rounded, big.NewInt(1<<intnet.Shift-1)))
 	}
+}
+
+// times is the multiplier of an accumulator. It witnesses on which side of zero that is.
+func (f forger) times(item, l, k int, acc *big.Int) *big.Int {
+	g, _ := f.geometry(l)
+	o, a := k/g.Positions(), f.Items[item].Layers[l]
+	switch {
+	case g.Kind == intnet.AveragePool:
+		return f.multiplier(l, 0)
+	case !g.Leaky:
+		return f.multiplier(l, o)
+	}
+	below := 0
+	if acc.Sign() < 0 {
+		below = 1
+	}
+	a.Below[k] = below
+	setNumber(a.Amount[k][:], new(big.Int).Abs(acc))
+	if below == 1 {
+		return f.negative(l, o)
+	}
+	return f.multiplier(l, o)
+}
+
+// top is the largest value of a window.
+func (f forger) top(item, l, k int) *big.Int {
+	g, _ := f.geometry(l)
+	top := big.NewInt(-1 << 40)
+	for i := range g.Fan {
+		if from := g.Source(k/g.Positions(), k%g.Positions(), i); from >= 0 {
+			if v := f.entering(item, l, from); v.Cmp(top) > 0 {
+				top = v
+			}
+		}
+	}
+	return top
 }
 
 // setValue witnesses a rescaled value, of which the shifted number may be any.

@@ -81,13 +81,17 @@ type layerWitness struct {
 	Weights    []frontend.Variable    // 128 added
 	Bias       [][4]frontend.Variable // bytes of the bias, 2^31 added
 	Multiplier [][3]frontend.Variable
+	Negative   [][3]frontend.Variable // multipliers of sums below zero
 }
 
 // activations are what one layer computes of one input.
 type activations struct {
-	Sums [][]frontend.Variable // bytes of each sum of products
+	Sums [][]frontend.Variable // bytes of each sum of products, or the sum itself (planOf)
+	// Of LeakyReLU: on which side of zero an accumulator is, and how far from it.
+	Below  []frontend.Variable
+	Amount [][4]frontend.Variable
 	// Of hidden layers: remainder and result of the shift; how far and on which side
-	// of the clamp the shifted number is.
+	// of the clamp the shifted number is. A pool of largest values has only the value.
 	Remainder [][3]frontend.Variable
 	Value     []frontend.Variable
 	Excess    [][excessBytes]frontend.Variable
@@ -99,30 +103,39 @@ func newInferenceCircuit(spec Inference) *inferenceCircuit {
 	c := &inferenceCircuit{spec: spec, Items: make([]itemCircuit, spec.Batch)}
 	all := spec.Architecture.Geometries()
 	for _, g := range all {
-		l := layerWitness{Weights: make([]frontend.Variable, g.Weights()), Bias: make([][4]frontend.Variable, g.Out)}
-		if !g.Last {
-			l.Multiplier = make([][3]frontend.Variable, g.Out)
-		}
-		c.Layers = append(c.Layers, l)
+		c.Layers = append(c.Layers, layerWitness{Weights: make([]frontend.Variable, g.Weights()), Bias: make([][4]frontend.Variable, g.Biases()),
+			Multiplier: make([][3]frontend.Variable, g.Multipliers()), Negative: make([][3]frontend.Variable, g.Negatives())})
 	}
 	for i := range c.Items {
 		item := &c.Items[i]
 		item.Values = make([]frontend.Variable, spec.Architecture.Input.Size())
 		item.Outputs = make([]frontend.Variable, all[len(all)-1].To.Size())
 		for _, g := range all {
-			a := activations{Sums: make([][]frontend.Variable, g.To.Size())}
-			for k := range a.Sums {
-				a.Sums[k] = make([]frontend.Variable, boundOf(g).bytes())
-			}
-			if !g.Last {
-				n := g.To.Size()
-				a.Remainder, a.Value = make([][3]frontend.Variable, n), make([]frontend.Variable, n)
-				a.Excess, a.Negative = make([][excessBytes]frontend.Variable, n), make([]frontend.Variable, n)
-			}
-			item.Layers = append(item.Layers, a)
+			item.Layers = append(item.Layers, newActivations(g, spec.planOf(g)))
 		}
 	}
 	return c
+}
+
+func newActivations(g intnet.Geometry, p plan) (a activations) {
+	n := g.To.Size()
+	if !g.Pools() {
+		a.Sums = make([][]frontend.Variable, n)
+		for k := range a.Sums {
+			a.Sums[k] = make([]frontend.Variable, p.bytes)
+		}
+	}
+	if g.Leaky {
+		a.Below, a.Amount = make([]frontend.Variable, n), make([][4]frontend.Variable, n)
+	}
+	if !g.Last {
+		a.Value = make([]frontend.Variable, n)
+	}
+	if !g.Last && g.Kind != intnet.MaxPool {
+		a.Remainder = make([][3]frontend.Variable, n)
+		a.Excess, a.Negative = make([][excessBytes]frontend.Variable, n), make([]frontend.Variable, n)
+	}
+	return a
 }
 
 // Define is called by gnark's compiler.
@@ -134,8 +147,9 @@ func (c *inferenceCircuit) Define(api frontend.API) error {
 	}
 	values := make([][]frontend.Variable, len(c.Items))
 	for i, item := range c.Items {
-		for _, v := range item.Values {
-			values[i] = append(values[i], api.Sub(v, 128))
+		values[i] = make([]frontend.Variable, len(item.Values))
+		for k, v := range item.Values {
+			values[i][c.spec.Architecture.Place(k)] = api.Sub(v, 128)
 		}
 	}
 	for l, g := range c.spec.Architecture.Geometries() {
@@ -153,15 +167,15 @@ type inferenceBuilder struct {
 	api   frontend.API
 	check *gadget.Checker
 	c     *inferenceCircuit
-	// bias and multiplier are the numbers of each layer and output.
-	bias, multiplier [][]frontend.Variable
+	// bias, multiplier and negative are the numbers of each layer and output.
+	bias, multiplier, negative [][]frontend.Variable
 }
 
 // commitments checks every constant's and input's range, and the two commitments.
 func (b *inferenceBuilder) commitments() error {
 	var all []frontend.Variable
 	for _, l := range b.c.Layers {
-		var bias, raw, multiplier []frontend.Variable
+		var bias, raw, multiplier, negative []frontend.Variable
 		for i := range l.Bias {
 			v := b.check.Whole("bias", l.Bias[i][:])
 			raw, bias = append(raw, v), append(bias, b.api.Sub(v, gadget.Power(31)))
@@ -169,13 +183,17 @@ func (b *inferenceBuilder) commitments() error {
 		for i := range l.Multiplier {
 			multiplier = append(multiplier, b.check.Whole("multiplier", l.Multiplier[i][:]))
 		}
+		for i := range l.Negative {
+			negative = append(negative, b.check.Whole("multiplier", l.Negative[i][:]))
+		}
 		for _, w := range l.Weights {
 			b.check.Byte("weight", w)
 		}
 		b.check.Commit(l.Weights...)
-		b.bias, b.multiplier = append(b.bias, bias), append(b.multiplier, multiplier)
+		b.bias, b.multiplier, b.negative = append(b.bias, bias), append(b.multiplier, multiplier), append(b.negative, negative)
 		all = gadget.Pack(b.api, all, raw, 32, statement.Int32sPerElement)
 		all = gadget.Pack(b.api, all, multiplier, 32, statement.Int32sPerElement)
+		all = gadget.Pack(b.api, all, negative, 32, statement.Int32sPerElement)
 		all = gadget.Pack(b.api, all, l.Weights, 8, statement.BytesPerElement)
 	}
 	h, err := gadget.Hash(b.api, statement.DomainWeights, all)
@@ -199,26 +217,108 @@ func (b *inferenceBuilder) commitments() error {
 
 // layer computes one layer of all items.
 func (b *inferenceBuilder) layer(l int, g intnet.Geometry, values [][]frontend.Variable) [][]frontend.Variable {
-	limit := boundOf(g)
-	sums := make([][]frontend.Variable, len(values))
-	for i, item := range b.c.Items {
-		sums[i] = make([]frontend.Variable, g.To.Size())
-		for k, bytes := range item.Layers[l].Sums {
-			sums[i][k] = b.api.Sub(b.check.Below("sum", bytes, limit.sumBits), gadget.Power(limit.sumBits-1))
-		}
+	if g.Kind == intnet.MaxPool {
+		return b.largest(l, g, values)
 	}
-	b.products(l, g, values, sums)
+	sums := b.sums(l, g, values)
 	next := make([][]frontend.Variable, len(values))
 	for i, item := range b.c.Items {
 		next[i] = make([]frontend.Variable, g.To.Size())
 		for k := range next[i] {
-			acc := b.api.Add(sums[i][k], b.bias[l][k/g.Positions()])
+			acc := sums[i][k]
+			if !g.Pools() {
+				acc = b.api.Add(acc, b.bias[l][k/g.Positions()])
+			}
 			if next[i][k] = acc; !g.Last {
-				next[i][k] = b.rescale(g, acc, b.multiplier[l][k/g.Positions()], item.Layers[l], k)
+				next[i][k] = b.rescale(g, acc, b.multiplierOf(l, g, acc, item.Layers[l], k), item.Layers[l], k)
 			}
 		}
 	}
 	return next
+}
+
+// sums are the accumulators of one layer, without biases.
+func (b *inferenceBuilder) sums(l int, g intnet.Geometry, values [][]frontend.Variable) [][]frontend.Variable {
+	sums := make([][]frontend.Variable, len(values))
+	p := b.c.spec.planOf(g)
+	for i, item := range b.c.Items {
+		sums[i] = make([]frontend.Variable, g.To.Size())
+		for k := range sums[i] {
+			switch {
+			case g.Pools():
+				sums[i][k] = b.mean(g, values[i], k)
+			case p.free:
+				b.check.Commit(item.Layers[l].Sums[k][0])
+				sums[i][k] = item.Layers[l].Sums[k][0]
+			default:
+				sums[i][k] = b.api.Sub(b.check.Below("sum", item.Layers[l].Sums[k], p.sumBits), gadget.Power(p.sumBits-1))
+			}
+		}
+	}
+	switch {
+	case g.Pools():
+	case p.slides:
+		b.check.Defer(func(challenge frontend.Variable) { b.slide(l, g, p, values, sums, challenge) })
+	default:
+		b.products(l, g, values, sums)
+	}
+	return sums
+}
+
+// mean is the accumulator of an average, which is linear.
+func (b *inferenceBuilder) mean(g intnet.Geometry, values []frontend.Variable, output int) frontend.Variable {
+	var terms []frontend.Variable
+	o, position := output/g.Positions(), output%g.Positions()
+	for k := range g.Fan {
+		if from := g.Source(o, position, k); from >= 0 {
+			terms = append(terms, b.api.Mul(values[from], g.Share(position)))
+		}
+	}
+	return gadget.Sum(b.api, terms)
+}
+
+// largest asserts that each value is the largest of its window: none in the window is above
+// it, and it is one of them.
+func (b *inferenceBuilder) largest(l int, g intnet.Geometry, values [][]frontend.Variable) [][]frontend.Variable {
+	next := make([][]frontend.Variable, len(values))
+	for i, item := range b.c.Items {
+		next[i] = item.Layers[l].Value
+		b.check.Commit(next[i]...)
+		for k, top := range next[i] {
+			var product frontend.Variable = 1
+			var last frontend.Variable
+			for w := range g.Fan {
+				from := g.Source(k/g.Positions(), k%g.Positions(), w)
+				if from < 0 {
+					continue
+				}
+				if last != nil {
+					product = b.api.Mul(product, last)
+				}
+				last = b.api.Sub(top, values[i][from])
+				b.check.Byte("largest", last)
+			}
+			b.check.Product("largest-of-them", product, last, 0)
+		}
+	}
+	return next
+}
+
+// multiplierOf is by what an accumulator is multiplied. For LeakyReLU it depends on the
+// accumulator's side of zero, which the amount shows: it is the accumulator or its negative,
+// and not below zero. Zero itself may be on either side.
+func (b *inferenceBuilder) multiplierOf(l int, g intnet.Geometry, acc frontend.Variable, a activations, k int) frontend.Variable {
+	if g.Kind == intnet.AveragePool {
+		return b.multiplier[l][0]
+	}
+	o := k / g.Positions()
+	if !g.Leaky {
+		return b.multiplier[l][o]
+	}
+	b.check.Bit("zero-side", a.Below[k])
+	amount := b.check.Whole("amount", a.Amount[k][:])
+	b.check.Product("zero-amount", acc, b.api.Sub(1, b.api.Mul(a.Below[k], 2)), amount)
+	return b.api.Add(b.multiplier[l][o], b.api.Mul(a.Below[k], b.api.Sub(b.negative[l][o], b.multiplier[l][o])))
 }
 
 // products asserts that sums are the sums of products of weights and values: of some
@@ -265,7 +365,7 @@ func (b *inferenceBuilder) products(l int, g intnet.Geometry, values, sums [][]f
 func (b *inferenceBuilder) dot(g intnet.Geometry, column, values []frontend.Variable, position int) frontend.Variable {
 	var terms []frontend.Variable
 	for k, w := range column {
-		if from := g.Source(position, k); from >= 0 {
+		if from := g.Source(0, position, k); from >= 0 {
 			terms = append(terms, b.api.Mul(w, values[from]))
 		}
 	}
@@ -281,7 +381,7 @@ func (b *inferenceBuilder) combined(g intnet.Geometry, packed [][]frontend.Varia
 	for i := range values {
 		for position := range g.Positions() {
 			for k := range inputs {
-				if from := g.Source(position, k); from >= 0 {
+				if from := g.Source(0, position, k); from >= 0 {
 					inputs[k] = append(inputs[k], b.api.Mul(power, values[i][from]))
 				}
 			}

@@ -24,18 +24,18 @@ func randomNetwork(t testing.TB, a intnet.Architecture, seed uint64) *intnet.Net
 	r := rand.New(rand.NewPCG(seed, 9))
 	n := &intnet.Network{Architecture: a}
 	for _, g := range a.Geometries() {
-		p := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Out)}
+		p := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Biases())}
 		for i := range p.Weights {
 			p.Weights[i] = int8(r.IntN(255) - 127)
 		}
 		for i := range p.Bias {
 			p.Bias[i] = int32(r.IntN(20001) - 10000)
 		}
-		if !g.Last {
-			p.Multiplier = make([]uint32, g.Out)
-			for i := range p.Multiplier {
-				p.Multiplier[i] = 1 + uint32(r.IntN(60000))
-			}
+		for range g.Multipliers() {
+			p.Multiplier = append(p.Multiplier, 1+uint32(r.IntN(60000)))
+		}
+		for range g.Negatives() {
+			p.Negative = append(p.Negative, 1+uint32(r.IntN(20000)))
 		}
 		n.Parameters.Layers = append(n.Parameters.Layers, p)
 	}
@@ -93,8 +93,12 @@ func TestCircuitsComputeWhatNetworksDo(t *testing.T) {
 		"two layers":       {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(12, true), denseLayer(3, false)}}, 1, false},
 		"without ReLU":     {intnet.Architecture{Input: intnet.Shape{C: 7, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(5, false), denseLayer(4, true), denseLayer(2, false)}}, 2, false},
 		"a large batch":    {intnet.Architecture{Input: intnet.Shape{C: 33, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(24, true), denseLayer(3, false)}}, 8, true},
-		"convolution":      {intnet.Architecture{Input: intnet.Shape{C: 2, H: 6, W: 5}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 3, Kernel: 3, Stride: 2, Pad: 1, ReLU: true}, denseLayer(3, false)}}, 1, false},
-		"many channels":    {intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 40, Kernel: 2, Stride: 1}, {Kind: intnet.Conv, Out: 2, Kernel: 7, Stride: 1}}}, 1, true},
+		"convolution":      {intnet.Architecture{Input: intnet.Shape{C: 2, H: 6, W: 5}, Layers: []intnet.Layer{intnet.Convolution(3, 3, 2, 1, true), denseLayer(3, false)}}, 1, false},
+		"many channels":    {intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{intnet.Convolution(40, 2, 1, 0, false), intnet.Convolution(2, 7, 1, 0, false)}}, 1, true},
+		"pools":            {pools.Architecture, 2, false},
+		"LeakyReLU":        {leaky.Architecture, 1, false},
+		"sliding":          {sliding.Architecture, 2, false},
+		"sliding rows":     {slidingRows.Architecture, 1, false},
 		"a single product": {intnet.Architecture{Input: intnet.Shape{C: 1, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(1, false)}}, 1, false},
 	} {
 		spec := Inference{c.a, c.batch}

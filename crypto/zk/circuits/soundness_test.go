@@ -33,23 +33,35 @@ var (
 	hiddenReLU  = Inference{mlp(3, 3, 2), 1}
 	hiddenPlain = Inference{intnet.Architecture{Input: intnet.Shape{C: 3, H: 1, W: 1}, Layers: []intnet.Layer{denseLayer(3, false), denseLayer(2, false)}}, 1}
 	// 12 positions make the random combination cheaper.
-	combined = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, Layers: []intnet.Layer{{Kind: intnet.Conv, Out: 12, Kernel: 2, Stride: 1}}}, 1}
+	combined = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, Layers: []intnet.Layer{intnet.Convolution(12, 2, 1, 0, false)}}, 1}
+	// Both pools, one of them of windows of different sizes, and channels last.
+	pools = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, ChannelsLast: true, Layers: []intnet.Layer{
+		{Kind: intnet.MaxPool, Window: intnet.Square(2, 1, 0)}, {Kind: intnet.AveragePool, Window: intnet.Square(2, 2, 1)}, denseLayer(2, false)}}, 1}
+	leaky = Inference{intnet.Architecture{Input: intnet.Shape{C: 3, H: 1, W: 1}, Layers: []intnet.Layer{{Kind: intnet.Dense, Out: 3, Leaky: true}, denseLayer(2, false)}}, 1}
+	// Convolutions in groups, whose sums are free, and one of many weights and few positions.
+	sliding = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, Layers: []intnet.Layer{
+		{Kind: intnet.Conv, Out: 4, Groups: 2, Window: intnet.Window{Kernel: intnet.Size{H: 3, W: 2}, Stride: intnet.Size{H: 2, W: 1}, Dilation: intnet.Size{H: 1, W: 2}, Pad: intnet.Edges{Top: 1, Right: 1}}}}}, 1}
+	slidingRows = Inference{intnet.Architecture{Input: intnet.Shape{C: 5, H: 3, W: 4}, ChannelsLast: true, Layers: []intnet.Layer{
+		{Kind: intnet.Conv, Out: 12, Groups: 1, Window: intnet.Window{Kernel: intnet.Size{H: 3, W: 3}, Stride: intnet.Size{H: 1, W: 1}, Dilation: intnet.Size{H: 1, W: 1}}}}}, 1}
 )
 
 // victim is a network whose hidden values are 100, 50 and clamped, before the attack.
 func victim(spec Inference) *intnet.Network {
 	n := &intnet.Network{Architecture: spec.Architecture}
 	for l, g := range spec.Architecture.Geometries() {
-		p := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Out)}
+		p := intnet.LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Biases())}
 		for i := range p.Weights {
 			p.Weights[i] = int8((i*7+l)%5 - 2)
 		}
-		if !g.Last {
-			p.Multiplier = make([]uint32, g.Out)
-			for o := range p.Bias {
-				// A quarter of 400.75, 200.75 and -5000, about.
-				p.Multiplier[o], p.Bias[o] = 1<<22, []int32{403, 203, -5000}[o%3]
+		for o := range g.Multipliers() {
+			// A quarter of 400.75, 200.75 and -5000, about.
+			p.Multiplier = append(p.Multiplier, 1<<22)
+			if !g.Pools() {
+				p.Bias[o] = []int32{403, 203, -5000}[o%3]
 			}
+		}
+		for range g.Negatives() {
+			p.Negative = append(p.Negative, 1<<18)
 		}
 		n.Parameters.Layers = append(n.Parameters.Layers, p)
 	}
@@ -69,7 +81,9 @@ func victimItems(spec Inference) []Item {
 func shift(v frontend.Variable, n int64) frontend.Variable { return add(number(v), n) }
 
 // attacks has at least one for every assertion of the circuit.
-func attacks() []attack { return append(attacksOnConstants(), attacksOnValues()...) }
+func attacks() []attack {
+	return slices.Concat(attacksOnConstants(), attacksOnValues(), attacksOnPools(), attacksOnConvolutions())
+}
 
 // attacksOnConstants change weights, biases, multipliers and inputs.
 func attacksOnConstants() []attack {
@@ -261,7 +275,7 @@ func TestEachAssertionStopsItsForgery(t *testing.T) {
 	longtest.Arithmetic(t, "it compiles a circuit without each of its assertions")
 	names, stopped := map[string]bool{}, map[string]bool{}
 	systems := map[string]constraint.ConstraintSystem{}
-	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined} {
+	for _, spec := range []Inference{outputsOnly, hiddenReLU, hiddenPlain, combined, pools, leaky, sliding, slidingRows} {
 		systems[fmt.Sprint(spec)] = assertionsOf(t, spec, names)
 	}
 	for _, a := range attacks() {

@@ -1,10 +1,12 @@
 package intnet
 
 import (
+	"bytes"
 	"crypto/sha256"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 )
 
 // ErrArchitecture means an architecture outside the limits.
@@ -12,11 +14,12 @@ var ErrArchitecture = errors.New("intnet: architecture refused")
 
 // Limits on architectures.
 const (
-	MaxLayers  = 16
-	MaxWeights = 1 << 22 // of a network
-	maxSide    = 4096    // of a shape
-	maxValues  = 1 << 20 // of a tensor
-	maxKernel  = 15
+	MaxLayers   = 64
+	MaxWeights  = 1 << 22 // of a network
+	maxSide     = 4096    // of a shape, or a window
+	maxValues   = 1 << 20 // of a tensor
+	maxKernel   = 15      // of a convolution's sides
+	maxProducts = 1 << 32 // of a layer; for pools, values that are looked at
 )
 
 // Shape of a tensor, channels first. A vector of n values is {n, 1, 1}.
@@ -46,38 +49,131 @@ type Kind uint8
 // The kinds of layers.
 const (
 	Dense Kind = 1 // every output sees every input, flattened in C, H, W order
-	Conv  Kind = 2 // square kernel, one stride, zero padding on all sides
+	Conv  Kind = 2 // zero padding
+	// MaxPool is the largest value of each window, padding left out. It has no parameters.
+	MaxPool Kind = 3
+	// AveragePool is the mean of each window. Its accumulators are sums, each times what
+	// makes the numbers of values equal (see Geometry.Share). It has one multiplier and no
+	// other parameters.
+	AveragePool Kind = 4
 )
 
 // Layer is one layer's shape. Its constants are Parameters.
 type Layer struct {
-	Kind                Kind
-	Out                 int // units, or output channels
-	Kernel, Stride, Pad int // of Conv; 0 of Dense
-	ReLU                bool
+	Kind   Kind
+	Out    int    // units, or output channels; 0 of pools, which keep the channels
+	Window Window // zero of Dense
+	// Groups of a Conv: channels are divided into so many, and each output channel sees
+	// those of its group. 0 of other kinds.
+	Groups int
+	// Counted is the part of an AveragePool's padding that counts as values of zero.
+	Counted Edges
+	ReLU    bool
+	// Leaky is LeakyReLU: accumulators below zero have a multiplier of their own.
+	Leaky bool
+}
+
+// Convolution is a Conv with a square window, in one group.
+func Convolution(out, kernel, stride, pad int, relu bool) Layer {
+	return Layer{Kind: Conv, Out: out, Window: Square(kernel, stride, pad), Groups: 1, ReLU: relu}
 }
 
 // Architecture is a network without its numbers.
 type Architecture struct {
-	Input  Shape
-	Layers []Layer
+	Input Shape
+	// ChannelsLast says that an input's values come in H, W, C order. Everything between
+	// layers is in C, H, W order.
+	ChannelsLast bool
+	Layers       []Layer
+}
+
+// Place is the index in C, H, W order of the input's value i.
+func (a Architecture) Place(i int) int {
+	if !a.ChannelsLast {
+		return i
+	}
+	return i%a.Input.C*a.Input.H*a.Input.W + i/a.Input.C
+}
+
+// First says whether the first version of the encoding can express the architecture. Circuits
+// depend on it: those that are of this version stay as they are.
+func (a Architecture) First() bool {
+	for _, l := range a.Layers {
+		if l.Kind > Conv || l.Leaky || l.Kind == Conv && (l.Groups != 1 || !l.Window.isSquare()) {
+			return false
+		}
+	}
+	return !a.ChannelsLast
 }
 
 // Geometry is one layer with the shapes around it.
 type Geometry struct {
-	Layer
+	Layer    // of pools, Out is the number of channels
 	From, To Shape
-	// Fan is the number of weights of one output.
+	// Fan is the number of weights of one output; of pools, the values of a window.
 	Fan int
 	// Last layers have no multiplier: their outputs are accumulators.
 	Last bool
+
+	rows, columns []int // factors of an AveragePool
+	// Total is by what an AveragePool's accumulators are divided to be means.
+	Total int
 }
 
 // Weights is the number of weights of the layer.
-func (g Geometry) Weights() int { return g.Out * g.Fan }
+func (g Geometry) Weights() int {
+	if g.Pools() {
+		return 0
+	}
+	return g.Out * g.Fan
+}
+
+// Pools says whether the layer is a pool, which has neither weights nor biases.
+func (g Geometry) Pools() bool { return g.Kind == MaxPool || g.Kind == AveragePool }
+
+// Biases is the number of biases of the layer.
+func (g Geometry) Biases() int {
+	if g.Pools() {
+		return 0
+	}
+	return g.Out
+}
+
+// Multipliers is the number of multipliers of the layer.
+func (g Geometry) Multipliers() int {
+	switch {
+	case g.Last || g.Kind == MaxPool:
+		return 0
+	case g.Kind == AveragePool:
+		return 1
+	}
+	return g.Out
+}
+
+// Negatives is the number of multipliers for accumulators below zero.
+func (g Geometry) Negatives() int {
+	if g.Leaky {
+		return g.Multipliers()
+	}
+	return 0
+}
 
 // Positions is the number of times that the weights of one output are used.
 func (g Geometry) Positions() int { return g.To.H * g.To.W }
+
+// PerGroup is the number of output channels that see the same input channels.
+func (g Geometry) PerGroup() int {
+	if g.Kind == Conv {
+		return g.Out / g.Groups
+	}
+	return g.Out
+}
+
+// Share is by what an AveragePool's sum at a position is multiplied. Windows at an edge may
+// have fewer values, so a mean is sum * Share / Total.
+func (g Geometry) Share(position int) int {
+	return g.rows[position/g.To.W] * g.columns[position%g.To.W]
+}
 
 // Geometries are the layers with their shapes. The architecture must be checked.
 func (a Architecture) Geometries() []Geometry {
@@ -89,12 +185,62 @@ func (a Architecture) Geometries() []Geometry {
 		case Dense:
 			g.To, g.Fan = Shape{l.Out, 1, 1}, from.Size()
 		case Conv:
-			g.To = Shape{l.Out, (from.H+2*l.Pad-l.Kernel)/l.Stride + 1, (from.W+2*l.Pad-l.Kernel)/l.Stride + 1}
-			g.Fan = from.C * l.Kernel * l.Kernel
+			g.Fan = from.C / l.Groups * l.Window.Area()
+		case MaxPool, AveragePool:
+			g.Out, g.Fan = from.C, l.Window.Area()
+		}
+		if l.Kind != Dense {
+			to := l.Window.Over(from.H, from.W)
+			g.To = Shape{g.Out, to.H, to.W}
+		}
+		if l.Kind == AveragePool {
+			g.shares()
 		}
 		list[i], from = g, g.To
 	}
 	return list
+}
+
+// values is how many values of the image, and of that and the padding that counts, each row
+// and each column of positions has.
+func (g *Geometry) values() (inside, counted [2][]int) {
+	rows, columns := g.Window.lines()
+	inside = [2][]int{rows.counts(g.To.H, 0, g.From.H), columns.counts(g.To.W, 0, g.From.W)}
+	counted = [2][]int{rows.counts(g.To.H, -g.Counted.Top, g.From.H+g.Counted.Bottom), columns.counts(g.To.W, -g.Counted.Left, g.From.W+g.Counted.Right)}
+	return inside, counted
+}
+
+// shares computes the factors and the total of an AveragePool: the total is the least common
+// multiple of the numbers of values. A total of zero is too large.
+func (g *Geometry) shares() {
+	_, counted := g.values()
+	h, w := multiple(counted[0]), multiple(counted[1])
+	g.Total = h * w
+	g.rows, g.columns = make([]int, g.To.H), make([]int, g.To.W)
+	for i, n := range counted[0] {
+		g.rows[i] = h / max(n, 1)
+	}
+	for i, n := range counted[1] {
+		g.columns[i] = w / max(n, 1)
+	}
+}
+
+// multiple is the least common multiple, or zero if it is 2^24 or more.
+func multiple(list []int) int {
+	m := 1
+	for _, n := range list {
+		if n == 0 || m == 0 {
+			continue
+		}
+		a, b := m, n
+		for b != 0 {
+			a, b = b, a%b
+		}
+		if m *= n / a; m >= 1<<24 {
+			m = 0
+		}
+	}
+	return m
 }
 
 // Check compares an architecture with the limits.
@@ -110,47 +256,106 @@ func (a Architecture) Check() error {
 		refuse := func(format string, args ...any) error {
 			return fmt.Errorf("layer %d: "+format+": %w", append(append([]any{i + 1}, args...), ErrArchitecture)...)
 		}
-		if l.Out < 1 || l.Out > maxSide {
-			return refuse("got %d outputs, want 1 to %d", l.Out, maxSide)
+		if err := l.check(from); err != nil {
+			return refuse("%w", err)
 		}
-		if i == len(a.Layers)-1 && l.ReLU {
-			return refuse("the last layer outputs accumulators, so it must not have ReLU")
-		}
-		switch l.Kind {
-		case Dense:
-			if l.Kernel != 0 || l.Stride != 0 || l.Pad != 0 {
-				return refuse("a dense layer must not have a kernel")
-			}
-		case Conv:
-			if l.Kernel < 1 || l.Kernel > maxKernel || l.Stride < 1 || l.Stride > maxKernel || l.Pad < 0 || l.Pad >= l.Kernel {
-				return refuse("kernel %d, stride %d and padding %d are out of range", l.Kernel, l.Stride, l.Pad)
-			}
-			if from.H+2*l.Pad < l.Kernel || from.W+2*l.Pad < l.Kernel {
-				return refuse("the kernel is larger than %s", from)
-			}
-		default:
-			return refuse("kind %d is unknown", l.Kind)
+		if i == len(a.Layers)-1 && (l.ReLU || l.Leaky || l.Kind == MaxPool) {
+			return refuse("the last layer outputs accumulators, so it must not have ReLU, nor be a pool of largest values")
 		}
 		g := Architecture{Input: from, Layers: []Layer{l}}.Geometries()[0]
 		if err := g.To.check(); err != nil {
-			return refuse("%v", err)
+			return refuse("%w", err)
 		}
 		if weights += g.Weights(); weights > MaxWeights {
 			return refuse("more than %d weights", MaxWeights)
 		}
-		// The largest accumulator without its bias.
-		if reach(g.Fan) >= 1<<31 {
-			return refuse("%d inputs can overflow 32 bits", g.Fan)
+		if int64(g.Fan)*int64(g.To.Size()) > maxProducts {
+			return refuse("more than %d products", int64(maxProducts))
+		}
+		if err := g.check(); err != nil {
+			return refuse("%w", err)
 		}
 		from = g.To
 	}
 	return nil
 }
 
+// check compares a layer with the limits and with what enters it.
+func (l Layer) check(from Shape) error {
+	pool := l.Kind == MaxPool || l.Kind == AveragePool
+	switch {
+	case l.Kind < Dense || l.Kind > AveragePool:
+		return fmt.Errorf("kind %d is unknown", l.Kind)
+	case pool != (l.Out == 0) || l.Out < 0 || l.Out > maxSide:
+		return fmt.Errorf("got %d outputs, want 1 to %d, and 0 of a pool", l.Out, maxSide)
+	case l.Kind == Dense && l.Window != Window{}:
+		return errors.New("a dense layer must not have a kernel")
+	case l.Kind != Conv && l.Groups != 0 || l.Kind == Conv && (l.Groups < 1 || from.C%l.Groups != 0 || l.Out%l.Groups != 0):
+		return fmt.Errorf("%d groups do not divide %d input and %d output channels", l.Groups, from.C, l.Out)
+	case l.Kind != AveragePool && l.Counted != Edges{}:
+		return errors.New("only averages count padding")
+	case l.ReLU && l.Leaky || l.Kind == MaxPool && l.ReLU || pool && l.Leaky:
+		return errors.New("more activations than the layer can have")
+	}
+	if l.Kind == Dense {
+		return nil
+	}
+	if l.Kind == Conv && (l.Window.Kernel.H > maxKernel && l.Window.Kernel.W > maxKernel) {
+		return fmt.Errorf("kernel %v is out of range: one side must be at most %d", l.Window.Kernel, maxKernel)
+	}
+	if err := l.Window.Fits(from.H, from.W); err != nil {
+		return err
+	}
+	c, p := l.Counted, l.Window.Pad
+	if min(c.Top, c.Left, c.Bottom, c.Right) < 0 || c.Top > p.Top || c.Left > p.Left || c.Bottom > p.Bottom || c.Right > p.Right {
+		return fmt.Errorf("padding %+v that counts is not within the padding %+v", c, p)
+	}
+	return nil
+}
+
+// check compares a layer's sums with the limits.
+func (g *Geometry) check() error {
+	// The largest accumulator without its bias.
+	if g.reach() >= 1<<31 {
+		return fmt.Errorf("%d inputs can overflow 32 bits", g.Fan)
+	}
+	if !g.Pools() {
+		return nil
+	}
+	inside, _ := g.values()
+	for _, list := range inside {
+		if slices.Contains(list, 0) {
+			return errors.New("a window of the pool has nothing but padding")
+		}
+	}
+	if g.Kind == AveragePool && (g.Total == 0 || g.Total > maxTotal) {
+		return fmt.Errorf("the windows of an average have numbers of values without a common multiple of at most %d", maxTotal)
+	}
+	return nil
+}
+
+// maxTotal keeps the accumulators of averages below 2^31, and their multipliers exact to a
+// thousandth.
+const maxTotal = 1 << 14
+
+// reach is the largest accumulator, either way, but for its bias.
+func (g *Geometry) reach() int64 {
+	if g.Pools() {
+		return int64(max(g.Total, 1)) * 128
+	}
+	return reach(g.Fan)
+}
+
 // reach is the largest sum of so many products of a weight and a value.
 func reach(fan int) int64 { return int64(fan) * 127 * 128 }
 
-const architectureMagic = "anchorhold/intnet/architecture/1\n"
+// The two encodings. The second one is for what the first one cannot express.
+const (
+	architectureMagic = "anchorhold/intnet/architecture/1\n"
+	secondMagic       = "anchorhold/intnet/architecture/2\n"
+	firstWords        = 6 // of a layer
+	secondWords       = 18
+)
 
 // MarshalBinary is the architecture's one encoding: a line, then numbers of 32 bits,
 // little-endian.
@@ -158,58 +363,103 @@ func (a Architecture) MarshalBinary() ([]byte, error) {
 	if err := a.Check(); err != nil {
 		return nil, err
 	}
-	out := []byte(architectureMagic)
+	var out []byte
 	put := func(v ...int) {
 		for _, x := range v {
 			out = binary.LittleEndian.AppendUint32(out, uint32(x))
 		}
 	}
-	put(a.Input.C, a.Input.H, a.Input.W, len(a.Layers))
-	for _, l := range a.Layers {
-		relu := 0
-		if l.ReLU {
-			relu = 1
+	if a.First() {
+		out = []byte(architectureMagic)
+		put(a.Input.C, a.Input.H, a.Input.W, len(a.Layers))
+		for _, l := range a.Layers {
+			put(int(l.Kind), l.Out, l.Window.Kernel.H, l.Window.Stride.H, l.Window.Pad.Top, one(l.ReLU))
 		}
-		put(int(l.Kind), l.Out, l.Kernel, l.Stride, l.Pad, relu)
+		return out, nil
+	}
+	out = []byte(secondMagic)
+	put(a.Input.C, a.Input.H, a.Input.W, one(a.ChannelsLast), len(a.Layers))
+	for _, l := range a.Layers {
+		w := l.Window
+		put(int(l.Kind), l.Out, w.Kernel.H, w.Kernel.W, w.Stride.H, w.Stride.W, w.Dilation.H, w.Dilation.W)
+		put(w.Pad.Top, w.Pad.Left, w.Pad.Bottom, w.Pad.Right, l.Groups, one(l.ReLU)+2*one(l.Leaky))
+		put(l.Counted.Top, l.Counted.Left, l.Counted.Bottom, l.Counted.Right)
 	}
 	return out, nil
 }
 
+func one(claim bool) int {
+	if claim {
+		return 1
+	}
+	return 0
+}
+
 // UnmarshalBinary reads what MarshalBinary writes, and nothing else.
 func (a *Architecture) UnmarshalBinary(data []byte) error {
-	bad := func() error { return fmt.Errorf("malformed encoding: %w", ErrArchitecture) }
-	head := len(architectureMagic) + 4*4
-	if len(data) < head || string(data[:len(architectureMagic)]) != architectureMagic {
-		return bad()
+	next, second := bytes.CutPrefix(data, []byte(secondMagic))
+	words := secondWords
+	if !second {
+		var first bool
+		if next, first = bytes.CutPrefix(data, []byte(architectureMagic)); !first {
+			return errEncoding
+		}
+		words = firstWords
 	}
-	next := data[len(architectureMagic):]
 	take := func() int {
+		if len(next) < 4 {
+			next = nil
+			return -1
+		}
 		v := binary.LittleEndian.Uint32(next)
 		next = next[4:]
 		return int(v)
 	}
-	var b Architecture
-	b.Input = Shape{take(), take(), take()}
+	b := Architecture{Input: Shape{take(), take(), take()}}
+	if second {
+		last := take()
+		b.ChannelsLast = last == 1
+	}
 	layers := take()
-	if layers > MaxLayers || len(next) != layers*6*4 {
-		return bad()
+	if layers < 0 || layers > MaxLayers || len(next) != layers*words*4 {
+		return errEncoding
 	}
 	for range layers {
+		l := Layer{Out: 0}
 		kind := take()
-		l := Layer{Kind: Kind(kind), Out: take(), Kernel: take(), Stride: take(), Pad: take()}
-		relu := take()
-		if kind > 255 || relu > 1 {
-			return bad()
+		l.Kind, l.Out = Kind(kind), take()
+		activation := 0
+		if second {
+			w := &l.Window
+			w.Kernel, w.Stride, w.Dilation = Size{take(), take()}, Size{take(), take()}, Size{take(), take()}
+			w.Pad = Edges{take(), take(), take(), take()}
+			l.Groups, activation = take(), take()
+			l.Counted = Edges{take(), take(), take(), take()}
+		} else {
+			l.Window = Square(take(), take(), take())
+			if l.Groups = 1; kind == int(Dense) && l.Window == (Window{Dilation: Size{1, 1}}) {
+				l.Window, l.Groups = Window{}, 0
+			}
+			activation = take()
 		}
-		l.ReLU = relu == 1
+		if kind > 255 || activation > 2 {
+			return errEncoding
+		}
+		l.ReLU, l.Leaky = activation == 1, activation == 2
 		b.Layers = append(b.Layers, l)
 	}
-	if err := b.Check(); err != nil {
+	again, err := b.MarshalBinary() // checks it
+	if err != nil {
 		return err
+	}
+	if !bytes.Equal(again, data) {
+		return errEncoding
 	}
 	*a = b
 	return nil
 }
+
+var errEncoding = fmt.Errorf("malformed encoding: %w", ErrArchitecture)
 
 // Digest is the SHA-256 of the encoding; it names the architecture.
 func (a Architecture) Digest() ([32]byte, error) {

@@ -18,18 +18,18 @@ func random(t testing.TB, a Architecture, seed uint64) *Network {
 	r := rand.New(rand.NewPCG(seed, 9))
 	n := &Network{Architecture: a}
 	for _, g := range a.Geometries() {
-		p := LayerParameters{Weights: make([]int8, g.Weights()), Bias: make([]int32, g.Out)}
+		p := LayerParameters{Weights: make([]int8, g.Weights())}
 		for i := range p.Weights {
 			p.Weights[i] = int8(r.IntN(255) - 127)
 		}
-		for i := range p.Bias {
-			p.Bias[i] = int32(r.IntN(20001) - 10000)
+		for range g.Biases() {
+			p.Bias = append(p.Bias, int32(r.IntN(20001)-10000))
 		}
-		if !g.Last {
-			p.Multiplier = make([]uint32, g.Out)
-			for i := range p.Multiplier {
-				p.Multiplier[i] = 1 + uint32(r.IntN(40000))
-			}
+		for range g.Multipliers() {
+			p.Multiplier = append(p.Multiplier, 1+uint32(r.IntN(40000)))
+		}
+		for range g.Negatives() {
+			p.Negative = append(p.Negative, 1+uint32(r.IntN(40000)))
 		}
 		n.Parameters.Layers = append(n.Parameters.Layers, p)
 	}
@@ -86,7 +86,7 @@ func TestRescaleRoundsHalfUpAndClamps(t *testing.T) {
 
 // A convolution is a dense layer whose matrix repeats the kernel.
 func TestAConvolutionIsItsMatrix(t *testing.T) {
-	a := Architecture{Input: Shape{2, 7, 6}, Layers: []Layer{{Kind: Conv, Out: 3, Kernel: 3, Stride: 2, Pad: 1}}}
+	a := Architecture{Input: Shape{2, 7, 6}, Layers: []Layer{Convolution(3, 3, 2, 1, false)}}
 	if err := a.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +132,7 @@ func TestAConvolutionIsItsMatrix(t *testing.T) {
 }
 
 func TestLimitsOfArchitectures(t *testing.T) {
-	good := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{{Kind: Conv, Out: 4, Kernel: 3, Stride: 1, ReLU: true}, dense(10, false)}}
+	good := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{Convolution(4, 3, 1, 0, true), dense(10, false)}}
 	if err := good.Check(); err != nil {
 		t.Fatal(err)
 	}
@@ -141,17 +141,39 @@ func TestLimitsOfArchitectures(t *testing.T) {
 		"4097":               func(a *Architecture) { a.Input.H = 4097 },
 		"more than 1048576":  func(a *Architecture) { a.Input = Shape{4096, 4096, 1} },
 		"0 layers":           func(a *Architecture) { a.Layers = nil },
-		"17 layers":          func(a *Architecture) { a.Layers = make([]Layer, 17) },
+		"65 layers":          func(a *Architecture) { a.Layers = make([]Layer, 65) },
 		"0 outputs":          func(a *Architecture) { a.Layers[1].Out = 0 },
 		"must not have ReLU": func(a *Architecture) { a.Layers[1].ReLU = true },
-		"not have a kernel":  func(a *Architecture) { a.Layers[1].Pad = 1 },
-		"kernel 0":           func(a *Architecture) { a.Layers[0].Kernel = 0 },
-		"stride 0":           func(a *Architecture) { a.Layers[0].Stride = 0 },
-		"padding 3":          func(a *Architecture) { a.Layers[0].Pad = 3 },
-		"larger than":        func(a *Architecture) { a.Layers[0].Kernel = 9 },
-		"kind 7":             func(a *Architecture) { a.Layers[0].Kind = 7 },
-		"overflow":           func(a *Architecture) { a.Input, a.Layers = Shape{4096, 33, 1}, []Layer{dense(2, false)} },
-		"weights":            func(a *Architecture) { a.Input, a.Layers = Shape{4096, 4, 1}, []Layer{dense(4096, false)} },
+		"not have a kernel":  func(a *Architecture) { a.Layers[1].Window = Square(1, 1, 0) },
+		"kernel {0 0}":       func(a *Architecture) { a.Layers[0].Window = Square(0, 1, 0) },
+		"stride {0 0}":       func(a *Architecture) { a.Layers[0].Window.Stride = Size{} },
+		"Left:3":             func(a *Architecture) { a.Layers[0].Window.Pad.Left = 3 },
+		"larger than":        func(a *Architecture) { a.Layers[0].Window = Square(9, 1, 0) },
+		"one value":          func(a *Architecture) { a.Layers[0].Window = Window{Size{1, 3}, Size{1, 1}, Size{2, 1}, Edges{}} },
+		"at most 15":         func(a *Architecture) { a.Input.H, a.Input.W, a.Layers[0].Window = 20, 20, Square(16, 1, 0) },
+		"do not divide":      func(a *Architecture) { a.Layers[0].Groups = 2 },
+		"0 groups":           func(a *Architecture) { a.Layers[0].Groups = 0 },
+		"only averages":      func(a *Architecture) { a.Layers[0].Counted.Top = 1 },
+		"more activations":   func(a *Architecture) { a.Layers[0].Leaky = true },
+		"0 of a pool":        func(a *Architecture) { a.Layers[0] = Layer{Kind: MaxPool, Out: 1, Window: Square(2, 2, 0)} },
+		"nor be a pool":      func(a *Architecture) { a.Layers[1] = Layer{Kind: MaxPool, Window: Square(2, 2, 0)} },
+		"not within": func(a *Architecture) {
+			a.Layers[0] = Layer{Kind: AveragePool, Window: Square(2, 2, 1), Counted: Edges{2, 0, 0, 0}}
+		},
+		"nothing but": func(a *Architecture) {
+			a.Layers[0] = Layer{Kind: MaxPool, Window: Window{Size{2, 2}, Size{2, 1}, Size{2, 1}, Edges{1, 0, 1, 0}}}
+			a.Input.H = 1
+		},
+		"common multiple": func(a *Architecture) {
+			a.Input, a.Layers[0] = Shape{1, 200, 200}, Layer{Kind: AveragePool, Window: Square(200, 200, 0)}
+		},
+		"products": func(a *Architecture) {
+			a.Input = Shape{2, 512, 1024}
+			a.Layers[0] = Layer{Kind: MaxPool, Window: Square(101, 1, 50)}
+		},
+		"kind 7":   func(a *Architecture) { a.Layers[0].Kind = 7 },
+		"overflow": func(a *Architecture) { a.Input, a.Layers = Shape{4096, 33, 1}, []Layer{dense(2, false)} },
+		"weights":  func(a *Architecture) { a.Input, a.Layers = Shape{4096, 4, 1}, []Layer{dense(4096, false)} },
 	} {
 		a := good
 		a.Layers = append([]Layer(nil), good.Layers...)
@@ -172,14 +194,14 @@ func TestLimitsOfArchitectures(t *testing.T) {
 func TestLimitsOfParameters(t *testing.T) {
 	a := Architecture{Input: Shape{2, 1, 1}, Layers: []Layer{dense(2, true), dense(1, false)}}
 	for want, change := range map[string]func(*Network){
-		"constants for 1": func(n *Network) { n.Parameters.Layers = n.Parameters.Layers[:1] },
-		"3 weights":       func(n *Network) { n.Parameters.Layers[0].Weights = n.Parameters.Layers[0].Weights[:3] },
-		"1 multipliers":   func(n *Network) { n.Parameters.Layers[1].Multiplier = []uint32{1} },
-		"is -128":         func(n *Network) { n.Parameters.Layers[0].Weights[2] = -128 },
-		"overflow":        func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MinInt32 },
-		"32 bits":         func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MaxInt32 - 2*127*128 + 1 },
-		"multiplier 0 ":   func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 0 },
-		"16777216 of":     func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
+		"constants for 1":     func(n *Network) { n.Parameters.Layers = n.Parameters.Layers[:1] },
+		"3 weights":           func(n *Network) { n.Parameters.Layers[0].Weights = n.Parameters.Layers[0].Weights[:3] },
+		"1 multipliers and 0": func(n *Network) { n.Parameters.Layers[1].Multiplier = []uint32{1} },
+		"is -128":             func(n *Network) { n.Parameters.Layers[0].Weights[2] = -128 },
+		"overflow":            func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MinInt32 },
+		"32 bits":             func(n *Network) { n.Parameters.Layers[0].Bias[1] = math.MaxInt32 - 2*127*128 + 1 },
+		"multiplier 0 ":       func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 0 },
+		"16777216 of":         func(n *Network) { n.Parameters.Layers[0].Multiplier[1] = 1 << 24 },
 	} {
 		n := random(t, a, 2)
 		change(n)
@@ -198,7 +220,7 @@ func TestLimitsOfParameters(t *testing.T) {
 }
 
 func TestEncodings(t *testing.T) {
-	a := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{{Kind: Conv, Out: 4, Kernel: 3, Stride: 2, Pad: 1, ReLU: true}, dense(10, false)}}
+	a := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{Convolution(4, 3, 2, 1, true), dense(10, false)}}
 	n := random(t, a, 5)
 	raw, err := a.MarshalBinary()
 	if err != nil {
@@ -237,11 +259,16 @@ func TestEncodings(t *testing.T) {
 
 // What decodes encodes to the same bytes.
 func FuzzArchitecture(f *testing.F) {
-	raw, err := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{{Kind: Conv, Out: 4, Kernel: 3, Stride: 2, Pad: 1, ReLU: true}, dense(10, false)}}.MarshalBinary()
+	raw, err := Architecture{Input: Shape{1, 8, 8}, Layers: []Layer{Convolution(4, 3, 2, 1, true), dense(10, false)}}.MarshalBinary()
 	if err != nil {
 		f.Fatal(err)
 	}
 	f.Add(raw)
+	second, err := Architecture{Input: Shape{2, 6, 6}, Layers: []Layer{{Kind: Conv, Out: 2, Groups: 2, Window: Square(3, 1, 1), Leaky: true}, pool(MaxPool, 2, 2), pool(AveragePool, 3, 1), dense(2, false)}}.MarshalBinary()
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Add(second)
 	f.Fuzz(func(t *testing.T, data []byte) {
 		var a Architecture
 		if a.UnmarshalBinary(data) != nil {
@@ -249,6 +276,11 @@ func FuzzArchitecture(f *testing.F) {
 		}
 		if again, err := a.MarshalBinary(); err != nil || !bytes.Equal(again, data) {
 			t.Errorf("another encoding comes back: %v", err)
+		}
+		for _, g := range a.Geometries() {
+			if from := g.Source(g.Out-1, g.Positions()-1, g.Fan-1); from < -1 || from >= g.From.Size() {
+				t.Errorf("%+v: source %d", g, from)
+			}
 		}
 	})
 }

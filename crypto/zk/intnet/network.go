@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"slices"
 )
 
 // Errors of this package beside ErrArchitecture.
@@ -34,8 +35,11 @@ type LayerParameters struct {
 	Weights []int8
 	// Bias is one for each output, in units of the accumulator.
 	Bias []int32
-	// Multiplier is one for each output, 1 to 2^MultiplierBits-1. The last layer has none.
+	// Multiplier is one for each output, 1 to 2^MultiplierBits-1; one of an average; none of
+	// largest values and of the last layer.
 	Multiplier []uint32
+	// Negative is the multiplier of accumulators below zero, of a Leaky layer.
+	Negative []uint32
 }
 
 // Parameters are the constants of one version of a model.
@@ -58,13 +62,9 @@ func (n *Network) Check() error {
 	}
 	for i, g := range all {
 		p := n.Parameters.Layers[i]
-		multipliers := g.Out
-		if g.Last {
-			multipliers = 0
-		}
-		if len(p.Weights) != g.Weights() || len(p.Bias) != g.Out || len(p.Multiplier) != multipliers {
-			return fmt.Errorf("layer %d: got %d weights, %d biases and %d multipliers, want %d, %d and %d: %w",
-				i+1, len(p.Weights), len(p.Bias), len(p.Multiplier), g.Weights(), g.Out, multipliers, ErrParameters)
+		if len(p.Weights) != g.Weights() || len(p.Bias) != g.Biases() || len(p.Multiplier) != g.Multipliers() || len(p.Negative) != g.Negatives() {
+			return fmt.Errorf("layer %d: got %d weights, %d biases, %d multipliers and %d for what is below zero, want %d, %d, %d and %d: %w",
+				i+1, len(p.Weights), len(p.Bias), len(p.Multiplier), len(p.Negative), g.Weights(), g.Biases(), g.Multipliers(), g.Negatives(), ErrParameters)
 		}
 		for k, w := range p.Weights {
 			if w == -128 {
@@ -72,13 +72,13 @@ func (n *Network) Check() error {
 			}
 		}
 		for k, b := range p.Bias {
-			if max(int64(b), -int64(b))+reach(g.Fan) > math.MaxInt32 {
+			if max(int64(b), -int64(b))+g.reach() > math.MaxInt32 {
 				return fmt.Errorf("layer %d: bias %d of output %d can overflow 32 bits: %w", i+1, b, k, ErrParameters)
 			}
 		}
-		for k, m := range p.Multiplier {
+		for k, m := range slices.Concat(p.Multiplier, p.Negative) {
 			if m == 0 || m >= 1<<MultiplierBits {
-				return fmt.Errorf("layer %d: multiplier %d of output %d is outside 1 to 2^%d-1: %w", i+1, m, k, MultiplierBits, ErrParameters)
+				return fmt.Errorf("layer %d: multiplier %d of output %d is outside 1 to 2^%d-1: %w", i+1, m, k%len(p.Multiplier), MultiplierBits, ErrParameters)
 			}
 		}
 	}
@@ -121,21 +121,16 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 		return nil, fmt.Errorf("got %d values, the network takes %d: %w", len(in), n.Input.Size(), ErrInput)
 	}
 	t := &Trace{}
-	values := in
+	values := make([]int8, len(in))
+	for i, v := range in {
+		values[n.Place(i)] = v
+	}
 	for i, g := range n.Geometries() {
 		p := n.Parameters.Layers[i]
 		acc := make([]int32, g.To.Size())
 		positions := g.Positions()
-		for o := range g.Out {
-			for at := range positions {
-				sum := p.Bias[o]
-				for k := range g.Fan {
-					if from := g.Source(at, k); from >= 0 {
-						sum += int32(p.Weights[o*g.Fan+k]) * int32(values[from])
-					}
-				}
-				acc[o*positions+at] = sum
-			}
+		for k := range acc {
+			acc[k] = g.accumulate(&p, k/positions, k%positions, values)
 		}
 		t.In, t.Acc = append(t.In, values), append(t.Acc, acc)
 		if g.Last {
@@ -143,22 +138,69 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 		}
 		next := make([]int8, len(acc))
 		for k, v := range acc {
-			next[k] = Rescale(v, p.Multiplier[k/positions], g.ReLU)
+			if next[k] = int8(v); g.Kind != MaxPool {
+				next[k] = Rescale(v, p.MultiplierOf(g, k/positions, v), g.ReLU)
+			}
 		}
 		values = next
 	}
 	return t, nil
 }
 
+// accumulate is the accumulator of an output at a position; of a MaxPool, the largest value.
+func (g Geometry) accumulate(p *LayerParameters, o, position int, values []int8) int32 {
+	if g.Kind == MaxPool {
+		top := int32(math.MinInt8)
+		for k := range g.Fan {
+			if from := g.Source(o, position, k); from >= 0 {
+				top = max(top, int32(values[from]))
+			}
+		}
+		return top
+	}
+	sum := int32(0)
+	for k := range g.Fan {
+		if from := g.Source(o, position, k); from >= 0 {
+			if g.Kind == AveragePool {
+				sum += int32(values[from])
+			} else {
+				sum += int32(p.Weights[o*g.Fan+k]) * int32(values[from])
+			}
+		}
+	}
+	if g.Kind == AveragePool {
+		return sum * int32(g.Share(position))
+	}
+	return sum + p.Bias[o]
+}
+
+// MultiplierOf is by what an output's accumulator is multiplied, in a hidden layer other than a
+// MaxPool.
+func (p *LayerParameters) MultiplierOf(g Geometry, o int, acc int32) uint32 {
+	switch {
+	case g.Kind == AveragePool:
+		return p.Multiplier[0]
+	case g.Leaky && acc < 0:
+		return p.Negative[o]
+	}
+	return p.Multiplier[o]
+}
+
 // Source is the index of the input that weight k of an output meets at a position,
 // or -1 where it meets the padding.
-func (g Geometry) Source(position, k int) int {
+func (g Geometry) Source(o, position, k int) int {
 	if g.Kind == Dense {
 		return k
 	}
-	channel, row, column := k/(g.Kernel*g.Kernel), k/g.Kernel%g.Kernel, k%g.Kernel
-	y := position/g.To.W*g.Stride + row - g.Pad
-	x := position%g.To.W*g.Stride + column - g.Pad
+	w := &g.Window
+	channel, row, column := k/w.Area(), k/w.Kernel.W%w.Kernel.H, k%w.Kernel.W
+	if g.Pools() {
+		channel = o
+	} else {
+		channel += o / g.PerGroup() * (g.From.C / g.Groups)
+	}
+	rows, columns := w.lines()
+	y, x := rows.at(position/g.To.W, row), columns.at(position%g.To.W, column)
 	if y < 0 || y >= g.From.H || x < 0 || x >= g.From.W {
 		return -1
 	}
@@ -168,7 +210,8 @@ func (g Geometry) Source(position, k int) int {
 const parametersMagic = "anchorhold/intnet/parameters/1\n"
 
 // MarshalParameters is the one encoding of a network's constants: a line, then of
-// each layer biases and multipliers, 32 bits little-endian, and weights.
+// each layer biases, multipliers and those for what is below zero, 32 bits
+// little-endian, and weights.
 func (n *Network) MarshalParameters() ([]byte, error) {
 	if err := n.Check(); err != nil {
 		return nil, err
@@ -178,7 +221,7 @@ func (n *Network) MarshalParameters() ([]byte, error) {
 		for _, b := range p.Bias {
 			out = binary.LittleEndian.AppendUint32(out, uint32(b))
 		}
-		for _, m := range p.Multiplier {
+		for _, m := range slices.Concat(p.Multiplier, p.Negative) {
 			out = binary.LittleEndian.AppendUint32(out, m)
 		}
 		for _, w := range p.Weights {
@@ -196,10 +239,7 @@ func (a Architecture) UnmarshalParameters(data []byte) (*Network, error) {
 	n := &Network{Architecture: a}
 	size := len(parametersMagic)
 	for _, g := range a.Geometries() {
-		size += g.Weights() + 4*g.Out
-		if !g.Last {
-			size += 4 * g.Out
-		}
+		size += g.Weights() + 4*(g.Biases()+g.Multipliers()+g.Negatives())
 	}
 	if len(data) != size || string(data[:len(parametersMagic)]) != parametersMagic {
 		return nil, fmt.Errorf("got an encoding of %d bytes, want %d: %w", len(data), size, ErrParameters)
@@ -207,13 +247,18 @@ func (a Architecture) UnmarshalParameters(data []byte) (*Network, error) {
 	next := data[len(parametersMagic):]
 	for _, g := range a.Geometries() {
 		var p LayerParameters
-		for range g.Out {
+		for range g.Biases() {
 			p.Bias = append(p.Bias, int32(binary.LittleEndian.Uint32(next)))
 			next = next[4:]
 		}
-		for k := 0; k < g.Out && !g.Last; k++ {
-			p.Multiplier = append(p.Multiplier, binary.LittleEndian.Uint32(next))
-			next = next[4:]
+		for _, list := range []struct {
+			to *[]uint32
+			n  int
+		}{{&p.Multiplier, g.Multipliers()}, {&p.Negative, g.Negatives()}} {
+			for range list.n {
+				*list.to = append(*list.to, binary.LittleEndian.Uint32(next))
+				next = next[4:]
+			}
 		}
 		p.Weights = make([]int8, g.Weights())
 		for k := range p.Weights {

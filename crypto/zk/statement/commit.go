@@ -76,13 +76,14 @@ func packInt32(dst []poseidon2.Element, v []int32) []poseidon2.Element {
 }
 
 // WeightsCommitment commits to every constant of a network: for each layer its biases,
-// multipliers and weights. It has no salt, so two guests with the same model can tell that they
+// multipliers, those for what is below zero, and weights. It has no salt, so two guests with the same model can tell that they
 // have it; the entropy of a model hides it from others.
 func WeightsCommitment(n *intnet.Network) Commitment {
 	var all []poseidon2.Element
 	for _, l := range n.Parameters.Layers {
 		all = packInt32(all, l.Bias)
 		all = PackUint32(all, l.Multiplier)
+		all = PackUint32(all, l.Negative)
 		all = PackInt8(all, l.Weights)
 	}
 	return Hash(DomainWeights, all).Bytes()
