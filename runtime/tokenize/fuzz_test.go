@@ -10,11 +10,11 @@ import (
 // FuzzEncode checks, for each pre-tokenizer, that words join to the text and that
 // plain text holds no control token.
 func FuzzEncode(f *testing.F) {
-	for _, s := range []string{"Hello, world!", "  a\n\n b\t", "don't I'LL 12345", "<s>ab</s>\xff", "漢字 ünï \u00a0x", "\r\n \r\n'''"} {
+	for _, s := range []string{"Hello, world!", "  a\n\n b\t", "don't I'LL 12345", "<s>ab</s>\xff", "漢字 ünï \u00a0x", "\r\n \r\n'''", "éABc\u0301/\n", "(a|b)… 1"} {
 		f.Add(s)
 	}
 	var toks []*Tokenizer
-	for _, pre := range []string{"gpt-2", "default", "smollm", "llama-bpe", "qwen2", "deepseek-coder"} {
+	for _, pre := range []string{"gpt-2", "default", "falcon", "smollm", "llama-bpe", "qwen2", "qwen35", "seed-coder", "minicpm5", "tekken", "gpt-4o", "deepseek-coder", "deepseek-v3", "bloom", "viking"} {
 		file, err := tiny(f, func(kv map[string]any) { kv["tokenizer.ggml.pre"] = pre })
 		if err != nil {
 			f.Fatal(err)

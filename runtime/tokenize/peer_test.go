@@ -3,12 +3,14 @@ package tokenize
 import (
 	"encoding/binary"
 	"errors"
+	"math/rand/v2"
 	"os"
 	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 )
 
@@ -22,11 +24,39 @@ var peerTexts = []string{
 	"mixed漢字and1234numbers!", "…—–“”‘’", "A.B.C.", "x\n\n\ny", "   \n\n   z", "end\n",
 }
 
+// TestPreTokenizerNames: names that this package serves are told, and those that llama.cpp knows (its
+// src/llama-vocab.cpp of October 2026) and this package does not serve are refused by name.
+func TestPreTokenizerNames(t *testing.T) {
+	with := func(name string) error {
+		f, err := tiny(t, func(kv map[string]any) { kv["tokenizer.ggml.pre"] = name })
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, err = newPreTokenizer(f)
+		return err
+	}
+	served := strings.Fields(preTokenizerNames)
+	for _, name := range served {
+		if err := with(name); err != nil {
+			t.Error(err)
+		}
+	}
+	for _, name := range strings.Fields("afmoe chameleon cohere2moe deepseek-llm exaone-moe gemma4 granite-embed-multi-311m granite-embed-multi-97m jais-2 jina-de jina-es jina-v1-en " +
+		"jina-v2-code jina-v2-de jina-v2-es jina-v5-nano kimi-k2 laguna modern-bert roberta-bpe sarvam-moe spark2_5 superbpe tiny_aya whitespace youtu another") {
+		if err := with(name); err == nil || !strings.Contains(err.Error(), name) || slices.Contains(served, name) {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // TestPreTokenizersEqualLlamaCpp puts each pre-tokenizer's name into a real
 // vocabulary and compares with llama.cpp's ids.
 func TestPreTokenizersEqualLlamaCpp(t *testing.T) {
+	longtest.Run(t, "llama.cpp's regular expressions take a minute")
 	base := openFile(t, shared(t, "models/vocab/ggml-vocab-gpt-2.gguf"))
-	names := []string{"gpt-2", "default", "smollm", "starcoder", "refact", "llama-bpe", "qwen2", "deepseek-r1-qwen", "deepseek-coder"}
+	texts := append(randomTexts(1200, 77), caseTexts(800)...)
+	texts = slices.DeleteFunc(texts, func(text string) bool { return len(text) > 600 })                             // its regular expressions recurse
+	names := slices.DeleteFunc(strings.Fields(preTokenizerNames), func(name string) bool { return name == "gpt2" }) // a spelling of old files
 	var jobs []gguftest.Job
 	dir := t.TempDir()
 	for _, name := range names {
@@ -34,7 +64,7 @@ func TestPreTokenizersEqualLlamaCpp(t *testing.T) {
 		if err := os.WriteFile(path, replacePre(base.HeaderBytes, "gpt-2", name), 0o600); err != nil {
 			t.Fatal(err)
 		}
-		jobs = append(jobs, gguftest.Job{File: path, Texts: peerTexts, Vocabulary: true})
+		jobs = append(jobs, gguftest.Job{File: path, Texts: texts, Vocabulary: true})
 	}
 	answers, err := gguftest.AskLlamaCpp(t.Context(), jobs)
 	if errors.Is(err, gguftest.ErrNoLlamaCpp) {
@@ -48,12 +78,39 @@ func TestPreTokenizersEqualLlamaCpp(t *testing.T) {
 			t.Fatal(name, answers[i].Error)
 		}
 		tok := newTokenizer(t, openFile(t, jobs[i].File))
-		for k, text := range peerTexts {
+		wrong := 0
+		for k, text := range texts {
 			if got := tok.Encode(text, false); !slices.Equal(got, answers[i].IDs[k]) {
-				t.Errorf("%s %q: %v, llama.cpp %v", name, text, got, answers[i].IDs[k])
+				if wrong++; wrong <= 3 {
+					t.Errorf("%s %q: %q, llama.cpp %q", name, text, pieceTexts(tok, got), pieceTexts(tok, answers[i].IDs[k]))
+				}
 			}
 		}
+		if wrong > 0 {
+			t.Errorf("%s: %d of %d texts differ", name, wrong, len(texts))
+		}
 	}
+}
+
+func pieceTexts(tok *Tokenizer, ids []int32) (list []string) {
+	for _, id := range ids {
+		list = append(list, string(tok.Piece(id)))
+	}
+	return list
+}
+
+// caseTexts are words of letters of either case and of none, marks, numbers and signs.
+func caseTexts(n int) (texts []string) {
+	r := rand.New(rand.NewPCG(19, 84))
+	parts := []string{"a", "b", "A", "B", "é", "É", "ß", "ǅ", "ʰ", "漢", "か", "\u0301", "\u093e", "1", "٣", "'s", "'LL", "'", " ", "\n", "\r", "/", "!", "_", "$", "`", "|", "\x00", "\u200b", "\u00a0", "…", "。", "ת", "ꙮ", "\U0001f600", "½", "(", ")"}
+	for range n {
+		var b strings.Builder
+		for range 1 + r.IntN(16) {
+			b.WriteString(parts[r.IntN(len(parts))])
+		}
+		texts = append(texts, b.String())
+	}
+	return texts
 }
 
 // replacePre returns the header with another value of tokenizer.ggml.pre.

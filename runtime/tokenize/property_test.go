@@ -463,7 +463,7 @@ func TestDamagedMetadataRefused(t *testing.T) {
 		"another model":    {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "rwkv" }, "SentencePiece"},
 		"WordPiece":        {func(kv map[string]any) { kv["tokenizer.ggml.model"] = "bert" }, "capital letters"},
 		"no pre-tokenizer": {func(kv map[string]any) { delete(kv, "tokenizer.ggml.pre") }, "tokenizer.ggml.pre"},
-		"pre-tokenizer":    {func(kv map[string]any) { kv["tokenizer.ggml.pre"] = "tekken" }, `"tekken"`},
+		"pre-tokenizer":    {func(kv map[string]any) { kv["tokenizer.ggml.pre"] = "kimi-k2" }, `"kimi-k2"`},
 		"no tokens":        {func(kv map[string]any) { delete(kv, "tokenizer.ggml.tokens") }, "tokens is missing"},
 		"no merges":        {func(kv map[string]any) { delete(kv, "tokenizer.ggml.merges") }, "merges is missing"},
 		"types of others":  {func(kv map[string]any) { kv["tokenizer.ggml.token_type"] = []int32{1} }, "1 token types for 10"},

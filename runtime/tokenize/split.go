@@ -1,12 +1,8 @@
 package tokenize
 
 import (
-	"errors"
-	"fmt"
 	"unicode"
 	"unicode/utf8"
-
-	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
 
 // rule finds the next match in s: after skip bytes, take bytes long. Without
@@ -14,40 +10,6 @@ import (
 // expression that files name only through tokenizer.ggml.pre, and looks at each
 // character a bounded number of times.
 type rule func(s string) (skip, take int)
-
-// preTokenizer cuts text into the words within which tokens merge. Its rules
-// are applied one after the other, each to all pieces, matched or not, that the
-// ones before it left.
-type preTokenizer struct {
-	rules  []rule
-	direct bool // a word that is a token is taken whole
-	addBOS bool // unless the file says otherwise
-}
-
-func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
-	name, ok := f.String("tokenizer.ggml.pre")
-	if !ok {
-		return preTokenizer{}, errors.New("the file does not name its pre-tokenizer (tokenizer.ggml.pre is missing)")
-	}
-	switch name {
-	case "gpt-2", "gpt2":
-		return preTokenizer{rules: []rule{matchGPT2}}, nil
-	case "default":
-		return preTokenizer{rules: []rule{matchRun(defaultPunctuation), matchGPT2, matchRun(unicode.IsNumber), matchThreeDigits}}, nil
-	case "smollm", "starcoder", "refact":
-		return preTokenizer{rules: []rule{matchOne(unicode.IsNumber), matchGPT2}}, nil
-	case "llama-bpe", "llama3", "llama-v3":
-		return preTokenizer{rules: []rule{matchModern(3)}, direct: true, addBOS: true}, nil
-	case "qwen2", "deepseek-r1-qwen":
-		return preTokenizer{rules: []rule{matchModern(1)}}, nil
-	case "deepseek-coder":
-		return preTokenizer{rules: []rule{
-			matchOne(isNewline), matchSpaced(unicode.IsLetter), matchSpaced(unicode.IsPunct),
-			matchRun(isEastAsian), matchOne(unicode.IsNumber),
-		}}, nil
-	}
-	return preTokenizer{}, fmt.Errorf("pre-tokenizer %q is not supported; want gpt-2, default, smollm, starcoder, refact, llama-bpe, qwen2 or deepseek-coder", name)
-}
 
 // words calls yield with each word of text, in order, until it wants no more.
 func (p *preTokenizer) words(text string, yield func(word string) (more bool)) {
@@ -135,8 +97,9 @@ func matchThreeDigits(s string) (skip, take int) {
 
 func isNewline(r rune) bool { return r == '\r' || r == '\n' }
 
+// isEastAsian is [一-龥ࠀ-一가-퟿] without white space, which llama.cpp takes for that of ASCII here.
 func isEastAsian(r rune) bool {
-	return r >= 0x4e00 && r <= 0x9fa5 || r >= 0x0800 && r <= 0x4e00 || r >= 0xac00 && r <= 0xd7ff
+	return (r >= 0x4e00 && r <= 0x9fa5 || r >= 0x0800 && r <= 0x4e00 || r >= 0xac00 && r <= 0xd7ff) && !unicode.IsSpace(r)
 }
 
 func defaultPunctuation(r rune) bool {
@@ -171,34 +134,52 @@ func matchGPT2(s string) (skip, take int) {
 	return 0, spaces(s)
 }
 
-// matchModern matches at the start of s, always, with up to digits numbers together:
+// modern matches at the start of s, always, unless a part is changed:
 //
 //	(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,digits}
 //	| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+
+type modern struct {
+	digits int
+	// word matches what begins a word, in place of the first two alternatives.
+	word func(s string) int
+	// other is the class of the fourth alternative, and tail that behind it; nil for none.
+	other, tail func(rune) bool
+}
+
+// matchModern is the rule itself.
 func matchModern(digits int) rule {
-	return func(s string) (skip, take int) {
-		if n := contraction(s, true); n > 0 {
-			return 0, n
-		}
-		if n := lettersAfterOne(s); n > 0 {
-			return 0, n
-		}
-		if n := upTo(digits, s, unicode.IsNumber); n > 0 {
-			return 0, n
-		}
-		space := 0
-		if s[0] == ' ' {
-			space = 1
-		}
-		if n := runLength(s[space:], isOther); n > 0 {
-			n += space
-			return 0, n + runLength(s[n:], isNewline)
-		}
-		if n := throughNewline(s); n > 0 {
-			return 0, n
-		}
-		return 0, spaces(s)
+	return modern{digits, contractionOrLetters, isOther, isNewline}.match
+}
+
+func (m modern) match(s string) (skip, take int) {
+	if n := m.word(s); n > 0 {
+		return 0, n
 	}
+	if n := upTo(m.digits, s, unicode.IsNumber); n > 0 {
+		return 0, n
+	}
+	space := 0
+	if s[0] == ' ' {
+		space = 1
+	}
+	if n := runLength(s[space:], m.other); n > 0 {
+		n += space
+		if m.tail != nil {
+			n += runLength(s[n:], m.tail)
+		}
+		return 0, n
+	}
+	if n := throughNewline(s); n > 0 {
+		return 0, n
+	}
+	return 0, spaces(s)
+}
+
+func contractionOrLetters(s string) int {
+	if n := contraction(s, true); n > 0 {
+		return n
+	}
+	return lettersAfterOne(s)
 }
 
 // contraction matches 's 't 'm 'd 're 've 'll, without regard to case if fold.
