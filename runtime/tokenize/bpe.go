@@ -92,6 +92,10 @@ func (e *encoder) word(word string) {
 			return
 		}
 	}
+	if len(word) <= shortWord {
+		e.short(word)
+		return
+	}
 	e.start(word)
 	for len(e.queue) > 0 {
 		top := e.pop()
@@ -103,6 +107,52 @@ func (e *encoder) word(word string) {
 	for i := int32(0); i >= 0 && len(e.symbols) > 0; i = e.symbols[i].next {
 		if e.symbols[i].id >= 0 {
 			e.out = append(e.out, e.symbols[i].id)
+		}
+	}
+}
+
+// shortWord is the length in bytes up to which looking through all pairs is faster than a queue.
+const shortWord = 24
+
+// short is word for short ones.
+func (e *encoder) short(word string) {
+	var ids [shortWord]int32
+	var ranks [shortWord]uint32 // of each token's pair with the next
+	n := len(word)
+	for i := range n {
+		ids[i] = e.t.byteID[word[i]]
+	}
+	rank := func(i int) uint32 {
+		if i+1 >= n || ids[i] < 0 || ids[i+1] < 0 {
+			return noRank
+		}
+		return e.t.merges.rank(pairOf(ids[i], ids[i+1]))
+	}
+	for i := range n {
+		ranks[i] = rank(i)
+	}
+	for {
+		best, at := noRank, 0
+		for i, r := range ranks[:n] {
+			if r < best {
+				best, at = r, i
+			}
+		}
+		if best == noRank {
+			break
+		}
+		ids[at] = e.t.merges.result(best)
+		copy(ids[at+1:n], ids[at+2:n])
+		copy(ranks[at+1:n], ranks[at+2:n])
+		n--
+		ranks[at] = rank(at)
+		if at > 0 {
+			ranks[at-1] = rank(at - 1)
+		}
+	}
+	for _, id := range ids[:n] {
+		if id >= 0 {
+			e.out = append(e.out, id)
 		}
 	}
 }

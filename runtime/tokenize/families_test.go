@@ -13,6 +13,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+	"github.com/anchorhold/anchorhold/runtime/grammar"
 	"github.com/anchorhold/anchorhold/runtime/jinja"
 )
 
@@ -186,7 +187,7 @@ func oddTexts(n int) []string {
 }
 
 // TestMemoryOfALargeVocabulary: 151,936 and 262,144 tokens cost at most 12 bytes each beside their text,
-// merges included.
+// merges included, and at most 16 with the words that the first grammar sorts.
 func TestMemoryOfALargeVocabulary(t *testing.T) {
 	heap := func() uint64 {
 		runtime.GC()
@@ -206,8 +207,15 @@ func TestMemoryOfALargeVocabulary(t *testing.T) {
 			if beside > 12 {
 				t.Errorf("%.1f bytes a token beside its text, want at most 12", beside)
 			}
+			words := grammar.NewVocabulary(tok.Size(), tok.Piece)
+			sorted := float64(heap()-before-uint64(len(tok.vocab.blob))) / float64(tok.Size())
+			t.Logf("%.1f bytes a token with sorted words", sorted)
+			if sorted > 16 {
+				t.Errorf("%.1f bytes a token with sorted words, want at most 16", sorted)
+			}
 			runtime.KeepAlive(f)
 			runtime.KeepAlive(tok)
+			runtime.KeepAlive(words)
 		})
 	}
 }

@@ -17,8 +17,8 @@ const (
 	idBits    = 20 // of a token's number: maxVocabulary
 )
 
-// merges answers which rank a pair of adjacent tokens has: the lower, the earlier they merge. It takes 9
-// bytes for each: five are the pair, and four its place in a hash table three quarters full.
+// merges answers which rank a pair of adjacent tokens has: the lower, the earlier they merge. It takes 8.75
+// bytes for each: five are the pair, and four its place in a hash table four fifths full.
 type merges struct {
 	pairs []byte // by rank: 40 bits of left<<20 | right, and room to read 64
 	// slots are 24 bits each: rank+1 in the lower ones, 0 for empty, and bits of the pair's hash above,
@@ -41,7 +41,7 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 		return merges{}, fmt.Errorf("got %d merges, the limit is %d", n, maxMerges)
 	}
 	m := merges{
-		pairs: make([]byte, 5*n+3), elsewhere: make([]int32, n), size: uint64(n+n/3) + 1, ranks: 1<<bits.Len(uint(n)) - 1,
+		pairs: make([]byte, 5*n+3), elsewhere: make([]int32, n), size: uint64(n+n/4) + 1, ranks: 1<<bits.Len(uint(n)) - 1,
 		seed: rand.Uint64(), // spreads the table; no secret
 	}
 	m.slots = make([]byte, 3*m.size+1)

@@ -203,6 +203,10 @@ func (e *encoder) join(at int32) {
 // pieceWord merges one word's characters, always the pair of highest score first and of equals
 // the leftmost, until no pair merges.
 func (e *encoder) pieceWord(word string) {
+	if len(word) <= shortWord {
+		e.shortPieces(word)
+		return
+	}
 	e.characters(word)
 	for len(e.queue) > 0 {
 		top := e.pop()
@@ -226,16 +230,69 @@ func (e *encoder) pieceWord(word string) {
 	}
 	for i := int32(0); i >= 0; i = e.symbols[i].next {
 		s := &e.symbols[i]
-		text := word[s.id : s.id+s.size]
-		if s.token < 0 {
-			s.token = e.t.vocab.findText(text)
+		e.piece(word[s.id:s.id+s.size], s.token)
+	}
+}
+
+// shortPieces is pieceWord for short words.
+func (e *encoder) shortPieces(word string) {
+	var begins [shortWord + 1]int   // of each character, or token, in the word
+	var tokens [shortWord]int32     // -1: not looked up
+	var ranks [shortWord + 1]uint32 // of each one's pair with the next
+	n := 0
+	for at := 0; at < len(word); n++ {
+		begins[n], tokens[n] = at, -1
+		_, size := utf8.DecodeRuneInString(word[at:])
+		at += size
+	}
+	begins[n] = len(word)
+	rank := func(i int) uint32 {
+		if i+2 > n {
+			return noRank
 		}
-		if s.token >= 0 {
-			e.out = append(e.out, s.token)
-			continue
+		if id := e.t.vocab.findText(word[begins[i]:begins[i+2]]); id >= 0 {
+			return e.t.pieces.rank(id)
 		}
-		for k := range len(text) {
-			e.out = append(e.out, e.t.byteID[text[k]])
+		return noRank
+	}
+	for i := range n - 1 {
+		ranks[i] = rank(i)
+	}
+	for n > 1 {
+		best, at := noRank, 0
+		for i, r := range ranks[:n-1] {
+			if r < best {
+				best, at = r, i
+			}
 		}
+		if best == noRank {
+			break
+		}
+		tokens[at] = e.t.pieces.token(best)
+		copy(begins[at+1:n], begins[at+2:n+1])
+		copy(tokens[at+1:n], tokens[at+2:n])
+		copy(ranks[at+1:n], ranks[at+2:n])
+		n--
+		ranks[at] = rank(at)
+		if at > 0 {
+			ranks[at-1] = rank(at - 1)
+		}
+	}
+	for i := range n {
+		e.piece(word[begins[i]:begins[i+1]], tokens[i])
+	}
+}
+
+// piece puts out a token, if it is known, or the token of a text, or its bytes.
+func (e *encoder) piece(text string, token int32) {
+	if token < 0 {
+		token = e.t.vocab.findText(text)
+	}
+	if token >= 0 {
+		e.out = append(e.out, token)
+		return
+	}
+	for k := range len(text) {
+		e.out = append(e.out, e.t.byteID[text[k]])
 	}
 }

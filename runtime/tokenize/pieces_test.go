@@ -134,7 +134,7 @@ func TestPiecesEqualTheirDescription(t *testing.T) {
 				}
 				for range 200 {
 					var b strings.Builder
-					for range r.IntN(14) {
+					for range r.IntN(44) {
 						b.WriteString([]string{"a", "b", "c", " ", "ü", ">", "<", "s", "▁", "\xff", "漢", "\n", "\xc3"}[r.IntN(13)])
 					}
 					text := b.String()
