@@ -110,7 +110,7 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if p.Encoder() {
 		return model.EncoderBytes(p, threads, contextSize), nil
 	}
-	return p.CacheBytes()*int64(contextSize)*int64(sequences) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, outputs(sequences), contextSize), nil
+	return model.CacheBytes(p, sequences, contextSize) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, outputs(sequences), contextSize), nil
 }
 
 // New checks the model, takes all memory and starts the scheduler.

@@ -27,8 +27,8 @@ func sets() []*Set {
 func avx2Set() *Set {
 	return &Set{
 		name: "avx2",
-		vector: vectorOps{dot: dotWithAVX2, dotF16: dotF16WithAVX2, axpyF16: axpyF16WithAVX2, quantize: quantizeWithAVX2,
-			largest: largestWithAVX2, expSum: expSumWithAVX2, scale: scaleWithAVX2, siluMul: siluMulWithAVX2, scores: scoresWithAVX2, weightedSum: weightedSumWithAVX2},
+		vector: vectorOps{dot: dotWithAVX2, quantize: quantizeWithAVX2, halves: halvesWithAVX2,
+			largest: largestWithAVX2, expSum: expSumWithAVX2, scale: scaleWithAVX2, siluMul: siluMulWithAVX2, scores: attendAVX2.scores, weightedSum: attendAVX2.weightedSum},
 		one: map[Type]kernel[record]{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q5_0: oneQ50AVX2, Q5_1: oneQ51AVX2, Q8_0: oneQ80AVX2,
 			Q2_K: oneQ2KAVX2, Q3_K: oneQ3KAVX2, Q4_K: oneQ4KAVX2, Q5_K: oneQ5KAVX2, Q6_K: oneQ6KAVX2,
 			IQ4_NL: oneIQ4NLAVX2, IQ4_XS: oneIQ4XSAVX2, MXFP4: oneMXFP4AVX2},
@@ -41,11 +41,12 @@ func avx2Set() *Set {
 }
 
 // avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. Products with floating-point numbers and
-// operations on vectors are AVX2's: measured, attention gains nothing from longer vectors, because widening float16
-// keys and values takes as many of the processor's steps.
+// most operations on vectors are AVX2's.
 func avx512Set() *Set {
 	s := avx2Set()
 	s.name = "avx512"
+	s.vector.expSum, s.vector.siluMul = expSumWithAVX512, siluMulWithAVX512
+	s.vector.scores, s.vector.weightedSum = attendAVX512.scores, attendAVX512.weightedSum
 	s.one = map[Type]kernel[record]{Q4_0: oneQ40AVX512, Q4_1: oneQ41AVX512, Q5_0: oneQ50AVX512, Q5_1: oneQ51AVX512, Q8_0: oneQ80AVX512,
 		Q2_K: oneQ2KAVX512, Q3_K: oneQ3KAVX512, Q4_K: oneQ4KAVX512, Q5_K: oneQ5KAVX512, Q6_K: oneQ6KAVX512,
 		IQ4_NL: oneIQ4NLAVX512, IQ4_XS: oneIQ4XSAVX512, MXFP4: oneMXFP4AVX512}
@@ -79,20 +80,6 @@ func tilesPermitted() bool {
 //go:noescape
 func dotAVX2(x, y *float32, n int) float32
 
-//go:noescape
-func dotF16AVX2(x *float32, y *uint16, n int) float32
-
-//go:noescape
-func axpyF16AVX2(dst *float32, a float32, x *uint16, n int)
-
 func dotWithAVX2(x, y []float32) float32 {
 	return dotAVX2(unsafe.SliceData(x), unsafe.SliceData(y[:len(x)]), len(x))
-}
-
-func dotF16WithAVX2(x []float32, y []uint16) float32 {
-	return dotF16AVX2(unsafe.SliceData(x), unsafe.SliceData(y[:len(x)]), len(x))
-}
-
-func axpyF16WithAVX2(dst []float32, a float32, x []uint16) {
-	axpyF16AVX2(unsafe.SliceData(dst), a, unsafe.SliceData(x[:len(dst)]), len(dst))
 }

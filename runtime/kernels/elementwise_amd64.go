@@ -9,16 +9,10 @@ func expSumAVX2(x *float32, top float32, sums *[lanes]float32, n int)
 func siluMulAVX2(gate, up *float32, n int)
 
 //go:noescape
-func scoresAVX2(scores, query *float32, keys *uint16, scale float32, n, count int)
-
-//go:noescape
 func largestAVX2(x *float32, n int) float32
 
 //go:noescape
 func scaleAVX2(x *float32, by float32, n int)
-
-//go:noescape
-func weightedSum64AVX2(dst, weights *float32, vals *uint16, stride, count int)
 
 //go:noescape
 func quantizeAVX2(r *record, x *float32, blocks int) int
@@ -35,35 +29,6 @@ func siluMulWithAVX2(gate, up []float32) {
 	n := len(gate) / 8 * 8
 	siluMulAVX2(unsafe.SliceData(gate), unsafe.SliceData(up), n)
 	genericSiLUMul(gate[n:], up[n:])
-}
-
-func scoresWithAVX2(scores, query []float32, keys []uint16, scale float32) {
-	n := len(query)
-	if n == 0 || n%lanes != 0 || len(scores) == 0 {
-		genericScores(scores, query, keys, scale)
-		return
-	}
-	keys = keys[:len(scores)*n]
-	scoresAVX2(unsafe.SliceData(scores), unsafe.SliceData(query), unsafe.SliceData(keys), scale, n, len(scores))
-}
-
-// weightedSumWithAVX2 keeps 64 columns at a time in registers over all rows.
-func weightedSumWithAVX2(dst, weights []float32, vals []uint16) {
-	n := len(dst)
-	vals = vals[:len(weights)*n]
-	if n%64 == 0 && len(weights) > 0 {
-		for c := 0; c < n; c += 64 {
-			weightedSum64AVX2(&dst[c], unsafe.SliceData(weights), &vals[c], 2*n, len(weights))
-		}
-		return
-	}
-	clear(dst)
-	m := n / lanes * lanes
-	for i, w := range weights {
-		row := vals[i*n : (i+1)*n]
-		axpyF16WithAVX2(dst[:m], w, row[:m])
-		genericAxpyF16(dst[m:], w, row[m:])
-	}
 }
 
 func largestWithAVX2(x []float32) float32 {

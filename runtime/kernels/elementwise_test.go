@@ -1,7 +1,9 @@
 package kernels
 
 import (
+	"fmt"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"testing"
 )
@@ -43,28 +45,87 @@ func TestElementwiseOperationsGiveTheSameBits(t *testing.T) {
 				g.SiLUMul(b, up)
 				sameBits(t, s.Name()+" SiLUMul", a, b)
 				a, b = clone(x), clone(x)
-				s.Softmax(a)
-				g.Softmax(b)
-				sameBits(t, s.Name()+" Softmax", a, b)
+				sum, want := s.Exponentials(a), g.Exponentials(b)
+				sameBits(t, s.Name()+" Exponentials", append(a, sum), append(b, want))
+				compareHalves(t, s, x)
 			}
 		}
-		for _, size := range []int{16, 48, 64, 128} {
-			for _, count := range []int{1, 2, 17} {
-				query, weights := values(size, 1, false), values(count, 1, false)
-				rows := make([]uint16, size*count)
-				for i := range rows {
-					rows[i] = Float32to16(float32(rng.NormFloat64()))
+		for _, size := range []int{1, 16, 48, 64, 128} {
+			for n := 1; n <= MaxQueries; n++ {
+				const tiles = 2
+				for _, positions := range []int{1, 17, tiles * KeyTile} {
+					queries, rows := values(n*size, 1, false), make([]uint16, size*tiles*KeyTile)
+					for i := range rows {
+						rows[i] = Float32to16(float32(rng.NormFloat64()))
+					}
+					a, b := make([]float32, n*tiles*KeyTile), make([]float32, n*tiles*KeyTile)
+					s.Scores(a, tiles*KeyTile, queries, n, rows, tiles)
+					g.Scores(b, tiles*KeyTile, queries, n, rows, tiles)
+					sameBits(t, s.Name()+" Scores", a, b)
+					sums := values(n*size, 1, false)
+					c, d := clone(sums), clone(sums)
+					s.WeightedSum(c, n, size, a, tiles*KeyTile, rows, positions)
+					g.WeightedSum(d, n, size, a, tiles*KeyTile, rows, positions)
+					sameBits(t, s.Name()+" WeightedSum", c, d)
 				}
-				a, b := make([]float32, count), make([]float32, count)
-				s.Scores(a, query, rows, 0.125)
-				g.Scores(b, query, rows, 0.125)
-				sameBits(t, s.Name()+" Scores", a, b)
-				a, b = values(size, 1, false), make([]float32, size)
-				s.WeightedSum(a, weights, rows)
-				g.WeightedSum(b, weights, rows)
-				sameBits(t, s.Name()+" WeightedSum", a, b)
 			}
 		}
+	}
+}
+
+// compareHalves compares float16 values of a set with plain Go's.
+func compareHalves(t *testing.T, s *Set, x []float32) {
+	t.Helper()
+	got, want := make([]uint16, len(x)), make([]uint16, len(x))
+	s.Halves(got, x)
+	genericHalves(want, x)
+	for i, v := range want {
+		if got[i] != v {
+			t.Fatalf("%s Halves of %v: %#x, reference %#x", s.Name(), x[i], got[i], v)
+		}
+	}
+}
+
+// TestFusedRoundsOnce compares with arithmetic of many bits, near halfway and small values included.
+func TestFusedRoundsOnce(t *testing.T) {
+	rng := rand.New(rand.NewPCG(37, 38))
+	number := func() float32 {
+		v := math.Float32frombits(rng.Uint32())
+		for v-v != 0 {
+			v = math.Float32frombits(rng.Uint32())
+		}
+		switch rng.IntN(4) {
+		case 0:
+			return float32(rng.IntN(1 << 13))
+		case 1:
+			return v * 0x1p-100
+		case 2:
+			return float32(1+rng.IntN(3)) * float32(math.Ldexp(1, rng.IntN(60)-40))
+		}
+		return v
+	}
+	for range 500_000 {
+		x, y, z := number(), number(), number()
+		if rng.IntN(2) == 0 { // sums that lie about halfway between two float32
+			z = float32(math.Ldexp(float64(float32(x*y)), rng.IntN(60)-30))
+		}
+		if z-z != 0 {
+			continue
+		}
+		product := new(big.Float).SetPrec(600).Mul(big.NewFloat(float64(x)), big.NewFloat(float64(y)))
+		want, _ := product.Add(product, big.NewFloat(float64(z))).Float32()
+		if got := fused(x, y, z); got != want {
+			t.Fatalf("%v * %v + %v = %v, want %v", x, y, z, got, want)
+		}
+	}
+	inf := float32(math.Inf(1))
+	for _, v := range [][4]float32{{inf, 1, 1, inf}, {1, 1, -inf, -inf}, {0, 1, 0, 0}, {math.MaxFloat32, 2, 0, inf}} {
+		if got := fused(v[0], v[1], v[2]); got != v[3] {
+			t.Errorf("%v * %v + %v = %v, want %v", v[0], v[1], v[2], got, v[3])
+		}
+	}
+	if got := fused(inf, 0, 1); got == got {
+		t.Errorf("infinity times 0 is %v", got)
 	}
 }
 
@@ -131,13 +192,16 @@ func FuzzElementwise(f *testing.F) {
 			return out
 		}
 		for name, do := range map[string]func(s *Set, x, y, weights []float32, halves []uint16){
-			"Dot":         func(s *Set, x, y, w []float32, _ []uint16) { w[0] = s.Dot(x, y) },
-			"DotF16":      func(s *Set, x, _, w []float32, h []uint16) { w[0] = s.DotF16(x, h[:len(x)]) },
-			"AxpyF16":     func(s *Set, x, y, _ []float32, h []uint16) { s.AxpyF16(x, y[0], h[:len(x)]) },
-			"SiLUMul":     func(s *Set, x, y, _ []float32, _ []uint16) { s.SiLUMul(x, y) },
-			"Softmax":     func(s *Set, x, _, _ []float32, _ []uint16) { s.Softmax(x) },
-			"Scores":      func(s *Set, x, _, w []float32, h []uint16) { s.Scores(w, x, h, 0.125) },
-			"WeightedSum": func(s *Set, x, _, w []float32, h []uint16) { s.WeightedSum(x, w, h) },
+			"Dot":          func(s *Set, x, y, w []float32, _ []uint16) { w[0] = s.Dot(x, y) },
+			"SiLUMul":      func(s *Set, x, y, _ []float32, _ []uint16) { s.SiLUMul(x, y) },
+			"Exponentials": func(s *Set, x, _, w []float32, _ []uint16) { w[0] = s.Exponentials(x) },
+			"Scale":        func(s *Set, x, y, _ []float32, _ []uint16) { s.Scale(x, y[0]) },
+			"WeightedSum":  func(s *Set, x, _, w []float32, h []uint16) { s.WeightedSum(x, 1, len(x), w, 0, h, rows) },
+			"WeightedSums": func(s *Set, x, _, w []float32, h []uint16) {
+				for n := 2; n <= min(len(w), MaxQueries); n++ {
+					s.WeightedSum(x, n, len(x)/n, w, 1, h, len(w)-n+1)
+				}
+			},
 		} {
 			want := run(genericSet(), do)
 			for _, s := range sets() {
@@ -149,28 +213,60 @@ func FuzzElementwise(f *testing.F) {
 	})
 }
 
-// BenchmarkAttention is what one head computes for one token at position 511.
+// FuzzScores does the same for scores of one tile.
+func FuzzScores(f *testing.F) {
+	for n := range uint8(MaxQueries) {
+		f.Add(uint64(n), 5*n, n)
+	}
+	f.Fuzz(func(t *testing.T, seed uint64, length, count uint8) {
+		rng, size, n := rand.New(rand.NewPCG(seed, 3)), int(length)%70+1, int(count)%MaxQueries+1
+		queries, keys := make([]float32, n*size), make([]uint16, size*KeyTile)
+		inputs := inputKinds[int(seed>>1)%len(inputKinds)]
+		fill(queries, rng, inputs)
+		for i := range keys {
+			keys[i] = uint16(rng.Uint32())
+		}
+		run := func(s *Set) []float32 {
+			atStart := seed%2 == 0
+			scores := guardedCopy(t, make([]float32, n*KeyTile), atStart)
+			s.Scores(scores, KeyTile, guardedCopy(t, queries, atStart), n, guardedCopy(t, keys, atStart), 1)
+			return scores
+		}
+		want := run(genericSet())
+		for _, s := range sets() {
+			sameBits(t, s.Name()+" Scores, "+inputs, run(s), want)
+		}
+	})
+}
+
+// BenchmarkAttention is what one key head computes for the tokens of MaxQueries queries, and for one of three, at
+// position 511, in multiplications for a second.
 func BenchmarkAttention(b *testing.B) {
 	const size, positions = 64, 512
 	rng := rand.New(rand.NewPCG(1, 1))
-	query, scores, out, rows := make([]float32, size), make([]float32, positions), make([]float32, size), make([]uint16, size*positions)
-	for i := range query {
-		query[i] = float32(rng.NormFloat64())
+	queries, scores, out, rows := make([]float32, MaxQueries*size), make([]float32, MaxQueries*positions), make([]float32, MaxQueries*size), make([]uint16, size*positions)
+	for i := range queries {
+		queries[i] = float32(rng.NormFloat64())
 	}
 	for i := range rows {
 		rows[i] = Float32to16(float32(rng.NormFloat64()))
 	}
 	for _, s := range sets() {
-		for name, do := range map[string]func(){
-			"scores":  func() { s.Scores(scores, query, rows, 0.125) },
-			"softmax": func() { s.Softmax(scores) },
-			"sum":     func() { s.WeightedSum(out, scores, rows) },
-		} {
-			b.Run(name+"/"+s.Name(), func(b *testing.B) {
-				for b.Loop() {
-					do()
-				}
-			})
+		for _, n := range []int{MaxQueries, 3} {
+			for name, do := range map[string]func(){
+				"scores": func() { s.Scores(scores, positions, queries[:n*size], n, rows, positions/KeyTile) },
+				"softmax": func() {
+					for i := range n {
+						s.Exponentials(scores[i*positions:][:positions])
+					}
+				},
+				"sum": func() { s.WeightedSum(out, n, size, scores, positions, rows, positions) },
+			} {
+				b.Run(fmt.Sprintf("%s/%d/%s", name, n, s.Name()), func(b *testing.B) {
+					best := fastest(b, func(int) { do() })
+					b.ReportMetric(float64(n*size*positions)/best/1e9, "G/s")
+				})
+			}
 		}
 	}
 }

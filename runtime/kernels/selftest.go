@@ -28,7 +28,7 @@ func (s *Set) agrees() bool {
 			return false
 		}
 	}
-	return s.vectorsAgree(x[:2*BlockCols])
+	return s.vectorsAgree(x[:2*BlockCols]) && s.attentionAgrees(x)
 }
 
 // productAgrees does so for one type: with a super-block, or more blocks than a panel has, and with tokens for every kernel.
@@ -57,7 +57,7 @@ func (s *Set) productAgrees(t Type, x []float32, next func() uint32) bool {
 	got, want := make([]float32, tokens*rows), make([]float32, tokens*rows)
 	s.multiply(got, rows, groups, t, rows, &act, x)
 	genericSet().multiply(want, rows, groups, t, rows, &act, x)
-	return slices.EqualFunc(got, want, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
+	return sameValues(got, want)
 }
 
 // tame clears bits of exponents, so that all numbers of random rows are finite.
@@ -90,13 +90,16 @@ func (s *Set) vectorsAgree(x []float32) bool {
 			ok = ok && math.Float32bits(p[i]) == math.Float32bits(q[i])
 		}
 	}
-	both(func(s *Set, dst []float32) { s.AxpyF16(dst, 1.5, h) })
 	both(func(s *Set, dst []float32) { s.SiLUMul(dst, x) })
-	both(func(s *Set, dst []float32) { s.Softmax(dst) })
-	both(func(s *Set, dst []float32) { s.WeightedSum(dst, x[:1], h) })
-	both(func(s *Set, dst []float32) { s.Scores(dst[:2], x[:lanes], h, 0.5) })
-	both(func(s *Set, dst []float32) { s.Scores(dst[:4], x[:lanes], h, 0.5) })
-	both(func(s *Set, dst []float32) { dst[0], dst[1] = s.Dot(x, dst), s.DotF16(dst, h) })
+	both(func(s *Set, dst []float32) { dst[0] = s.Exponentials(dst[1:]) })
+	both(func(s *Set, dst []float32) { dst[0] = s.Dot(x, dst) })
+	both(func(s *Set, dst []float32) {
+		out := make([]uint16, len(dst))
+		s.Halves(out, dst)
+		for i, v := range out {
+			dst[i] = float32(v)
+		}
+	})
 	p, q := make([]record, len(x)/BlockCols), make([]record, len(x)/BlockCols)
 	s.vector.quantize(p, x)
 	g.vector.quantize(q, x)
@@ -104,4 +107,35 @@ func (s *Set) vectorsAgree(x []float32) bool {
 		ok = ok && p[i] == q[i]
 	}
 	return ok
+}
+
+// attentionAgrees does the same for attention, for each number of queries.
+func (s *Set) attentionAgrees(x []float32) bool {
+	const size, tiles = columnsOfTest, 2
+	g := genericSet()
+	rows := make([]uint16, tiles*KeyTile*size)
+	for i := range rows {
+		rows[i] = Float32to16(x[i])
+	}
+	for n := 1; n <= MaxQueries; n++ {
+		var results [2][]float32
+		for i, set := range []*Set{s, g} {
+			scores, sums := make([]float32, n*tiles*KeyTile), slices.Clone(x[:n*size])
+			set.Scores(scores, tiles*KeyTile, x[:n*size], n, rows, tiles)
+			set.WeightedSum(sums, n, size, scores, tiles*KeyTile, rows, tiles*KeyTile-1)
+			results[i] = append(scores, sums...)
+		}
+		if !sameValues(results[0], results[1]) {
+			return false
+		}
+	}
+	return true
+}
+
+// columnsOfTest are elements for the kernels of attention and a rest.
+const columnsOfTest = 40
+
+// sameValues compares bit for bit.
+func sameValues(a, b []float32) bool {
+	return slices.EqualFunc(a, b, func(a, b float32) bool { return math.Float32bits(a) == math.Float32bits(b) })
 }

@@ -5,9 +5,7 @@ import "math"
 // vectorOps are the operations on plain vectors that differ between sets. All
 // keep the lane order of the generic ones: 16 partial sums, then a fixed tree.
 type vectorOps struct {
-	dot     func(x, y []float32) float32
-	dotF16  func(x []float32, y []uint16) float32
-	axpyF16 func(dst []float32, a float32, x []uint16)
+	dot func(x, y []float32) float32
 
 	quantize    func(records []record, x []float32)
 	widen       func(tile []byte, row int, records []record) // nil where no product needs it
@@ -15,45 +13,22 @@ type vectorOps struct {
 	expSum      func(x []float32, top float32) [lanes]float32
 	scale       func(x []float32, by float32)
 	siluMul     func(gate, up []float32)
-	scores      func(scores, query []float32, keys []uint16, scale float32)
-	weightedSum func(dst, weights []float32, vals []uint16)
+	halves      func(dst []uint16, x []float32)
+	scores      func(scores []float32, stride int, queries []float32, n int, keys []uint16, tiles int)
+	weightedSum func(sums []float32, n, size int, weights []float32, stride int, vals []uint16, positions int)
 }
 
 // lanes is the number of partial sums of a dot product.
 const lanes = 16
 
-var genericVector = vectorOps{dot: genericDot, dotF16: genericDotF16, axpyF16: genericAxpyF16, quantize: genericQuantize,
-	largest: genericLargest, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul, scores: genericScores, weightedSum: genericWeightedSum}
+var genericVector = vectorOps{dot: genericDot, quantize: genericQuantize,
+	largest: genericLargest, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul,
+	halves: genericHalves, scores: genericScores, weightedSum: genericWeightedSum}
 
 // Dot is the inner product of two vectors of equal length, a multiple of 16.
 func (s *Set) Dot(x, y []float32) float32 {
 	n := min(len(x), len(y)) / lanes * lanes
 	return s.vector.dot(x[:n], y[:n])
-}
-
-// DotF16 is the inner product with a vector of float16 values, of a length that
-// is a multiple of 16.
-func (s *Set) DotF16(x []float32, y []uint16) float32 {
-	n := min(len(x), len(y)) / lanes * lanes
-	return s.vector.dotF16(x[:n], y[:n])
-}
-
-// AxpyF16 adds a times x to dst; the length is a multiple of 16.
-func (s *Set) AxpyF16(dst []float32, a float32, x []uint16) {
-	n := min(len(dst), len(x)) / lanes * lanes
-	s.vector.axpyF16(dst[:n], a, x[:n])
-}
-
-// Scores writes scale times the inner product of query with each row of keys,
-// len(query) values a row, for as many rows as scores has room.
-func (s *Set) Scores(scores, query []float32, keys []uint16, scale float32) {
-	s.vector.scores(scores, query, keys, scale)
-}
-
-// WeightedSum writes the sum of the rows of vals, len(dst) values a row, each
-// times its weight.
-func (s *Set) WeightedSum(dst, weights []float32, vals []uint16) {
-	s.vector.weightedSum(dst, weights, vals)
 }
 
 // fold adds 16 partial sums in the order of the vector instructions: halves onto halves.
@@ -72,35 +47,6 @@ func genericDot(x, y []float32) float32 {
 		l[i%lanes] += float32(v * y[i])
 	}
 	return fold(&l)
-}
-
-func genericDotF16(x []float32, y []uint16) float32 {
-	var l [lanes]float32
-	for i, v := range x {
-		l[i%lanes] += float32(v * Float16to32(y[i]))
-	}
-	return fold(&l)
-}
-
-func genericAxpyF16(dst []float32, a float32, x []uint16) {
-	for i, v := range x {
-		dst[i] += float32(a * Float16to32(v))
-	}
-}
-
-func genericScores(scores, query []float32, keys []uint16, scale float32) {
-	n := len(query)
-	for i := range scores {
-		scores[i] = genericDotF16(query, keys[i*n:(i+1)*n]) * scale
-	}
-}
-
-func genericWeightedSum(dst, weights []float32, vals []uint16) {
-	clear(dst)
-	n := len(dst)
-	for i, w := range weights {
-		genericAxpyF16(dst, w, vals[i*n:(i+1)*n])
-	}
 }
 
 // Exp is e to the x in float32, to about one unit in the last place; below -87
@@ -127,13 +73,6 @@ func Exp(x float32) float32 {
 		p = float32(p*r) + c
 	}
 	return p * math.Float32frombits(uint32(n+127)<<23)
-}
-
-// Softmax replaces scores by their exponentials over their sum. One score that
-// is not a number makes all of them so.
-func (s *Set) Softmax(x []float32) {
-	sums := s.vector.expSum(x, s.vector.largest(x))
-	s.vector.scale(x, 1/fold(&sums))
 }
 
 func genericLargest(x []float32) float32 {

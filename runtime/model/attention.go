@@ -1,6 +1,11 @@
 package model
 
-import "github.com/anchorhold/anchorhold/runtime/kernels"
+import (
+	"math"
+	"unsafe"
+
+	"github.com/anchorhold/anchorhold/runtime/kernels"
+)
 
 // projections returns a token's queries, keys and values.
 func (m *Model) projections(t int) (q, k, v []float32) {
@@ -15,7 +20,7 @@ func (m *Model) projections(t int) (q, k, v []float32) {
 
 // rememberToken adds the biases to a token's queries, keys and values, normalizes and rotates
 // its queries and keys as its architecture has it, and stores keys and values.
-func (m *Model) rememberToken(_, t int) error {
+func (m *Model) rememberToken(worker, t int) error {
 	p, cache, layer := &m.params, m.at.cache, m.at.layer
 	in, l := m.at.batch[t], &m.tensors.layers[layer]
 	q, k, v := m.projections(t)
@@ -24,10 +29,11 @@ func (m *Model) rememberToken(_, t int) error {
 	addBias(v, l.vBias, 1)
 	m.place(q, l.queryNorm, t)
 	m.place(k, l.keyNorm, t)
-	at := in.Position * p.HeadSize
+	at, key := in.Position*p.HeadSize, m.scratch.attention[worker].key
 	for h := range p.KVHeads {
-		store(cache.keys(in.Slot, layer, h)[at:at+p.HeadSize], k[h*p.HeadSize:(h+1)*p.HeadSize])
-		store(cache.vals(in.Slot, layer, h)[at:at+p.HeadSize], v[h*p.HeadSize:(h+1)*p.HeadSize])
+		m.set.Halves(key, k[h*p.HeadSize:(h+1)*p.HeadSize])
+		kernels.PutKey(cache.keys(in.Slot, layer, h), in.Position, key)
+		m.set.Halves(cache.vals(in.Slot, layer, h)[at:at+p.HeadSize], v[h*p.HeadSize:(h+1)*p.HeadSize])
 	}
 	return nil
 }
@@ -52,33 +58,142 @@ func (m *Model) place(x, norm []float32, t int) {
 	}
 }
 
-func store(dst []uint16, src []float32) {
-	for i, v := range src {
-		dst[i] = kernels.Float32to16(v)
+// span is some tokens of one sequence that stand one behind the other in a batch.
+type span struct{ first, count int }
+
+// cut cuts a batch into spans, whose tokens attend to one head of keys together.
+func (m *Model) cut(batch []Input) {
+	most := max(1, kernels.MaxQueries/(m.params.Heads/m.params.KVHeads))
+	m.spans = m.spans[:0]
+	for i, in := range batch {
+		if n := len(m.spans); n > 0 {
+			last := &m.spans[n-1]
+			if before := batch[i-1]; last.count < most && before.Slot == in.Slot && before.Position+1 == in.Position {
+				last.count++
+				continue
+			}
+		}
+		m.spans = append(m.spans, span{i, 1})
 	}
 }
 
-// attendHeads computes causal attention of one token, for the query heads that
+// attendHeads computes causal attention of the tokens of a span, for the query heads that
 // share one key head.
 func (m *Model) attendHeads(worker, task int) error {
 	s, p := m.scratch, &m.params
 	wide, group := p.Heads*p.HeadSize, p.Heads/p.KVHeads
-	t, kv := task/p.KVHeads, task%p.KVHeads
-	queries, _, _ := m.projections(t)
-	in := m.at.batch[t]
-	keys, vals := m.at.cache.keys(in.Slot, m.at.layer, kv), m.at.cache.vals(in.Slot, m.at.layer, kv)
-	length := len(s.scores) / m.threads
-	first := 0 // position that the block sees
-	if p.local(m.at.layer) {
-		first = max(0, in.Position+1-p.Window)
-		keys, vals = keys[first*p.HeadSize:], vals[first*p.HeadSize:]
-	}
-	scores := s.scores[worker*length:][:in.Position+1-first]
-	for h := kv * group; h < (kv+1)*group; h++ {
-		q := queries[h*p.HeadSize : (h+1)*p.HeadSize]
-		m.set.Scores(scores, q, keys, p.AttentionScale)
-		m.set.Softmax(scores)
-		m.set.WeightedSum(s.attended[t*wide+h*p.HeadSize:][:p.HeadSize], scores, vals)
+	tokens, kv := m.spans[task/p.KVHeads], task%p.KVHeads
+	in := m.at.batch[tokens.first]
+	a := &s.attention[worker]
+	a.keys, a.vals = m.at.cache.keys(in.Slot, m.at.layer, kv), m.at.cache.vals(in.Slot, m.at.layer, kv)
+	for h := kv * group; h < (kv+1)*group; h += kernels.MaxQueries { // most often once
+		heads := min((kv+1)*group-h, kernels.MaxQueries)
+		a.begin(tokens.count*heads, p.HeadSize)
+		for i := range tokens.count {
+			queries, _, _ := m.projections(tokens.first + i)
+			last, first := in.Position+i, 0
+			if p.local(m.at.layer) {
+				first = max(0, last+1-p.Window)
+			}
+			for j := range heads {
+				at := (h + j) * p.HeadSize
+				a.add(queries[at:at+p.HeadSize], p.AttentionScale, s.attended[(tokens.first+i)*wide+at:][:p.HeadSize], reach{first, last + 1})
+			}
+		}
+		a.compute(m.set)
 	}
 	return nil
+}
+
+// attention is what one worker computes attention with: some queries, over the keys and values of one head.
+type attention struct {
+	keys, vals []uint16 // tiles, and rows
+
+	n, size int
+	reach   [kernels.MaxQueries]reach     // positions that each query sees
+	out     [kernels.MaxQueries][]float32 // where its result goes
+	added   int
+
+	queries, sums []float32 // MaxQueries heads each
+	scores        []float32 // MaxQueries rows of whole tiles of the context
+	key           []uint16  // one head
+}
+
+// reach is some positions, from the first to before the end.
+type reach struct{ first, end int }
+
+// attentionFloats is the room that an attention takes in scratch memory.
+func attentionFloats(size, context int) int {
+	return kernels.MaxQueries*(2*size+tiled(context)) + lines(size)
+}
+
+// newAttention lays one out in memory.
+func newAttention(memory []float32, size, context int) attention {
+	var a attention
+	take := func(n int) []float32 {
+		part := memory[:n:n]
+		memory = memory[n:]
+		return part
+	}
+	a.queries, a.sums = take(kernels.MaxQueries*size), take(kernels.MaxQueries*size)
+	a.scores = take(kernels.MaxQueries * tiled(context))
+	a.key = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(memory))), size)
+	return a
+}
+
+// begin makes room for n queries of size elements, which add gives it.
+func (a *attention) begin(n, size int) { a.n, a.size, a.added = n, size, 0 }
+
+// add gives a query, by which its products are scaled, and where the result goes.
+func (a *attention) add(query []float32, scale float32, out []float32, r reach) {
+	for d, v := range query {
+		a.queries[d*a.n+a.added] = v * scale
+	}
+	a.out[a.added], a.reach[a.added] = out, r
+	a.added++
+}
+
+// compute writes the mean of the values that each query sees, weighted by the exponentials of their scores. Positions that
+// all queries see are added for all of them at once, the others one query after the other: each has
+// its positions in order, whatever other queries are there.
+func (a *attention) compute(set *kernels.Set) {
+	low, high, all := a.reach[0].first, 0, reach{0, math.MaxInt}
+	for _, r := range a.reach[:a.n] {
+		low, high = min(low, r.first), max(high, r.end)
+		all = reach{max(all.first, r.first), min(all.end, r.end)}
+	}
+	start := low / kernels.KeyTile * kernels.KeyTile // position of the first score
+	stride := tiled(high - start)
+	scores, sums := a.scores[:a.n*stride], a.sums[:a.n*a.size]
+	set.Scores(scores, stride, a.queries[:a.n*a.size], a.n, a.keys[start*a.size:], stride/kernels.KeyTile)
+	clear(sums)
+	var inverse [kernels.MaxQueries]float32
+	for i, r := range a.reach[:a.n] {
+		inverse[i] = 1 / set.Exponentials(scores[i*stride:][r.first-start:r.end-start])
+		a.sumOne(set, i, reach{r.first, min(r.end, all.first)}, start, stride)
+	}
+	if all.first < all.end {
+		set.WeightedSum(sums, a.n, a.size, scores[all.first-start:], stride, a.vals[all.first*a.size:], all.end-all.first)
+	}
+	for i, r := range a.reach[:a.n] {
+		a.sumOne(set, i, reach{max(r.first, all.first, min(all.end, r.end)), r.end}, start, stride)
+		sum := sums[i*a.size:][:a.size]
+		set.Scale(sum, inverse[i])
+		copy(a.out[i], sum)
+	}
+}
+
+// sumOne adds the values of some positions for one query.
+func (a *attention) sumOne(set *kernels.Set, i int, r reach, start, stride int) {
+	if r.first < r.end {
+		set.WeightedSum(a.sums[i*a.size:][:a.size], 1, a.size, a.scores[i*stride+r.first-start:], stride, a.vals[r.first*a.size:], r.end-r.first)
+	}
+}
+
+// wipe clears what is left of queries and keys.
+func (a *attention) wipe() {
+	clear(a.queries)
+	clear(a.sums)
+	clear(a.scores)
+	clear(a.key)
 }

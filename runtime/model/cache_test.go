@@ -4,6 +4,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
 func TestWipeClearsOneSequenceOnly(t *testing.T) {
@@ -21,12 +22,16 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 	for slot := range c.slots {
 		for layer := range c.layers {
 			for head := range c.kvHeads {
-				for _, part := range [][]uint16{c.keys(slot, layer, head), c.vals(slot, layer, head)} {
+				for which, part := range [][]uint16{c.keys(slot, layer, head), c.vals(slot, layer, head)} {
 					for i, v := range part {
 						if v != 0 {
 							left[slot]++
-							if slot == 1 && i < 3*p.HeadSize {
-								t.Errorf("position %d of the wiped sequence is left", i/p.HeadSize)
+							position := i / p.HeadSize
+							if which == 0 {
+								position = i % kernels.KeyTile
+							}
+							if slot == 1 && position < 3 {
+								t.Errorf("position %d of the wiped sequence is left", position)
 							}
 						}
 					}
@@ -34,7 +39,7 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 			}
 		}
 	}
-	if left[0] != 2*2*2*5*16 || left[1] != 2*2*2*2*16 {
+	if room := kernels.KeyTile; left[0] != 2*2*2*room*16 || left[1] != 2*2*2*(room-3)*16 {
 		t.Errorf("values left: %v", left)
 	}
 	c.Wipe(-1, 0, 5)
@@ -65,9 +70,9 @@ func TestCopyTakesTheFirstPositionsOfAnotherSequence(t *testing.T) {
 		for head := range c.kvHeads {
 			for i, v := range c.keys(1, layer, head) {
 				switch want := c.keys(0, layer, head)[i]; {
-				case i < 3*p.HeadSize && v != want:
+				case i%kernels.KeyTile < 3 && v != want:
 					t.Fatalf("value %d of the keys is %d, want %d", i, v, want)
-				case i >= 3*p.HeadSize && v != 0:
+				case i%kernels.KeyTile >= 3 && v != 0:
 					t.Fatalf("value %d of the keys was copied, too", i)
 				}
 			}

@@ -28,14 +28,18 @@ type Encoder struct {
 	batch   int // tokens
 	turns   []turn
 
-	keys, vals []uint16    // of one block: for each text, head by head
-	pooled     []float32   // rows of Width values
-	rows       [][]float32 // of pooled, for the caller
-	places     []place     // of each token
+	heads  []heads     // of each worker
+	pooled []float32   // rows of Width values
+	rows   [][]float32 // of pooled, for the caller
+	places []place     // of each token
+	texts  []place
 
 	at   encoderStage
 	jobs encoderJobs
 }
+
+// heads are the keys and values of one head of a text.
+type heads struct{ keys, vals []uint16 }
 
 // place is where a token is: its text's tokens are numbers first to first+length-1 of the batch.
 type place struct{ first, length int }
@@ -70,7 +74,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 	if err := e.takeMemory(cfg); err != nil {
 		return nil, err
 	}
-	e.places = make([]place, 0, e.batch)
+	e.places, e.texts = make([]place, 0, e.batch), make([]place, 0, e.batch)
 	e.rows = make([][]float32, 0, e.batch)
 	e.core.bind()
 	e.jobs = encoderJobs{e.remember, e.attend, e.settle, e.activate}
@@ -83,23 +87,26 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 
 // encoderSizes are the lengths of the parts of scratch memory in the order of Encoder.parts, and
 // the bytes of the activations.
-func encoderSizes(p Params, threads, context int) (floats [12]int, activations int) {
+func encoderSizes(p Params, threads, context int) (floats [9]int, attention, activations int) {
 	wide := p.Heads * p.HeadSize
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	q, k, up := pad(wide), pad(wide), 0
 	if p.family.gated {
 		q, k, up = pad(3*wide), 0, pad(p.FeedForward)
 	}
-	halves := (context*wide + 1) / 2 // float16 values in the room of float32 ones
 	return [...]int{
 		context * p.Width, context * pad(p.Width), context * q, context * k, context * k, context * wide,
-		context * pad(p.FeedForward), context * up, threads * context, halves, halves, context * p.Width,
-	}, kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
+		context * pad(p.FeedForward), context * up, context * p.Width,
+	}, lines(attentionFloats(p.HeadSize, context)) + headFloats(p, context), kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
 }
+
+// headFloats is the room of a head's keys and values, as float16, in that of float32 numbers.
+func headFloats(p Params, context int) int { return lines(tiled(context) * p.HeadSize) }
 
 // EncoderBytes is the memory that NewEncoder takes for one configuration.
 func EncoderBytes(p Params, threads, context int) int64 {
-	floats, total := encoderSizes(p, threads, context)
+	floats, attention, total := encoderSizes(p, threads, context)
+	total += 4 * threads * attention
 	for _, n := range floats {
 		total += 4 * lines(n)
 	}
@@ -109,7 +116,7 @@ func EncoderBytes(p Params, threads, context int) int64 {
 
 func (e *Encoder) takeMemory(cfg Config) error {
 	p := e.core.params
-	floats, act := encoderSizes(p, cfg.Threads, cfg.Context)
+	floats, _, act := encoderSizes(p, cfg.Threads, cfg.Context)
 	region, err := cfg.Budget.Map("scratch memory", EncoderBytes(p, cfg.Threads, cfg.Context))
 	if err != nil {
 		return err
@@ -122,14 +129,17 @@ func (e *Encoder) takeMemory(cfg Config) error {
 		memory = memory[lines(n):]
 		return part
 	}
-	var keys, vals []float32
-	for i, part := range []*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up, &s.scores, &keys, &vals, &e.pooled} {
+	for i, part := range []*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up, &e.pooled} {
 		*part = take(floats[i])
 	}
 	s.rotation = take(cfg.Context * p.RopeDims)
 	s.activations = data[len(data)-act:]
-	e.keys = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(keys))), 2*len(keys))
-	e.vals = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(vals))), 2*len(vals))
+	s.takeAttention(take(cfg.Threads*lines(attentionFloats(p.HeadSize, cfg.Context))), cfg.Threads, p.HeadSize, cfg.Context)
+	for range cfg.Threads {
+		both := take(headFloats(p, cfg.Context))
+		halves := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(both))), 2*len(both))
+		e.heads = append(e.heads, heads{halves[:len(both)], halves[len(both):]})
+	}
 	e.core.scratch = s
 	return nil
 }
@@ -168,7 +178,7 @@ func (e *Encoder) Encode(texts [][]int32) ([][]float32, error) {
 
 // arrange checks a batch and gives each token its place.
 func (e *Encoder) arrange(texts [][]int32) (n int, err error) {
-	e.places = e.places[:0]
+	e.places, e.texts = e.places[:0], e.texts[:0]
 	for _, text := range texts {
 		if len(text) == 0 || len(text) > e.context || n+len(text) > e.batch {
 			return 0, fmt.Errorf("%w: a text of %d tokens behind %d others, the batch has room for %d", ErrInput, len(text), n, e.batch)
@@ -179,6 +189,7 @@ func (e *Encoder) arrange(texts [][]int32) (n int, err error) {
 			}
 			e.places = append(e.places, place{n, len(text)})
 		}
+		e.texts = append(e.texts, place{n, len(text)})
 		n += len(text)
 	}
 	if n == 0 {
@@ -189,13 +200,15 @@ func (e *Encoder) arrange(texts [][]int32) (n int, err error) {
 
 // wipe clears what is left of the texts: the next batch may be another user's.
 func (e *Encoder) wipe(n int) {
-	s, p := e.core.scratch, &e.core.params
+	s := e.core.scratch
 	for _, part := range []*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up} {
 		clear((*part)[:len(*part)/e.batch*n])
 	}
-	clear(s.scores)
-	clear(e.keys[:n*p.Heads*p.HeadSize])
-	clear(e.vals[:n*p.Heads*p.HeadSize])
+	for i := range s.attention {
+		s.attention[i].wipe()
+		clear(e.heads[i].keys)
+		clear(e.heads[i].vals)
+	}
 	clear(s.activations)
 }
 
@@ -302,7 +315,7 @@ func (e *Encoder) block(l *encoderLayer) error {
 	if err := m.pool.run(n, e.jobs.remember); err != nil {
 		return err
 	}
-	if err := m.pool.run(n*p.Heads, e.jobs.attend); err != nil {
+	if err := m.pool.run(len(e.texts)*p.Heads, e.jobs.attend); err != nil {
 		return err
 	}
 	if err := m.inputs(m.jobs.quantize, s.attended, p.Heads*p.HeadSize, n); err != nil {
@@ -351,45 +364,46 @@ func (e *Encoder) projections(t int) (q, k, v []float32) {
 	return s.q[t*wide:][:wide], s.k[t*wide:][:wide], s.v[t*wide:][:wide]
 }
 
-// remember adds the biases to a token's queries, keys and values, rotates queries and keys if the
-// architecture does, and stores keys and values.
+// remember adds the biases to a token's queries, keys and values, and rotates queries and keys if the
+// architecture does.
 func (e *Encoder) remember(_, t int) error {
 	p, l := &e.core.params, e.at.layer
 	q, k, v := e.projections(t)
 	addBias(q, l.qBias, 1)
 	addBias(k, l.kBias, 1)
 	addBias(v, l.vBias, 1)
-	at := e.places[t]
-	for h := range p.Heads {
-		head := h * p.HeadSize
-		if e.turns != nil {
-			turn := e.core.scratch.rotation[t*p.RopeDims : (t+1)*p.RopeDims]
-			turnHalves(q[head:head+p.RopeDims], turn)
-			turnHalves(k[head:head+p.RopeDims], turn)
-		}
-		to := e.head(at, h) + (t-at.first)*p.HeadSize
-		store(e.keys[to:to+p.HeadSize], k[head:head+p.HeadSize])
-		store(e.vals[to:to+p.HeadSize], v[head:head+p.HeadSize])
+	if e.turns == nil {
+		return nil
+	}
+	turn := e.core.scratch.rotation[t*p.RopeDims : (t+1)*p.RopeDims]
+	for head := 0; head < p.Heads*p.HeadSize; head += p.HeadSize {
+		turnHalves(q[head:head+p.RopeDims], turn)
+		turnHalves(k[head:head+p.RopeDims], turn)
 	}
 	return nil
 }
 
-// head is where the keys of a head of a text begin.
-func (e *Encoder) head(at place, h int) int {
-	return (at.first*e.core.params.Heads + h*at.length) * e.core.params.HeadSize
-}
-
-// attend computes one head of one token over all of its text.
+// attend computes one head of all tokens of a text over that text.
 func (e *Encoder) attend(worker, task int) error {
-	s, p := e.core.scratch, &e.core.params
-	t, h := task/p.Heads, task%p.Heads
-	at := e.places[t]
-	q, _, _ := e.projections(t)
-	from, size := e.head(at, h), at.length*p.HeadSize
-	scores := s.scores[worker*e.context:][:at.length]
-	e.core.set.Scores(scores, q[h*p.HeadSize:(h+1)*p.HeadSize], e.keys[from:from+size], p.AttentionScale)
-	e.core.set.Softmax(scores)
-	e.core.set.WeightedSum(s.attended[(t*p.Heads+h)*p.HeadSize:][:p.HeadSize], scores, e.vals[from:from+size])
+	s, p, set := e.core.scratch, &e.core.params, e.core.set
+	text, h := e.texts[task/p.Heads], task%p.Heads
+	a, at := &s.attention[worker], h*p.HeadSize
+	a.keys, a.vals = e.heads[worker].keys, e.heads[worker].vals
+	for i := range text.length {
+		_, k, v := e.projections(text.first + i)
+		set.Halves(a.key, k[at:at+p.HeadSize])
+		kernels.PutKey(a.keys, i, a.key)
+		set.Halves(a.vals[i*p.HeadSize:(i+1)*p.HeadSize], v[at:at+p.HeadSize])
+	}
+	for first := 0; first < text.length; first += kernels.MaxQueries {
+		n := min(text.length-first, kernels.MaxQueries)
+		a.begin(n, p.HeadSize)
+		for t := text.first + first; t < text.first+first+n; t++ {
+			q, _, _ := e.projections(t)
+			a.add(q[at:at+p.HeadSize], p.AttentionScale, s.attended[(t*p.Heads+h)*p.HeadSize:][:p.HeadSize], reach{0, text.length})
+		}
+		a.compute(set)
+	}
 	return nil
 }
 

@@ -157,8 +157,13 @@ func TestVectorsDoNotDependOnWhatIsBeside(t *testing.T) {
 					t.Fatal("the outputs of tokens are left in memory")
 				}
 			}
-			if slices.ContainsFunc(e.keys, func(v uint16) bool { return v != 0 }) || slices.ContainsFunc(e.core.scratch.gate, func(v float32) bool { return v != 0 }) {
-				t.Fatal("keys or inner values are left in memory")
+			for i, a := range e.core.scratch.attention {
+				if v := slices.Concat(a.queries, a.sums, a.scores); slices.Max(v) != 0 || slices.Min(v) != 0 || slices.Max(slices.Concat(a.key, e.heads[i].keys, e.heads[i].vals)) != 0 {
+					t.Fatal("queries, keys or values are left in memory")
+				}
+			}
+			if slices.ContainsFunc(e.core.scratch.gate, func(v float32) bool { return v != 0 }) {
+				t.Fatal("inner values are left in memory")
 			}
 		}
 		if cosine(want[0], want[2]) > 0.9999 {

@@ -16,6 +16,7 @@ func (m *Model) Forward(cache *Cache, batch []Input) ([][]float32, error) {
 	}
 	m.at.cache, m.at.batch = cache, batch
 	m.rotate(batch)
+	m.cut(batch)
 	if err := m.embed(batch); err != nil {
 		return nil, err
 	}
@@ -104,7 +105,7 @@ func (m *Model) block(layer int) error {
 	if err := m.pool.run(n, m.jobs.remember); err != nil {
 		return err
 	}
-	if err := m.pool.run(n*m.params.KVHeads, m.jobs.attend); err != nil {
+	if err := m.pool.run(len(m.spans)*m.params.KVHeads, m.jobs.attend); err != nil {
 		return err
 	}
 	if err := m.inputs(m.jobs.quantize, s.attended, m.params.Heads*m.params.HeadSize, n); err != nil {

@@ -45,6 +45,7 @@ type Model struct {
 	turns []turn // of the rotation: of all blocks, or of global and of local ones
 	jobs  jobs
 	at    stage
+	spans []span
 	rows  [][]float32 // of logits, for the caller
 }
 
@@ -72,6 +73,7 @@ func New(cfg Config) (*Model, error) {
 		return nil, err
 	}
 	m.bind()
+	m.spans = make([]span, 0, cfg.Batch)
 	m.rows = make([][]float32, cfg.Outputs)
 	m.turns = m.params.turns(t.ropeFactors)
 	m.pool = newPool(cfg.Threads)
@@ -92,13 +94,13 @@ type scratch struct {
 	region *arena.Region
 	// token-major, batch rows each
 	x, norm, q, k, v, attended, gate, up []float32
-	logits                               []float32 // outputs rows
-	rotation                             []float32 // cosine and sine of each pair, for each token; for each of Model.turns
-	scores                               []float32 // context values for each worker
+	logits                               []float32   // outputs rows
+	rotation                             []float32   // cosine and sine of each pair, for each token; for each of Model.turns
+	attention                            []attention // of each worker
 	activations                          []byte
 }
 
-// sizes are the lengths of the parts of scratch memory, in the order of parts,
+// sizes are the lengths of the parts of scratch memory, in the order of parts, which attention follows,
 // and the bytes of the activations.
 func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, activations int) {
 	wide, narrow := p.Heads*p.HeadSize, p.KVHeads*p.HeadSize
@@ -112,12 +114,12 @@ func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, acti
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	return [...]int{
 		batch * p.Width, batch * pad(p.Width), batch * pad(q), batch * pad(k), batch * pad(k), batch * wide,
-		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * context,
+		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * lines(attentionFloats(p.HeadSize, context)),
 	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, wide))
 }
 
-func (s *scratch) parts() [11]*[]float32 {
-	return [...]*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up, &s.logits, &s.rotation, &s.scores}
+func (s *scratch) parts() [10]*[]float32 {
+	return [...]*[]float32{&s.x, &s.norm, &s.q, &s.k, &s.v, &s.attended, &s.gate, &s.up, &s.logits, &s.rotation}
 }
 
 // lines rounds a part up to whole cache lines, so that workers share none.
@@ -146,8 +148,17 @@ func newScratch(cfg Config, p Params) (*scratch, error) {
 		*part = memory[:floats[i]:floats[i]]
 		memory = memory[lines(floats[i]):]
 	}
+	s.takeAttention(memory, cfg.Threads, p.HeadSize, cfg.Context)
 	s.activations = data[len(data)-act:]
 	return s, nil
+}
+
+// takeAttention lays out what each worker computes attention with.
+func (s *scratch) takeAttention(memory []float32, threads, size, context int) {
+	each := lines(attentionFloats(size, context))
+	for i := range threads {
+		s.attention = append(s.attention, newAttention(memory[i*each:(i+1)*each], size, context))
+	}
 }
 
 // Input is one token of a batch.
