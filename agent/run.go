@@ -31,7 +31,8 @@ type daemon struct {
 	tenure *tenure.Tenure
 	guest  *attested.Guest
 	keeper *tenure.Keeper
-	works  *works // nil where there is none
+	beside *beside // models beside the first
+	works  *works  // nil where there is none
 	// classifiers are those served; nil where none is configured.
 	classifiers *classify.Service
 	api         *serving.API
@@ -91,14 +92,21 @@ func (d *daemon) prepare() (err error) {
 	}
 	d.guest.Use(broker)
 	d.prepareWork()
-	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
+	first, others, err := tenure.Apart(d.Config)
+	if err != nil {
+		return err
+	}
+	if d.beside, err = d.newBeside(others); err != nil {
+		return err
+	}
+	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, TenureOf: d.tenureOf, Tenures: d.tenures, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
 		Opened: d.guest.Opened(d.tenure.Held, d.cfg.Load),
 		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
 		return err
 	}
 	d.tenure.AtEnd(d.api.Secrets.Wipe)
-	d.keeper = tenure.NewKeeper(tenure.Config{Settings: d.Config, Broker: d.guest.Restartable(broker), Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Taken: d.api.Secrets.Take, Serving: d.announce, Refused: d.refused})
+	d.keeper = tenure.NewKeeper(tenure.Config{Settings: first, Heap: func(n int) { d.beside.open("", n) }, Broker: d.guest.Restartable(broker), Tenure: d.tenure, Logger: d.Logger, Classifiers: d.classifiers, Granted: d.granted, Taken: d.api.Secrets.Take, Serving: d.announce, Refused: d.refused})
 	(&workapi.Service{Work: d.work(), Classifiers: d.api.Classifiers}).Mount(d.api.Server)
 	return nil
 }
@@ -107,6 +115,15 @@ func (d *daemon) prepare() (err error) {
 func (d *daemon) status() tenure.Status {
 	s := d.tenure.Status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
 	id := d.guest.AgentKeyID()
+	if others := d.beside.all(); len(others) > 0 {
+		s.Models = map[string]tenure.OneStatus{d.cfg.Load().Models[0].Name: s.One()}
+		for _, o := range others {
+			one := o.tenure.Status("", false, 0).One()
+			if s.Models[o.name] = one; s.State == "serving" && one.State != s.State {
+				s.State, s.Detail = one.State, fmt.Sprintf("model %s: %s", o.name, one.Detail)
+			}
+		}
+	}
 	s.AgentKey = hex.EncodeToString(id[:])
 	s.Secrets = d.api.Secrets.Held()
 	return s
@@ -128,7 +145,7 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	// The lease outlives the API's drain: answers under way are finished with it.
 	keeping, release := context.WithCancel(context.WithoutCancel(ctx))
 	defer release()
-	ended := make(chan error, 8)
+	ended := make(chan error, 9)
 	run := func(name string, f func() error) {
 		go func() {
 			err := f()
@@ -146,6 +163,8 @@ func (d *daemon) serve(ctx context.Context, l net.Listener) error {
 	}
 	run("local api", func() error { defer release(); return d.api.Serve(ctx, l) })
 	run("lease", func() error { return d.keeper.Run(keeping) })
+	d.beside.begin(keeping)
+	run("other models", d.beside.run)
 	run("credentials", func() error {
 		if d.handing == nil {
 			return nil
@@ -215,6 +234,9 @@ func (d *daemon) tellStatus(status string) {
 func (d *daemon) healthy(ctx context.Context) error {
 	if d.keeper.Stuck(time.Now()) {
 		return fmt.Errorf("an attestation has been under way for %s", tenure.StuckAfter)
+	}
+	if err := d.beside.stuck(time.Now()); err != nil {
+		return err
 	}
 	if err := d.reloading.Stuck(reloadAfter); err != nil {
 		return err
@@ -304,15 +326,26 @@ func (d *daemon) reload(ctx context.Context) error {
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
 		return refusal.New("reload-needs-restart", "%s changed: restart the agent to apply it", strings.Join(changed, ", "))
 	}
+	first, others, err := d.apart(cfg)
+	if err != nil {
+		return err
+	}
 	broker, err := d.guest.Client(cfg)
 	if err != nil {
 		return err
 	}
-	return d.keeper.Reload(ctx, cfg, d.guest.Restartable(broker), func() {
+	if err := d.beside.shrink(ctx, others); err != nil {
+		return errors.Join(err, broker.Close())
+	}
+	err = d.keeper.Reload(ctx, first, d.guest.Restartable(broker), func() {
 		d.cfg.Store(&cfg)
 		d.guest.Use(broker)
 		d.allow(cfg)
 	})
+	if err != nil {
+		return err
+	}
+	return d.beside.grow(ctx, others)
 }
 
 // restartOnly names the sections that changed and that this process has read for good.
@@ -329,7 +362,7 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		{"verification", old.Verification, now.Verification},
 		{"guest", old.Guest, now.Guest},
 		{"local_restart", old.LocalRestart, now.LocalRestart},
-		{"models[].sequences", old.Sequences(), now.Sequences()},
+		{"models[].sequences", false, sequencesChanged(old.Models, now.Models)},
 		{"classifiers (there were none)", classifying, classifying || len(now.Classifiers) > 0},
 		{"proofs", old.Proofs, now.Proofs},
 		{"federation", old.Federation, now.Federation},
@@ -346,4 +379,18 @@ func restartOnly(old, now settings.Config, classifying bool) (changed []string) 
 		}
 	}
 	return changed
+}
+
+// sequencesChanged says whether a model that stays has another number of them: the line of requests
+// is as long as it was at the start. Models that are added share its places.
+func sequencesChanged(old, now []settings.Model) bool {
+	for _, m := range now {
+		for _, before := range old {
+			same := m.Name == before.Name || len(old) == 1 && len(now) == 1
+			if same && max(1, m.Sequences) != max(1, before.Sequences) {
+				return true
+			}
+		}
+	}
+	return false
 }

@@ -247,14 +247,33 @@ func (c Config) checkBroker(f *Findings) {
 	}
 }
 
+// maxModels is how many language and embedding models one agent serves.
+const maxModels = 8
+
 func (c Config) checkModels(f *Findings) {
 	if len(c.Models) == 0 && len(c.Classifiers) == 0 && len(c.Secrets) == 0 && !c.Participates() {
 		f.Missing = append(f.Missing, "models or secrets")
 	}
-	if len(c.Models) > 1 {
-		f.errorf("models: got %d models; an agent of this version serves one", len(c.Models))
+	if len(c.Models) > maxModels {
+		f.errorf("models: got %d models; an agent serves at most %d", len(c.Models), maxModels)
 	}
+	if len(c.Models) > 1 && c.LocalRestart.Seal != "" {
+		f.errorf("local_restart: it keeps the key of one model, and there are %d", len(c.Models))
+	}
+	seen, open := map[string]bool{}, ""
 	for i, m := range c.Models {
+		if seen[m.Name] {
+			f.errorf("models[%d].name: %q is used twice", i, m.Name)
+		}
+		seen[m.Name] = true
+		if m.MemoryMB == 0 && open != "" {
+			f.errorf("models[%d].memory_mb is missing: of several models only one can have what is left, and %q does", i, open)
+		} else if m.MemoryMB == 0 {
+			open = m.Name
+		}
+		if m.MemoryMB < 0 || m.MemoryMB > 1<<20 {
+			f.errorf("models[%d].memory_mb: %d is outside 1 to %d", i, m.MemoryMB, 1<<20)
+		}
 		for _, need := range [][2]string{{"name", m.Name}, {"path", m.Path}, {"resource", m.Resource}, {"publisher", m.Publisher}} {
 			if need[1] == "" {
 				f.errorf("models[%d].%s is missing", i, need[0])

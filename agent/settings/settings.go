@@ -232,6 +232,10 @@ type Model struct {
 	Threads int `yaml:"threads"`
 	// Kernel forces a set of kernels: "auto", "amx", "avx512", "avx2" or "generic".
 	Kernel string `yaml:"kernel"`
+	// MemoryMB is the model's part of the memory limit, in MiB: weights, cache and scratch memory.
+	// Where there are several models, one of them at most may leave it out, and gets what the
+	// others, the process and the requests leave.
+	MemoryMB int `yaml:"memory_mb"`
 }
 
 // Classifier is one sealed classifier. The fields are those of Model.
@@ -472,13 +476,13 @@ func (c Config) ProofMemory() int64 {
 	return int64(c.Proofs.MemoryMB) << 20
 }
 
-// Sequences is how many completions run at the same time.
+// Sequences is how many completions run at the same time, of all models together.
 func (c Config) Sequences() int {
-	n := 1
+	n := 0
 	for _, m := range c.Models {
-		n = max(n, m.Sequences)
+		n += max(1, m.Sequences)
 	}
-	return n
+	return max(1, n)
 }
 
 // RootIdentities are the broker's root identities.

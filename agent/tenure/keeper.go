@@ -42,6 +42,8 @@ type Config struct {
 	Serving func(until time.Time)
 	// Refused is told why the model cannot be opened; optional.
 	Refused func(error)
+	// Heap is told how many models are open; nil is for a keeper that is alone in its process.
+	Heap func(models int)
 }
 
 // Keeper attests and renews. What can hang, which is the exchange with the broker
@@ -79,6 +81,9 @@ type Keeper struct {
 func NewKeeper(cfg Config) *Keeper {
 	k := &Keeper{cfg: cfg.Settings, broker: cfg.Broker, tenure: cfg.Tenure, log: cfg.Logger, serving: cfg.Serving, refused: cfg.Refused, granted: cfg.Granted, taken: cfg.Taken,
 		open: openmodel.Open, heap: openmodel.LimitHeap, files: files{installed: installed}, reloaded: make(chan reload)}
+	if cfg.Heap != nil {
+		k.heap = func(_ settings.Config, models int) { cfg.Heap(models) }
+	}
 	if cfg.Classifiers != nil {
 		k.others = func() []opened { return classifierFiles(cfg.Classifiers) }
 	}

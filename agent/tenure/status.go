@@ -23,6 +23,8 @@ type Status struct {
 	// what ends then.
 	Ends  map[string]time.Time `json:"ends,omitempty"`
 	Model *ModelStatus         `json:"model,omitempty"`
+	// Models are all by name, where there are several. Model is the first of them.
+	Models map[string]OneStatus `json:"models,omitempty"`
 	// ModelUpdate says of a file that is to take the place of the model that is served, or
 	// has none beside it, that it is being opened, or why it is not served.
 	ModelUpdate string `json:"model_update,omitempty"`
@@ -30,6 +32,21 @@ type Status struct {
 	Secrets map[string]uint64 `json:"secrets,omitempty"`
 	// LastRefusal is why the last attempt to attest got no lease; nil once one did.
 	LastRefusal *RefusalStatus `json:"last_refusal,omitempty"`
+}
+
+// OneStatus shows one of several models, which has a lease of its own.
+type OneStatus struct {
+	State       string       `json:"state"` // "serving" or the reason code why not
+	Detail      string       `json:"detail,omitempty"`
+	Lease       *LeaseStatus `json:"lease,omitempty"`
+	ModelUpdate string       `json:"model_update,omitempty"`
+	*ModelStatus
+	LastRefusal *RefusalStatus `json:"last_refusal,omitempty"`
+}
+
+// One is what the status says of this tenure's model.
+func (s Status) One() OneStatus {
+	return OneStatus{s.State, s.Detail, s.Lease, s.ModelUpdate, s.Model, s.LastRefusal}
 }
 
 // RefusalStatus shows why an attempt to attest failed.

@@ -204,17 +204,15 @@ func (o *options) served(ctx context.Context, agent *dial.AgentClient) (name, id
 	type served struct{ Name, ID string }
 	var status struct {
 		Model  served
-		Models []served
+		Models map[string]served // where there are several
 	}
 	if err := silent(ctx, agent.GetJSON(ctx, "/v1/status", &status)); err != nil {
 		return "", "", err
 	}
-	for _, m := range append(status.Models, status.Model) {
-		if m.Name == name {
-			return name, m.ID, nil
-		}
+	if status.Model.Name == name {
+		return name, status.Model.ID, nil
 	}
-	return name, "", nil
+	return name, status.Models[name].ID, nil
 }
 
 // errSilent is why a request was given up.

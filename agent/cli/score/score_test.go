@@ -463,7 +463,7 @@ func TestAnInputThatChangesIsNoticed(t *testing.T) {
 	socket := clitest.ServeUnix(t, http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		switch {
 		case r.URL.Path == "/v1/status" && swaps:
-			fmt.Fprintf(w, `{"models":[{"name":"tiny","id":"%d"}]}`, asked.Add(1))
+			fmt.Fprintf(w, `{"models":{"tiny":{"name":"tiny","id":"%d"}}}`, asked.Add(1))
 			return
 		case r.URL.Path == "/v1/models" && !swaps:
 			if err := os.WriteFile(in, []byte(`{"prompt":"x"}`+"\n"), 0o600); err != nil {

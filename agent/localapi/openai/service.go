@@ -6,6 +6,7 @@ import (
 	"io"
 	"net/http"
 	"slices"
+	"strings"
 	"sync/atomic"
 	"time"
 
@@ -127,7 +128,7 @@ func (s *Service) checkModel(name string) error {
 	if slices.Contains(s.Models.Models(), name) {
 		return nil
 	}
-	p := localapi.BadRequest("model", "model_not_found", "this agent has no such model; GET /v1/models lists those it has")
+	p := localapi.BadRequest("model", "model_not_found", fmt.Sprintf("this agent has no model %.64q; it has %s", name, strings.Join(s.Models.Models(), ", ")))
 	p.Status = http.StatusNotFound
 	return p
 }

@@ -3,6 +3,7 @@ package serving
 import (
 	"context"
 
+	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
 	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
@@ -16,7 +17,9 @@ const ReasonUnknownModel refusal.Reason = "model-not-found"
 // gate is what the local API sees of the agent: what may be served now, and
 // receipts under the lease.
 type gate struct {
-	tenure *tenure.Tenure
+	tenure *tenure.Tenure // of the first model, and of all that is no model
+	of     func(name string) *tenure.Tenure
+	all    func() []*tenure.Tenure
 	names  func() []string
 	guest  *attested.Guest // whose key signs receipts
 }
@@ -24,8 +27,30 @@ type gate struct {
 // Models names the configured models.
 func (g gate) Models() []string { return g.names() }
 
-// Serving returns nil, or why no language model is served.
-func (g gate) Serving() error { return g.tenure.Serving() }
+// Serving returns nil if a model is served, or why the first is not.
+func (g gate) Serving() error {
+	why := g.tenure.Serving()
+	if why == nil {
+		return nil
+	}
+	for _, t := range g.all() {
+		if t.Serving() == nil {
+			return nil
+		}
+	}
+	return why
+}
+
+// gauge counts the models that are served.
+func (g gate) gauge() localapi.Gauge {
+	n := 0
+	for _, t := range append(g.all(), g.tenure) {
+		if t.Serving() == nil {
+			n++
+		}
+	}
+	return localapi.Gauge{Name: "anchorhold_models_serving", Help: "Models that are served, each under a lease of its own.", Value: float64(n)}
+}
 
 // Classifying returns nil, or why no classifier is served.
 func (g gate) Classifying() error { return g.tenure.Classifying() }
@@ -33,7 +58,8 @@ func (g gate) Classifying() error { return g.tenure.Classifying() }
 // Session returns a model under the lease that grants it. While the next one takes its place
 // and there is no room for both, it waits for that, as long as the context lasts.
 func (g gate) Session(ctx context.Context, name string) (openai.Session, error) {
-	model, done, err := g.tenure.Use(ctx)
+	held := g.of(name)
+	model, done, err := held.Use(ctx)
 	if err != nil {
 		return openai.Session{}, err
 	}
@@ -43,7 +69,7 @@ func (g gate) Session(ctx context.Context, name string) (openai.Session, error) 
 	}
 	session := openai.Session{
 		ModelID: model.Weights.ModelID(), Version: model.Weights.Public().Version,
-		Lease: model.Context(), Issue: g.tenure.Issue(model, g.guest.Key()), Done: done,
+		Lease: model.Context(), Issue: held.Issue(model, g.guest.Key()), Done: done,
 	}
 	if model.Embedder != nil {
 		session.Embedder = model.Embedder

@@ -31,7 +31,11 @@ import (
 type Config struct {
 	// Settings are those of the start: the API takes nothing up with a reload.
 	Settings settings.Config
+	// Tenure is that of the first model and of all that is no model, TenureOf that of a model,
+	// and Tenures are those of all models beside the first.
 	Tenure   *tenure.Tenure
+	TenureOf func(model string) *tenure.Tenure
+	Tenures  func() []*tenure.Tenure
 	Guest    *attested.Guest
 	// Models names the language models that are configured now.
 	Models func() []string
@@ -64,7 +68,7 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	models := gate{tenure: cfg.Tenure, names: cfg.Models, guest: cfg.Guest}
+	models := gate{tenure: cfg.Tenure, of: cfg.TenureOf, all: cfg.Tenures, names: cfg.Models, guest: cfg.Guest}
 	api := &API{}
 	api.Server, err = localapi.New(localapi.Config{
 		Gate:     models,
@@ -74,7 +78,7 @@ func New(cfg Config) (*API, error) {
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   cfg.Status,
 		OnPermit: func() bool { return cfg.Tenure.Permit() != nil },
-		Gauges:   func() []localapi.Gauge { return gauges(cfg.Tenure, cfg.Classifiers) },
+		Gauges:   func() []localapi.Gauge { return append(gauges(cfg.Tenure, cfg.Classifiers), models.gauge()) },
 	})
 	if err != nil {
 		return nil, err

@@ -24,7 +24,7 @@ func Examine(ctx context.Context, cfg settings.Config, m settings.Model, held *C
 		return false, fmt.Errorf("model %s: publisher: %w", m.Name, err)
 	}
 	o := &Model{Model: m, Custody: held, Threads: threads(m)}
-	limit := cfg.MemoryLimit() - Reserve(cfg)
+	limit := room(cfg, m)
 	least, most, err := o.need(publisher, limit, limit-taken)
 	_, unknown := errors.AsType[*arena.DoesNotFit](err)
 	switch {

@@ -4,11 +4,13 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
+	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // ProcessReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -23,8 +25,50 @@ const requestsInReserve = 4 << 20
 // requests is what requests may hold beyond their part of the reserve.
 func requests(cfg settings.Config) int64 { return max(0, cfg.RequestMemory()-requestsInReserve) }
 
-// Reserve is what the limit keeps from models.
-func Reserve(cfg settings.Config) int64 { return ProcessReserve + requests(cfg) }
+// Reserve is what the limit keeps from models: each beside the first has a vocabulary in the heap.
+func Reserve(cfg settings.Config) int64 {
+	return ProcessReserve + requests(cfg) + int64(max(len(cfg.Models), 1)-1)*HeapLimit
+}
+
+// room is what a model gets with all that it takes.
+func room(cfg settings.Config, m settings.Model) int64 {
+	all := cfg.MemoryLimit() - Reserve(cfg)
+	if m.MemoryMB > 0 {
+		return min(all, int64(m.MemoryMB)<<20)
+	}
+	return all
+}
+
+// ReasonShares means that the models' parts are more than the memory limit has.
+const ReasonShares refusal.Reason = "models-above-limit"
+
+// Shares returns the models, of which each has its part of the limit if there are several. Parts
+// that the limit does not have are refused with what takes how much.
+func Shares(cfg settings.Config) ([]settings.Model, error) {
+	list := slices.Clone(cfg.Models)
+	if len(list) < 2 {
+		return list, nil
+	}
+	left := (cfg.MemoryLimit() - Reserve(cfg)) >> 20
+	said, last := fmt.Sprintf("process and requests %d MiB", Reserve(cfg)>>20), -1
+	for i, m := range list {
+		if m.MemoryMB == 0 {
+			last = i
+			continue
+		}
+		left -= int64(m.MemoryMB)
+		said += fmt.Sprintf(", model %s %d MiB", m.Name, m.MemoryMB)
+	}
+	switch {
+	case left < 0:
+		return nil, refusal.New(ReasonShares, "compute.tee.memory_limit_mb is %d, and its parts are %d MiB more: %s", cfg.Compute.TEE.MemoryLimitMB, -left, said)
+	case last >= 0 && left == 0:
+		return nil, refusal.New(ReasonShares, "compute.tee.memory_limit_mb is %d, and nothing is left for model %s: %s", cfg.Compute.TEE.MemoryLimitMB, list[last].Name, said)
+	case last >= 0:
+		list[last].MemoryMB = int(left)
+	}
+	return list, nil
+}
 
 // HeapLimit makes the collector work harder before the reserve is used up.
 const HeapLimit = 9 << 20

@@ -88,6 +88,9 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 }
 
 func doesNotFit(cfg settings.Config, m settings.Model, err error) error {
+	if m.MemoryMB > 0 {
+		return fmt.Errorf("model %s does not fit: its part of compute.tee.memory_limit_mb is %d MiB: %w", m.Name, m.MemoryMB, err)
+	}
 	return fmt.Errorf("model %s does not fit: compute.tee.memory_limit_mb is %d, of which the process and its requests need %d MiB: %w",
 		m.Name, cfg.Compute.TEE.MemoryLimitMB, Reserve(cfg)>>20, err)
 }
@@ -132,7 +135,7 @@ func attempts(m settings.Model) []attempt {
 
 // openWith maps weights and engine for one context size, or nothing.
 func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
-	limit := cfg.MemoryLimit() - Reserve(cfg)
+	limit := room(cfg, o.Model)
 	need, err := o.engineMemory(publisher, limit-taken)
 	if err != nil {
 		return err
