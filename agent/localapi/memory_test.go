@@ -265,7 +265,7 @@ func (wideClassifier) Models() []classify.Model {
 
 func (wideClassifier) Model(name string) (classify.Model, error) {
 	return classify.Model{Name: name, Version: 1, Description: &classifier.Description{
-		Architecture: intnet.Architecture{Input: intnet.Shape{C: 1, H: 1, W: wide}, Layers: []intnet.Layer{{Out: 10}}},
+		Architecture: intnet.Architecture{Input: intnet.Shape{C: 1, H: 1, W: wide}, Layers: []intnet.Layer{{Kind: intnet.Dense, Out: 10}}},
 		Quantizer:    classifier.Quantizer{Features: []classifier.Feature{{Multiplier: 1, Shift: 1}}}}}, nil
 }
 
