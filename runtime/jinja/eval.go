@@ -82,11 +82,11 @@ func (r *rendering) evalNode(n *node) (any, error) {
 	case "index":
 		return index(left, rest[0])
 	case "slice":
-		return slice(left, rest[0], rest[1], rest[2])
+		return r.slice(left, rest[0], rest[1], rest[2])
 	case "filter":
-		return filter(n.text, left, rest, n.keys)
+		return r.filter(n.text, left, rest, n.keys)
 	case "method":
-		return method(n.text, left, rest)
+		return r.method(n.text, left, rest)
 	}
 	return operate(n.op, left, rest[0])
 }
@@ -139,7 +139,7 @@ func (r *rendering) call(n *node) (any, error) {
 		return nil, fmt.Errorf("%s takes one argument", n.text)
 	}
 	if n.text == "strftime_now" {
-		return date(args[0], r.now())
+		return date(args[0], r.Now())
 	}
 	text, err := toString(args[0])
 	if err != nil {
@@ -257,10 +257,11 @@ func index(of, at any) (any, error) {
 	return list[i], nil
 }
 
-// slice returns part of a list; a bound that is none is its end.
-func slice(of, from, to, step any) (any, error) {
+// slice returns part of a list or a text; a bound that is none is its end.
+func (r *rendering) slice(of, from, to, step any) (any, error) {
 	list, isList := of.([]any)
-	if !isList {
+	text, isText := of.(string)
+	if !isList && !isText {
 		return nil, fmt.Errorf("cannot slice %s", kindName(of))
 	}
 	numbers := [3]*int64{}
@@ -271,7 +272,46 @@ func slice(of, from, to, step any) (any, error) {
 			return nil, fmt.Errorf("cannot slice with %s", kindName(v))
 		}
 	}
+	if isText {
+		if step != nil && *numbers[2] != 1 {
+			return nil, errors.New("a slice of a text by steps is not supported")
+		}
+		part := slicedText(text, numbers[0], numbers[1])
+		if part == text {
+			return text, nil
+		}
+		return r.Guard(text, part)
+	}
 	return sliced(list, numbers[0], numbers[1], numbers[2])
+}
+
+// slicedText is Python's text[from:to], in characters.
+func slicedText(text string, from, to *int64) string {
+	n := int64(utf8.RuneCountInString(text))
+	place := func(v *int64, otherwise int64) int64 {
+		if v == nil {
+			return otherwise
+		}
+		if *v < 0 {
+			return max(*v+n, 0)
+		}
+		return min(*v, n)
+	}
+	begin, end := place(from, 0), place(to, n)
+	if begin >= end {
+		return ""
+	}
+	at, first := int64(0), len(text)
+	for i := range text {
+		if at == begin {
+			first = i
+		}
+		if at == end {
+			return text[first:i]
+		}
+		at++
+	}
+	return text[first:]
 }
 
 // sliced is Python's list[from:to:step].
@@ -380,21 +420,27 @@ func arithmetic(op string, a, b any) (any, error) {
 const Space = " \t\n\r\v\f\x1c\x1d\x1e\x1f\u0085\u00a0\u1680\u2000\u2001\u2002\u2003\u2004\u2005\u2006\u2007\u2008\u2009\u200a\u2028\u2029\u202f\u205f\u3000"
 
 // filter applies one of the known filters.
-func filter(name string, v any, args []any, keys []string) (any, error) {
+func (r *rendering) filter(name string, v any, args []any, keys []string) (any, error) {
 	switch name {
 	case "default":
-		if _, missing := v.(undefined); missing && len(args) == 1 {
+		if _, missing := v.(undefined); len(args) > 0 && (missing || len(args) == 2 && truth(args[1]) && !truth(v)) {
 			return args[0], nil
 		}
-		if len(args) == 1 {
+		if len(args) == 1 || len(args) == 2 {
 			return v, nil
 		}
 	case "tojson":
 		if len(args) <= 1 {
 			return toJSON(v, append(args, nil)[0])
 		}
-	case "items", "list", "first", "last", "selectattr", "rejectattr", "map":
+	case "items", "list", "first", "last", "selectattr", "rejectattr", "select", "reject", "map", "join":
 		return ofList(name, v, args, keys)
+	case "replace":
+		text, err := toString(v)
+		if err != nil {
+			return nil, err
+		}
+		return r.method(name, text, args)
 	}
 	if len(args) != 0 {
 		return nil, fmt.Errorf("filter %s is not supported with these arguments", name)
@@ -421,11 +467,11 @@ func filter(name string, v any, args []any, keys []string) (any, error) {
 	if name == "trim" {
 		name = "strip"
 	}
-	return method(name, text, nil)
+	return r.method(name, text, nil)
 }
 
 // method applies one of the known methods of strings and mappings.
-func method(name string, of any, args []any) (any, error) {
+func (r *rendering) method(name string, of any, args []any) (any, error) {
 	if keys, values, ok := members(of); ok {
 		return ofMapping(name, keys, values, args)
 	}
@@ -460,9 +506,17 @@ func method(name string, of any, args []any) (any, error) {
 		case "endswith":
 			return strings.HasSuffix(s, words[0]), nil
 		case "strip", "lstrip", "rstrip":
-			return strip(name, s, words[0]), nil
+			after := strip(name, s, words[0])
+			if strings.Trim(words[0], Space) == "" || len(after) == len(s) { // white space joins nothing
+				return after, nil
+			}
+			return r.Guard(s, after)
 		case "split":
-			return splitText(s, words[0])
+			return r.split(s, words[0])
+		}
+	case 2:
+		if name == "replace" {
+			return r.replace(s, words[0], words[1])
 		}
 	}
 	return nil, fmt.Errorf("method %s is not supported with %d arguments", name, len(words))
@@ -497,7 +551,7 @@ func strip(name, s, cutset string) string {
 	return strings.Trim(s, cutset)
 }
 
-func splitText(s, sep string) (any, error) {
+func (r *rendering) split(s, sep string) (any, error) {
 	if sep == "" {
 		return nil, errors.New("split needs a separator that is not empty")
 	}
@@ -505,6 +559,27 @@ func splitText(s, sep string) (any, error) {
 	out := make([]any, len(parts))
 	for i, part := range parts {
 		out[i] = part
+		if len(parts) > 1 {
+			var err error
+			if out[i], err = r.Guard(s, part); err != nil {
+				return nil, err
+			}
+			s = "" // was seen
+		}
 	}
 	return out, nil
+}
+
+func (r *rendering) replace(s, old, with string) (any, error) {
+	if old == "" {
+		return nil, errors.New("replace needs a text to replace that is not empty")
+	}
+	n := strings.Count(s, old)
+	if n == 0 {
+		return s, nil
+	}
+	if len(s)+n*(len(with)-len(old)) > MaxOutputBytes {
+		return nil, fmt.Errorf("the template produces more than %d bytes", MaxOutputBytes)
+	}
+	return r.Guard(s, strings.ReplaceAll(s, old, with))
 }

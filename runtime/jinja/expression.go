@@ -6,9 +6,9 @@ import "slices"
 // load.
 var (
 	knownFilters = [...]string{"trim", "upper", "lower", "length", "count", "string", "default", "tojson", "items", "list", "first", "last",
-		"selectattr", "rejectattr", "map"}
+		"selectattr", "rejectattr", "select", "reject", "map", "join", "replace"}
 	knownTests     = [...]string{"defined", "undefined", "none", "string", "mapping", "iterable", "true", "false", "sequence", "number", "integer", "boolean"}
-	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split", "items", "keys", "values", "get"}
+	knownMethods   = [...]string{"strip", "lstrip", "rstrip", "startswith", "endswith", "upper", "lower", "split", "replace", "items", "keys", "values", "get"}
 	knownFunctions = [...]string{"raise_exception", "namespace", "range", "strftime_now"}
 	// argumentTests are tests that selectattr and rejectattr know with an argument.
 	argumentTests = [...]string{"equalto", "eq", "==", "ne", "!=", "in"}
@@ -335,6 +335,9 @@ func (p *parser) nameOrCall(name string) (*node, error) {
 		return &node{op: "none"}, nil
 	}
 	if !p.symbol("(") {
+		if slices.Contains(globals[:], name) && p.askedFor() {
+			return &node{op: "string", text: name}, nil // some value, which is defined
+		}
 		if slices.Contains(globals[:], name) {
 			return nil, p.errorf("%q as a value is not supported", name)
 		}
@@ -349,6 +352,19 @@ func (p *parser) nameOrCall(name string) (*node, error) {
 		return p.arguments(&node{op: "call", text: name})
 	}
 	return nil, p.errorf("function %q is not supported", name)
+}
+
+// askedFor says whether all that is asked of a name is whether it is defined.
+func (p *parser) askedFor() bool {
+	at := p.at
+	for _, word := range []string{"is", "not"} {
+		if p.tokens[at].kind == lexName && p.tokens[at].text == word {
+			at++
+		} else if word == "is" {
+			return false
+		}
+	}
+	return p.tokens[at].kind == lexName && (p.tokens[at].text == "defined" || p.tokens[at].text == "undefined")
 }
 
 // dict parses a mapping up to its end: keys and values in turn.

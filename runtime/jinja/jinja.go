@@ -7,15 +7,15 @@
 // them and the indentation before them, which is how model tools configure Jinja.
 //
 // The package trusts neither the template nor the values. It supports if, for (over pairs, with a
-// condition, with else), set, macros at the template's top level, the usual operators, slices,
+// condition, with else), set, generation (whose marks go), macros at the template's top level, the usual operators, slices,
 // namespace, raise_exception, range, strftime_now, loop's first, last, index, index0, revindex,
 // revindex0 and length, and the filters, tests and methods listed in expression.go. It refuses
 // imports, chained comparisons, and names that have a value of their own in the reference, such as
 // range without a call. The filter tojson writes what Hugging Face's apply_chat_template does: keys
 // in their order, no character escaped that JSON does not require.
 //
-// Whatever takes parts out of a text and puts the rest together is refused as well (replace, join,
-// slices of texts): it could make a control token of the text of a user.
+// What takes parts out of a text (replace, split, slices) could make a control token of the text of a user where
+// the rest comes together: such texts go through [Options].Guard.
 //
 // Package tokenize calls it ([Compile], [Template]).
 package jinja
@@ -65,16 +65,33 @@ func Compile(source string) (*Template, error) {
 	return &Template{body: body}, nil
 }
 
+// Options are what a rendering needs beside variables. The zero value asks the system's clock and guards
+// nothing.
+type Options struct {
+	// Now is the clock that strftime_now asks.
+	Now func() time.Time
+	// Guard gets each text from which a template took parts, and what it made of it: the rest put
+	// together, or one piece; of a text in several pieces, the text itself comes with the first alone.
+	// What it returns takes the place of what was made.
+	Guard func(before, after string) (string, error)
+}
+
 // Render evaluates the template over variables, whose values may be string, int64, bool, nil,
 // and []any and map[string]any of these. A missing name is undefined. Render returns an error
 // when ctx ends.
 func (t *Template) Render(ctx context.Context, variables map[string]any) (string, error) {
-	return t.RenderAt(ctx, variables, time.Now)
+	return t.RenderWith(ctx, variables, Options{})
 }
 
-// RenderAt is Render with a clock, which strftime_now asks.
-func (t *Template) RenderAt(ctx context.Context, variables map[string]any, now func() time.Time) (string, error) {
-	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}, now: now}
+// RenderWith is Render with options.
+func (t *Template) RenderWith(ctx context.Context, variables map[string]any, o Options) (string, error) {
+	if o.Now == nil {
+		o.Now = time.Now
+	}
+	if o.Guard == nil {
+		o.Guard = func(_, after string) (string, error) { return after, nil }
+	}
+	r := &rendering{ended: func() error { return context.Cause(ctx) }, scopes: []map[string]any{variables, {}}, Options: o}
 	if err := r.run(t.body); err != nil {
 		return "", err
 	}
@@ -89,7 +106,7 @@ type rendering struct {
 	out    strings.Builder
 	steps  int
 	calls  int // of macros, one inside the other
-	now    func() time.Time
+	Options
 }
 
 // spend charges the cost of one node that made size bytes of text.
@@ -136,10 +153,14 @@ func (r *rendering) statement(s *statement) error {
 	case "macro":
 		r.scopes[len(r.scopes)-1][s.text] = macro{s}
 		return nil
+	case "generation":
+		text, err := r.apart(s.body)
+		if err != nil {
+			return err
+		}
+		return r.write(text)
 	case "setblock":
-		r.scopes = append(r.scopes, map[string]any{}) // for what the body sets
-		text, err := r.captured(s.body)
-		r.scopes = r.scopes[:len(r.scopes)-1]
+		text, err := r.apart(s.body)
 		r.scopes[len(r.scopes)-1][s.text] = text
 		return err
 	}
@@ -193,6 +214,14 @@ func (r *rendering) branch(s *statement) error {
 		return r.run(s.arms[i].body)
 	}
 	return nil
+}
+
+// apart renders statements like captured, and what they set is gone behind them.
+func (r *rendering) apart(list []statement) (string, error) {
+	r.scopes = append(r.scopes, map[string]any{})
+	text, err := r.captured(list)
+	r.scopes = r.scopes[:len(r.scopes)-1]
+	return text, err
 }
 
 // captured renders statements apart from what is written.

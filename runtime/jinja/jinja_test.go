@@ -99,6 +99,14 @@ var cases = []struct{ name, source, want string }{
 	{"arithmetic", "{{ 3 * 4 }}{{ -7 // 2 }}{{ 7 // -2 }}{{ 7 % -3 }}{{ 2 + 3 * 4 }}", "12-4-4-214"},
 	{"more tests", "{{ 1 is number }}{{ true is number }}{{ true is integer }}{{ 1 is integer }}{{ false is boolean }}{{ messages is sequence }}{{ 'a' is sequence }}{{ missing is sequence }}{{ 1 is sequence }}", "TrueTrueFalseTrueTrueTrueTrueTrueFalse"},
 	{"keys named as methods", "{% set d = {'items': 1} %}{{ d['items'] }}{{ tools[0].function.parameters.properties.days['items'].type }}", "1integer"},
+	{"replacements", "{{ 'a-b-c'.replace('-', '') }}{{ 'aXbX' | replace('X', '..') }}{{ 'aa'.replace('b', 'c') }}{{ 12 | replace('1', 'é') }}{{ 'aaa'.replace('aa', 'b') }}", "abca..b..aaé2ba"},
+	{"joined", "{{ ['a', 1, none] | join }}{{ ['a', 'b'] | join(', ') }}{{ [] | join('x') }}{{ tools[0] | join('+') }}{{ messages | map(attribute='role') | join('/') }}", "a1Nonea, btype+functionsystem/user/assistant/user"},
+	{"selected items", "{{ ['a', 'b', ''] | reject('equalto', 'a') | list | length }}{{ ['a', '', 'b'] | select | join }}{{ [1, 2] | reject | list | length }}{{ ['a', 1] | select('string') | join }}{{ ['x', 'y'] | reject('in', ['x']) | join }}", "2ab0ay"},
+	{"functions that are defined", "{{ strftime_now is defined }}{{ raise_exception is not defined }}{% if strftime_now is defined and true %}T{% endif %}{{ range is undefined }}", "TrueFalseTFalse"},
+	{"generation", "{% set x = 1 %}{% for m in messages %}{% generation %}\n{{ m.role }}{% set x = 2 %}{{ x }}{{ loop.index }}{% endgeneration %}\n{% endfor %}{{ x }}", "system21user22assistant23user241"},
+	{"slices of texts", "{{ 'aéb漢'[1:] }}{{ 'aéb漢'[:-1] }}[{{ 'ab'[2:] }}{{ 'ab'[1:0] }}{{ ''[:1] }}]{{ 'abc'[-2:9] }}{{ 'abc'[-9:2] }}{{ 'aéb'[1:2] }}{{ 'ab'[:] }}{{ 'ab'[0:2:1] }}", "éb漢aéb[]bcabéabab"},
+	{"defaults of false values", "{{ '' | default('d', true) }}{{ none | default('e', true) }}{{ 'x' | default('f', true) }}[{{ '' | default('g', false) }}]{{ missing | default('h', false) }}", "dex[]h"},
+	{"what is in nothing", "{{ 'a' in missing }}{{ 'a' not in missing }}", "FalseTrue"},
 	{"add generation prompt", "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}go{% endif %}", "go"},
 }
 
@@ -156,6 +164,16 @@ import json, sys
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+env.globals["strftime_now"] = env.globals["raise_exception"] = lambda text: text
+from jinja2 import ext, nodes
+class Generation(ext.Extension):
+    tags = {"generation"}
+    def parse(self, parser):
+        line = next(parser.stream).lineno
+        body = parser.parse_statements(["name:endgeneration"], drop_needle=True)
+        return nodes.CallBlock(self.call_method("render"), [], [], body).set_lineno(line)
+    def render(self, caller): return caller()
+env.add_extension(Generation)
 `
 	python := filepath.Join(os.Getenv("ANCHORHOLD_PEERS"), "zk/bin/python")
 	if err := exec.CommandContext(t.Context(), python, "-c", begin).Run(); err != nil {
@@ -182,15 +200,16 @@ def value(d=0):
     k = r.random()
     if d > 2 or k < .35:
         return r.choice(["'a'", "' b '", "1", "0", "true", "none", "messages", "messages[0]", "messages[-1]", "messages[1:]", "m", "m.content", "m['role']", "x", "ns.v",
-            "missing", "bos_token", "loop.index0", "loop['revindex']", "messages|length", "m.missing", "['a','b']", "range", "tools", "tools[0].function", "tools[1]['function'].parameters", "{'k': 1, 'j': 'x'}", "f(1)", "f(x, 'c')", "messages[::-1]", "messages[1:9:2]"])
+            "missing", "bos_token", "loop.index0", "loop['revindex']", "messages|length", "m.missing", "['a','b']", "range", "tools", "tools[0].function", "tools[1]['function'].parameters", "{'k': 1, 'j': 'x'}", "f(1)", "f(x, 'c')", "messages[::-1]", "messages[1:9:2]", "bos_token[1:]", "m.content[-3:-1]", "x[:1]"])
     if k < .55: return value(d+1) + " " + r.choice(["==", "!=", "~", "+", "-", "%", "*", "//", "<", ">=", "in", "not in", "and", "or"]) + " " + value(d+1)
     if k < .65: return "(" + value(d+1) + ")"
     if k < .7: return "not " + value(d+1)
     if k < .8: return value(d+1) + " is " + r.choice(["defined", "none", "string", "mapping", "iterable", "not true", "false", "undefined", "sequence", "number", "boolean", "integer"])
     if k < .9: return value(d+1) + " | " + r.choice(["trim", "length", "upper", "lower", "string", "default('D')", "tojson", "list", "first", "last", "items | list",
-        "selectattr('role', 'equalto', 'user') | list", "rejectattr('content') | list", "map(attribute='role') | list", "tojson(indent=2)"])
+        "selectattr('role', 'equalto', 'user') | list", "rejectattr('content') | list", "map(attribute='role') | list", "tojson(indent=2)",
+        "replace('a', 'bb')", "default('D', true)", "join(', ')", "join", "reject('equalto', 'a') | list", "select('string') | list", "select | list"])
     if k < .95: return value(d+1) + " if " + value(d+1) + " else " + value(d+1)
-    return value(d+1) + "." + r.choice(["strip()", "upper()", "startswith('a')", "split(' ')[0]", "rstrip(' x')"])
+    return value(d+1) + "." + r.choice(["strip()", "upper()", "startswith('a')", "split(' ')[0]", "rstrip(' x')", "replace('a', '')"])
 def body(d=0):
     s = ""
     for _ in range(r.randint(1, 4)):
@@ -249,12 +268,14 @@ func TestRandomTemplatesEqualJinja2(t *testing.T) {
 
 func TestUnknownConstructsRefusedByNameAtCompile(t *testing.T) {
 	for source, want := range map[string]string{
-		"a\n{% import 'x' %}":                                "line 2",
-		"{% include 'x' %}":                                  `block "include"`,
-		"{{ x | replace('a', 'b') }}":                        `filter "replace"`,
-		"{{ x.replace('a', 'b') }}":                          `method "replace"`,
-		"{{ x | join }}":                                     `filter "join"`,
-		"{{ x | dictsort }}":                                 `filter "dictsort"`,
+		"a\n{% import 'x' %}":          "line 2",
+		"{% include 'x' %}":            `block "include"`,
+		"{{ x | safe }}":               `filter "safe"`,
+		"{{ x.title() }}":              `method "title"`,
+		"{{ strftime_now }}":           "as a value",
+		"{{ strftime_now is string }}": "as a value",
+		"{% generation %}x":            "endgeneration is missing",
+		"{{ x | dictsort }}":           `filter "dictsort"`,
 		"{% if x %}{% macro f() %}{% endmacro %}{% endif %}": "inside another block",
 		"{% macro range() %}{% endmacro %}":                  `macro called "range"`,
 		"{% macro f(a b) %}{% endmacro %}":                   "expected",
@@ -269,7 +290,6 @@ func TestUnknownConstructsRefusedByNameAtCompile(t *testing.T) {
 		"{{ x is divisibleby 3 }}":                           `test "divisibleby"`,
 		"{{ x.__class__() }}":                                `method "__class__"`,
 		"{{ loop.previtem }}":                                "loop.previtem",
-		"{% if range is defined %}{% endif %}":               `"range" as a value`,
 		"{{ 'a' | trim.upper() }}":                           `"." is not supported`,
 		"{{ 'x' +}}":                                         `"}}" is not`,
 		"{{ 1 < 2 < 3 }}":                                    "chained",
@@ -317,11 +337,19 @@ func TestRenderRefusals(t *testing.T) {
 		"{{ 1[0] }}":                       "cannot index",
 		"{{ 1[0:1] }}":                     "cannot slice",
 		"{{ messages['a':] }}":             "cannot slice",
+		"{{ 'abc'[::2] }}":                 "by steps",
 		"{{ 1 | length }}":                 "length",
 		"{{ 1 in 2 }}":                     "cannot look",
 		"{{ (1).upper() }}":                "cannot call",
 		"{{ 'a'.split(1) }}":               "takes only strings",
 		"{{ 'a'.split('') }}":              "not empty",
+		"{{ 'a'.replace('', 'b') }}":       "not empty",
+		"{{ 'a' | replace('a') }}":         "not supported",
+		"{{ 'a'.replace('a', 'b', 1) }}":   "takes only strings",
+		"{{ ['a'] | select('x') | list }}": "not supported",
+		"{{ ['a'] | select(1) | list }}":   "a test named by",
+		"{{ 'a' | join }}":                 "cannot go through",
+		"{{ [messages] | join }}":          "cannot print",
 		"{{ 'a'.upper('b') }}":             "not supported",
 		"{{ 'a' | trim('b') }}":            "not supported",
 		"{{ raise_exception() }}":          "one argument",
@@ -347,7 +375,7 @@ func TestTodaysDate(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	got, err := tmpl.RenderAt(t.Context(), nil, func() time.Time { return time.Date(2026, 2, 3, 14, 5, 6, 0, time.UTC) })
+	got, err := tmpl.RenderWith(t.Context(), nil, Options{Now: func() time.Time { return time.Date(2026, 2, 3, 14, 5, 6, 0, time.UTC) }})
 	if want := "03 Feb 2026, Tuesday February 034 14:05 %"; err != nil || got != want {
 		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
@@ -383,5 +411,31 @@ func TestRenderingEndsWithItsCall(t *testing.T) {
 	cancel(why)
 	if _, err := tmpl.Render(ctx, map[string]any{"list": list}); !errors.Is(err, why) {
 		t.Errorf("it went on: %v", err)
+	}
+}
+
+// TestTextsWithoutPartsAreGuarded: each text that a template took parts of goes through Guard, with the
+// text itself once.
+func TestTextsWithoutPartsAreGuarded(t *testing.T) {
+	for source, want := range map[string]string{
+		"{{ 'a-b-c'.replace('-', '') }}":                "[a-b-c>abc]",
+		"{{ 'a-b' | replace('-', '+') }}":               "[a-b>a+b]",
+		"{{ 'a-b-c'.split('-') | join('') }}":           "[a-b-c>a][>b][>c]",
+		"{{ 'abc'[1:] }}{{ 'abc'[:9] }}":                "[abc>bc]abc",
+		"{{ 'xxa'.lstrip('x') }}{{ 'ax'.strip('xy') }}": "[xxa>a][ax>a]",
+		"{{ 'a'.replace('x', '') }}{{ 'a'.split('x')[0] }}{{ 'a '.strip() }}{{ '\\na'.lstrip('\\n ') }}{{ 'a'.strip('x') }}": "aaaaa",
+	} {
+		tmpl, err := Compile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		guard := func(before, after string) (string, error) { return "[" + before + ">" + after + "]", nil }
+		if got, err := tmpl.RenderWith(t.Context(), nil, Options{Guard: guard}); err != nil || got != want {
+			t.Errorf("%s: %q, %v, want %q", source, got, err, want)
+		}
+		why := errors.New("no")
+		if _, err := tmpl.RenderWith(t.Context(), nil, Options{Guard: func(string, string) (string, error) { return "", why }}); strings.Contains(want, "[") != errors.Is(err, why) {
+			t.Errorf("%s: %v", source, err)
+		}
 	}
 }

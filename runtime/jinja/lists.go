@@ -98,6 +98,10 @@ func ofList(name string, v any, args []any, keys []string) (any, error) {
 		return attributes(list, args[0])
 	case name == "selectattr" || name == "rejectattr":
 		return selected(list, args, name == "selectattr")
+	case name == "select" || name == "reject":
+		return passing(list, args, name == "select")
+	case name == "join" && len(args) <= 1:
+		return join(list, append(args, "")[0])
 	}
 	return nil, fmt.Errorf("filter %s is not supported with these arguments", name)
 }
@@ -151,6 +155,55 @@ func selected(list []any, args []any, want bool) (any, error) {
 		}
 	}
 	return out, nil
+}
+
+// passing are the items that are true, or pass a test; or the others.
+func passing(list []any, args []any, want bool) (any, error) {
+	test := func(v any) (bool, error) { return truth(v), nil }
+	if len(args) > 0 {
+		name, ok := args[0].(string)
+		if !ok {
+			return nil, fmt.Errorf("a test named by %s", kindName(args[0]))
+		}
+		var err error
+		if test, err = testOf(name, args[1:]); err != nil {
+			return nil, err
+		}
+	}
+	out := &generator{}
+	for _, item := range list {
+		passed, err := test(item)
+		if err != nil {
+			return nil, err
+		}
+		if passed == want {
+			out.list = append(out.list, item)
+		}
+	}
+	return out, nil
+}
+
+// join puts the texts of items together.
+func join(list []any, between any) (any, error) {
+	sep, err := toString(between)
+	if err != nil {
+		return nil, err
+	}
+	var b strings.Builder
+	for i, item := range list {
+		text, err := toString(item)
+		if err != nil {
+			return nil, err
+		}
+		if b.Len()+len(sep)+len(text) > MaxOutputBytes {
+			return nil, fmt.Errorf("the template produces more than %d bytes", MaxOutputBytes)
+		}
+		if i > 0 {
+			b.WriteString(sep)
+		}
+		b.WriteString(text)
+	}
+	return b.String(), nil
 }
 
 // testOf is a test by name, with its argument if it takes one.

@@ -8,14 +8,14 @@ import (
 
 // statement is a compiled block, text or output of a template.
 type statement struct {
-	op    string // "text" "output" "if" "for" "set" "setattr" "setblock" "macro"
+	op    string // "text" "output" "if" "for" "set" "setattr" "setblock" "macro" "generation"
 	text  string // literal, name to set, or name of a macro
 	attr  string
 	names []string    // loop variables, or parameters
 	expr  *node       // output, iterated list, value to set
 	when  *node       // which items of a loop are taken; nil for all
 	arms  []arm       // if, elif and else in order; of a loop what is done without items
-	body  []statement // of a loop, set block or macro
+	body  []statement // of a loop, set block, macro or generation block
 	given []*node     // defaults of parameters, nil where there is none
 }
 
@@ -121,7 +121,7 @@ func (p *parser) statements() (list []statement, end string, err error) {
 			if word, err = p.name(); err != nil {
 				return nil, "", err
 			}
-			if slices.Contains([]string{"elif", "else", "endif", "endfor", "endset", "endmacro"}, word) {
+			if slices.Contains([]string{"elif", "else", "endif", "endfor", "endset", "endmacro", "endgeneration"}, word) {
 				return list, word, nil
 			}
 			s, err = p.block(word)
@@ -145,6 +145,9 @@ func (p *parser) block(word string) (statement, error) {
 		return p.forBlock()
 	case "set":
 		return p.set()
+	case "generation": // marks an answer for training; Hugging Face's own block
+		s := statement{op: word}
+		return s, p.body(&s, "endgeneration")
 	}
 	return statement{}, p.errorf("block %q is not supported", word)
 }

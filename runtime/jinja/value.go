@@ -230,6 +230,9 @@ func contains(item, in any) (bool, error) {
 			return has, nil
 		}
 	}
+	if _, missing := in.(undefined); missing {
+		return false, nil
+	}
 	return false, fmt.Errorf("cannot look for %s in %s", kindName(item), kindName(in))
 }
 

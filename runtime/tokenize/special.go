@@ -2,6 +2,7 @@ package tokenize
 
 import (
 	"bytes"
+	"fmt"
 	"slices"
 	"sort"
 	"strings"
@@ -99,7 +100,20 @@ func (s *specials) exact(v *vocabulary, name string) int32 {
 // lower case, to which a template may change it, nor together with the text that a template puts
 // after it: a GuardByte is inside each. Text without special tokens comes back unchanged.
 func (t *Tokenizer) Guard(text string) string {
-	text = strings.ToValidUTF8(text, "\ufffd")
+	return t.guard(strings.ToValidUTF8(text, "\ufffd"))
+}
+
+// rejoined guards a text that a template put together of parts of another, which are guarded already:
+// without what stood between them, they may spell a token. The template's own text cannot be told from
+// that, so it must have no control tokens.
+func (t *Tokenizer) rejoined(before, after string) (string, error) {
+	if _, size, id := t.special.next(&t.vocab, before); size > 0 {
+		return "", fmt.Errorf("taking parts out of a text with the control token %q is not supported", t.vocab.bytes(id))
+	}
+	return t.guard(after), nil
+}
+
+func (t *Tokenizer) guard(text string) string {
 	var at []int // behind which a guard is to stand
 	for i, as := range []string{text, jinja.Upper(text), jinja.Lower(text)} {
 		if i > 0 && as == text {

@@ -70,10 +70,10 @@ func markerText(f *gguf.File, key string) string {
 // Render returns the text that the model continues, unless ctx ends. Contents are included as
 // they are; use Encode if they may come from somebody who must not be able to forge turns.
 func (t *Template) Render(ctx context.Context, messages []Message, addGenerationPrompt bool) (string, error) {
-	return t.render(ctx, Conversation{Messages: messages}, func(text string) string { return text }, addGenerationPrompt)
+	return t.render(ctx, Conversation{Messages: messages}, func(text string) string { return text }, jinja.Options{}, addGenerationPrompt)
 }
 
-func (t *Template) render(ctx context.Context, c Conversation, guard func(string) string, addGenerationPrompt bool) (string, error) {
+func (t *Template) render(ctx context.Context, c Conversation, guard func(string) string, o jinja.Options, addGenerationPrompt bool) (string, error) {
 	list, tools, err := c.values(guard)
 	if err != nil {
 		return "", fmt.Errorf("chat template: %w", err)
@@ -88,7 +88,7 @@ func (t *Template) render(ctx context.Context, c Conversation, guard func(string
 	for name, text := range t.markers {
 		variables[name] = text
 	}
-	text, err := t.program.Render(ctx, variables)
+	text, err := t.program.RenderWith(ctx, variables, o)
 	if err != nil {
 		return "", fmt.Errorf("chat template: %w", err)
 	}
@@ -109,7 +109,7 @@ func (t *Template) EncodeAtMost(ctx context.Context, tok *Tokenizer, c Conversat
 		}
 		return tok.Guard(text)
 	}
-	text, err := t.render(ctx, c, guard, addGenerationPrompt)
+	text, err := t.render(ctx, c, guard, jinja.Options{Guard: tok.rejoined}, addGenerationPrompt)
 	if ctx.Err() != nil {
 		return nil, context.Cause(ctx)
 	}
