@@ -138,8 +138,9 @@ bench-beside: demo-build model ## inference with and without a proof under way, 
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -beside "$(PEERS)/zk/classifiers"
 
-bench-peer: model ## our inference beside llama.cpp on the same file and threads, in one run
-	@.ci/bench-peer "$(CACHE)"
+bench-peer: model ## our inference beside llama.cpp and ik_llama.cpp, with all figures, in one run of 14 minutes (JSON=file, MINUTES=)
+	@go run ./packaging/demo -cache "$(CACHE)" -fetch -model qwen
+	@JSON="$(JSON)" MINUTES="$(or $(MINUTES),14)" .ci/bench-peer "$(CACHE)"
 
 bench-exhaust: ## attack each of the five listeners, with figures (test-all does so too)
 	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | awk '/^--- PASS: Test.*UnderAttack/ {n++} !/=== |^PASS/ {print} END {if (n < 5) {print n + 0, "of five listeners were attacked and stood"; exit 1}}'

@@ -57,6 +57,9 @@ func (f *forecast) next() (p int, ok bool) {
 	return (f.head + f.done + 1) % f.n, true
 }
 
+// room reports whether n positions, or as many as the window has, may be read on.
+func (f *forecast) room(n int) bool { return f.started && f.window-f.done >= min(n, f.window) }
+
 // advance marks what next returned as handed out.
 func (f *forecast) advance() { f.done++ }
 

@@ -11,8 +11,13 @@ import (
 // readers is how many goroutines read ahead: two keep a disk's queue filled.
 const readers = 2
 
-// ahead is how many chunks are read before they are asked for.
-func ahead(workers int) int { return min(workers+2, 16) }
+// runLength is how many chunks one request reads, at most: four take 0.6 of the processor's time of
+// four requests, and a disk gives them faster.
+const runLength = 4
+
+// ahead is how many chunks are read before they are asked for: a run for each reader, and what the
+// workers take meanwhile.
+func ahead(workers int) int { return min(workers+readers*runLength, 24) }
 
 func ringSlots(workers int) int { return workers + ahead(workers) }
 
@@ -192,40 +197,71 @@ func (g *ring) readNow(worker, i, chunk int) error {
 func (g *ring) readAhead() {
 	g.mu.Lock()
 	defer g.mu.Unlock()
+	var run [runLength]int
 	for !g.closed {
-		i, chunk := g.nextRead()
-		if i < 0 {
+		n := g.nextRun(run[:])
+		if n == 0 {
 			g.cond.Wait()
 			continue
 		}
-		s := &g.slots[i]
-		s.chunk, s.state, s.err = chunk, slotLoading, nil
-		g.mu.Unlock()
-		offset, size := g.w.reader.Slot(chunk)
-		err := g.w.file.read(s.buf[:size], offset)
-		g.mu.Lock()
-		s.state, s.err = slotReady, err
+		g.fill(run[:n])
 		g.cond.Broadcast()
 	}
 }
 
-// nextRead returns the next foreseen chunk that is in no slot, and a slot for it.
-func (g *ring) nextRead() (i, chunk int) {
-	for {
+// fill reads the chunks of some slots, which lie together in the file. The lock is open while it
+// reads.
+func (g *ring) fill(run []int) {
+	var list [runLength][]byte
+	for i, at := range run {
+		_, size := g.w.reader.Slot(g.slots[at].chunk)
+		list[i] = g.slots[at].buf[:size]
+	}
+	begin, _ := g.w.reader.Slot(g.slots[run[0]].chunk)
+	g.mu.Unlock()
+	var errs [runLength]error
+	if len(run) == 1 || g.w.file.readRun(list[:len(run)], begin) != nil {
+		for i, b := range list[:len(run)] {
+			errs[i] = g.w.file.read(b, begin)
+			begin += int64(len(b))
+		}
+	}
+	g.mu.Lock()
+	for i, at := range run {
+		g.slots[at].state, g.slots[at].err = slotReady, errs[i]
+	}
+}
+
+// nextRun puts the slots of the next foreseen chunks that are in no slot into run, as long as they
+// follow each other in the file and there is room, and returns their number. It waits until a whole
+// run may be read: chunks one by one, as workers give their slots back, would make runs of one.
+func (g *ring) nextRun(run []int) (n int) {
+	if !g.forecast.room(len(run)) {
+		return 0
+	}
+	var end int64
+	for n < len(run) {
 		p, ok := g.forecast.next()
 		if !ok {
-			return -1, 0
+			break
 		}
-		chunk = int(g.order[p])
+		chunk := int(g.order[p])
 		if at, _ := g.find(chunk); at >= 0 {
 			g.forecast.advance()
 			continue
 		}
-		if i = g.room(false); i >= 0 {
-			g.forecast.advance()
+		offset, size := g.w.reader.Slot(chunk)
+		i := g.room(false)
+		if i < 0 || n > 0 && offset != end {
+			break
 		}
-		return i, chunk
+		g.forecast.advance()
+		g.slots[i].chunk, g.slots[i].state, g.slots[i].err = chunk, slotLoading, nil
+		end = offset + int64(size)
+		run[n] = i
+		n++
 	}
+	return n
 }
 
 // close stops the readers and wipes the slots.

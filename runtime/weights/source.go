@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"runtime"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -82,6 +83,30 @@ func (s *source) read(b []byte, offset int64) error {
 		err = io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// readRun fills several buffers, as read does one, with what lies behind offset without a gap, in one
+// request. After any error the caller reads each by itself, which tells what is wrong.
+func (s *source) readRun(list [][]byte, offset int64) error {
+	want := 0
+	for _, b := range list {
+		want += len(b)
+	}
+	n, err := unix.Preadv(int(s.f.Fd()), list, offset)
+	runtime.KeepAlive(s.f)
+	switch {
+	case s.ended():
+		return ErrClosed
+	case err != nil:
+		return err
+	case n != want:
+		return io.ErrUnexpectedEOF
+	}
+	s.total.Add(int64(n))
+	if !s.direct.Load() {
+		_ = unix.Fadvise(int(s.f.Fd()), offset, int64(n), unix.FADV_DONTNEED) // advice
+	}
+	return nil
 }
 
 func (s *source) close() error { return s.f.Close() }

@@ -269,8 +269,8 @@ func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 }
 
 func TestAutoStreamsWhatDoesNotFitAndPinsBesideTheReserve(t *testing.T) {
-	path := sealed(t, synthetic(t))
-	w := open(t, path, 2000<<10, Options{Workers: 1, Reserve: 560 << 10})
+	path := sealed(t, synthetic(t, "a.weight", "b.weight", "c.weight", "d.weight", "e.weight", "f.weight", "g.weight", "h.weight"))
+	w := open(t, path, 3200<<10, Options{Workers: 1, Reserve: 560 << 10})
 	if w.Mode() != Streamed || w.Pinned() == 0 {
 		t.Errorf("mode %s, %d bytes pinned", w.Mode(), w.Pinned())
 	}
