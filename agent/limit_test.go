@@ -1,0 +1,353 @@
+//go:build !release
+
+package agent
+
+import (
+	"bufio"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
+	"github.com/anchorhold/anchorhold/keybroker/brokertest"
+	"github.com/anchorhold/anchorhold/systemd/listen/listentest"
+)
+
+// What the test of the exact limit does.
+const (
+	exactLimit   = 128 << 20 // of the configuration and of the control group, swap included
+	hostile      = 256
+	attackTime   = 45 * time.Second
+	requestTime  = 15 // seconds, of the configuration
+	honestLeast  = 4  // answers during the attack
+	honestAtMost = 40 * time.Second
+)
+
+// TestModelAtItsLimitUnderAttack: an agent in a control group whose limit is the configured one, not
+// a byte more and no swap, whose weights and cache fill all that the limit leaves. Clients who do
+// everything that costs memory do not have it killed, and another user is answered throughout.
+func TestModelAtItsLimitUnderAttack(t *testing.T) {
+	if os.Getenv("ANCHORHOLD_ATTACKS") == "" {
+		t.Skip("SKIPPED: `make bench-exhaust` runs the attacks, as make test-all does at its end: without the race detector, whose memory and time are not the server's")
+	}
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: a control group needs root")
+	}
+	model := os.Getenv("ANCHORHOLD_MODEL")
+	if cache, err := os.UserCacheDir(); model == "" && err == nil {
+		model = filepath.Join(cache, "anchorhold", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skipf("SKIPPED: the real model is absent: `make model` fetches it (%v)", err)
+	}
+	group := newGroup(t, exactLimit)
+	socket := startAgent(t, model, group)
+	attacker, elsewhere, _ := listentest.Parties(t)
+	honest := user(t, elsewhere, socket)
+	ctx, stop := context.WithTimeout(t.Context(), attackTime)
+	defer stop()
+	done := make([]atomic.Int64, len(habits()))
+	var all sync.WaitGroup
+	for i := range hostile {
+		kind := i % len(habits())
+		all.Go(func() {
+			for ctx.Err() == nil {
+				c, err := attacker.Dial(ctx, "unix", socket)
+				if err != nil {
+					continue // its own connections are too many
+				}
+				_ = c.SetDeadline(time.Now().Add(attackTime))
+				end := context.AfterFunc(ctx, func() { _ = c.Close() })
+				habits()[kind].do(ctx, c, i)
+				end()
+				_ = c.Close()
+				done[kind].Add(1)
+			}
+		})
+	}
+	answers, longest, last := 0, time.Duration(0), time.Now()
+	for ctx.Err() == nil {
+		if err := honest(t.Context()); err != nil {
+			t.Logf("honest: %v", err)
+			if !strings.Contains(err.Error(), "request-timeout") && !strings.Contains(err.Error(), "queue-full") {
+				t.Error("that is no answer of an agent that is well")
+			}
+			continue
+		}
+		answers, longest, last = answers+1, max(longest, time.Since(last)), time.Now()
+	}
+	all.Wait()
+	for i := range done {
+		t.Logf("%-40s %6d times", habits()[i].name, done[i].Load())
+	}
+	after := time.Now()
+	if err := honest(t.Context()); err != nil {
+		t.Errorf("after the attack: %v", err)
+	}
+	killed, peak := group.killed(t), group.peak(t)
+	t.Logf("%d honest answers, the longest after %.1f s; %.1f s after the attack; the group's peak %.1f of %d MiB, %d killed", answers, longest.Seconds(), time.Since(after).Seconds(), float64(peak)/(1<<20), exactLimit>>20, killed)
+	if answers < honestLeast || longest > honestAtMost {
+		t.Errorf("%d honest answers, the longest after %s; want %d and %s", answers, longest, honestLeast, honestAtMost)
+	}
+	if killed > 0 || peak > exactLimit {
+		t.Errorf("%d processes were killed, peak %d of %d bytes", killed, peak, exactLimit)
+	}
+}
+
+// habit is what a hostile client does with a connection.
+type habit struct {
+	name string
+	do   func(ctx context.Context, c net.Conn, i int)
+}
+
+// habits cost memory or time, each in a way of its own.
+func habits() []habit {
+	send := func(c net.Conn, path, body string) bool {
+		_, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n%s", path, len(body), body)
+		return err == nil
+	}
+	chat := func(i int, options string) string {
+		return fmt.Sprintf(`{"model":"tiny","messages":[{"role":"user","content":"client %d asks for a long story"}]%s}`, i, options)
+	}
+	drain := func(c net.Conn) {
+		resp, err := http.ReadResponse(bufio.NewReader(c), nil)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, resp.Body)
+		}
+	}
+	hold := func(ctx context.Context) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(5 * time.Second):
+		}
+	}
+	const text = "/v1/chat/completions"
+	return []habit{
+		{"streams that are read a byte at a time", func(ctx context.Context, c net.Conn, i int) {
+			one := make([]byte, 1)
+			for ok := send(c, text, chat(i, `,"stream":true,"max_tokens":2000,"logprobs":true,"top_logprobs":20`)); ok; {
+				_, err := c.Read(one)
+				ok = err == nil && ctx.Err() == nil
+				pauseFor(ctx, 20*time.Millisecond)
+			}
+		}},
+		{"streams that nobody reads", func(ctx context.Context, c net.Conn, i int) {
+			if send(c, text, chat(i, `,"stream":true,"max_tokens":2000,"logprobs":true,"top_logprobs":20`)) {
+				hold(ctx)
+			}
+		}},
+		{"bodies of a MiB", func(_ context.Context, c net.Conn, i int) {
+			if send(c, text, `{"model":"tiny","messages":[{"role":"user","content":"`+strings.Repeat("many words ", 95000)+strconv.Itoa(i)+`"}]}`) {
+				drain(c)
+			}
+		}},
+		{"half a request", func(ctx context.Context, c net.Conn, i int) {
+			if _, err := fmt.Fprintf(c, "POST %s HTTP/1.1\r\nHost: agent\r\nContent-Length: 1000000\r\n\r\n%s", text, chat(i, "")); err == nil {
+				hold(ctx)
+			}
+		}},
+		{"streams that are left", func(_ context.Context, c net.Conn, i int) {
+			if send(c, text, chat(i, `,"stream":true,"max_tokens":2000`)) {
+				_, _ = c.Read(make([]byte, 300))
+			}
+		}},
+		{"grammars and schemas", func(_ context.Context, c net.Conn, i int) {
+			options := `,"max_tokens":64,"grammar":"root ::= ` + strings.Repeat("[a-\u00e9] | ", 2000) + `\"a\""`
+			if i%2 == 0 {
+				options = `,"max_tokens":64,"response_format":{"type":"json_schema","json_schema":{"name":"x","schema":{"type":"object","properties":{` +
+					strings.Repeat(`"p`+strconv.Itoa(i)+`":{"type":"array","items":{"anyOf":[{"type":"string","maxLength":2000},{"type":"integer"}]}},`, 40) + `"q":{"type":"null"}}}}}`
+			}
+			if send(c, text, chat(i, options)) {
+				drain(c)
+			}
+		}},
+		{"eight choices with likelihoods", func(_ context.Context, c net.Conn, i int) {
+			if send(c, text, chat(i, `,"n":8,"max_tokens":200,"logprobs":true,"top_logprobs":20`)) {
+				drain(c)
+			}
+		}},
+		{"texts to be scored", func(_ context.Context, c net.Conn, i int) {
+			if send(c, "/v1/completions", `{"model":"tiny","prompt":"`+strings.Repeat("word ", 400)+strconv.Itoa(i)+`","echo":true,"max_tokens":0,"logprobs":5}`) {
+				drain(c)
+			}
+		}},
+	}
+}
+
+func pauseFor(ctx context.Context, d time.Duration) {
+	select {
+	case <-ctx.Done():
+	case <-time.After(d):
+	}
+}
+
+// startAgent runs the agent's own program, as a development build, in a control group, and returns
+// its socket. The broker is in this process.
+func startAgent(t *testing.T, model string, group *group) (socket string) {
+	t.Helper()
+	dir, err := os.MkdirTemp("", "agent") // a socket's path is short, and its clients are other users
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { os.RemoveAll(dir) })
+	binary := filepath.Join(dir, "agent")
+	build := exec.CommandContext(t.Context(), "go", "build", "-trimpath", "-tags", "softtee", "-ldflags", "-s -w", "-o", binary, "./cmd/anchorhold-agent")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0")
+	if out, err := build.CombinedOutput(); err != nil {
+		t.Fatalf("%v: %s", err, out)
+	}
+	f, g := brokertest.New(t), tenuretest.New(t)
+	sealed := filepath.Join(dir, "model.ahm")
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.SealFile(t, model, sealed, tenuretest.ModelKey, 1))
+	cfg := underBroker(t, g.Config, f, dir)
+	tee := filepath.Join(cfg.Guest.StateDir, "software-tee")
+	chain, err := os.ReadFile(filepath.Join(brokertest.ChainDir(t), "chain.pem"))
+	if err := errors.Join(err, os.MkdirAll(tee, 0o700), os.WriteFile(filepath.Join(tee, "chain.pem"), chain, 0o600), os.Chmod(dir, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	path := filepath.Join(dir, "agent.yaml")
+	write(t, path, fmt.Appendf(nil, `compute: {tee: {provider: software, attestation_ttl_seconds: 600, memory_limit_mb: %d}}
+broker: {address: %q, server_name: %q, tls_roots: %q, root_keys: [%q], minimum_epoch: 1}
+guest: {image_id: test, state_dir: %q, software_measurement: "sha384:%x"}
+models: [{name: tiny, path: %q, resource: %s, publisher: %q, threads: 2, sequences: 4}]
+socket: {path: %q, allowed_users: [%d, %d], queue: 64, request_seconds: %d}
+`, exactLimit>>20, cfg.Broker.Address, cfg.Broker.ServerName, cfg.Broker.TLSRoots, cfg.Broker.RootKeys[0], cfg.Guest.StateDir, brokertest.Measurement(),
+		sealed, brokertest.Resource, g.Config.Models[0].Publisher, cfg.Socket.Path, listentest.AttackerUID, listentest.ElsewhereUID, requestTime))
+	log, err := os.Create(filepath.Join(dir, "log"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	// The shell goes into the group and becomes the agent, all of whose memory is then counted.
+	cmd := exec.Command("sh", "-c", `echo $$ > "$1/cgroup.procs" && exec "$2" run --config "$3"`, "sh", group.dir, binary, path)
+	cmd.Stdout, cmd.Stderr = log, log
+	ended := make(chan error, 1)
+	if err := cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() { ended <- cmd.Wait() }()
+	t.Cleanup(func() {
+		err := errors.Join(cmd.Process.Signal(os.Interrupt), <-ended)
+		if text, _ := os.ReadFile(log.Name()); err != nil || t.Failed() {
+			t.Errorf("the agent ended with %v:\n%s", err, text[max(0, len(text)-4000):])
+		}
+		_ = log.Close()
+	})
+	waitServing(t, &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, _, _ string) (net.Conn, error) {
+		select {
+		case err := <-ended:
+			text, _ := os.ReadFile(log.Name())
+			ended <- err
+			t.Fatalf("the agent ended with %v:\n%s", err, text)
+		case <-time.After(50 * time.Millisecond):
+		}
+		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket.Path)
+	}}})
+	if text, err := os.ReadFile(log.Name()); err == nil {
+		for line := range strings.Lines(string(text)) {
+			if strings.Contains(line, "model opened") {
+				t.Log(strings.TrimSpace(line))
+			}
+		}
+	}
+	return cfg.Socket.Path
+}
+
+// group is a control group for memory, of version 1 or 2.
+type group struct {
+	dir, peakFile, killedFile string
+}
+
+// newGroup makes one with a limit of memory and without swap.
+func newGroup(t *testing.T, limit int64) *group {
+	t.Helper()
+	name := fmt.Sprintf("anchorhold-limit-%d", os.Getpid())
+	var why error
+	for _, v := range []struct {
+		parent string
+		files  [][2]string
+		group  group
+	}{
+		{"/sys/fs/cgroup", [][2]string{{"memory.max", fmt.Sprint(limit)}, {"memory.swap.max", "0"}}, group{peakFile: "memory.peak", killedFile: "memory.events"}},
+		{"/sys/fs/cgroup/memory", [][2]string{{"memory.limit_in_bytes", fmt.Sprint(limit)}, {"memory.memsw.limit_in_bytes", fmt.Sprint(limit)}}, group{peakFile: "memory.max_usage_in_bytes", killedFile: "memory.oom_control"}},
+	} {
+		v.group.dir = filepath.Join(v.parent, name)
+		if why = os.Mkdir(v.group.dir, 0o755); why != nil {
+			continue
+		}
+		for i, f := range v.files {
+			err := control(filepath.Join(v.group.dir, f[0]), f[1])
+			if i == 0 { // of a kernel without swap there is no other
+				why = err
+			}
+		}
+		if why != nil {
+			_ = os.Remove(v.group.dir)
+			continue
+		}
+		t.Cleanup(func() {
+			for range 50 {
+				if os.Remove(v.group.dir) == nil {
+					return
+				}
+				pauseFor(context.Background(), 100*time.Millisecond)
+			}
+			t.Errorf("the control group %s is still there", v.group.dir)
+		})
+		return &v.group
+	}
+	t.Skipf("SKIPPED: no control group can be made here: %v", why)
+	return nil
+}
+
+// control writes to a file that must be there: on a plain file system a group would be a directory.
+func control(path, value string) error {
+	f, err := os.OpenFile(path, os.O_WRONLY, 0)
+	if err != nil {
+		return err
+	}
+	_, err = f.WriteString(value)
+	return errors.Join(err, f.Close())
+}
+
+// peak is the most memory that the group ever had.
+func (g *group) peak(t *testing.T) int64 {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, g.peakFile))
+	if err != nil { // before Linux 5.19 version 2 does not say
+		t.Logf("the peak is not known: %v", err)
+		return 0
+	}
+	n, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+// killed is how often the kernel ended a process of the group for its memory.
+func (g *group) killed(t *testing.T) int {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(g.dir, g.killedFile))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for line := range strings.Lines(string(text)) {
+		var n int
+		if found, _ := fmt.Sscanf(line, "oom_kill %d", &n); found == 1 {
+			return n
+		}
+	}
+	return 0
+}
