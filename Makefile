@@ -107,8 +107,9 @@ check: ## formatting, vet, staticcheck, coverage floors, cross-build, binary siz
 model-check: ## check the models of leases, epochs, rounds and restarts with Spin, and that it finds every fault put back (UPDATE=1: write the trails)
 	@.ci/model-check
 
-docs: ## update the table of packages in docs/architecture.md
+docs: ## update the table of packages in docs/architecture.md, and those of keys and refused files in docs/models.md
 	UPDATE=1 go test ./packaging/layout -run TestArchitecturePage
+	UPDATE=1 go test ./runtime/servable ./runtime/sealer ./agent/cli/seal -run 'TestDocumentListsEveryKey|TestEveryPartIsHonouredOrRefusedByName|TestEveryRefusalOfClassifiersIsShown'
 
 evidence-table: ## judge every real sample of evidence, beside other verifiers, and write docs/evidence-samples.md (needs the samples)
 	@.ci/peers "$(PEERS)"

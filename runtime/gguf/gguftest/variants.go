@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -153,6 +154,11 @@ func ofTensors() []Variant {
 				m.Retype("blk.0."+name+".weight", typ)
 			}
 		}},
+		{Name: "experts' matrices", Edit: func(m *Model) {
+			for i := range Layers {
+				m.Matrix(fmt.Sprintf("blk.%d.ffn_up_exps.weight", i), 4*FeedForward, Width)
+			}
+		}, Want: []string{"tensor-unknown blk.*.ffn_up_exps.weight"}},
 		{Name: "matrices in NVFP4", Edit: all(40), Want: []string{"tensor-type blk.*.attn_q.weight"}},
 		rare("Q1_0", 41), rare("TQ2_0", 35), rare("IQ3_S", 21), rare("IQ2_XXS", 16),
 		{Name: "a norm in F16", Edit: func(m *Model) { m.Retype("blk.0.attn_norm.weight", gguf.F16) }, Want: []string{"tensor-type blk.0.attn_norm.weight"}},
@@ -175,6 +181,8 @@ func ofKeys() []Variant {
 	variants := []Variant{
 		{Name: "architecture gemma2", Edit: set("general.architecture", "gemma2"), Want: []string{"architecture-unsupported general.architecture"}},
 		{Name: "architecture mamba", Edit: set("general.architecture", "mamba"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "an architecture with experts (Qwen3 MoE)", Edit: set("general.architecture", "qwen3moe"), Want: []string{"architecture-unsupported general.architecture"}},
+		{Name: "an architecture that nobody knows", Edit: set("general.architecture", "my-own"), Want: []string{"architecture-unsupported general.architecture"}},
 		{Name: "no architecture", Edit: func(m *Model) { m.Unset("general.architecture") }, Want: []string{"key-missing general.architecture"}},
 		changed("an adapter", "general.type", "adapter"),
 		changed("blocks in an older layout", "general.quantization_version", uint32(1)),
@@ -282,6 +290,7 @@ func ofTokenizer() []Variant {
 		{Name: "BOS added to prompts", Edit: set("tokenizer.ggml.add_bos_token", true)},
 		{Name: "merges in a different order", Edit: set("tokenizer.ggml.merges", []string{"Ġ t", "t h", "th e"})},
 		broken("a merge into a missing token", "tokenizer.ggml.merges", []string{"t h", "q u"}),
+		edit("a token of more bytes than there may be", func(tokens []string, _ []int32) { tokens[258] = strings.Repeat("x", 5000) }),
 		edit("two tokens with the same text", func(tokens []string, _ []int32) { tokens[257] = "th" }),
 		edit("two control tokens with the same text", func(tokens []string, _ []int32) { tokens[259] = "<|im_end|>" }),
 		edit("a byte token in byte-level BPE", func(tokens []string, kinds []int32) { tokens[258], kinds[258] = "<0x0A>", 6 }),
@@ -337,6 +346,24 @@ func ofFormat() []Variant {
 			name := []byte("blk.1.ffn_up.weight")
 			at := bytes.Index(b, name) + len(name) + 4 + 2*8 + 4
 			binary.LittleEndian.PutUint64(b[at:], 0)
+			return b
+		}, Want: format},
+		{Name: "more tensors than a file may have", Raw: func(b []byte) []byte { binary.LittleEndian.PutUint64(b[8:], gguf.MaxTensors+1); return b }, Want: format},
+		{Name: "more keys than a file may have", Raw: func(b []byte) []byte { binary.LittleEndian.PutUint64(b[16:], gguf.MaxKeys+1); return b }, Want: format},
+		{Name: "a list of more items than there may be", Raw: func(b []byte) []byte {
+			at := bytes.Index(b, []byte("tokenizer.ggml.merges")) + len("tokenizer.ggml.merges") + 4 + 4
+			binary.LittleEndian.PutUint64(b[at:], gguf.MaxArrayItems+1)
+			return b
+		}, Want: format},
+		{Name: "a tensor of seven dimensions", Raw: func(b []byte) []byte {
+			name := []byte("blk.1.ffn_up.weight")
+			binary.LittleEndian.PutUint32(b[bytes.Index(b, name)+len(name):], 7)
+			return b
+		}, Want: format},
+		{Name: "a key with a character that is not printable", Raw: replace("general.name", "general.na\x07e"), Want: format},
+		{Name: "a tensor that begins within an alignment", Raw: func(b []byte) []byte {
+			name := []byte("blk.1.ffn_up.weight")
+			b[bytes.Index(b, name)+len(name)+4+2*8+4]++
 			return b
 		}, Want: format},
 		{Name: "data aligned to 64 bytes, as the file says", Edit: set("general.alignment", uint32(64))},
