@@ -25,7 +25,7 @@ func randomNetwork(r *rand.Rand, a intnet.Architecture) intnet.Parameters {
 				l.Weights[i] = int8(127 - 254*r.IntN(2))
 			}
 		}
-		room := int64(1<<31-1) - int64(g.Fan)*127*128
+		room := int64(1<<31-1) - int64(g.Fan)*127*128*int64(g.Times)
 		for i := range l.Bias {
 			switch l.Bias[i] = int32(r.Int64N(1<<18) - 1<<17); r.IntN(4) {
 			case 0:
@@ -54,6 +54,9 @@ func randomArchitecture(r *rand.Rand) intnet.Architecture {
 	at := a.Input
 	for range r.IntN(5) {
 		l := randomLayer(r, at)
+		if n := len(a.Layers); l.Kind > intnet.Conv && n > 0 && a.Layers[n-1].Kind == intnet.SumPool {
+			break
+		}
 		whole := intnet.Architecture{Input: at, Layers: []intnet.Layer{l, {Kind: intnet.Dense, Out: 2}}}
 		if whole.Check() != nil {
 			break
@@ -102,6 +105,9 @@ func randomLayer(r *rand.Rand, at intnet.Shape) intnet.Layer {
 		l = intnet.Layer{Kind: intnet.AveragePool, Window: l.Window, ReLU: l.ReLU}
 		if r.IntN(2) == 0 {
 			l.Counted = l.Window.Pad
+		}
+		if r.IntN(2) == 0 {
+			l.Kind, l.ReLU = intnet.SumPool, false
 		}
 		return l
 	}

@@ -141,7 +141,7 @@ func (l *layer) rescale(acc []int32, next []int64, position, positions int) {
 	}
 }
 
-// pool computes the values, or as last layer the accumulators, of a pool.
+// pool computes the values of a pool, or the sums of those that do not round.
 func (l *layer) pool(x, next []int64) {
 	w := &l.Window
 	low := int64(-intnet.Top)
@@ -170,7 +170,7 @@ func (l *layer) pool(x, next []int64) {
 			switch {
 			case l.Kind == intnet.MaxPool:
 				next[at] = top
-			case l.Last:
+			case l.Last || l.Kind == intnet.SumPool:
 				next[at] = sum * int64(l.Share(position))
 			default:
 				v := (sum*int64(l.Share(position))*int64(l.multiplier[0]) + 1<<(intnet.Shift-1)) >> intnet.Shift

@@ -1,7 +1,6 @@
 package layers
 
 import (
-	"math"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -13,10 +12,13 @@ type operator func(*builder, *onnx.Node) error
 
 // body lists the operators up to the last layer.
 var body = map[string]operator{
-	"Identity": pass, "Cast": cast, "Relu": relu, "Dropout": dropout,
+	"Identity": pass, "Cast": cast, "Dropout": dropout,
+	"Relu": relu, "LeakyRelu": leakyRelu, "PRelu": pRelu, "Clip": clip, "Min": limit, "Max": limit,
 	"Add": affine, "Sub": affine, "Mul": affine, "Div": affine, "ai.onnx.ml.Scaler": scaler, "BatchNormalization": batchNorm,
-	"MatMul": matMul, "Gemm": gemm, "Conv": conv, "ai.onnx.ml.LinearClassifier": linearClassifier, "ai.onnx.ml.ArrayFeatureExtractor": choose,
-	"Flatten": flatten, "Reshape": reshape, "Transpose": trivialTranspose,
+	"MatMul": matMul, "Gemm": gemm, "Conv": conv, "Pad": pad,
+	"MaxPool": pool, "AveragePool": pool, "GlobalMaxPool": global, "GlobalAveragePool": global, "ReduceMean": reduce, "ReduceMax": reduce,
+	"ai.onnx.ml.LinearClassifier": linearClassifier, "ai.onnx.ml.ArrayFeatureExtractor": choose,
+	"Flatten": flatten, "Reshape": reshape, "Transpose": exchange, "Squeeze": squeeze, "Unsqueeze": unsqueeze,
 }
 
 // spend counts n weights against the limit, since a constant can be used many times.
@@ -153,17 +155,6 @@ func dropout(b *builder, n *onnx.Node) error {
 	return nil
 }
 
-func relu(b *builder, _ *onnx.Node) error {
-	if b.pending != nil {
-		return misarranged("follows a scaling that cannot be merged into a layer")
-	}
-	if len(b.net.Layers) == 0 || b.net.Layers[len(b.net.Layers)-1].ReLU {
-		return misarranged("does not follow a layer")
-	}
-	b.net.Layers[len(b.net.Layers)-1].ReLU, b.open = true, false
-	return nil
-}
-
 // operands splits a node's two inputs into the value that was computed and a constant.
 func (b *builder) operands(n *onnx.Node) (t *onnx.Tensor, first bool, err error) {
 	if len(n.Inputs) != 2 || (n.Inputs[0] == b.value) == (n.Inputs[1] == b.value) {
@@ -190,6 +181,7 @@ func affine(b *builder, n *onnx.Node) error {
 	if err != nil {
 		return err
 	}
+	c = b.placed(c)
 	if !first && n.Op == "Div" {
 		return misarranged("divides a constant by the values")
 	}
@@ -209,109 +201,7 @@ func affine(b *builder, n *onnx.Node) error {
 			s.scale[i] = 1 / v
 		}
 	}
-	b.step(s)
-	return nil
-}
-
-// then is the step s followed by another one.
-func (s affineStep) then(next affineStep) affineStep {
-	for i := range s.scale {
-		s.scale[i] *= next.scale[i]
-		s.offset[i] = s.offset[i]*next.scale[i] + next.offset[i]
-	}
-	return s
-}
-
-// step takes a factor and an offset for each value into the input's scale before the first
-// layer, into a layer that has no ReLU yet, and else into the layer that comes next.
-func (b *builder) step(s affineStep) {
-	switch {
-	case len(b.net.Layers) == 0:
-		all := affineStep{b.net.Scale, b.net.Offset}.then(s)
-		b.net.Scale, b.net.Offset = all.scale, all.offset
-	case b.pending != nil: // first: the last layer stands before it
-		all := b.pending.then(s)
-		b.pending = &all
-	case b.open && b.fold(s):
-	default:
-		b.before(&s)
-		b.pending = &s
-	}
-}
-
-// before takes the factors of a step behind ReLU into the layer before it, all but their
-// signs: max(0, z)*s is max(0, z*s) for an s above zero. The next layer's weights would
-// differ as much in size as the factors do, which INT8 has no digits for.
-func (b *builder) before(s *affineStep) {
-	l := &b.net.Layers[len(b.net.Layers)-1]
-	if !l.ReLU {
-		return
-	}
-	each := len(s.scale) / l.Out
-	size := affineStep{scale: make([]float64, len(s.scale)), offset: make([]float64, len(s.scale))}
-	for i, v := range s.scale {
-		if size.scale[i] = math.Abs(v); size.scale[i] != size.scale[i/each*each] {
-			return // positions of an image share their weights
-		}
-		if v == 0 {
-			size.scale[i] = 1
-		}
-	}
-	if b.fold(size) {
-		for i := range s.scale {
-			s.scale[i] /= size.scale[i]
-		}
-	}
-}
-
-// fold takes a step into the last layer, whose outputs are all linear. It does nothing and
-// returns false where positions of an image differ in it, which share their weights.
-func (b *builder) fold(s affineStep) bool {
-	l := &b.net.Layers[len(b.net.Layers)-1]
-	each, fan := len(s.scale)/l.Out, len(l.Weights)/l.Out
-	for o := range l.Out {
-		for i := o * each; i < (o+1)*each; i++ {
-			if s.scale[i] != s.scale[o*each] || s.offset[i] != s.offset[o*each] {
-				return false
-			}
-		}
-	}
-	for o := range l.Out {
-		for k := o * fan; k < (o+1)*fan; k++ {
-			l.Weights[k] *= s.scale[o*each]
-		}
-		l.Bias[o] = l.Bias[o]*s.scale[o*each] + s.offset[o*each]
-	}
-	return true
-}
-
-// batchNorm scales each channel by constants: (x-mean)/sqrt(variance+epsilon)*scale + bias.
-func batchNorm(b *builder, n *onnx.Node) error {
-	if intOf(n, "training_mode", 0) != 0 || intOf(n, "spatial", 1) != 1 {
-		return badAttribute("training_mode or spatial is not set for inference; export the model in evaluation mode")
-	}
-	if n.Inputs[0] != b.value || b.rank == 3 {
-		return misarranged("want rows of values or images, and constants")
-	}
-	channels := b.dims()[0]
-	var c [4][]float64 // scale, bias, mean, variance
-	for i := range c {
-		t := b.constants[n.Inputs[i+1]]
-		if t == nil || t.Floats == nil || len(t.Floats) != channels || len(t.Dims) != 1 {
-			return misarranged("its scale, bias, mean and variance must be constants for each of %d channels", channels)
-		}
-		c[i] = t.Floats
-	}
-	epsilon := floatOf(n, "epsilon", 1e-5)
-	s := affineStep{}
-	each := b.shape.Len() / channels
-	for i := range channels {
-		factor := c[0][i] / math.Sqrt(c[3][i]+epsilon)
-		s.scale = append(s.scale, slices.Repeat([]float64{factor}, each)...)
-		s.offset = append(s.offset, slices.Repeat([]float64{c[1][i] - c[2][i]*factor}, each)...)
-	}
-	b.step(s)
-	return nil
+	return b.step(s)
 }
 
 // broadcast repeats a constant over the values' shape, as ONNX does.
@@ -350,20 +240,9 @@ func (b *builder) broadcast(t *onnx.Tensor) ([]float64, error) {
 	return out, nil
 }
 
-// dims is the shape of the values, without the rows' dimension.
-func (b *builder) dims() []int {
-	switch b.rank {
-	case 2:
-		return []int{b.shape.Len()}
-	case 3:
-		return []int{b.shape.H, b.shape.W}
-	}
-	return []int{b.shape.C, b.shape.H, b.shape.W}
-}
-
 // scaler is scikit-learn's StandardScaler: (x - offset) * scale.
 func scaler(b *builder, n *onnx.Node) error {
-	if n.Inputs[0] != b.value || b.rank != 2 {
+	if n.Inputs[0] != b.value || b.rank != 2 || b.order != nil {
 		return misarranged("want rows of values")
 	}
 	offset, scale := n.Attributes["offset"].Floats, n.Attributes["scale"].Floats
@@ -382,14 +261,13 @@ func scaler(b *builder, n *onnx.Node) error {
 	for i := range b.shape.Len() {
 		s.scale, s.offset = append(s.scale, at(scale, i)), append(s.offset, -at(offset, i)*at(scale, i))
 	}
-	b.step(s)
-	return nil
+	return b.step(s)
 }
 
 // choose takes some of a row's values, in an order of its own: a layer of ones and zeros.
 func choose(b *builder, n *onnx.Node) error {
 	t := b.constants[n.Inputs[1]]
-	if n.Inputs[0] != b.value || b.rank != 2 || t == nil || t.Type != onnx.Int64 || len(t.Ints) == 0 || len(t.Ints) > MaxFeatures {
+	if n.Inputs[0] != b.value || b.rank != 2 || b.order != nil || t == nil || t.Type != onnx.Int64 || len(t.Ints) == 0 || len(t.Ints) > MaxFeatures {
 		return misarranged("want rows of values and constant indices into them")
 	}
 	in, out := b.shape.Len(), len(t.Ints)
@@ -486,8 +364,9 @@ func (b *builder) dense(t *onnx.Tensor, byRow bool, alpha float64, bias *onnx.Te
 	}
 	scaled := make([]float64, len(w))
 	for i, v := range w {
-		scaled[i] = v * alpha
+		scaled[i/in*in+b.at(i%in)] = v * alpha
 	}
+	b.order = nil
 	return b.add(Layer{Kind: Dense, Out: out, Weights: scaled}, bias)
 }
 
@@ -507,78 +386,21 @@ func (b *builder) add(l Layer, bias *onnx.Tensor) error {
 		return err
 	}
 	out := l.output(b.shape)
-	if merged := b.merge(l); !merged {
-		if len(b.net.Layers) == MaxLayers {
-			return tooLarge("more than %d layers", MaxLayers)
-		}
-		b.net.Layers = append(b.net.Layers, l)
+	if !b.merge(l) {
+		return b.push(l)
 	}
 	b.shape, b.made, b.open = out, out, true
 	return nil
 }
 
-// takePending takes the step behind the last layer into the weights of the next.
-func (b *builder) takePending(l *Layer) error {
-	if b.pending == nil {
-		return nil
+// push appends a layer as it is.
+func (b *builder) push(l Layer) error {
+	if len(b.net.Layers) == MaxLayers {
+		return tooLarge("more than %d layers", MaxLayers)
 	}
-	s, per := *b.pending, 1
-	if l.Kind == Conv {
-		per = b.shape.H * b.shape.W
-	}
-	fan := len(l.Weights) / l.Out
-	area := fan // of weights that meet one value, or one channel
-	if l.Kind == Conv {
-		area = l.Kernel * l.Kernel
-	}
-	for i := range s.scale {
-		if first := i / per * per; s.scale[i] != s.scale[first] || s.offset[i] != s.offset[first] {
-			return misarranged("follows a scaling that differs between the positions of an image")
-		}
-		if l.Kind == Conv && l.Pad > 0 && s.offset[i] != 0 {
-			return misarranged("pads values that were shifted after the last ReLU, which cannot be merged into a layer; put the shift before the ReLU, or use no padding")
-		}
-	}
-	if l.Kind == Dense {
-		area = 1
-	}
-	for o := range l.Out {
-		for k := range fan {
-			w := &l.Weights[o*fan+k]
-			from := k / area * per
-			l.Bias[o] += *w * s.offset[from]
-			*w *= s.scale[from]
-		}
-	}
-	b.pending = nil
+	out := l.output(b.shape)
+	b.net.Layers = append(b.net.Layers, l)
+	b.shape, b.made = out, out
+	b.open = !l.Pools() || b.open
 	return nil
-}
-
-// maxMerge bounds the multiplications that all merges of a file may take.
-const maxMerge = 1 << 30
-
-// merge makes one layer of the last one and l, where both are dense, nothing stands between
-// them and one layer has no more weights: W2(W1 x + b1) + b2 = W2 W1 x + (W2 b1 + b2).
-func (b *builder) merge(l Layer) bool {
-	if l.Kind != Dense || len(b.net.Layers) == 0 || !b.open {
-		return false
-	}
-	last := &b.net.Layers[len(b.net.Layers)-1]
-	in := len(last.Weights) / last.Out
-	if last.Kind != Dense || last.ReLU || in*l.Out > len(last.Weights)+len(l.Weights) || in*last.Out*l.Out > maxMerge-b.merged {
-		return false
-	}
-	b.merged += in * last.Out * l.Out
-	weights := make([]float64, in*l.Out)
-	for o := range l.Out {
-		row := weights[o*in : (o+1)*in]
-		for k, w := range l.Weights[o*last.Out : (o+1)*last.Out] {
-			l.Bias[o] += w * last.Bias[k]
-			for i, v := range last.Weights[k*in : (k+1)*in] {
-				row[i] += w * v
-			}
-		}
-	}
-	*last = Layer{Kind: Dense, Out: l.Out, Weights: weights, Bias: l.Bias}
-	return true
 }

@@ -5,6 +5,7 @@ import (
 	"slices"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
 
@@ -22,9 +23,14 @@ type builder struct {
 	value string // the name of the value that was computed so far
 	shape Shape
 	made  Shape // of the last layer's output, before it was given another shape
-	rank  int   // 2: a row of values; 4: an image
-	batch int64 // fixed size of the first dimension, or 0
-	open  bool  // the last layer may still get a bias, a factor or ReLU
+	rank  int   // with the rows' dimension: 2 a row of values; 3 channels of lines; 4 an image
+	// order is where each value lies among those that the last layer made, or among the
+	// input's; nil if all are in their place. Exporters that keep channels last exchange
+	// dimensions between layers.
+	order []int
+	pad   intnet.Edges // zeros around an image that no layer has taken yet
+	batch int64        // fixed size of the first dimension, or 0
+	open  bool         // the last layer may still get a bias, a factor or ReLU
 	// pending is a step value*scale+offset behind the last layer that the next one takes into
 	// its weights; nil if there is none.
 	pending *affineStep
@@ -75,6 +81,11 @@ func (b *builder) walk() error {
 		if !known {
 			return refuse(ReasonArrangement, n, "is not a layer, where one is expected")
 		}
+		if !throughPadding[key(n)] {
+			if err := b.unpadded(); err != nil {
+				return at(n, "", err)
+			}
+		}
 		if err := op(b, n); err != nil {
 			return at(n, "", err)
 		}
@@ -93,6 +104,12 @@ func (b *builder) walk() error {
 		}
 		return misarranged("the graph has no layer of weights")
 	}
+	if err := b.unpadded(); err != nil {
+		return err
+	}
+	if err := b.flatten(); err != nil {
+		return err
+	}
 	if err := b.tail(); err != nil {
 		return err
 	}
@@ -103,6 +120,9 @@ func (b *builder) walk() error {
 	}
 	return nil
 }
+
+// throughPadding are the operators that may follow zeros around an image.
+var throughPadding = map[string]bool{"Conv": true, "MaxPool": true, "AveragePool": true, "Pad": true, "Identity": true, "Dropout": true}
 
 // index notes who reads what, and computes constants: nodes whose inputs are all known.
 func (b *builder) index() error {
@@ -217,10 +237,12 @@ func (b *builder) finish() error {
 	switch {
 	case b.pending != nil:
 		return misarranged("the last layer has ReLU, or its outputs are changed by something other than a bias or a factor; class scores must have neither")
-	case last.ReLU:
-		return misarranged("the last layer has ReLU; class scores must not")
-	case last.Kind != Dense:
-		return misarranged("the last layer is a convolution; want a dense layer with an output for each class")
+	case last.active():
+		return misarranged("the last layer has ReLU or another activation; class scores must not")
+	case last.Kind == MaxPool:
+		return misarranged("the last layer is a pool of largest values, and nothing computes scores from them")
+	case last.output(b.shapeBefore()).Len() != last.Out:
+		return misarranged("the last layer is a convolution or a pool of several places; want an output for each class")
 	case last.Out == 1:
 		return classes("the last layer has one output, and nothing says which class it stands for; want an output for each class, or a Sigmoid after a single output")
 	case last.Out > MaxClasses:
@@ -228,12 +250,12 @@ func (b *builder) finish() error {
 	case b.net.Labels != nil && len(b.net.Labels) != last.Out:
 		return classes("got %d labels for %d classes", len(b.net.Labels), last.Out)
 	}
-	if b.net.Probabilities {
+	if b.net.Probabilities && last.Kind == Dense {
 		last.center()
 	}
 	lists := [][]float64{b.net.Scale, b.net.Offset}
 	for _, l := range b.net.Layers {
-		lists = append(lists, l.Weights, l.Bias)
+		lists = append(lists, l.Weights, l.Bias, l.Slope, []float64{l.Limit})
 	}
 	for _, list := range lists {
 		for _, v := range list {
@@ -242,6 +264,35 @@ func (b *builder) finish() error {
 			}
 		}
 	}
+	return nil
+}
+
+// shapeBefore is the shape of what enters the last layer.
+func (b *builder) shapeBefore() Shape {
+	shapes := b.net.Shapes()
+	return shapes[len(shapes)-2]
+}
+
+// flatten makes a last convolution whose outputs have one place each a dense layer.
+func (b *builder) flatten() error {
+	l := &b.net.Layers[len(b.net.Layers)-1]
+	from := b.shapeBefore()
+	if l.Kind != Conv || l.output(from) != (Shape{l.Out, 1, 1}) {
+		return nil
+	}
+	if err := b.spend(from.Len() * l.Out); err != nil {
+		return err
+	}
+	g := l.geometry(from)
+	weights := make([]float64, from.Len()*l.Out)
+	for o := range l.Out {
+		for k := range g.Fan {
+			if at := g.Source(o, 0, k); at >= 0 {
+				weights[o*from.Len()+at] = l.Weights[o*g.Fan+k]
+			}
+		}
+	}
+	l.Kind, l.Weights, l.Window, l.Groups = Dense, weights, intnet.Window{}, 0
 	return nil
 }
 

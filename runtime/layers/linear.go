@@ -14,7 +14,7 @@ import (
 // (onnxruntime 1.32, which the tests compare with; ai.onnx.ml's text does not say). The
 // attribute multi_class changes nothing that is computed.
 func linearClassifier(b *builder, n *onnx.Node) error {
-	if n.Inputs[0] != b.value || b.rank != 2 {
+	if n.Inputs[0] != b.value || b.rank != 2 || b.order != nil {
 		return misarranged("want rows of values")
 	}
 	if m := intOf(n, "multi_class", 0); m != 0 && m != 1 {

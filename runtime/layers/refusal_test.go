@@ -36,7 +36,7 @@ func TestOperatorsAreNamedFirst(t *testing.T) {
 		"residual of x":    {[]w.Message{w.Node("MatMul", two("x", "square"), []string{"y"}, nil), w.Node("Add", two("y", "x"), []string{"p"}, nil)}, ReasonResidual, ""},
 		"attention":        {[]w.Message{w.Node("Transpose", []string{"x"}, []string{"t"}, nil), w.Node("MatMul", two("x", "t"), []string{"p"}, nil)}, ReasonAttention, ""},
 		"branches":         {[]w.Message{w.Dense().Nodes[0], w.Node("MatMul", two("x", "square"), []string{"z"}, nil), w.Node("Sub", two("y", "z"), []string{"p"}, nil)}, ReasonResidual, ""},
-		"pooling":          {[]w.Message{w.Node("MaxPool", []string{"x"}, two("p", "i"), w.Attributes{"ceil_mode": 1})}, ReasonPooling, "stride"},
+		"pooling":          {[]w.Message{w.Node("LpPool", []string{"x"}, []string{"p"}, w.Attributes{"ceil_mode": 1})}, ReasonPooling, "stride"},
 		"layer norm":       {[]w.Message{w.Node("LayerNormalization", []string{"x", "w"}, []string{"p", "a", "b"}, nil)}, ReasonNormalization, ""},
 		"row norm":         {[]w.Message{w.Node("Normalizer", []string{"x"}, []string{"n"}, w.Attributes{"norm": "L2"}), w.Node("MatMul", two("n", "w"), []string{"p"}, nil)}, ReasonNormalization, "Normalizer"},
 		"recurrent":        {[]w.Message{w.Node("LSTM", []string{"x", "w", "w"}, []string{"a", "b", "c"}, nil)}, ReasonRecurrent, ""},
@@ -68,7 +68,7 @@ func TestOperatorsAreNamedFirst(t *testing.T) {
 
 // TestEveryOperatorIsNamed in one refusal, what says most first.
 func TestEveryOperatorIsNamed(t *testing.T) {
-	f := w.Dense(w.Node("Pow", two("y", "one"), []string{"a"}, nil), w.Node("Pow", two("a", "one"), []string{"b"}, nil), w.Node("MaxPool", []string{"b"}, []string{"c"}, nil),
+	f := w.Dense(w.Node("Pow", two("y", "one"), []string{"a"}, nil), w.Node("Pow", two("a", "one"), []string{"b"}, nil), w.Node("LpPool", []string{"b"}, []string{"c"}, nil),
 		w.Node("ai.onnx.ml.TreeEnsembleRegressor", []string{"c"}, []string{"p"}, nil))
 	_, err := tryLoad(f)
 	r, ok := errors.AsType[*Refused](err)

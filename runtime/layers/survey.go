@@ -28,6 +28,18 @@ type signature struct {
 
 type attributes = map[string]onnx.AttributeType
 
+// reduction are the attributes of operators that reduce dimensions.
+var reduction = attributes{"axes": onnx.AttributeInts, "keepdims": onnx.AttributeInt, "noop_with_empty_axes": onnx.AttributeInt}
+
+// window adds the attributes of operators that move a window over images.
+func window(others attributes) attributes {
+	for _, name := range []string{"kernel_shape", "pads", "strides", "dilations"} {
+		others[name] = onnx.AttributeInts
+	}
+	others["auto_pad"] = onnx.AttributeString
+	return others
+}
+
 // signatures lists every operator that has a place somewhere, with the attributes that are
 // honoured. Others are refused: what is not known may matter.
 var signatures = map[string]signature{
@@ -36,9 +48,19 @@ var signatures = map[string]signature{
 	"Identity": {1, 1, nil}, "Relu": {1, 1, nil}, "Sigmoid": {1, 1, nil}, "Exp": {1, 1, nil},
 	"Cast": {1, 1, attributes{"to": onnx.AttributeInt, "saturate": onnx.AttributeInt}},
 	"Add":  {2, 2, nil}, "Sub": {2, 2, nil}, "Mul": {2, 2, nil}, "Div": {2, 2, nil}, "MatMul": {2, 2, nil},
-	"Gemm": {2, 3, attributes{"alpha": onnx.AttributeFloat, "beta": onnx.AttributeFloat, "transA": onnx.AttributeInt, "transB": onnx.AttributeInt}},
-	"Conv": {2, 3, attributes{"kernel_shape": onnx.AttributeInts, "pads": onnx.AttributeInts, "strides": onnx.AttributeInts, "dilations": onnx.AttributeInts,
-		"group": onnx.AttributeInt, "auto_pad": onnx.AttributeString}},
+	"Gemm":              {2, 3, attributes{"alpha": onnx.AttributeFloat, "beta": onnx.AttributeFloat, "transA": onnx.AttributeInt, "transB": onnx.AttributeInt}},
+	"Conv":              {2, 3, window(attributes{"group": onnx.AttributeInt})},
+	"Pad":               {1, 4, attributes{"mode": onnx.AttributeString, "pads": onnx.AttributeInts, "value": onnx.AttributeFloat}},
+	"MaxPool":           {1, 1, window(attributes{"ceil_mode": onnx.AttributeInt, "storage_order": onnx.AttributeInt})},
+	"AveragePool":       {1, 1, window(attributes{"ceil_mode": onnx.AttributeInt, "count_include_pad": onnx.AttributeInt})},
+	"GlobalMaxPool":     {1, 1, nil},
+	"GlobalAveragePool": {1, 1, nil},
+	"ReduceMean":        {1, 2, reduction},
+	"ReduceMax":         {1, 2, reduction},
+	"LeakyRelu":         {1, 1, attributes{"alpha": onnx.AttributeFloat}},
+	"PRelu":             {2, 2, nil},
+	"Clip":              {1, 3, attributes{"min": onnx.AttributeFloat, "max": onnx.AttributeFloat}},
+	"Min":               {2, 2, nil}, "Max": {2, 2, nil},
 	"BatchNormalization": {5, 5, attributes{"epsilon": onnx.AttributeFloat, "momentum": onnx.AttributeFloat, "training_mode": onnx.AttributeInt, "spatial": onnx.AttributeInt}},
 	"Dropout":            {1, 3, attributes{"ratio": onnx.AttributeFloat, "seed": onnx.AttributeInt}},
 	"Flatten":            {1, 1, attributes{"axis": onnx.AttributeInt}},
@@ -53,7 +75,7 @@ var signatures = map[string]signature{
 	"LogSoftmax":         {1, 1, attributes{"axis": onnx.AttributeInt}},
 	"Concat":             {1, onnx.MaxListed, attributes{"axis": onnx.AttributeInt}},
 	"ArgMax":             {1, 1, attributes{"axis": onnx.AttributeInt, "keepdims": onnx.AttributeInt, "select_last_index": onnx.AttributeInt}},
-	"ReduceLogSumExp":    {1, 2, attributes{"axes": onnx.AttributeInts, "keepdims": onnx.AttributeInt, "noop_with_empty_axes": onnx.AttributeInt}},
+	"ReduceLogSumExp":    {1, 2, reduction},
 
 	"ai.onnx.ml.Scaler":                {1, 1, attributes{"offset": onnx.AttributeFloats, "scale": onnx.AttributeFloats}},
 	"ai.onnx.ml.ArrayFeatureExtractor": {2, 2, nil},
@@ -84,12 +106,12 @@ var kinds = []kind{
 	{ReasonQuantized, "belongs to a model that is already quantized; pass the float32 model: it is quantized here, with --calibration",
 		"QuantizeLinear DequantizeLinear DynamicQuantizeLinear QLinearConv QLinearMatMul MatMulInteger ConvInteger com.microsoft.QGemm com.microsoft.QLinearAdd com.microsoft.MatMulNBits"},
 	{ReasonControl, "is a branch or a loop; export the model as a plain graph", "If Loop Scan SequenceMap"},
-	{ReasonActivation, "is an activation, and only ReLU is supported; train the model with ReLU",
-		"Gelu Erf Tanh Elu Selu Celu LeakyRelu PRelu ThresholdedRelu HardSigmoid HardSwish Softplus Softsign Mish Swish com.microsoft.Gelu com.microsoft.FastGelu com.microsoft.QuickGelu com.microsoft.BiasGelu"},
-	{ReasonActivation, "limits values to a range, and ReLU is the only supported activation; train the model with ReLU, or export its scores (skl2onnx: the option raw_scores)", "Clip"},
+	{ReasonActivation, "is an activation, and only ReLU, ReLU6 and LeakyReLU are supported; train the model with one of them",
+		"Gelu Erf Tanh Elu Selu Celu ThresholdedRelu HardSigmoid HardSwish Softplus Softsign Mish Swish com.microsoft.Gelu com.microsoft.FastGelu com.microsoft.QuickGelu com.microsoft.BiasGelu"},
+	{ReasonActivation, "limits scores to a range; export the scores as they are (skl2onnx: the option raw_scores)", "Clip"},
 	{ReasonOperator, "computes probabilities by means other than Softmax and Sigmoid; export the scores (skl2onnx: the option raw_scores)", "Reciprocal"},
-	{ReasonPooling, "pools values; use a convolution with a stride of at least 2 instead",
-		"MaxPool AveragePool GlobalAveragePool GlobalMaxPool LpPool GlobalLpPool MaxRoiPool ReduceMean"},
+	{ReasonPooling, "pools values in a way that is not supported; use MaxPool, AveragePool or a convolution with a stride of at least 2 instead",
+		"LpPool GlobalLpPool MaxRoiPool"},
 	{ReasonNormalization, "divides values by a value computed from the same row; BatchNormalization, which divides by constants, is supported",
 		"LayerNormalization GroupNormalization InstanceNormalization RMSNormalization LpNormalization MeanVarianceNormalization LRN com.microsoft.SkipLayerNormalization"},
 	{ReasonPreprocessing, "prepares inputs by something other than scaling; do that before passing rows to the model, and export the model without it",
@@ -216,7 +238,7 @@ func checkNode(n *onnx.Node) error {
 var joins = map[string]kind{
 	"Add":    {ReasonResidual, "adds two computed values: a residual connection; want a chain of layers, each fed by the one before it", ""},
 	"Sub":    {ReasonResidual, "subtracts computed values from each other; want a chain of layers, each fed by the one before it", ""},
-	"Mul":    {ReasonActivation, "multiplies two computed values, as gates and SiLU do, and ReLU is the only supported activation; train the model with ReLU", ""},
+	"Mul":    {ReasonActivation, "multiplies two computed values, as gates and SiLU do, and only ReLU, ReLU6 and LeakyReLU are supported; train the model with one of them", ""},
 	"Div":    {ReasonNormalization, "divides by a computed value; BatchNormalization, which divides by constants, is supported", ""},
 	"MatMul": {ReasonAttention, "multiplies two computed matrices, as attention does; want dense and convolutional layers with ReLU", ""},
 	"Concat": {ReasonSeveral, "joins computed values; want a chain of layers, each fed by the one before it", ""},

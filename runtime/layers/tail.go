@@ -45,7 +45,7 @@ var tail = map[string]func(*behind, *onnx.Node) (meaning, error){
 // tail recognises every node that is left, and takes the labels.
 func (b *builder) tail() error {
 	w := &behind{builder: b, means: map[string]meaning{}}
-	if b.net.Layers[len(b.net.Layers)-1].Kind == Dense && b.rank != 2 {
+	if b.rank != 2 {
 		return misarranged("the scores are reshaped to %d dimensions, so a later operator may not work on the classes; want a row of scores", b.rank)
 	}
 	switch {
@@ -66,6 +66,9 @@ func (b *builder) tail() error {
 		}
 		op, known := tail[key(n)]
 		if !known {
+			if k := kindOf(key(n)); k.reason != ReasonOperator {
+				return refuse(k.reason, n, k.says)
+			}
 			return refuse(ReasonArrangement, n, "is not supported after the last layer")
 		}
 		m, err := op(w, n)
@@ -120,6 +123,8 @@ func (w *behind) classes() int { return w.net.Layers[len(w.net.Layers)-1].Out }
 // is given two outputs, half of it negated and half of it, whose softmax is the same.
 func sigmoid(w *behind, n *onnx.Node) (meaning, error) {
 	switch m := w.of(n); {
+	case w.net.Layers[len(w.net.Layers)-1].Kind != Dense:
+		return 0, misplaced()
 	case m == scores && w.feedsALayer(n):
 		return 0, refusal.New(ReasonActivation, "%s", kindOf("Tanh").says)
 	case m == scores:
@@ -186,7 +191,7 @@ func pair(w *behind, n *onnx.Node) (meaning, error) {
 	switch first, second := w.of(n), w.means[n.Inputs[1]]; {
 	case first == negative && second == positive:
 		return probabilities, lastAxis(n, 0)
-	case first == negated && second == single && w.classes() == 1:
+	case first == negated && second == single && w.classes() == 1 && w.net.Layers[len(w.net.Layers)-1].Kind == Dense:
 		w.split(1)
 		return scores, lastAxis(n, 0)
 	}

@@ -25,9 +25,11 @@ const (
 // Clipping is the part of the values of some rows that is outside the ranges of the integers and
 // is clamped to the nearest end.
 type Clipping struct {
-	Rows   int       `json:"rows"`
-	Input  float64   `json:"input"`  // of the input's values
-	Layers []float64 `json:"layers"` // of the values behind each layer but the last
+	Rows  int     `json:"rows"`
+	Input float64 `json:"input"` // of the input's values
+	// Layers is of the values behind each layer but the last. Behind an activation that limits
+	// values itself, as ReLU6 does, it is 0.
+	Layers []float64 `json:"layers"`
 }
 
 // worst is the largest share, and where it is.
@@ -54,13 +56,13 @@ type Ranges struct {
 // be nil.
 func MeasureRanges(n *layers.Network, d *classifier.Description, p intnet.Parameters, calibration, test *Rows) (*Ranges, error) {
 	out := &Ranges{}
-	c, err := clip(d, p, calibration)
+	c, err := clip(n, d, p, calibration)
 	if err != nil {
 		return nil, err
 	}
 	out.Calibration = *c
 	if test != nil {
-		if out.Test, err = clip(d, p, test); err != nil {
+		if out.Test, err = clip(n, d, p, test); err != nil {
 			return nil, err
 		}
 	}
@@ -76,14 +78,14 @@ const (
 )
 
 // clip runs rows, of many some at equal distances, through the integer network.
-func clip(d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping, error) {
+func clip(n *layers.Network, d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping, error) {
 	if rows.Width != d.Architecture.Input.Size() {
 		return nil, fmt.Errorf("quantize: got rows of %d values, the model takes %d", rows.Width, d.Architecture.Input.Size())
 	}
 	net := &intnet.Network{Architecture: d.Architecture, Parameters: p}
 	list, work := d.Architecture.Geometries(), 0
 	for _, g := range list {
-		work += g.Weights() * g.Positions()
+		work += g.Fan * g.To.Size()
 	}
 	used := min(rows.Len(), max(minClipRows, min(maxClipRows, maxClipWork/work)))
 	in := make([]int8, rows.Width)
@@ -99,7 +101,9 @@ func clip(d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping
 			return nil, fmt.Errorf("quantize: %w", err)
 		}
 		for k := range hidden {
-			hidden[k] += saturated(t.Acc[k], p.Layers[k].Multiplier, list[k].ReLU)
+			if n.Layers[k].Limit == 0 {
+				hidden[k] += saturated(t.Acc[k], &p.Layers[k], list[k])
+			}
 		}
 	}
 	c := &Clipping{Rows: used, Input: float64(input) / float64(used*rows.Width), Layers: []float64{}}
@@ -111,11 +115,13 @@ func clip(d *classifier.Description, p intnet.Parameters, rows *Rows) (*Clipping
 
 // saturated counts the sums of a layer that are rescaled to more than the largest integer,
 // either way; below zero ReLU clips nothing that counts.
-func saturated(acc []int32, multiplier []uint32, relu bool) (count int) {
-	each := len(acc) / len(multiplier)
+func saturated(acc []int32, p *intnet.LayerParameters, g intnet.Geometry) (count int) {
+	if !g.Rescales() { // its values are those of the layer before, or sums of them
+		return 0
+	}
 	for i, a := range acc {
-		v := (int64(a)*int64(multiplier[i/each]) + 1<<(intnet.Shift-1)) >> intnet.Shift
-		if v > intnet.Top || v < -intnet.Top && !relu {
+		v := (int64(a)*int64(p.MultiplierOf(g, i/g.Positions(), a)) + 1<<(intnet.Shift-1)) >> intnet.Shift
+		if v > intnet.Top || v < -intnet.Top && !g.ReLU {
 			count++
 		}
 	}

@@ -81,7 +81,11 @@ func TestClippedHiddenValuesAreCounted(t *testing.T) {
 		{[]int32{-1 << 31, 1<<31 - 1, 0, 0}, []int32{0, 0, 0, 300}, 1, 2}, // the ends
 	} {
 		acc := append(slices.Clone(c.first), c.second...)
-		if relu, linear := saturated(acc, multiplier, true), saturated(acc, multiplier, false); relu != c.relu || linear != c.linear {
+		p := &intnet.LayerParameters{Multiplier: multiplier}
+		g := intnet.Geometry{Layer: intnet.Layer{Kind: intnet.Dense, Out: 2}, To: intnet.Shape{C: 2, H: 4, W: 1}}
+		with := g
+		with.ReLU = true
+		if relu, linear := saturated(acc, p, with), saturated(acc, p, g); relu != c.relu || linear != c.linear {
 			t.Errorf("%v: %d with ReLU and %d without, want %d and %d", acc, relu, linear, c.relu, c.linear)
 		}
 	}

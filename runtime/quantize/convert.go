@@ -57,7 +57,21 @@ func convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 	var p intnet.Parameters
 	list := d.Architecture.Geometries()
 	unit := 0.0 // of the values between layers
+	if first := &n.Layers[0]; first.Pools() {
+		unit, _ = input.at(0) // such an input has no offset
+	}
 	for i, g := range list {
+		if g.Pools() {
+			l, next, err := average(g, unit, seen.outputs, i)
+			if err == nil && g.Last {
+				d.Scale, err = classifier.NewScale(next)
+			}
+			if err != nil {
+				return nil, none, fmt.Errorf("layer %d: %w", i+1, err)
+			}
+			p.Layers, unit = append(p.Layers, l), next
+			continue
+		}
 		real := effective(&n.Layers[i], g, unit, input, i == 0)
 		if g.Last {
 			l, scale, err := real.last(g)
@@ -67,7 +81,7 @@ func convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 			p.Layers, d.Scale = append(p.Layers, l), scale
 			break
 		}
-		l, next, err := real.hidden(g, seen.outputs[i].unit(g.ReLU))
+		l, next, err := real.hidden(g, &n.Layers[i], seen.outputs[i].unit(g.ReLU))
 		if err != nil {
 			return nil, none, fmt.Errorf("layer %d: %w", i+1, err)
 		}
@@ -80,15 +94,31 @@ func convert(n *layers.Network, calibration *Rows) (*classifier.Description, int
 }
 
 func architecture(n *layers.Network) intnet.Architecture {
-	a := intnet.Architecture{Input: intnet.Shape(n.Input)}
+	a := intnet.Architecture{Input: intnet.Shape(n.Input), ChannelsLast: n.ChannelsLast}
 	for _, l := range n.Layers {
-		if l.Kind == layers.Conv {
-			a.Layers = append(a.Layers, intnet.Convolution(l.Out, l.Kernel, l.Stride, l.Pad, l.ReLU))
-			continue
-		}
-		a.Layers = append(a.Layers, intnet.Layer{Kind: intnet.Kind(l.Kind), Out: l.Out, ReLU: l.ReLU})
+		a.Layers = append(a.Layers, l.Integer())
+	}
+	for i := range a.Layers {
+		sums(&a, i)
 	}
 	return a
+}
+
+// sums makes an average one that does not round, where the next layer can take its sums: they
+// are exact, and a proof of them costs nothing. Half the room for accumulators stays for biases.
+func sums(a *intnet.Architecture, i int) {
+	if l := &a.Layers[i]; l.Kind != intnet.AveragePool || l.ReLU || i == len(a.Layers)-1 {
+		return
+	}
+	next := a.Layers[i+1]
+	if next.Kind != intnet.Dense && next.Kind != intnet.Conv {
+		return
+	}
+	with := intnet.Architecture{Input: a.Input, Layers: slices.Clone(a.Layers)}
+	with.Layers[i].Kind = intnet.SumPool
+	if with.Check() == nil && room(with.Geometries()[i+1]) >= 1<<30 {
+		a.Layers[i].Kind = intnet.SumPool
+	}
 }
 
 // matrix is a layer in real numbers over the integers that enter it: an output is the sum
@@ -122,30 +152,68 @@ func effective(l *layers.Layer, g intnet.Geometry, unit float64, input *inputRul
 }
 
 // room is how large a bias may be beside the largest sum of a layer.
-func room(g intnet.Geometry) float64 { return math.MaxInt32 - float64(g.Fan)*127*128 }
+func room(g intnet.Geometry) float64 { return math.MaxInt32 - float64(g.Fan)*127*128*float64(g.Times) }
 
 var errRange = refusal.New(layers.ReasonWeights, "a weight, a bias or a value is too large or too small to be quantized")
 
 // hidden quantizes a layer whose outputs are to be multiples of unit. Each output has a
 // weight scale of its own. It returns the unit that was used: a larger one where an output
 // would need a multiplier of one or more.
-func (m *matrix) hidden(g intnet.Geometry, unit float64) (intnet.LayerParameters, float64, error) {
+func (m *matrix) hidden(g intnet.Geometry, real *layers.Layer, unit float64) (intnet.LayerParameters, float64, error) {
 	scales := make([]float64, g.Out)
 	for o := range scales {
 		scales[o] = max(largest(m.weights[o*g.Fan:(o+1)*g.Fan])/127, math.Abs(m.bias[o])/room(g))
-		unit = max(unit, scales[o]*(1+1e-6))
+		unit = max(unit, scales[o]*slope(real, o)*(1+1e-6))
 	}
 	if !(unit > 0) || math.IsInf(unit, 0) {
 		return intnet.LayerParameters{}, 0, errRange
+	}
+	// The integers' own limit is the layer's, or below it where no calibration row came so far.
+	if real.Limit != 0 && unit*intnet.Top > real.Limit*(1+1e-9) {
+		return intnet.LayerParameters{}, 0, refusal.New(layers.ReasonWeights, "a weight is so large that the smallest step of a value is beyond the limit of %g behind it", real.Limit)
 	}
 	p := intnet.LayerParameters{Multiplier: make([]uint32, g.Out)}
 	for o := range scales {
 		// A weight scale far below the unit would leave the multiplier no digits.
 		scales[o] = max(scales[o], math.Ldexp(unit, -16))
-		p.Multiplier[o] = uint32(min(math.RoundToEven(math.Ldexp(scales[o]/unit, intnet.Shift)), 1<<intnet.MultiplierBits-1))
+		p.Multiplier[o] = multiplier(scales[o] / unit)
+		if g.Leaky {
+			p.Negative = append(p.Negative, multiplier(scales[o]*real.Slope[o]/unit))
+		}
 	}
 	m.round(&p, g, scales)
 	return p, unit, nil
+}
+
+// slope is the largest factor of an output's activation, at least 1.
+func slope(l *layers.Layer, o int) float64 {
+	if l.Slope == nil {
+		return 1
+	}
+	return max(1, l.Slope[o])
+}
+
+// multiplier is a factor as a network has it.
+func multiplier(factor float64) uint32 {
+	return uint32(max(1, min(math.RoundToEven(math.Ldexp(factor, intnet.Shift)), 1<<intnet.MultiplierBits-1)))
+}
+
+// average gives a pool its one multiplier, if it has one, and returns the unit of its values or,
+// as last layer, of its sums.
+func average(g intnet.Geometry, unit float64, seen []sample, i int) (p intnet.LayerParameters, next float64, err error) {
+	if g.Kind == intnet.MaxPool {
+		return p, unit, nil
+	}
+	each := unit / float64(g.Total) // of a sum
+	if g.Last || g.Kind == intnet.SumPool {
+		return p, each, nil
+	}
+	next = max(seen[i].unit(g.ReLU), each*(1+1e-6))
+	if !(next > 0) || math.IsInf(next, 0) {
+		return p, 0, errRange
+	}
+	p.Multiplier = []uint32{multiplier(each / next)}
+	return p, next, nil
 }
 
 // last quantizes the last layer with one scale, which is what an output is worth.

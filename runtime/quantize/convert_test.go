@@ -21,8 +21,11 @@ func network(r *rand.Rand, in layers.Shape, list ...layers.Layer) *layers.Networ
 	for i, from := range n.Shapes()[:len(list)] {
 		l := &n.Layers[i]
 		fan := from.Len()
+		if l.Pools() {
+			continue
+		}
 		if l.Kind == layers.Conv {
-			fan = from.C * l.Kernel * l.Kernel
+			fan = from.C / l.Groups * l.Window.Area()
 		}
 		for range l.Out * fan {
 			l.Weights = append(l.Weights, r.NormFloat64()/math.Sqrt(float64(fan)))
@@ -46,6 +49,10 @@ func draw(r *rand.Rand, rows, width int, value func(int) float64) *Rows {
 
 func dense(out int, relu bool) layers.Layer {
 	return layers.Layer{Kind: layers.Dense, Out: out, ReLU: relu}
+}
+
+func convolution(out, kernel, stride, pad int, relu bool) layers.Layer {
+	return layers.Layer{Kind: layers.Conv, Out: out, Groups: 1, Window: intnet.Square(kernel, stride, pad), ReLU: relu}
 }
 
 // TestConvertedNetworksScoreAsTheyDid, whatever the sizes of features and weights: the
@@ -73,9 +80,9 @@ func TestConvertedNetworksScoreAsTheyDid(t *testing.T) {
 			}
 			return r.NormFloat64()
 		}, 3},
-		"convolutions": {layers.Shape{C: 2, H: 8, W: 8}, []layers.Layer{{Kind: layers.Conv, Out: 6, Kernel: 3, Stride: 2, Pad: 1, ReLU: true},
-			{Kind: layers.Conv, Out: 6, Kernel: 2, Stride: 1, ReLU: true}, dense(4, false)}, normal, 1},
-		"convolution without padding": {layers.Shape{C: 1, H: 6, W: 6}, []layers.Layer{{Kind: layers.Conv, Out: 6, Kernel: 3, Stride: 1, ReLU: true}, dense(4, false)},
+		"convolutions": {layers.Shape{C: 2, H: 8, W: 8}, []layers.Layer{convolution(6, 3, 2, 1, true),
+			convolution(6, 2, 1, 0, true), dense(4, false)}, normal, 1},
+		"convolution without padding": {layers.Shape{C: 1, H: 6, W: 6}, []layers.Layer{convolution(6, 3, 1, 0, true), dense(4, false)},
 			func(r *rand.Rand, _ int) float64 { return 5 + r.Float64() }, 1},
 	} {
 		for seed := range uint64(8) {

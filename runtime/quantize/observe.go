@@ -23,12 +23,13 @@ func observe(n *layers.Network, rows *Rows) (*observed, error) {
 	for i := range seen.inputs {
 		seen.inputs[i] = span{math.Inf(1), math.Inf(-1)}
 	}
-	used := min(rows.Len(), maxCalibration)
+	used, place := min(rows.Len(), maxCalibration), architecture(n)
 	for i := range used {
 		_, err := n.Forward(rows.Row(i*rows.Len()/used), func(layer int, values []float64) {
 			switch {
 			case layer == 0:
-				for k, v := range values {
+				for i := range values {
+					k, v := i, values[place.Place(i)] // in the input's order
 					seen.inputs[k] = span{min(seen.inputs[k].low, v), max(seen.inputs[k].high, v)}
 				}
 			case layer < len(n.Layers):
@@ -114,8 +115,9 @@ func chooseInput(n *layers.Network, seen []span) *inputRule {
 		}
 	}
 	first := &n.Layers[0]
-	if first.Kind == layers.Conv && first.Pad > 0 {
-		// The padding's zeros are zeros of the values, too.
+	if first.Pools() || first.Window.Padded() {
+		// The padding's zeros are zeros of the values, too; and what a pool makes of the values
+		// has no offset.
 		top := max(math.Abs(all.low), math.Abs(all.high))
 		if top == 0 {
 			top = 1
@@ -128,7 +130,7 @@ func chooseInput(n *layers.Network, seen []span) *inputRule {
 	}
 	slices.Sort(widths)
 	median := widths[len(widths)/2]
-	if first.Kind == layers.Conv || widths[len(widths)-1] <= uneven*median && all.high-all.low <= uneven*median {
+	if first.Kind == layers.Conv || n.ChannelsLast || widths[len(widths)-1] <= uneven*median && all.high-all.low <= uneven*median {
 		return &inputRule{[]float64{(all.high - all.low) / 255}, []float64{all.low + (all.high-all.low)*128/255}}
 	}
 	r := &inputRule{make([]float64, len(seen)), make([]float64, len(seen))}

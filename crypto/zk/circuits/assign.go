@@ -142,7 +142,7 @@ func (c Inference) assignItem(dst *itemCircuit, n *intnet.Network, item Item, us
 				a.Below[k] = below
 				used.bytes(a.Amount[k][:], uint64(amount))
 			}
-			if !g.Last {
+			if g.Rescales() {
 				assignRescale(a, k, g, int64(acc)*int64(p.MultiplierOf(g, channel, acc)), t.In[l+1][k], used)
 			}
 		}
@@ -159,16 +159,16 @@ func (p plan) assign(dst []frontend.Variable, sum int64, used *lookups) {
 	used.below(dst, uint64(sum+1<<(p.sumBits-1)), p.sumBits)
 }
 
-func assignLargest(dst *activations, g intnet.Geometry, k int, values []int8, top int32, used *lookups) {
+func assignLargest(dst *activations, g intnet.Geometry, k int, values []int32, top int32, used *lookups) {
 	dst.Value[k] = int(top)
 	for w := range g.Fan {
 		if from := g.Source(k/g.Positions(), k%g.Positions(), w); from >= 0 {
-			used.byte(int(top) - int(values[from]))
+			used.byte(int(top - values[from]))
 		}
 	}
 }
 
-func assignRescale(dst *activations, k int, g intnet.Geometry, product int64, value int8, used *lookups) {
+func assignRescale(dst *activations, k int, g intnet.Geometry, product int64, value int32, used *lookups) {
 	rounded := product + 1<<(intnet.Shift-1)
 	shifted := rounded >> intnet.Shift
 	used.bytes(dst.Remainder[k][:], uint64(rounded-shifted<<intnet.Shift))

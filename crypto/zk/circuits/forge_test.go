@@ -244,6 +244,9 @@ func (f forger) sum(item, l, k int) *big.Int {
 
 // entering is value i of those that enter a layer.
 func (f forger) entering(item, l, i int) *big.Int {
+	if l > 0 && f.spec.Architecture.Layers[l-1].Kind == intnet.SumPool {
+		return f.sum(item, l-1, i)
+	}
 	if l > 0 {
 		return number(f.Items[item].Layers[l-1].Value[i])
 	}
@@ -300,6 +303,9 @@ func (f forger) scale(item, l int) {
 	for k := range g.To.Size() {
 		if g.Kind == intnet.MaxPool {
 			f.Items[item].Layers[l].Value[k] = f.top(item, l, k)
+			continue
+		}
+		if g.Kind == intnet.SumPool {
 			continue
 		}
 		acc := f.sum(item, l, k)

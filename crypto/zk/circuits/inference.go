@@ -44,7 +44,7 @@ type bound struct {
 }
 
 func boundOf(g intnet.Geometry) bound {
-	reach := uint64(g.Fan) << 14 // 128 * 128
+	reach := uint64(g.Fan*g.Times) << 14 // 128 * 128
 	b := bound{sumBits: bits.Len64(reach) + 1}
 	b.stride = b.sumBits + 1
 	b.rows = min(g.Out, 1+(252-b.sumBits)/b.stride)
@@ -91,7 +91,8 @@ type activations struct {
 	Below  []frontend.Variable
 	Amount [][4]frontend.Variable
 	// Of hidden layers: remainder and result of the shift; how far and on which side
-	// of the clamp the shifted number is. A pool of largest values has only the value.
+	// of the clamp the shifted number is. A pool of largest values has only the
+	// value, one of sums nothing: they are linear in what enters.
 	Remainder [][3]frontend.Variable
 	Value     []frontend.Variable
 	Excess    [][excessBytes]frontend.Variable
@@ -128,10 +129,10 @@ func newActivations(g intnet.Geometry, p plan) (a activations) {
 	if g.Leaky {
 		a.Below, a.Amount = make([]frontend.Variable, n), make([][4]frontend.Variable, n)
 	}
-	if !g.Last {
+	if g.Rescales() || g.Kind == intnet.MaxPool {
 		a.Value = make([]frontend.Variable, n)
 	}
-	if !g.Last && g.Kind != intnet.MaxPool {
+	if g.Rescales() {
 		a.Remainder = make([][3]frontend.Variable, n)
 		a.Excess, a.Negative = make([][excessBytes]frontend.Variable, n), make([]frontend.Variable, n)
 	}
@@ -229,7 +230,7 @@ func (b *inferenceBuilder) layer(l int, g intnet.Geometry, values [][]frontend.V
 			if !g.Pools() {
 				acc = b.api.Add(acc, b.bias[l][k/g.Positions()])
 			}
-			if next[i][k] = acc; !g.Last {
+			if next[i][k] = acc; g.Rescales() {
 				next[i][k] = b.rescale(g, acc, b.multiplierOf(l, g, acc, item.Layers[l], k), item.Layers[l], k)
 			}
 		}
@@ -265,7 +266,7 @@ func (b *inferenceBuilder) sums(l int, g intnet.Geometry, values [][]frontend.Va
 	return sums
 }
 
-// mean is the accumulator of an average, which is linear.
+// mean is the accumulator of an average or a sum, which is linear.
 func (b *inferenceBuilder) mean(g intnet.Geometry, values []frontend.Variable, output int) frontend.Variable {
 	var terms []frontend.Variable
 	o, position := output/g.Positions(), output%g.Positions()

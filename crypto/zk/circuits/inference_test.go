@@ -96,6 +96,7 @@ func TestCircuitsComputeWhatNetworksDo(t *testing.T) {
 		"convolution":      {intnet.Architecture{Input: intnet.Shape{C: 2, H: 6, W: 5}, Layers: []intnet.Layer{intnet.Convolution(3, 3, 2, 1, true), denseLayer(3, false)}}, 1, false},
 		"many channels":    {intnet.Architecture{Input: intnet.Shape{C: 1, H: 8, W: 8}, Layers: []intnet.Layer{intnet.Convolution(40, 2, 1, 0, false), intnet.Convolution(2, 7, 1, 0, false)}}, 1, true},
 		"pools":            {pools.Architecture, 2, false},
+		"sums":             {sums.Architecture, 2, false},
 		"LeakyReLU":        {leaky.Architecture, 1, false},
 		"sliding":          {sliding.Architecture, 2, false},
 		"sliding rows":     {slidingRows.Architecture, 1, false},

@@ -35,6 +35,11 @@ func attacksOnPools() []attack {
 			f.Items[0].Layers[1].Value[1] = shift(f.Items[0].Layers[1].Value[1], 1)
 			f.from(2)
 		}},
+		{"another sum of what a pool summed up", "product", sums, func(f forger) {
+			f.setSum(0, 1, 1, add(f.sum(0, 1, 1), 1))
+			f.scale(0, 1)
+			f.from(2)
+		}},
 		{"the slope above zero, below it", "amount", leaky, func(f forger) {
 			// -5000 and a little, times a quarter in place of a 64th.
 			a := f.Items[0].Layers[0]

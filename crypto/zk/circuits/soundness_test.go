@@ -37,6 +37,8 @@ var (
 	// Both pools, one of them of windows of different sizes, and channels last.
 	pools = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, ChannelsLast: true, Layers: []intnet.Layer{
 		{Kind: intnet.MaxPool, Window: intnet.Square(2, 1, 0)}, {Kind: intnet.AveragePool, Window: intnet.Square(2, 2, 1)}, denseLayer(2, false)}}, 1}
+	sums = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 4, W: 4}, Layers: []intnet.Layer{
+		{Kind: intnet.SumPool, Window: intnet.Square(3, 1, 1)}, {Kind: intnet.Conv, Out: 2, Groups: 1, Window: intnet.Square(2, 2, 0)}, {Kind: intnet.SumPool, Window: intnet.Square(2, 1, 0)}, denseLayer(2, false)}}, 1}
 	leaky = Inference{intnet.Architecture{Input: intnet.Shape{C: 3, H: 1, W: 1}, Layers: []intnet.Layer{{Kind: intnet.Dense, Out: 3, Leaky: true}, denseLayer(2, false)}}, 1}
 	// Convolutions in groups, whose sums are free, and one of many weights and few positions.
 	sliding = Inference{intnet.Architecture{Input: intnet.Shape{C: 2, H: 5, W: 4}, Layers: []intnet.Layer{

@@ -56,6 +56,10 @@ const (
 	// makes the numbers of values equal (see Geometry.Share). It has one multiplier and no
 	// other parameters.
 	AveragePool Kind = 4
+	// SumPool is AveragePool without its division and rounding: the sums are the values that
+	// enter the next layer, which is Dense or Conv and has smaller weights instead. It has no
+	// parameters, and costs a proof nothing.
+	SumPool Kind = 5
 )
 
 // Layer is one layer's shape. Its constants are Parameters.
@@ -66,7 +70,7 @@ type Layer struct {
 	// Groups of a Conv: channels are divided into so many, and each output channel sees
 	// those of its group. 0 of other kinds.
 	Groups int
-	// Counted is the part of an AveragePool's padding that counts as values of zero.
+	// Counted is the part of an average's or sum's padding that counts as values of zero.
 	Counted Edges
 	ReLU    bool
 	// Leaky is LeakyReLU: accumulators below zero have a multiplier of their own.
@@ -115,9 +119,12 @@ type Geometry struct {
 	// Last layers have no multiplier: their outputs are accumulators.
 	Last bool
 
-	rows, columns []int // factors of an AveragePool
-	// Total is by what an AveragePool's accumulators are divided to be means.
+	rows, columns []int // factors of an average or sum
+	// Total is by what the accumulators of an average or sum are divided to be means.
 	Total int
+	// Times is by how much what enters may be larger than a byte: 1, or the Total of the
+	// SumPool before.
+	Times int
 }
 
 // Weights is the number of weights of the layer.
@@ -129,7 +136,11 @@ func (g Geometry) Weights() int {
 }
 
 // Pools says whether the layer is a pool, which has neither weights nor biases.
-func (g Geometry) Pools() bool { return g.Kind == MaxPool || g.Kind == AveragePool }
+func (g Geometry) Pools() bool { return g.Kind.pools() }
+
+func (k Kind) pools() bool { return k == MaxPool || k.sums() }
+
+func (k Kind) sums() bool { return k == AveragePool || k == SumPool }
 
 // Biases is the number of biases of the layer.
 func (g Geometry) Biases() int {
@@ -142,7 +153,7 @@ func (g Geometry) Biases() int {
 // Multipliers is the number of multipliers of the layer.
 func (g Geometry) Multipliers() int {
 	switch {
-	case g.Last || g.Kind == MaxPool:
+	case g.Last || g.Kind == MaxPool || g.Kind == SumPool:
 		return 0
 	case g.Kind == AveragePool:
 		return 1
@@ -178,23 +189,26 @@ func (g Geometry) Share(position int) int {
 // Geometries are the layers with their shapes. The architecture must be checked.
 func (a Architecture) Geometries() []Geometry {
 	list := make([]Geometry, len(a.Layers))
-	from := a.Input
+	from, times := a.Input, 1
 	for i, l := range a.Layers {
-		g := Geometry{Layer: l, From: from, Last: i == len(a.Layers)-1}
+		g := Geometry{Layer: l, From: from, Times: times, Last: i == len(a.Layers)-1}
 		switch l.Kind {
 		case Dense:
 			g.To, g.Fan = Shape{l.Out, 1, 1}, from.Size()
 		case Conv:
 			g.Fan = from.C / l.Groups * l.Window.Area()
-		case MaxPool, AveragePool:
+		default:
 			g.Out, g.Fan = from.C, l.Window.Area()
 		}
 		if l.Kind != Dense {
 			to := l.Window.Over(from.H, from.W)
 			g.To = Shape{g.Out, to.H, to.W}
 		}
-		if l.Kind == AveragePool {
+		if times = 1; l.Kind.sums() {
 			g.shares()
+		}
+		if l.Kind == SumPool {
+			times = g.Total
 		}
 		list[i], from = g, g.To
 	}
@@ -251,7 +265,7 @@ func (a Architecture) Check() error {
 	if len(a.Layers) < 1 || len(a.Layers) > MaxLayers {
 		return fmt.Errorf("got %d layers, want 1 to %d: %w", len(a.Layers), MaxLayers, ErrArchitecture)
 	}
-	from, weights := a.Input, 0
+	from, weights, times := a.Input, 0, 1
 	for i, l := range a.Layers {
 		refuse := func(format string, args ...any) error {
 			return fmt.Errorf("layer %d: "+format+": %w", append(append([]any{i + 1}, args...), ErrArchitecture)...)
@@ -259,10 +273,14 @@ func (a Architecture) Check() error {
 		if err := l.check(from); err != nil {
 			return refuse("%w", err)
 		}
-		if i == len(a.Layers)-1 && (l.ReLU || l.Leaky || l.Kind == MaxPool) {
-			return refuse("the last layer outputs accumulators, so it must not have ReLU, nor be a pool of largest values")
+		if i == len(a.Layers)-1 && (l.ReLU || l.Leaky || l.Kind == MaxPool || l.Kind == SumPool) {
+			return refuse("the last layer outputs accumulators, so it must not have ReLU, nor be a pool of largest values or sums")
+		}
+		if i > 0 && a.Layers[i-1].Kind == SumPool && l.Kind.pools() {
+			return refuse("a pool must not take the sums of a pool")
 		}
 		g := Architecture{Input: from, Layers: []Layer{l}}.Geometries()[0]
+		g.Times = times
 		if err := g.To.check(); err != nil {
 			return refuse("%w", err)
 		}
@@ -275,16 +293,18 @@ func (a Architecture) Check() error {
 		if err := g.check(); err != nil {
 			return refuse("%w", err)
 		}
-		from = g.To
+		if from, times = g.To, 1; l.Kind == SumPool {
+			times = g.Total
+		}
 	}
 	return nil
 }
 
 // check compares a layer with the limits and with what enters it.
 func (l Layer) check(from Shape) error {
-	pool := l.Kind == MaxPool || l.Kind == AveragePool
+	pool := l.Kind.pools()
 	switch {
-	case l.Kind < Dense || l.Kind > AveragePool:
+	case l.Kind < Dense || l.Kind > SumPool:
 		return fmt.Errorf("kind %d is unknown", l.Kind)
 	case pool != (l.Out == 0) || l.Out < 0 || l.Out > maxSide:
 		return fmt.Errorf("got %d outputs, want 1 to %d, and 0 of a pool", l.Out, maxSide)
@@ -292,9 +312,9 @@ func (l Layer) check(from Shape) error {
 		return errors.New("a dense layer must not have a kernel")
 	case l.Kind != Conv && l.Groups != 0 || l.Kind == Conv && (l.Groups < 1 || from.C%l.Groups != 0 || l.Out%l.Groups != 0):
 		return fmt.Errorf("%d groups do not divide %d input and %d output channels", l.Groups, from.C, l.Out)
-	case l.Kind != AveragePool && l.Counted != Edges{}:
+	case !l.Kind.sums() && l.Counted != Edges{}:
 		return errors.New("only averages count padding")
-	case l.ReLU && l.Leaky || l.Kind == MaxPool && l.ReLU || pool && l.Leaky:
+	case l.ReLU && l.Leaky || (l.Kind == MaxPool || l.Kind == SumPool) && l.ReLU || pool && l.Leaky:
 		return errors.New("more activations than the layer can have")
 	}
 	if l.Kind == Dense {
@@ -328,7 +348,7 @@ func (g *Geometry) check() error {
 			return errors.New("a window of the pool has nothing but padding")
 		}
 	}
-	if g.Kind == AveragePool && (g.Total == 0 || g.Total > maxTotal) {
+	if g.Kind.sums() && (g.Total == 0 || g.Total > maxTotal) {
 		return fmt.Errorf("the windows of an average have numbers of values without a common multiple of at most %d", maxTotal)
 	}
 	return nil
@@ -343,7 +363,7 @@ func (g *Geometry) reach() int64 {
 	if g.Pools() {
 		return int64(max(g.Total, 1)) * 128
 	}
-	return reach(g.Fan)
+	return reach(g.Fan) * int64(g.Times)
 }
 
 // reach is the largest sum of so many products of a weight and a value.

@@ -52,7 +52,7 @@ func TestASmallNetworkByHand(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := &Trace{In: [][]int8{{-128, 127, 3, 50}, {86, 127, 127}},
+	want := &Trace{In: [][]int32{{-128, 127, 3, 50}, {86, 127, 127}},
 		// 10-128+254+9+200; -20+640+762-21+400; 127*(-128+127+3+50)
 		Acc: [][]int32{{345, 1761, 6604}, {100 + 86 - 127 + 254, -100 + 258 + 635 - 889}}}
 	if !reflect.DeepEqual(trace, want) {
@@ -170,6 +170,11 @@ func TestLimitsOfArchitectures(t *testing.T) {
 		"products": func(a *Architecture) {
 			a.Input = Shape{2, 512, 1024}
 			a.Layers[0] = Layer{Kind: MaxPool, Window: Square(101, 1, 50)}
+		},
+		"the sums of a pool": func(a *Architecture) { a.Layers = []Layer{pool(SumPool, 2, 2), pool(MaxPool, 2, 2), dense(2, false)} },
+		"pool of largest":    func(a *Architecture) { a.Layers = []Layer{pool(SumPool, 8, 1)} },
+		"576 inputs can overflow": func(a *Architecture) {
+			a.Input, a.Layers = Shape{64, 63, 63}, []Layer{pool(SumPool, 21, 21), dense(2, false)}
 		},
 		"kind 7":   func(a *Architecture) { a.Layers[0].Kind = 7 },
 		"overflow": func(a *Architecture) { a.Input, a.Layers = Shape{4096, 33, 1}, []Layer{dense(2, false)} },

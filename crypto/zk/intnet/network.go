@@ -98,7 +98,7 @@ func Rescale(acc int32, multiplier uint32, relu bool) int8 {
 // Trace is every number of one evaluation: of each layer its inputs and
 // accumulators, [channel][row][column].
 type Trace struct {
-	In  [][]int8
+	In  [][]int32 // bytes, but for the sums of a SumPool
 	Acc [][]int32
 }
 
@@ -121,9 +121,9 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 		return nil, fmt.Errorf("got %d values, the network takes %d: %w", len(in), n.Input.Size(), ErrInput)
 	}
 	t := &Trace{}
-	values := make([]int8, len(in))
+	values := make([]int32, len(in))
 	for i, v := range in {
-		values[n.Place(i)] = v
+		values[n.Place(i)] = int32(v)
 	}
 	for i, g := range n.Geometries() {
 		p := n.Parameters.Layers[i]
@@ -136,10 +136,10 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 		if g.Last {
 			return t, nil
 		}
-		next := make([]int8, len(acc))
+		next := make([]int32, len(acc))
 		for k, v := range acc {
-			if next[k] = int8(v); g.Kind != MaxPool {
-				next[k] = Rescale(v, p.MultiplierOf(g, k/positions, v), g.ReLU)
+			if next[k] = v; g.Rescales() {
+				next[k] = int32(Rescale(v, p.MultiplierOf(g, k/positions, v), g.ReLU))
 			}
 		}
 		values = next
@@ -148,12 +148,12 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 }
 
 // accumulate is the accumulator of an output at a position; of a MaxPool, the largest value.
-func (g Geometry) accumulate(p *LayerParameters, o, position int, values []int8) int32 {
+func (g Geometry) accumulate(p *LayerParameters, o, position int, values []int32) int32 {
 	if g.Kind == MaxPool {
 		top := int32(math.MinInt8)
 		for k := range g.Fan {
 			if from := g.Source(o, position, k); from >= 0 {
-				top = max(top, int32(values[from]))
+				top = max(top, values[from])
 			}
 		}
 		return top
@@ -161,21 +161,20 @@ func (g Geometry) accumulate(p *LayerParameters, o, position int, values []int8)
 	sum := int32(0)
 	for k := range g.Fan {
 		if from := g.Source(o, position, k); from >= 0 {
-			if g.Kind == AveragePool {
-				sum += int32(values[from])
+			if g.Pools() {
+				sum += values[from]
 			} else {
-				sum += int32(p.Weights[o*g.Fan+k]) * int32(values[from])
+				sum += int32(p.Weights[o*g.Fan+k]) * values[from]
 			}
 		}
 	}
-	if g.Kind == AveragePool {
+	if g.Pools() {
 		return sum * int32(g.Share(position))
 	}
 	return sum + p.Bias[o]
 }
 
-// MultiplierOf is by what an output's accumulator is multiplied, in a hidden layer other than a
-// MaxPool.
+// MultiplierOf is by what an output's accumulator is multiplied, in a layer that Rescales.
 func (p *LayerParameters) MultiplierOf(g Geometry, o int, acc int32) uint32 {
 	switch {
 	case g.Kind == AveragePool:
@@ -185,6 +184,9 @@ func (p *LayerParameters) MultiplierOf(g Geometry, o int, acc int32) uint32 {
 	}
 	return p.Multiplier[o]
 }
+
+// Rescales says whether the layer's values are its accumulators times a multiplier, rounded.
+func (g Geometry) Rescales() bool { return !g.Last && g.Kind != MaxPool && g.Kind != SumPool }
 
 // Source is the index of the input that weight k of an output meets at a position,
 // or -1 where it meets the padding.
