@@ -53,7 +53,7 @@ func Variants() []Variant {
 		named("attention", "model-attention", network(Node("Transpose", list("x"), list("t"), nil), Node("MatMul", list("x", "t"), list("p"), nil))),
 		named("quantized weights", "model-quantized", network(Node("DequantizeLinear", list("half", "one"), list("v"), nil), Node("MatMul", list("x", "v"), list("p"), nil))),
 		named("a GELU", "operator-activation", network(dense, Node("Gelu", list("y"), list("p"), nil))),
-		named("pooling with ceil_mode", "operator-pooling", network(Node("MaxPool", list("x"), list("p", "i"), Attributes{"ceil_mode": 1}))),
+		named("an Lp pool", "operator-pooling", network(Node("LpPool", list("x"), list("p"), Attributes{"kernel_shape": []int64{2, 2}}))),
 		named("layer normalization", "operator-normalization", network(Node("LayerNormalization", list("x", "w"), list("p", "a", "b"), nil))),
 		named("an imputer", "operator-preprocessing", network(Node("ai.onnx.ml.Imputer", list("x"), list("v"), nil), Node("MatMul", list("v", "w"), list("p"), nil))),
 		named("a loop", "operator-control-flow", network(Node("Scan", list("x", "w"), list("p", "b"), nil).Bytes(5, body))),
