@@ -220,15 +220,25 @@ func TestMemoryOfALargeVocabulary(t *testing.T) {
 	}
 }
 
-// BenchmarkEncodeFamilies is the speed with each family's tokenizer.
+// BenchmarkEncodeFamilies is the speed with each family's tokenizer, and its ratio to llama.cpp's, which
+// tokenizes the same text in the same run.
 func BenchmarkEncodeFamilies(b *testing.B) {
-	for name := range familyFiles {
+	cache, err := os.UserCacheDir()
+	if err != nil {
+		b.Fatal(err)
+	}
+	text := strings.Repeat("The quick brown fox, aged 42, doesn't jump over the lazy dog's naïve friend. 漢字と привет!\n", 200)
+	for name, file := range familyFiles {
 		b.Run(name, func(b *testing.B) {
 			tok := newTokenizer(b, familyModel(b, name))
-			text := strings.Repeat("The quick brown fox, aged 42, doesn't jump over the lazy dog's naïve friend.\n", 200)
+			const rounds = 20
+			answers, err := gguftest.AskLlamaCpp(b.Context(), []gguftest.Job{{File: filepath.Join(cache, "anchorhold", "models", file), Texts: slices.Repeat([]string{text}, rounds), Vocabulary: true}})
 			b.SetBytes(int64(len(text)))
 			for b.Loop() {
-				tok.Encode(text, true)
+				tok.Encode(text, false)
+			}
+			if err == nil && answers[0].Error == "" {
+				b.ReportMetric(answers[0].Seconds/rounds/(b.Elapsed().Seconds()/float64(b.N)), "x-llama.cpp")
 			}
 		})
 	}

@@ -146,11 +146,6 @@ type modern struct {
 	other, tail func(rune) bool
 }
 
-// matchModern is the rule itself.
-func matchModern(digits int) rule {
-	return modern{digits, contractionOrLetters, isOther, isNewline}.match
-}
-
 func (m modern) match(s string) (skip, take int) {
 	if n := m.word(s); n > 0 {
 		return 0, n

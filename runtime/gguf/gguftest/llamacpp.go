@@ -40,10 +40,12 @@ type Job struct {
 
 // Answer is what llama.cpp makes of a Job.
 type Answer struct {
-	IDs    [][]int32   `json:"ids"`
-	Ends   []int32     `json:"ends"`
-	Logits [][]float32 `json:"logits"`
-	Vector []float32   `json:"vector"` // before it is scaled to length 1
+	IDs  [][]int32 `json:"ids"`
+	Ends []int32   `json:"ends"`
+	// Seconds is the processor's time that Texts took to tokenize.
+	Seconds float64     `json:"seconds"`
+	Logits  [][]float32 `json:"logits"`
+	Vector  []float32   `json:"vector"` // before it is scaled to length 1
 	// Error says that the file was refused.
 	Error string `json:"error"`
 }

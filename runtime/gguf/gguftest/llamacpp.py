@@ -5,7 +5,7 @@ usage: llamacpp.py DIRECTORY < jobs.json > answers.json
 The package has no headers, so the structures of parameters are opaque here: the few fields that
 are set are found by their defaults, and a library in which these differ is refused.
 """
-import ctypes as C, json, os, struct, sys
+import ctypes as C, json, os, struct, sys, time
 at = sys.argv[1]
 os.chdir(at)
 names = sorted(os.listdir(at))
@@ -51,7 +51,9 @@ def answer(job):
         out["ids"] = []
         for t in job["texts"]:
             b = t.encode(); buf = (C.c_int32 * (len(b) + 16))()
+            began = time.process_time()
             n = llama.llama_tokenize(v, b, len(b), buf, len(buf), False, job.get("special", False))
+            out["seconds"] = out.get("seconds", 0) + time.process_time() - began
             out["ids"].append(buf[:n])
     if job.get("ends"): out["ends"] = [i for i in range(llama.llama_vocab_n_tokens(v)) if llama.llama_vocab_is_eog(v, i)]
     if job.get("tokens"):
