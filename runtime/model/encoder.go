@@ -51,7 +51,7 @@ type encoderStage struct {
 	n     int
 }
 
-type encoderJobs struct{ remember, attend, settle, activate func(worker, task int) error }
+type encoderJobs struct{ remember, attend, settle, activate *job }
 
 // NewEncoder resolves and checks all tensors, takes scratch memory and starts the workers. Of cfg,
 // Batch and Outputs are not used: a batch has as many tokens as the longest text, which are Context.
@@ -77,7 +77,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 	e.places, e.texts = make([]place, 0, e.batch), make([]place, 0, e.batch)
 	e.rows = make([][]float32, 0, e.batch)
 	e.core.bind()
-	e.jobs = encoderJobs{e.remember, e.attend, e.settle, e.activate}
+	e.jobs = encoderJobs{&job{e.remember}, &job{e.attend}, &job{e.settle}, &job{e.activate}}
 	if !p.family.positions {
 		e.turns = p.turns(nil)
 	}

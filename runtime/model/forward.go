@@ -63,7 +63,7 @@ func scale(x []float32, by float32) {
 
 // jobs are the kinds of work that the workers share. They are bound once, and
 // what a job works on lies in Model.at, so that a forward pass takes no memory.
-type jobs struct{ normalize, quantize, activate, remember, attend, multiply func(worker, task int) error }
+type jobs struct{ normalize, quantize, activate, remember, attend, multiply *job }
 
 // stage is what the job at hand works on. It changes only between jobs.
 type stage struct {
@@ -84,8 +84,8 @@ type output struct {
 }
 
 func (m *Model) bind() {
-	m.jobs = jobs{normalize: m.normalizeToken, quantize: m.quantizeToken, activate: m.activateToken,
-		remember: m.rememberToken, attend: m.attendHeads, multiply: m.multiplyPart}
+	m.jobs = jobs{normalize: &job{m.normalizeToken}, quantize: &job{m.quantizeToken}, activate: &job{m.activateToken},
+		remember: &job{m.rememberToken}, attend: &job{m.attendHeads}, multiply: &job{m.multiplyPart}}
 }
 
 // block is one layer: attention and feed-forward, each around the residual stream.
@@ -163,13 +163,13 @@ func addBias(rows, bias []float32, n int) {
 
 // inputs makes x, cols values for each of n tokens, the inputs of the next
 // products, through a job that quantizes.
-func (m *Model) inputs(job func(worker, task int) error, x []float32, cols, n int) error {
+func (m *Model) inputs(j *job, x []float32, cols, n int) error {
 	act, err := kernels.NewActivations(m.scratch.activations, n, cols)
 	if err != nil {
 		return err
 	}
 	m.at.act, m.at.x, m.at.cols = act, x, cols
-	return m.pool.run(n, job)
+	return m.pool.run(n, j)
 }
 
 // normalize writes the norm of the residual stream and quantizes it.
