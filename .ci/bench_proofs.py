@@ -30,6 +30,7 @@ FIGURES = {
     "784-128-10": "784-128-10",
     "784-128-10x16": "784-128-10, batch of 16",
     "cnn-28x28": "CNN 28x28: conv 8, conv 16, dense 10",
+    "lenet-5": "LeNet-5 28x28: conv 6, largest, conv 16, largest, dense 120, 84, 10",
     "gradient-10000x8": "gradient, 10,000 coordinates of 8 bits",
     "gradient-10000x16": "gradient, 10,000 coordinates of 16 bits",
 }

@@ -19,6 +19,12 @@ func mlp(sizes ...int) intnet.Architecture {
 	return a
 }
 
+// lenet is LeNet-5 with ReLU and pools of largest values, for images of 28 by 28.
+var lenet = intnet.Architecture{Input: intnet.Shape{C: 1, H: 28, W: 28}, Layers: []intnet.Layer{
+	intnet.Convolution(6, 5, 1, 2, true), {Kind: intnet.MaxPool, Window: intnet.Square(2, 2, 0)},
+	intnet.Convolution(16, 5, 1, 0, true), {Kind: intnet.MaxPool, Window: intnet.Square(2, 2, 0)},
+	denseLayer(120, true), denseLayer(84, true), denseLayer(10, false)}}
+
 // figures are the circuits whose cost is quoted. Those whose set-up takes a minute and
 // more run when ANCHORHOLD_SLOW_BENCH is set.
 var figures = []struct {
@@ -32,6 +38,7 @@ var figures = []struct {
 	{"784-128-10x16", &Inference{mlp(784, 128, 10), 16}, Gradient{}, true},
 	{"cnn-28x28", &Inference{intnet.Architecture{Input: intnet.Shape{C: 1, H: 28, W: 28}, Layers: []intnet.Layer{
 		intnet.Convolution(8, 3, 2, 0, true), intnet.Convolution(16, 3, 2, 0, true), denseLayer(10, false)}}, 1}, Gradient{}, true},
+	{"lenet-5", &Inference{lenet, 1}, Gradient{}, true},
 	{"gradient-10000x8", nil, Gradient{10_000, 8}, false},
 	{"gradient-10000x16", nil, Gradient{10_000, 16}, true},
 }

@@ -2,6 +2,7 @@ package circuits
 
 import (
 	"math/big"
+	"slices"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
@@ -132,6 +133,79 @@ func TestPlansOfConvolutions(t *testing.T) {
 		p := c.spec.planOf(c.spec.Architecture.Geometries()[0])
 		if p.slides != c.slides || p.free != c.free {
 			t.Errorf("%s: %+v", name, p)
+		}
+	}
+}
+
+// every has each kind of layer that the second version of architectures adds, small.
+var every = Inference{intnet.Architecture{Input: intnet.Shape{C: 1, H: 4, W: 6}, ChannelsLast: true, Layers: []intnet.Layer{
+	{Kind: intnet.Conv, Out: 2, Groups: 1, Leaky: true, Window: intnet.Window{Kernel: intnet.Size{H: 3, W: 1}, Stride: intnet.Size{H: 1, W: 1}, Dilation: intnet.Size{H: 1, W: 1}, Pad: intnet.Edges{Bottom: 2}}},
+	{Kind: intnet.MaxPool, Window: intnet.Square(2, 2, 0)},
+	{Kind: intnet.Conv, Out: 2, Groups: 2, ReLU: true, Window: intnet.Square(2, 1, 1)},
+	{Kind: intnet.AveragePool, Window: intnet.Square(2, 2, 1)},
+	{Kind: intnet.SumPool, Window: intnet.Square(2, 1, 0)},
+	{Kind: intnet.Dense, Out: 2}}}, 1}
+
+// A proof of a network with every kind of layer verifies, and none of other outputs, of whatever
+// a layer could have computed in place of what it did.
+func TestAProofOfEveryKindOfLayer(t *testing.T) {
+	if err := every.Check(); err != nil {
+		t.Fatal(err)
+	}
+	circuit, err := CompileInference(every)
+	k := setup(t, circuit, err)
+	n, items := randomNetwork(t, every.Architecture, 1), randomItems(every.Architecture, 1, 1)
+	// Factors by which most values are inside their range.
+	for i, g := range every.Architecture.Geometries() {
+		p := &n.Parameters.Layers[i]
+		for o := range p.Multiplier {
+			p.Multiplier[o] = 1 << 17
+			if g.Pools() {
+				p.Multiplier[o] = 1 << 22
+			}
+		}
+		for o := range p.Negative {
+			p.Negative[o] = 1 << 16
+		}
+	}
+	s := inferenceStatement(t, k.circuit, n, items)
+	proof, err := ProveInference(k.circuit, every, k.proving, Assignment{Network: n, Items: items, Statement: statementElement(t, s)}, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.both(t, proof, publicInputs(t, s)); err != nil {
+		t.Fatal(err)
+	}
+	honest := s.Inference.Items[0].Outputs
+	for name, change := range map[string]func(a *intnet.Architecture){
+		"the largest as means":     func(a *intnet.Architecture) { a.Layers[1].Kind = intnet.AveragePool },
+		"means as the largest":     func(a *intnet.Architecture) { a.Layers[3].Kind = intnet.MaxPool },
+		"padding counted":          func(a *intnet.Architecture) { a.Layers[3].Counted = a.Layers[3].Window.Pad },
+		"ReLU in place of a slope": func(a *intnet.Architecture) { a.Layers[0].Leaky, a.Layers[0].ReLU = false, true },
+		"without ReLU":             func(a *intnet.Architecture) { a.Layers[2].ReLU = false },
+		"padding at the other end": func(a *intnet.Architecture) { a.Layers[0].Window.Pad = intnet.Edges{Top: 2} },
+	} {
+		other := &intnet.Network{Architecture: every.Architecture, Parameters: intnet.Parameters{Layers: slices.Clone(n.Parameters.Layers)}}
+		other.Architecture.Layers = slices.Clone(every.Architecture.Layers)
+		change(&other.Architecture)
+		for i, g := range other.Geometries() {
+			p := &other.Parameters.Layers[i]
+			p.Multiplier = append(slices.Clone(p.Multiplier), 1<<22)[:g.Multipliers()]
+			p.Negative = p.Negative[:g.Negatives()]
+		}
+		outputs, err := other.Forward(items[0].Input)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if slices.Equal(outputs, honest) {
+			t.Errorf("%s: the outputs are the same, so that nothing is tested", name)
+		}
+		s.Inference.Items[0].Outputs = outputs
+		if k.both(t, proof, publicInputs(t, s)) == nil {
+			t.Errorf("%s: the proof verifies for %v", name, outputs)
+		}
+		if _, err := ProveInference(k.circuit, every, k.proving, Assignment{Network: other, Items: items, Statement: statementElement(t, s)}, nil); err == nil {
+			t.Errorf("%s: proven with the keys of another architecture", name)
 		}
 	}
 }
