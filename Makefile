@@ -15,7 +15,7 @@ STATICCHECK := go run honnef.co/go/tools/cmd/staticcheck@v0.8.2
 # The race detector needs a C compiler; without one the tests run without it and say so.
 RACE     := $(if $(shell command -v gcc 2>/dev/null),-race)
 
-.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test exposure-test image image-check image-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-exhaust release packages clean
+.PHONY: help build demo-build demo fed-demo flower-demo proof-demo by-hand boot-test exposure-test image image-check image-test model peers test test-all steady check model-check docs evidence-table fuzz bench bench-release bench-evidence bench-fed bench-zk bench-beside bench-peer bench-serve bench-exhaust release packages clean
 
 help: ## list the targets
 	@awk -F':.*## ' '/^##@ /{printf "\n%s\n", substr($$0, 5)} /^[a-z-]+:.*## /{printf "  make %-14s %s\n", $$1, $$2}' Makefile
@@ -142,6 +142,9 @@ bench-beside: demo-build model ## inference with and without a proof under way, 
 bench-peer: model ## our inference beside llama.cpp and ik_llama.cpp, with all figures, in one run of 14 minutes (JSON=file, MINUTES=)
 	@go run ./packaging/demo -cache "$(CACHE)" -fetch -model qwen
 	@JSON="$(JSON)" MINUTES="$(or $(MINUTES),14)" .ci/bench-peer "$(CACHE)"
+
+bench-serve: model ## streams of a whole agent at 1, 4 and 16 clients, through renewals of its lease: tokens/s, time to first text, p50 and p99 between pieces (JSON=file, ANCHORHOLD_MODEL=file.gguf)
+	@ANCHORHOLD_BENCH_SERVE=1 ANCHORHOLD_BENCH_SERVE_JSON="$(abspath $(JSON))" CGO_ENABLED=0 go test -count 1 -v -timeout 15m -run '^TestServeFigures$$' ./agent
 
 bench-exhaust: ## attack each of the five listeners, and an agent at its exact memory limit, with figures (test-all does so too)
 	@set -o pipefail; ANCHORHOLD_ATTACKS=1 CGO_ENABLED=0 go test -count 1 -timeout 15m -v -run UnderAttack ./keybroker/daemon ./keybroker/aggregator/daemon ./agent | awk '/^--- PASS: Test.*UnderAttack/ {n++} !/=== |^PASS/ {print} /^--- SKIP: TestModelAtItsLimit/ {n++} END {if (n < 6) {print n + 0, "of six attacks were withstood"; exit 1}}'

@@ -127,12 +127,12 @@ func (s *several) names(t *testing.T) (names []string) {
 	return names
 }
 
-// start runs the agent, with leases of two seconds until a reload.
-func (s *several) start(t *testing.T, cfg settings.Config, tee attested.Collector) (stop func(), ended chan error) {
+// start runs the agent, with leases of so many seconds until a reload, less than a file may say.
+func (s *several) start(t *testing.T, cfg settings.Config, tee attested.Collector, lease int) (stop func(), ended chan error) {
 	t.Helper()
+	cfg.Compute.TEE.AttestationTTLSeconds = lease
 	s.d = &daemon{Options: Options{ConfigPath: s.path, Config: cfg, Collector: tee, SoftwareTEE: true, Version: "test", Logger: slog.New(slog.DiscardHandler)},
 		tenure: tenure.New(slog.New(slog.DiscardHandler)), reloading: service.Reloads{Asked: make(chan chan<- error)}}
-	cfg.Compute.TEE.AttestationTTLSeconds, s.d.Config.Compute.TEE.AttestationTTLSeconds = 2, 2 // less than a file may say
 	s.d.cfg.Store(&cfg)
 	if err := s.d.prepare(); err != nil {
 		t.Fatal(err)
@@ -171,7 +171,7 @@ func TestSeveralModelsAreServedSideBySide(t *testing.T) {
 	if err := errors.Join(err, findings.Runnable()); err != nil {
 		t.Fatal(err)
 	}
-	stop, ended := s.start(t, cfg, f.TEE)
+	stop, ended := s.start(t, cfg, f.TEE, 2)
 	ctx := t.Context()
 	waitServing(t, s.api)
 	s.serves(t, "tiny", g.Model)

@@ -45,13 +45,7 @@ func TestModelAtItsLimitUnderAttack(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: a control group needs root")
 	}
-	model := os.Getenv("ANCHORHOLD_MODEL")
-	if cache, err := os.UserCacheDir(); model == "" && err == nil {
-		model = filepath.Join(cache, "anchorhold", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
-	}
-	if _, err := os.Stat(model); err != nil {
-		t.Skipf("SKIPPED: the real model is absent: `make model` fetches it (%v)", err)
-	}
+	model := realModel(t)
 	group := newGroup(t, exactLimit)
 	socket := startAgent(t, model, group)
 	attacker, elsewhere, _ := listentest.Parties(t)
@@ -83,6 +77,7 @@ func TestModelAtItsLimitUnderAttack(t *testing.T) {
 			t.Logf("honest: %v", err)
 			if !strings.Contains(err.Error(), "request-timeout") && !strings.Contains(err.Error(), "queue-full") {
 				t.Error("that is no answer of an agent that is well")
+				stop()
 			}
 			continue
 		}
@@ -104,6 +99,19 @@ func TestModelAtItsLimitUnderAttack(t *testing.T) {
 	if killed > 0 || peak > exactLimit {
 		t.Errorf("%d processes were killed, peak %d of %d bytes", killed, peak, exactLimit)
 	}
+}
+
+// realModel is the file of SmolLM2, or of $ANCHORHOLD_MODEL.
+func realModel(t *testing.T) string {
+	t.Helper()
+	model := os.Getenv("ANCHORHOLD_MODEL")
+	if cache, err := os.UserCacheDir(); model == "" && err == nil {
+		model = filepath.Join(cache, "anchorhold", "models", "SmolLM2-135M-Instruct.Q4_1.gguf")
+	}
+	if _, err := os.Stat(model); err != nil {
+		t.Skipf("SKIPPED: the real model is absent: `make model` fetches it (%v)", err)
+	}
+	return model
 }
 
 // habit is what a hostile client does with a connection.

@@ -6,18 +6,53 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 )
+
+// suite is what one client is asked to do.
+type suite struct{ language, client, needs string }
+
+func suites() []suite {
+	return []suite{
+		{"python", "openai", "openai"}, {"python", "langchain", "langchain_openai"}, {"python", "litellm", "litellm"}, {"python", "ollama", "ollama"}, {"python", "llm", "llm"},
+		{"js", "openai", "openai"}, {"js", "ai", "ai"}, {"js", "ollama", "ollama"},
+	}
+}
+
+// TestTheManualNamesEveryClientSuite, and none that there is not.
+func TestTheManualNamesEveryClientSuite(t *testing.T) {
+	raw, err := os.ReadFile("../../docs/operations.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, table, _ := strings.Cut(string(raw), "<!-- clients -->")
+	table, _, ok := strings.Cut(table, "<!-- end of clients -->")
+	if !ok {
+		t.Fatal("the manual has no table of clients")
+	}
+	var named, want []string
+	for line := range strings.Lines(table) {
+		if name, ok := strings.CutPrefix(line, "| `TestStockClients/"); ok {
+			name, _, _ = strings.Cut(name, "`")
+			named = append(named, name)
+		}
+	}
+	for _, s := range suites() {
+		want = append(want, s.language+"_"+s.client)
+	}
+	if !slices.Equal(named, want) {
+		t.Errorf("the manual names %q, the suites are %q", named, want)
+	}
+}
 
 // TestStockClients drives the API with the clients that people use, unchanged: formats, tools,
 // streams, and conversations with calls, over the real engine.
 func TestStockClients(t *testing.T) {
 	peers := os.Getenv("ANCHORHOLD_PEERS")
 	python, modules := filepath.Join(peers, "clients/bin/python"), filepath.Join(peers, "clients-js/node_modules")
-	for _, c := range []struct{ language, client, needs string }{
-		{"python", "openai", "openai"}, {"python", "langchain", "langchain_openai"}, {"python", "litellm", "litellm"}, {"python", "ollama", "ollama"}, {"python", "llm", "llm"},
-		{"js", "openai", "openai"}, {"js", "ai", "ai"}, {"js", "ollama", "ollama"},
-	} {
+	for _, c := range suites() {
 		t.Run(c.language+" "+c.client, func(t *testing.T) {
 			if peers == "" {
 				t.Skip("NOT TESTED against stock clients: set ANCHORHOLD_PEERS to a directory that .ci/peers filled")

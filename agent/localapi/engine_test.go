@@ -291,3 +291,38 @@ func TestTextsAreScoredByTheRealEngine(t *testing.T) {
 		t.Errorf("a long text: %s", got.body)
 	}
 }
+
+// TestCachedTokensAreCounted: those of the same prompt before, but for the last.
+func TestCachedTokensAreCounted(t *testing.T) {
+	f := start(t, withEngine(randomEngine(t, toolTemplate)))
+	for i, path := range []string{"/v1/chat/completions", "/v1/chat/completions", "/v1/responses"} {
+		body := `{"model":"tiny","messages":[{"role":"user","content":"the cat sat on the mat"}],"max_tokens":2}`
+		if path == "/v1/responses" {
+			body = `{"model":"tiny","input":"the cat sat on the mat","max_output_tokens":2}`
+		}
+		var answer struct {
+			Usage struct {
+				Prompt int `json:"prompt_tokens"`
+				Input  int `json:"input_tokens"`
+				Chat   struct {
+					Cached int `json:"cached_tokens"`
+				} `json:"prompt_tokens_details"`
+				Responses struct {
+					Cached int `json:"cached_tokens"`
+				} `json:"input_tokens_details"`
+			}
+		}
+		r := f.do(t, "POST", path, body)
+		if err := json.Unmarshal([]byte(r.body), &answer); err != nil {
+			t.Fatalf("%s: %v", r.body, err)
+		}
+		u := answer.Usage
+		want := u.Prompt + u.Input - 1
+		if i == 0 {
+			want = 0
+		}
+		if got := u.Chat.Cached + u.Responses.Cached; got != want || u.Prompt+u.Input < 5 {
+			t.Errorf("request %d: %d cached of %d, want %d", i, got, u.Prompt+u.Input, want)
+		}
+	}
+}

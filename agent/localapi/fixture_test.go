@@ -117,7 +117,7 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 	if e.started != nil {
 		e.started <- struct{}{}
 	}
-	r := infer.Result{PromptTokens: len(g.Prompt), FinishReason: "length"}
+	r := infer.Result{PromptTokens: len(g.Prompt), ReusedTokens: max(0, len(g.Prompt)-3), FinishReason: "length"}
 	if e.says != nil {
 		for _, piece := range e.says {
 			r.CompletionTokens++

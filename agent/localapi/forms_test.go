@@ -227,6 +227,19 @@ func TestOllama(t *testing.T) {
 	if r := f.do(t, "GET", "/api/tags", ""); r.status != 200 || !strings.Contains(r.body, `"name":"tiny"`) {
 		t.Error(r)
 	}
+	if r := f.do(t, "GET", "/api/ps", ""); r.status != 200 || !strings.Contains(r.body, `"name":"tiny"`) || !strings.Contains(r.body, `"digest":"0100`) || !strings.Contains(r.body, `"context_length":64`) {
+		t.Error(r)
+	}
+	for _, body := range []string{`{"model":"tiny"}`, `{"name":"tiny:latest","verbose":true}`} {
+		if r := f.do(t, "POST", "/api/show", body); r.status != 200 || !strings.Contains(r.body, `"capabilities":["completion"]`) || !strings.Contains(r.body, `"sealed.context_length":64`) {
+			t.Errorf("%s: %+v", body, r)
+		}
+	}
+	for body, want := range map[string]int{`{"model":"other"}`: 404, `{}`: 400, `{"model":7}`: 400, `{"model":"tiny","new":1}`: 400, `[`: 400} {
+		if r := f.do(t, "POST", "/api/show", body); r.status != want {
+			t.Errorf("%s: %d %s, want %d", body, r.status, r.body, want)
+		}
+	}
 	if r := f.do(t, "GET", "/api/version", ""); r.status != 200 || !strings.Contains(r.body, `"version":"1.2.3"`) {
 		t.Error(r)
 	}

@@ -145,7 +145,7 @@ func TestChatStreams(t *testing.T) {
 		`"delta":{"role":"assistant","content":""},"logprobs":null,"finish_reason":null`,
 		`"delta":{"content":"w0 "}`, `"delta":{"content":"w1 "}`,
 		`"delta":{},"logprobs":null,"finish_reason":"length"`,
-		`"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10},"receipt":"` + id + `"`,
+		`"choices":[],"usage":{"prompt_tokens":8,"completion_tokens":2,"total_tokens":10,"prompt_tokens_details":{"cached_tokens":5}},"receipt":"` + id + `"`,
 	} {
 		if !strings.Contains(events[i], want) || !strings.Contains(events[i], `"object":"chat.completion.chunk"`) {
 			t.Errorf("event %d is %s, want %s", i, events[i], want)

@@ -281,3 +281,32 @@ func TestMessagesOfToolsAreChecked(t *testing.T) {
 		}
 	}
 }
+
+// TestASchemaThatIsNotEnforcedIsTold: of a function that is not strict in a header, whole and
+// streamed; of one that is, it is refused.
+func TestASchemaThatIsNotEnforcedIsTold(t *testing.T) {
+	f := start(t, nil)
+	tool := func(name, more string) string {
+		return `{"type":"function","function":{"name":"` + name + `","parameters":{"type":"object","properties":{"a":{"type":"string","contentEncoding":"base64"}}}` + more + `}}`
+	}
+	const good = `{"type":"function","function":{"name":"good","parameters":{"type":"object","properties":{}}}},{"type":"function","function":{"name":"none"}}`
+	for _, stream := range []string{"", `,"stream":true`} {
+		r := f.chat(t, `,"tools":[`+good+`,`+tool("loose", "")+`]`+stream)
+		if got := r.header.Get("Anchorhold-Warning"); r.status != 200 || got != "tool-schema-not-enforced: loose" {
+			t.Errorf("%d with %q: %s", r.status, got, r.body)
+		}
+		if r := f.chat(t, `,"tools":[`+good+`]`+stream); r.status != 200 || r.header.Get("Anchorhold-Warning") != "" {
+			t.Errorf("%d with %q: %s", r.status, r.header.Get("Anchorhold-Warning"), r.body)
+		}
+		if r := f.chat(t, `,"tools":[`+tool("tight", `,"strict":true`)+`]`+stream); r.status != 400 || r.code() != "grammar-refused" {
+			t.Errorf("%d: %s", r.status, r.body)
+		}
+	}
+	var many []string
+	for i := range 10 {
+		many = append(many, tool(fmt.Sprintf("f%d", i), ""))
+	}
+	if r := f.chat(t, `,"tools":[`+strings.Join(many, ",")+`]`); !strings.HasSuffix(r.header.Get("Anchorhold-Warning"), "f6, f7 and 2 more") {
+		t.Errorf("%q", r.header.Get("Anchorhold-Warning"))
+	}
+}

@@ -218,6 +218,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	if err := c.request.compile(); err != nil {
 		return nil, err
 	}
+	c.warn(w)
 	if err := c.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -375,13 +376,20 @@ type usage struct {
 	PromptTokens     int `json:"prompt_tokens"`
 	CompletionTokens int `json:"completion_tokens"`
 	TotalTokens      int `json:"total_tokens"`
+	// Details says how many of the prompt's tokens were not computed again, because the same user's
+	// last requests began with them.
+	Details struct {
+		CachedTokens int `json:"cached_tokens"`
+	} `json:"prompt_tokens_details"`
 }
 
 // usage counts the prompt once, and the tokens of all choices.
 func (c *completion) usage() *usage {
 	var u usage
-	for _, a := range c.answers {
-		u.PromptTokens = a.result.PromptTokens
+	for i, a := range c.answers {
+		if u.PromptTokens = a.result.PromptTokens; i == 0 { // later choices find all of it
+			u.Details.CachedTokens = a.result.ReusedTokens
+		}
 		u.CompletionTokens += a.result.CompletionTokens
 	}
 	u.TotalTokens = u.PromptTokens + u.CompletionTokens

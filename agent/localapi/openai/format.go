@@ -2,8 +2,10 @@ package openai
 
 import (
 	"fmt"
+	"net/http"
 	"slices"
 	"strconv"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
@@ -128,9 +130,33 @@ func (q *Request) callGrammar() (*grammar.Grammar, error) {
 	enforced := func(t tool) bool { return t.strict || schema.CheckObject(t.parameters) == nil }
 	g, err := schema.CompileCalls(free, q.parallel, q.alternatives(enforced)...)
 	if err != nil && slices.ContainsFunc(q.tools, func(t tool) bool { return !t.strict }) {
-		g, err = schema.CompileCalls(free, q.parallel, q.alternatives(func(t tool) bool { return t.strict })...)
+		enforced = func(t tool) bool { return t.strict }
+		g, err = schema.CompileCalls(free, q.parallel, q.alternatives(enforced)...)
+	}
+	for _, t := range q.tools {
+		if t.parameters != nil && !enforced(t) {
+			q.loosened = append(q.loosened, t.name)
+		}
 	}
 	return g, err
+}
+
+// WarningHeader of an answer says what of a request is not enforced.
+const WarningHeader = "Anchorhold-Warning"
+
+// mostWarned is how many tools a warning names.
+const mostWarned = 8
+
+// warn tells the client which functions may be called with any object.
+func (c *completion) warn(w http.ResponseWriter) {
+	names, more := c.request.loosened, ""
+	if len(names) == 0 {
+		return
+	}
+	if n := len(names) - mostWarned; n > 0 {
+		names, more = names[:mostWarned], fmt.Sprintf(" and %d more", n)
+	}
+	w.Header().Set(WarningHeader, "tool-schema-not-enforced: "+strings.Join(names, ", ")+more)
 }
 
 // alternatives are the calls that there may be, with the schemas that are enforced.

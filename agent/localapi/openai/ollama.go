@@ -167,19 +167,3 @@ func (s *ollamaStream) pass(_ int, p piece) error {
 }
 
 func (s *ollamaStream) end(int, bool) error { return s.st.Send(s.part(s.c, "", nil, s.c.answers[0])) }
-
-// tags lists the models in Ollama's form.
-func (s *Service) tags(w http.ResponseWriter, _ *http.Request) error {
-	list := []members{}
-	for _, name := range s.Models.Models() {
-		list = append(list, members{"name": name, "model": name, "modified_at": time.Unix(0, 0).UTC().Format(time.RFC3339), "size": 0, "digest": "", "details": members{"format": "sealed"}})
-	}
-	localapi.WriteJSON(w, http.StatusOK, members{"models": list})
-	return nil
-}
-
-// version tells the agent's own.
-func (s *Service) version(w http.ResponseWriter, _ *http.Request) error {
-	localapi.WriteJSON(w, http.StatusOK, members{"version": s.Version})
-	return nil
-}

@@ -45,9 +45,10 @@ type Request struct {
 	ToolList     []byte // the tools that may be called, as sent; nil without any
 
 	tools     []tool
-	choose    string // chooseNone, chooseAuto or chooseRequired
-	named     bool   // tools is the one that was named
-	parallel  bool   // several calls
+	choose    string   // chooseNone, chooseAuto or chooseRequired
+	named     bool     // tools is the one that was named
+	parallel  bool     // several calls
+	loosened  []string // tools whose schema is not enforced
 	callNames map[string]string
 	calls     int    // in the conversation
 	byName    bool   // answers of tools have the tool's name instead of an id

@@ -203,7 +203,7 @@ func (r responses) object(c *completion, status string, output []members, u *usa
 		o["incomplete_details"] = members{"reason": "max_output_tokens"}
 	}
 	if u != nil {
-		o["usage"] = members{"input_tokens": u.PromptTokens, "input_tokens_details": members{"cached_tokens": 0}, "output_tokens": u.CompletionTokens,
+		o["usage"] = members{"input_tokens": u.PromptTokens, "input_tokens_details": u.Details, "output_tokens": u.CompletionTokens,
 			"output_tokens_details": members{"reasoning_tokens": 0}, "total_tokens": u.TotalTokens}
 		o["receipt"] = c.id.String()
 		if c.issued != nil {

@@ -76,6 +76,8 @@ func (s *Service) Mount(api *localapi.Server) error {
 		{Method: "POST", Pattern: "/api/chat", Name: "ollama-chat", Handle: s.in(ollama{})},
 		{Method: "POST", Pattern: "/api/generate", Name: "ollama-generate", Handle: s.in(ollama{generate: true})},
 		{Method: "GET", Pattern: "/api/tags", Name: "ollama-tags", Handle: s.tags},
+		{Method: "GET", Pattern: "/api/ps", Name: "ollama-ps", Handle: s.running},
+		{Method: "POST", Pattern: "/api/show", Name: "ollama-show", Handle: s.show},
 		{Method: "GET", Pattern: "/api/version", Name: "ollama-version", Handle: s.version},
 		{Method: "POST", Pattern: "/tokenize", Name: "tokenize", Handle: s.tokenize},
 		{Method: "POST", Pattern: "/detokenize", Name: "detokenize", Handle: s.detokenize},
