@@ -11,6 +11,33 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/kernels"
 )
 
+// testSet is what this processor runs.
+var testSet = func() *kernels.Set {
+	s, err := kernels.Select("auto")
+	if err != nil {
+		panic(err)
+	}
+	return s
+}()
+
+// TestLikeliestIsTheFirstOfTheLargest compares with looking at each logit.
+func TestLikeliestIsTheFirstOfTheLargest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(3, 4))
+	odd := []float32{float32(math.NaN()), float32(math.Inf(1)), float32(math.Inf(-1)), 3}
+	for n := 1; n < 300; n++ {
+		logits := make([]float32, n)
+		for i := range logits {
+			logits[i] = float32(rng.IntN(6))
+		}
+		for range rng.IntN(3) {
+			logits[rng.IntN(n)] = odd[rng.IntN(len(odd))]
+		}
+		if got, want := newSampler(n, testSet).likeliest(logits), likeliest(logits); got != want {
+			t.Fatalf("%d in %v, want %d", got, logits, want)
+		}
+	}
+}
+
 // TestCandidatesAreInOrder: a candidate keeps its id and its distance, and sorting puts the
 // likeliest first and equal ones in the vocabulary's order.
 func TestCandidatesAreInOrder(t *testing.T) {
@@ -86,7 +113,7 @@ func TestSelectionIsThatOfSorting(t *testing.T) {
 			TopP: []float64{0, 0.001, 0.5, 0.95, 0.999, 1}[rng.IntN(6)], MinP: []float64{0, 0.02, 0.5, 1}[rng.IntN(4)]}
 		c := newChoice(req)
 		top := logits[likeliest(logits)]
-		got := slices.Clone(newSampler(len(logits)).narrow(&c, logits, top))
+		got := slices.Clone(newSampler(len(logits), testSet).narrow(&c, logits, top))
 		slices.Sort(got)
 		if want := sorted(&c, logits, top); !slices.Equal(got, want) {
 			t.Fatalf("%d logits, %+v: %d tokens, want %d", len(logits), req, len(got), len(want))
@@ -104,7 +131,7 @@ func TestLikelyTokensStayHoweverManyThereAre(t *testing.T) {
 	top := logits[likeliest(logits)]
 	for _, k := range []int{1, 40, maxCandidates / 2} {
 		c := newChoice(Request{Temperature: 1, TopK: k})
-		s := newSampler(len(logits))
+		s := newSampler(len(logits), testSet)
 		got := slices.Clone(s.narrow(&c, logits, top))
 		slices.Sort(got)
 		if want := sorted(&c, logits, top); !slices.Equal(got, want) {
@@ -122,12 +149,12 @@ func TestMinPAndTemperatureInTheirOrder(t *testing.T) {
 	logits := []float32{0, float32(math.Log(0.3)), float32(math.Log(0.05)), float32(math.Log(0.01))}
 	for _, temperature := range []float64{0.5, 1, 2} {
 		c := newChoice(Request{Temperature: temperature, MinP: 0.1})
-		if got := newSampler(4).narrow(&c, logits, 0); len(got) != 2 {
+		if got := newSampler(4, testSet).narrow(&c, logits, 0); len(got) != 2 {
 			t.Errorf("min p 0.1 at temperature %g leaves %d tokens, want 2", temperature, len(got))
 		}
 	}
 	c := newChoice(Request{Temperature: 2, TopP: 0.9}) // 0.735 + 0.22 of the model's own mass
-	if got := newSampler(4).narrow(&c, logits, 0); len(got) != 2 {
+	if got := newSampler(4, testSet).narrow(&c, logits, 0); len(got) != 2 {
 		t.Errorf("top p 0.9 at temperature 2 leaves %d tokens, want 2", len(got))
 	}
 }
@@ -149,7 +176,7 @@ func TestPenaltiesAndBiases(t *testing.T) {
 		"both":      {Request{Prompt: []int32{0}, Bias: []Bias{{0, 2}}, Penalties: Penalties{Last: 9, Repeat: 2}}, []float32{2, 1, -1, 0.5}},
 	} {
 		c := newChoice(tc.req)
-		s := newSampler(4)
+		s := newSampler(4, testSet)
 		given := slices.Clone(logits)
 		s.adjust(&c, given)
 		if !slices.Equal(given, tc.want) {
@@ -193,7 +220,7 @@ func BenchmarkSample(b *testing.B) {
 		logits[i] = float32(rng.NormFloat64() * 2.5)
 	}
 	logits[77] = 14
-	s, seed := newSampler(len(logits)), uint64(1)
+	s, seed := newSampler(len(logits), testSet), uint64(1)
 	for _, req := range []Request{{}, {Temperature: 1}, {Temperature: 1, TopK: 40}, {Temperature: 0.8, TopP: 0.95}, {Temperature: 1, TopP: 0.95}} {
 		req.Seed = &seed
 		b.Run(fmt.Sprintf("temperature=%g,top_k=%d,top_p=%g", req.Temperature, req.TopK, req.TopP), func(b *testing.B) {

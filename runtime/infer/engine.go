@@ -139,7 +139,7 @@ func New(cfg Config) (*Engine, error) {
 	if e.prefixes, err = newPrefixes(cfg.Budget, cfg.MaxSequences, cfg.Context); err != nil {
 		return nil, errors.Join(err, e.model.Close(), e.cache.Release())
 	}
-	e.pick = newSampler(e.model.Params().Vocabulary)
+	e.pick = newSampler(e.model.Params().Vocabulary, h.kernels)
 	go e.schedule()
 	return e, nil
 }

@@ -150,7 +150,7 @@ func TestConstrainedChoicesHaveTheProbabilitiesOfTheAllowedTokens(t *testing.T) 
 	}
 	seed := uint64(1)
 	c := newChoice(Request{Temperature: 1, Seed: &seed})
-	s := newSampler(len(logits))
+	s := newSampler(len(logits), testSet)
 	counts := map[int32]int{}
 	const n = 20000
 	for range n {

@@ -1,7 +1,9 @@
 package infer
 
 import (
+	"iter"
 	"math"
+	"math/bits"
 	"slices"
 
 	"github.com/anchorhold/anchorhold/runtime/kernels"
@@ -10,9 +12,12 @@ import (
 // sampler picks tokens; it has the memory for one vocabulary and serves one
 // goroutine.
 type sampler struct {
+	set        *kernels.Set
+	bits       []uint64 // of logits that are worth a look
 	candidates []candidate
 	changed    []changed
 	masked     []float32 // logits under a grammar, once one came
+	room       [weighed]float32
 }
 
 // changed is a logit before penalties and biases.
@@ -21,8 +26,8 @@ type changed struct {
 	logit float32
 }
 
-func newSampler(vocabulary int) *sampler {
-	return &sampler{candidates: make([]candidate, 0, min(vocabulary, maxCandidates))}
+func newSampler(vocabulary int, set *kernels.Set) *sampler {
+	return &sampler{set: set, bits: make([]uint64, (vocabulary+63)/64), candidates: make([]candidate, 0, min(vocabulary, maxCandidates))}
 }
 
 // Tokens below this share of the likeliest are never picked. They are the tail
@@ -49,6 +54,38 @@ func likeliest(logits []float32) int {
 		return -1
 	}
 	return best
+}
+
+// likeliest does the same, faster.
+func (s *sampler) likeliest(logits []float32) int {
+	top := s.set.Largest(logits)
+	if math.IsInf(float64(top), 0) {
+		return -1
+	}
+	best := -1
+	for i := range s.notBelow(logits, top) {
+		if logits[i] != logits[i] {
+			return -1
+		}
+		if best < 0 {
+			best = i
+		}
+	}
+	return best
+}
+
+// notBelow goes through the places of logits that are not below a floor, in order.
+func (s *sampler) notBelow(logits []float32, floor float32) iter.Seq[int] {
+	words := s.set.NotBelow(s.bits, logits, floor)
+	return func(yield func(int) bool) {
+		for w, word := range words {
+			for ; word != 0; word &= word - 1 {
+				if !yield(64*w + bits.TrailingZeros64(word)) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // next picks the token after logits, which it leaves as they were. The order is llama.cpp's:
@@ -91,7 +128,7 @@ func (s *sampler) adjust(c *choice, logits []float32) {
 
 // pick chooses among adjusted logits.
 func (s *sampler) pick(c *choice, logits []float32) (int32, error) {
-	best := likeliest(logits)
+	best := s.likeliest(logits)
 	if best < 0 {
 		return 0, ErrLogits
 	}
@@ -100,14 +137,12 @@ func (s *sampler) pick(c *choice, logits []float32) (int32, error) {
 	}
 	list := s.narrow(c, logits, logits[best])
 	scale := float32(1 / c.temperature)
-	var total float64
-	for _, k := range list {
-		total += float64(k.weight(scale))
-	}
-	at := c.rng.Float64() * total
-	for _, k := range list {
-		if at -= float64(k.weight(scale)); at < 0 {
-			return k.id(), nil
+	at := c.rng.Float64() * s.mass(list, scale)
+	for part := range slices.Chunk(list, weighed) {
+		for i, w := range s.weights(part, scale) {
+			if at -= float64(w); at < 0 {
+				return part[i].id(), nil
+			}
 		}
 	}
 	return list[len(list)-1].id(), nil
@@ -122,11 +157,7 @@ func (s *sampler) narrow(c *choice, logits []float32, top float32) []candidate {
 		list = list[:c.topK]
 	}
 	if c.topP < 1 {
-		var mass float64
-		for _, k := range list {
-			mass += float64(k.weight(1))
-		}
-		list = nucleus(list, c.topP*mass)
+		list = s.nucleus(list, c.topP*s.mass(list, 1))
 	}
 	return slices.DeleteFunc(list, func(k candidate) bool { return k.below() > c.reach })
 }
@@ -140,9 +171,10 @@ func (s *sampler) gather(c *choice, logits []float32, top float32) []candidate {
 		reach = max(reach, float32(-math.Log(negligible)))
 	}
 	floor := top - reach
-	for i, v := range logits {
+	for i := range s.notBelow(logits, floor) {
+		v := logits[i]
 		if v < floor {
-			continue
+			continue // since likelier ones were found
 		}
 		if len(s.candidates) == maxCandidates {
 			first(s.candidates, maxCandidates/2)
@@ -170,8 +202,29 @@ func (k candidate) id() int32 { return int32(uint32(k)) }
 
 func (k candidate) below() float32 { return math.Float32frombits(uint32(k >> 32)) }
 
-// weight is relative to that of the largest logit; scale is 1 over the temperature.
-func (k candidate) weight(scale float32) float32 { return kernels.Exp(-k.below() * scale) }
+// weighed is how many candidates are weighed at once.
+const weighed = 512
+
+// weights are those of at most weighed candidates, relative to that of the largest logit; scale is 1 over the
+// temperature. They are valid until the next call.
+func (s *sampler) weights(list []candidate, scale float32) []float32 {
+	w := s.room[:len(list)]
+	for i, k := range list {
+		w[i] = -k.below() * scale
+	}
+	s.set.Exp(w)
+	return w
+}
+
+// mass is the sum of all weights.
+func (s *sampler) mass(list []candidate, scale float32) (sum float64) {
+	for part := range slices.Chunk(list, weighed) {
+		for _, w := range s.weights(part, scale) {
+			sum += float64(w)
+		}
+	}
+	return sum
+}
 
 // Scored is a token of an answer and how likely the model found it, before any option of the
 // request changed that.

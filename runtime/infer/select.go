@@ -23,26 +23,23 @@ func first(list []candidate, n int) {
 
 // nucleus moves the shortest beginning of the order that reaches the weight to the beginning of
 // list, in any order, and returns it.
-func nucleus(list []candidate, weight float64) []candidate {
+func (s *sampler) nucleus(list []candidate, weight float64) []candidate {
 	low, high := 0, len(list)
 	for high-low > short {
 		mid := low + partition(list[low:high])
-		var sum float64
-		for _, k := range list[low:mid] {
-			sum += float64(k.weight(1))
-		}
+		sum := s.mass(list[low:mid], 1)
 		if sum >= weight {
 			high = mid
 			continue
 		}
-		if weight -= sum + float64(list[mid].weight(1)); weight <= 0 {
+		if weight -= sum + float64(s.weights(list[mid:mid+1], 1)[0]); weight <= 0 {
 			return list[:mid+1]
 		}
 		low = mid + 1
 	}
 	slices.Sort(list[low:high])
-	for i, k := range list[low:high] {
-		if weight -= float64(k.weight(1)); weight <= 0 {
+	for i, w := range s.weights(list[low:high], 1) {
+		if weight -= float64(w); weight <= 0 {
 			return list[:low+i+1]
 		}
 	}

@@ -79,7 +79,7 @@ func FuzzTextStream(f *testing.F) {
 
 func TestSamplingFollowsItsLimits(t *testing.T) {
 	logits := []float32{0, 2, 1, -3, 2}
-	s := newSampler(len(logits))
+	s := newSampler(len(logits), testSet)
 	pick := func(req Request) map[int32]int {
 		seen := map[int32]int{}
 		seed := uint64(7)
@@ -114,7 +114,7 @@ func TestSamplingFollowsItsLimits(t *testing.T) {
 
 func TestLogitsThatAreNotNumbersGiveNoToken(t *testing.T) {
 	nan, inf := float32(math.NaN()), float32(math.Inf(1))
-	s := newSampler(3)
+	s := newSampler(3, testSet)
 	for name, logits := range map[string][]float32{
 		"first": {nan, 1, 2}, "last": {1, 2, nan}, "after the largest": {2, nan, 1}, "infinite": {1, inf, 2}, "none": {-inf, -inf, -inf},
 	} {

@@ -40,6 +40,9 @@ func (s *Set) Exponentials(x []float32) float32 {
 	return fold(&sums)
 }
 
+// Exp replaces each of x by Exp of it.
+func (s *Set) Exp(x []float32) { s.vector.expSum(x, 0) }
+
 // Scale multiplies all of x.
 func (s *Set) Scale(x []float32, by float32) { s.vector.scale(x, by) }
 

@@ -60,3 +60,12 @@ func quantizeWithAVX2(records []record, x []float32) {
 		records, x = records[n:], x[n*BlockCols:]
 	}
 }
+
+//go:noescape
+func notBelowAVX2(bits *uint64, x *float32, floor float32, words int)
+
+func notBelowWithAVX2(bits []uint64, x []float32, floor float32) {
+	n := len(x) / 64
+	notBelowAVX2(unsafe.SliceData(bits), unsafe.SliceData(x), floor, n)
+	genericNotBelow(bits[n:], x[64*n:], floor)
+}

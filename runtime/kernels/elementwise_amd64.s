@@ -321,3 +321,38 @@ done:
 	MOVQ AX, ret+24(FP)
 	VZEROUPPER
 	RET
+
+// Bits of the 8 values at off(SI) that are not below Y0, shifted to their place in R8.
+#define EIGHT(off, shift) \
+	VMOVUPS (off)(SI), Y1; \
+	VCMPPS $0x15, Y0, Y1, Y1; \
+	VMOVMSKPS Y1, AX; \
+	SHLQ $shift, AX; \
+	ORQ AX, R8
+
+// func notBelowAVX2(bits *uint64, x *float32, floor float32, words int)
+TEXT ·notBelowAVX2(SB), NOSPLIT, $0-32
+	MOVQ bits+0(FP), DI
+	MOVQ x+8(FP), SI
+	VBROADCASTSS floor+16(FP), Y0
+	MOVQ words+24(FP), CX
+	TESTQ CX, CX
+	JZ done
+word:
+	XORL R8, R8
+	EIGHT(0, 0)
+	EIGHT(32, 8)
+	EIGHT(64, 16)
+	EIGHT(96, 24)
+	EIGHT(128, 32)
+	EIGHT(160, 40)
+	EIGHT(192, 48)
+	EIGHT(224, 56)
+	MOVQ R8, (DI)
+	ADDQ $8, DI
+	ADDQ $256, SI
+	DECQ CX
+	JNZ word
+done:
+	VZEROUPPER
+	RET

@@ -5,6 +5,7 @@ import (
 	"math"
 	"math/big"
 	"math/rand/v2"
+	"slices"
 	"testing"
 )
 
@@ -37,7 +38,7 @@ func TestElementwiseOperationsGiveTheSameBits(t *testing.T) {
 	clone := func(x []float32) []float32 { return append([]float32(nil), x...) }
 	g := genericSet()
 	for _, s := range sets() {
-		for n := 1; n < 80; n++ {
+		for n := 1; n < 100; n++ {
 			for _, edgy := range []bool{false, true} {
 				x, up := values(n, 30, edgy), values(n, 1, false)
 				a, b := clone(x), clone(x)
@@ -48,6 +49,13 @@ func TestElementwiseOperationsGiveTheSameBits(t *testing.T) {
 				sum, want := s.Exponentials(a), g.Exponentials(b)
 				sameBits(t, s.Name()+" Exponentials", append(a, sum), append(b, want))
 				compareHalves(t, s, x)
+				bits := [2][]uint64{make([]uint64, 2), make([]uint64, 2)}
+				for i, set := range []*Set{s, g} {
+					bits[i] = set.NotBelow(bits[i], x, up[0])
+				}
+				if !slices.Equal(bits[0], bits[1]) || s.Largest(x) != g.Largest(x) {
+					t.Fatalf("%s: of %v not below %v are %x, reference %x", s.Name(), x, up[0], bits[0], bits[1])
+				}
 			}
 		}
 		for _, size := range []int{1, 16, 48, 64, 128} {
@@ -195,8 +203,13 @@ func FuzzElementwise(f *testing.F) {
 			"Dot":          func(s *Set, x, y, w []float32, _ []uint16) { w[0] = s.Dot(x, y) },
 			"SiLUMul":      func(s *Set, x, y, _ []float32, _ []uint16) { s.SiLUMul(x, y) },
 			"Exponentials": func(s *Set, x, _, w []float32, _ []uint16) { w[0] = s.Exponentials(x) },
-			"Scale":        func(s *Set, x, y, _ []float32, _ []uint16) { s.Scale(x, y[0]) },
-			"WeightedSum":  func(s *Set, x, _, w []float32, h []uint16) { s.WeightedSum(x, 1, len(x), w, 0, h, rows) },
+			"NotBelow": func(s *Set, x, y, _ []float32, _ []uint16) {
+				for i, v := range s.NotBelow(make([]uint64, (len(x)+63)/64), x, y[0]) {
+					y[i] = math.Float32frombits(uint32(v ^ v>>32))
+				}
+			},
+			"Scale":       func(s *Set, x, y, _ []float32, _ []uint16) { s.Scale(x, y[0]) },
+			"WeightedSum": func(s *Set, x, _, w []float32, h []uint16) { s.WeightedSum(x, 1, len(x), w, 0, h, rows) },
 			"WeightedSums": func(s *Set, x, _, w []float32, h []uint16) {
 				for n := 2; n <= min(len(w), MaxQueries); n++ {
 					s.WeightedSum(x, n, len(x)/n, w, 1, h, len(w)-n+1)

@@ -94,6 +94,12 @@ func (s *Set) vectorsAgree(x []float32) bool {
 	both(func(s *Set, dst []float32) { dst[0] = s.Exponentials(dst[1:]) })
 	both(func(s *Set, dst []float32) { dst[0] = s.Dot(x, dst) })
 	both(func(s *Set, dst []float32) {
+		for i, v := range s.NotBelow(make([]uint64, 1), dst, 0.25) {
+			dst[2*i], dst[2*i+1] = math.Float32frombits(uint32(v)), math.Float32frombits(uint32(v>>32))
+		}
+		dst[2] = s.Largest(dst[3:])
+	})
+	both(func(s *Set, dst []float32) {
 		out := make([]uint16, len(dst))
 		s.Halves(out, dst)
 		for i, v := range out {

@@ -11,6 +11,7 @@ type vectorOps struct {
 	widen       func(tile []byte, row int, records []record) // nil where no product needs it
 	largest     func(x []float32) float32                    // numbers only; -Inf if there is none
 	expSum      func(x []float32, top float32) [lanes]float32
+	notBelow    func(bits []uint64, x []float32, floor float32)
 	scale       func(x []float32, by float32)
 	siluMul     func(gate, up []float32)
 	halves      func(dst []uint16, x []float32)
@@ -22,7 +23,7 @@ type vectorOps struct {
 const lanes = 16
 
 var genericVector = vectorOps{dot: genericDot, quantize: genericQuantize,
-	largest: genericLargest, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul,
+	largest: genericLargest, notBelow: genericNotBelow, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul,
 	halves: genericHalves, scores: genericScores, weightedSum: genericWeightedSum}
 
 // Dot is the inner product of two vectors of equal length, a multiple of 16.
@@ -83,6 +84,26 @@ func genericLargest(x []float32) float32 {
 		}
 	}
 	return top
+}
+
+// Largest is the largest number of x; -Inf if there is none.
+func (s *Set) Largest(x []float32) float32 { return s.vector.largest(x) }
+
+// NotBelow sets bit i of bits, 64 to a word, if x[i] is not below floor: what is not a number never is. It returns the
+// words that it wrote.
+func (s *Set) NotBelow(bits []uint64, x []float32, floor float32) []uint64 {
+	bits = bits[:(len(x)+63)/64]
+	s.vector.notBelow(bits, x, floor)
+	return bits
+}
+
+func genericNotBelow(bits []uint64, x []float32, floor float32) {
+	clear(bits)
+	for i, v := range x {
+		if !(v < floor) {
+			bits[i/64] |= 1 << (i % 64)
+		}
+	}
 }
 
 func genericScale(x []float32, by float32) {
