@@ -54,7 +54,7 @@ func TestPreTokenizerNames(t *testing.T) {
 func TestPreTokenizersEqualLlamaCpp(t *testing.T) {
 	longtest.Run(t, "llama.cpp's regular expressions take a minute")
 	base := openFile(t, shared(t, "models/vocab/ggml-vocab-gpt-2.gguf"))
-	texts := append(randomTexts(1200, 77), caseTexts(800)...)
+	texts := append(randomTexts(700, 77), caseTexts(500)...)
 	texts = slices.DeleteFunc(texts, func(text string) bool { return len(text) > 600 })                             // its regular expressions recurse
 	names := slices.DeleteFunc(strings.Fields(preTokenizerNames), func(name string) bool { return name == "gpt2" }) // a spelling of old files
 	var jobs []gguftest.Job

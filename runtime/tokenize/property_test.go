@@ -292,9 +292,37 @@ func TestTokensThatEndATurn(t *testing.T) {
 		if name == "</s>" { // is in the vocabulary already
 			continue
 		}
-		for kind, want := range map[int32]bool{1: false, 3: true, 4: false} {
+		for kind, want := range map[int32]bool{1: false, 3: true, 4: true} {
 			if tok, _ := withToken(t, name, kind, "x"); tok.IsEnd(10) != want || tok.IsControl(10) != want {
 				t.Errorf("%s of type %d: ends %v, control %v", name, kind, tok.IsEnd(10), tok.IsControl(10))
+			}
+		}
+	}
+}
+
+// TestTokensOfInfilling are control tokens, user-defined or not, unless the file names others; three of
+// the roles end a turn.
+func TestTokensOfInfilling(t *testing.T) {
+	for _, role := range roles {
+		for _, name := range strings.Fields(role.names) {
+			for _, named := range []bool{false, true} {
+				f, err := tiny(t, func(kv map[string]any) {
+					kv["tokenizer.ggml.tokens"] = append(kv["tokenizer.ggml.tokens"].([]string), name)
+					kv["tokenizer.ggml.token_type"] = append(kv["tokenizer.ggml.token_type"].([]int32), 4)
+					if named {
+						kv[role.key] = uint32(9)
+					}
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tok := newTokenizer(t, f)
+				if tok.IsControl(10) == named || tok.IsEnd(10) != (role.ends && !named) || tok.IsEnd(9) != (role.ends && named) {
+					t.Errorf("%s, the file names another: %v: control %v, ends %v", name, named, tok.IsControl(10), tok.IsEnd(10))
+				}
+				if plain := tok.Encode("a"+name, false); slices.Contains(plain, 10) != named {
+					t.Errorf("%s, the file names another: %v: plain text becomes %v", name, named, plain)
+				}
 			}
 		}
 	}

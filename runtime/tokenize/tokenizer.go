@@ -21,6 +21,7 @@ import (
 	"fmt"
 	"math"
 	"slices"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -149,11 +150,37 @@ func (t *Tokenizer) loadSentencePiece(f *gguf.File) (err error) {
 var endNames = [...]string{"<|im_end|>", "<|endoftext|>", "<|eot_id|>", "<|eom_id|>", "<|end|>", "<|EOT|>", "<|end_of_text|>", "<|return|>", "<|call|>",
 	"<end_of_turn>", "<end_of_utterance>", "<EOT>", "_<EOT>"}
 
-// endControls are more of them, where a file says that they are control tokens: as others,
-// they may be words of a vocabulary.
-var endControls = [...]string{"</s>", "<eos>", "[EOS]", "[EOT]", "<|flush|>", "<|calls|>", "<｜end▁of▁sentence｜>",
-	// What they begin is no part of an answer.
-	"<|fim_pad|>", "<fim-pad>", "<fim_pad>", "<PAD>", "[PAD]", "<|fim_repo|>", "<|repo_name|>", "<fim-repo>", "<REPO>", "<reponame>", "<|file_sep|>"}
+// endControls are more of them, where a file says that they are control or user-defined tokens: as
+// others, they may be words of a vocabulary.
+var endControls = [...]string{"</s>", "<eos>", "[EOS]", "[EOT]", "<|flush|>", "<|calls|>", "<｜end▁of▁sentence｜>"}
+
+// roles are the tokens of infilling: a file names the token of a role by its key, or one of these texts
+// is it, as llama.cpp has it. Then it is a control token, user-defined or not: as another, a user's text
+// could contain it.
+var roles = [...]struct {
+	key, names string
+	ends       bool // a turn: what it begins is no part of an answer
+}{
+	{"tokenizer.ggml.fim_pre_token_id", "<|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> ▁<PRE> <|code_prefix|> <|prefix|>", false},
+	{"tokenizer.ggml.fim_suf_token_id", "<|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> ▁<SUF> <|code_suffix|> <|suffix|>", false},
+	{"tokenizer.ggml.fim_mid_token_id", "<|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> <MID> ▁<MID> <|code_middle|> <|middle|>", false},
+	{"tokenizer.ggml.fim_pad_token_id", "<|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD]", true},
+	{"tokenizer.ggml.fim_rep_token_id", "<|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame>", true},
+	{"tokenizer.ggml.fim_sep_token_id", "<|file_sep|>", true},
+}
+
+// isControl says whether a token that a file calls user-defined is a control token.
+func isControl(f *gguf.File, text string) bool {
+	if slices.Contains(endControls[:], text) {
+		return true
+	}
+	for _, role := range roles {
+		if slices.Contains(strings.Fields(role.names), text) {
+			return !f.Has(role.key)
+		}
+	}
+	return false
+}
 
 // isEnd says whether a token of this text ends a turn, and so is a control token.
 func isEnd(text string, kind tokenKind, whole bool) bool {
@@ -203,14 +230,22 @@ func (t *Tokenizer) loadMarkers(f *gguf.File) error {
 		return err
 	}
 	// Files name one end token; chat models stop at their template's as well.
-	for _, name := range slices.Concat(endNames[:], endControls[:]) {
+	names := slices.Concat(endNames[:], endControls[:])
+	keys := []string{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id"}
+	for _, role := range roles {
+		if role.ends && !f.Has(role.key) {
+			names = append(names, strings.Fields(role.names)...)
+		}
+		if role.ends {
+			keys = append(keys, role.key)
+		}
+	}
+	for _, name := range names {
 		if id := t.special.exact(&t.vocab, name); id >= 0 {
 			t.ends = append(t.ends, id)
 		}
 	}
-	// The last three end a turn in llama.cpp as well: they begin what is no part of it.
-	for _, key := range []string{"tokenizer.ggml.eot_token_id", "tokenizer.ggml.eom_token_id",
-		"tokenizer.ggml.fim_pad_token_id", "tokenizer.ggml.fim_rep_token_id", "tokenizer.ggml.fim_sep_token_id"} {
+	for _, key := range keys {
 		id, err := marker(key)
 		if err != nil {
 			return err

@@ -79,7 +79,7 @@ func loadVocabulary(f *gguf.File, written style, whole bool) (vocabulary, error)
 		if len(text) > maxTokenBytes {
 			return vocabulary{}, fmt.Errorf("token %d has %d bytes, the limit is %d", i, len(text), maxTokenBytes)
 		}
-		if isEnd(string(text), kind, whole) {
+		if isEnd(string(text), kind, whole) || kind == kindUserDefined && isControl(f, string(text)) {
 			kind = kindControl
 		}
 		v.kinds[i/2] |= uint8(kind) << (i % 2 * 4)

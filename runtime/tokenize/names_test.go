@@ -1,0 +1,80 @@
+package tokenize
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/anchorhold/anchorhold/packaging/longtest"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+)
+
+// markerNames are the texts by which llama.cpp takes a token for one that ends a turn or belongs to
+// infilling, whatever type the file gives it (src/llama-vocab.cpp, llama_vocab::impl::load).
+const markerNames = "<|eot_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <|end_of_text|> <EOT> _<EOT> [EOT] <｜end▁of▁sentence｜> <end_of_utterance> <|eom_id|> <|return|> <|call|> <|flush|> <|calls|> </s> [EOS] <eos> " +
+	"<|fim_prefix|> <fim-prefix> <fim_prefix> <｜fim▁begin｜> <PRE> <|code_prefix|> <|prefix|> <|fim_suffix|> <fim-suffix> <fim_suffix> <｜fim▁hole｜> <SUF> <|code_suffix|> <|suffix|> " +
+	"<|fim_middle|> <fim-middle> <fim_middle> <｜fim▁end｜> <MID> <|code_middle|> <|middle|> <|fim_pad|> <fim-pad> <fim_pad> <PAD> [PAD] <|fim_repo|> <|repo_name|> <fim-repo> <REPO> <reponame> <|file_sep|>"
+
+// TestMarkersOfEveryTypeEqualLlamaCpp: a token of each of these texts, as a user-defined and as a control
+// token, is found in plain text, in text with special tokens, and ends a turn where it does in llama.cpp.
+func TestMarkersOfEveryTypeEqualLlamaCpp(t *testing.T) {
+	longtest.Run(t, "llama.cpp loads a hundred files")
+	dir := t.TempDir()
+	var jobs []gguftest.Job
+	var toks []*Tokenizer
+	for i, name := range strings.Fields(markerNames) {
+		for _, kind := range []int32{3, 4} {
+			m := gguftest.New(1)
+			tokens, kinds := m.Value("tokenizer.ggml.tokens").([]string), m.Value("tokenizer.ggml.token_type").([]int32)
+			tokens[len(tokens)-2], tokens[len(tokens)-1] = "<begin>", "<end>"
+			m.Set("tokenizer.ggml.tokens", append(tokens, name))
+			m.Set("tokenizer.ggml.token_type", append(kinds, kind))
+			m.Tensors = nil
+			b, err := m.Bytes()
+			if err != nil {
+				t.Fatal(err)
+			}
+			path := filepath.Join(dir, fmt.Sprintf("%d-%d.gguf", i, kind))
+			if err := os.WriteFile(path, b, 0o600); err != nil {
+				t.Fatal(err)
+			}
+			job := gguftest.Job{File: path, Texts: []string{"a" + name + "b", name, name + name + " the"}, Vocabulary: true, Ends: true}
+			special := job
+			special.Special = true
+			jobs, toks = append(jobs, job, special), append(toks, newTokenizer(t, openFile(t, path)))
+		}
+	}
+	answers, err := gguftest.AskLlamaCpp(t.Context(), jobs)
+	if errors.Is(err, gguftest.ErrNoLlamaCpp) {
+		t.Skip(err)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	for i, job := range jobs {
+		tok, a := toks[i/2], answers[i]
+		name := tok.Piece(int32(tok.Size() - 1))
+		if a.Error != "" {
+			t.Fatalf("%s: %s", name, a.Error)
+		}
+		for k, text := range job.Texts {
+			if got := tok.Encode(text, job.Special); !slices.Equal(got, a.IDs[k]) {
+				t.Errorf("%s of file %s, special %v: %v, llama.cpp %v", name, filepath.Base(job.File), job.Special, names(tok, got), names(tok, a.IDs[k]))
+				break
+			}
+		}
+		var ends []int32
+		for id := range int32(tok.Size()) {
+			if tok.IsEnd(id) {
+				ends = append(ends, id)
+			}
+		}
+		if !slices.Equal(ends, a.Ends) {
+			t.Errorf("%s of file %s ends a turn at %v, in llama.cpp at %v", name, filepath.Base(job.File), ends, a.Ends)
+		}
+	}
+}
