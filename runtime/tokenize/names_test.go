@@ -78,3 +78,76 @@ func TestMarkersOfEveryTypeEqualLlamaCpp(t *testing.T) {
 		}
 	}
 }
+
+// TestTokensThatEndATurn: some names do as llama.cpp has it, whatever the file says of them,
+// and others where it says that they are control tokens.
+func TestTokensThatEndATurn(t *testing.T) {
+	for _, name := range endNames {
+		for _, kind := range []int32{1, 3, 4} {
+			if tok, _ := withToken(t, name, kind, "x"); !tok.IsEnd(10) || !tok.IsControl(10) {
+				t.Errorf("%s of type %d: ends %v, control %v", name, kind, tok.IsEnd(10), tok.IsControl(10))
+			}
+		}
+	}
+	for _, name := range endControls {
+		if name == "</s>" { // is in the vocabulary already
+			continue
+		}
+		for kind, want := range map[int32]bool{1: false, 3: true, 4: true} {
+			if tok, _ := withToken(t, name, kind, "x"); tok.IsEnd(10) != want || tok.IsControl(10) != want {
+				t.Errorf("%s of type %d: ends %v, control %v", name, kind, tok.IsEnd(10), tok.IsControl(10))
+			}
+		}
+	}
+}
+
+// TestTokensOfInfilling are control tokens, user-defined or not, unless the file names others; three of
+// the roles end a turn.
+func TestTokensOfInfilling(t *testing.T) {
+	for _, role := range roles {
+		for _, name := range strings.Fields(role.names) {
+			for _, named := range []bool{false, true} {
+				f, err := tiny(t, func(kv map[string]any) {
+					kv["tokenizer.ggml.tokens"] = append(kv["tokenizer.ggml.tokens"].([]string), name)
+					kv["tokenizer.ggml.token_type"] = append(kv["tokenizer.ggml.token_type"].([]int32), 4)
+					if named {
+						kv[role.key] = uint32(9)
+					}
+				})
+				if err != nil {
+					t.Fatal(err)
+				}
+				tok := newTokenizer(t, f)
+				if tok.IsControl(10) == named || tok.IsEnd(10) != (role.ends && !named) || tok.IsEnd(9) != (role.ends && named) {
+					t.Errorf("%s, the file names another: %v: control %v, ends %v", name, named, tok.IsControl(10), tok.IsEnd(10))
+				}
+				if plain := tok.Encode("a"+name, false); slices.Contains(plain, 10) != named {
+					t.Errorf("%s, the file names another: %v: plain text becomes %v", name, named, plain)
+				}
+			}
+		}
+	}
+}
+
+// TestTheOldEndOfText ends a turn as llama.cpp has it, although files of Qwen list it as the
+// result of a merge: their words never contain it.
+func TestTheOldEndOfText(t *testing.T) {
+	for _, kind := range []int32{1, 3, 4} {
+		f, err := tiny(t, func(kv map[string]any) {
+			kv["tokenizer.ggml.tokens"] = []string{"<s>", "</s>", "<", "/", "s", ">", "</", "s>", "Ġ", "x"}
+			kv["tokenizer.ggml.token_type"] = []int32{3, kind, 1, 1, 1, 1, 1, 1, 1, 1}
+			kv["tokenizer.ggml.merges"] = []string{"< /", "s >", "</ s>"}
+			delete(kv, "tokenizer.ggml.eos_token_id")
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		tok := newTokenizer(t, f)
+		if !tok.IsEnd(1) || !tok.IsControl(1) {
+			t.Errorf("type %d: ends %v, control %v", kind, tok.IsEnd(1), tok.IsControl(1))
+		}
+		if plain, special := tok.Encode("x</s>", false), tok.Encode("x</s>", true); !slices.Equal(plain, []int32{9, 6, 4, 5}) || !slices.Equal(special, []int32{9, 1}) {
+			t.Errorf("type %d: %v in plain text, %v as a special token", kind, plain, special)
+		}
+	}
+}
