@@ -1,9 +1,11 @@
 package infer
 
 import (
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
+	"time"
 
 	"github.com/anchorhold/anchorhold/runtime/grammar"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
@@ -35,12 +37,24 @@ func newWords(t *tokenize.Tokenizer) *words {
 	return w
 }
 
-// constraint keeps one answer within a grammar.
+// constraint keeps one answer within a grammar. Looking at the whole vocabulary may take a hundred times as long as
+// a choice, and how long is up to who wrote the grammar: mask may run beside other sequences' passes, and nothing else of
+// the constraint does then.
 type constraint struct {
 	tokenizer *tokenize.Tokenizer
 	words     *words
 	match     *grammar.Matcher
+
+	allowed []uint64 // bits of the tokens that may come next; valid if masked
+	masked  bool
+	err     error // of the mask
 }
+
+// errMask: the choice needs the constraint's mask.
+var errMask = errors.New("infer: the mask of the grammar is needed")
+
+// maskGrace is how long all masks of a step may hold up other sequences.
+const maskGrace = time.Millisecond
 
 // constrain begins an answer within a grammar; nil without one.
 func (e *Engine) constrain(g *grammar.Grammar) (*constraint, error) {
@@ -52,7 +66,7 @@ func (e *Engine) constrain(g *grammar.Grammar) (*constraint, error) {
 	if err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrGrammar, err)
 	}
-	return &constraint{e.tokenizer, e.words, match}, nil
+	return &constraint{tokenizer: e.tokenizer, words: e.words, match: match, allowed: make([]uint64, (e.tokenizer.Size()+63)/64)}, nil
 }
 
 // allows says whether a token may come next.
@@ -66,18 +80,17 @@ func (c *constraint) allows(id int32) (bool, error) {
 	return c.match.Allows(c.tokenizer.Piece(id))
 }
 
-// mask copies the logits of tokens that may come next into out; all others can never come.
-func (c *constraint) mask(out, logits []float32) error {
-	none := float32(math.Inf(-1))
-	for i := range out {
-		out[i] = none
-	}
+// mask notes which tokens may come next.
+func (c *constraint) mask() {
+	clear(c.allowed)
+	allow := func(id int32) { c.allowed[id/64] |= 1 << (id % 64) }
 	if c.match.MayEnd() {
 		for _, id := range c.words.ends {
-			out[id] = logits[id]
+			allow(id)
 		}
 	}
-	return c.words.vocabulary.Each(c.match, func(id int32) { out[id] = logits[id] })
+	c.err = c.words.vocabulary.Each(c.match, allow)
+	c.masked = true
 }
 
 // take goes past a token, and says whether the answer has to end behind it.
@@ -91,26 +104,111 @@ func (c *constraint) take(id int32) (end bool, err error) {
 	return c.match.MustEnd(), nil
 }
 
-// within replaces a token that its grammar does not allow by a choice among those that it does.
-// Most tokens of most models are allowed, so that the whole vocabulary is looked at seldom, and
-// what is chosen has the probabilities of a choice among the allowed ones alone.
-func (s *sampler) within(c *choice, logits []float32, token int32) (int32, error) {
-	ok, err := c.constraint.allows(token)
-	if ok && err == nil {
-		return token, nil
+// within picks among the tokens that the grammar allows, as its mask has them. Most tokens of most models are allowed, so
+// that the whole vocabulary is looked at seldom, and what is chosen has the probabilities of a choice
+// among the allowed ones alone.
+func (s *sampler) within(c *choice, logits []float32) (int32, error) {
+	c.constraint.masked = false
+	if err := c.constraint.err; err != nil {
+		return 0, fmt.Errorf("%w: %w", ErrGrammar, err)
 	}
 	if len(s.masked) < len(logits) {
 		s.masked = make([]float32, len(logits))
 	}
-	if err == nil {
-		err = c.constraint.mask(s.masked[:len(logits)], logits)
+	none := float32(math.Inf(-1))
+	for i, v := range logits {
+		if c.constraint.allowed[i/64]>>(i%64)&1 == 0 {
+			v = none
+		}
+		s.masked[i] = v
 	}
-	if err != nil {
-		return 0, fmt.Errorf("%w: %w", ErrGrammar, err)
-	}
-	token, err = s.pick(c, s.masked[:len(logits)])
+	token, err := s.pick(c, s.masked[:len(logits)])
 	if errors.Is(err, ErrLogits) {
 		return 0, fmt.Errorf("%w: no token of the model may come next", ErrGrammar)
 	}
 	return token, err
+}
+
+// check looks at a token that was picked among all.
+func (c *constraint) check(token int32) error {
+	ok, err := c.allows(token)
+	switch {
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrGrammar, err)
+	case !ok:
+		return errMask
+	}
+	return nil
+}
+
+// mask has the mask of a sequence's constraint computed. It returns false if that takes longer than other sequences
+// should wait: the sequence then sits out passes, and its last token goes through the model again for the same logits.
+func (e *Engine) mask(slot int) bool {
+	s := e.slots[slot]
+	c := s.choose.constraint
+	if e.active() == 1 {
+		e.compute(c)
+		return true
+	}
+	done := make(chan struct{})
+	e.masks.Go(func() {
+		defer close(done)
+		e.compute(c)
+	})
+	left := e.grace
+	begin := time.Now()
+	if left > 0 {
+		wait := time.NewTimer(left)
+		defer wait.Stop()
+		select {
+		case <-done:
+			e.grace -= time.Since(begin)
+			return true
+		case <-wait.C:
+			e.grace = 0
+		}
+	}
+	s.masking = done
+	return false
+}
+
+// active is the number of sequences.
+func (e *Engine) active() (n int) {
+	for _, s := range e.slots {
+		if s != nil {
+			n++
+		}
+	}
+	return n
+}
+
+// rejoin takes sequences whose masks are ready back into passes.
+func (e *Engine) rejoin() {
+	for slot, s := range e.slots {
+		if s == nil || s.masking == nil {
+			continue
+		}
+		select {
+		case <-s.masking:
+			s.masking = nil
+			text := e.prefixes.text(slot)
+			s.last[0] = int32(binary.LittleEndian.Uint32(text[len(text)-tokenBytes:]))
+			s.pending = s.last[:]
+			s.position--
+		default:
+		}
+	}
+}
+
+// idle waits for a mask if no sequence can go on without one.
+func (e *Engine) idle() {
+	for _, s := range e.slots {
+		if s != nil && s.masking != nil {
+			select {
+			case <-s.masking:
+			case <-e.quit:
+			}
+			return
+		}
+	}
 }

@@ -18,6 +18,7 @@ import (
 	"fmt"
 	"slices"
 	"sync"
+	"time"
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
@@ -90,6 +91,10 @@ type Engine struct {
 	pick     *sampler
 	drafts   int   // guessed at once, at most
 	fatal    error // of the weights; valid after done
+
+	masks           sync.WaitGroup // goroutines that compute masks
+	compute         func(*constraint)
+	patience, grace time.Duration // with masks: of each step, and what is left of it
 }
 
 // Memory is the amount that an engine takes from its budget for a model with this header, in
@@ -124,7 +129,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	cfg.Context = min(cfg.Context, h.params.Context)
 	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
-		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts}
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts, compute: (*constraint).mask, patience: maskGrace}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
 		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
 	if err != nil {

@@ -7,6 +7,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/runtime/grammar"
@@ -158,6 +159,10 @@ func TestConstrainedChoicesHaveTheProbabilitiesOfTheAllowedTokens(t *testing.T) 
 			t.Fatal(err)
 		}
 		id, err := s.next(&c, logits)
+		if errors.Is(err, errMask) {
+			c.constraint.mask()
+			id, err = s.next(&c, logits)
+		}
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,6 +179,74 @@ func TestConstrainedChoicesHaveTheProbabilitiesOfTheAllowedTokens(t *testing.T) 
 	if left != 0 {
 		t.Errorf("%d choices were not allowed", left)
 	}
+}
+
+// TestAGrammarHoldsUpItsOwnAnswerOnly: while the mask of one answer takes for ever, another answer comes to its end. The
+// first one is then the one that it is alone.
+func TestAGrammarHoldsUpItsOwnAnswerOnly(t *testing.T) {
+	src, f := load(t, smallFile(t))
+	e := smallEngine(t, src, f, 1, 2)
+	seed := uint64(3)
+	req := Request{Prompt: []int32{5, 6, 7}, MaxTokens: 40, Seed: &seed, Temperature: 1, Grammar: compiled(t, person)}
+	want, _ := answer(t, e, req)
+	masks, hold, held := 0, make(chan struct{}), make(chan struct{})
+	e.compute = func(c *constraint) {
+		if masks++; masks == 1 {
+			close(held)
+			<-hold
+		}
+		c.mask()
+	}
+	other := Request{Prompt: []int32{9, 8}, MaxTokens: 200, Seed: &seed, Temperature: 1}
+	got := make(chan string)
+	started := make(chan struct{})
+	go func() {
+		<-started
+		text, _ := answer(t, e, req)
+		got <- text
+	}()
+	var once sync.Once
+	_, err := e.Generate(t.Context(), other, func(string) error {
+		once.Do(func() {
+			close(started)
+			<-held // the emit of one waits until the mask of the other is asked for
+		})
+		return nil
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	close(hold)
+	if text := <-got; text != want {
+		t.Errorf("the answer is %q, alone %q", text, want)
+	}
+}
+
+// TestAnswersWithLateMasksAreTheSame: sequences that sit out passes for each of their masks have the answers that they
+// have alone.
+func TestAnswersWithLateMasksAreTheSame(t *testing.T) {
+	src, f := load(t, smallFile(t))
+	e := smallEngine(t, src, f, 1, 4)
+	requests := make([]Request, 4)
+	want := make([]string, len(requests))
+	for i := range requests {
+		seed := uint64(i)
+		requests[i] = Request{Prompt: []int32{int32(i + 1), 6}, MaxTokens: 60, Seed: &seed, Temperature: 1, Owner: "user"}
+		if i > 0 {
+			requests[i].Grammar = compiled(t, person)
+		}
+		want[i], _ = answer(t, e, requests[i])
+	}
+	e.patience = 0
+	var all sync.WaitGroup
+	for i, req := range requests {
+		all.Go(func() {
+			if got, _ := answer(t, e, req); got != want[i] {
+				t.Errorf("answer %d is %q, alone %q", i, got, want[i])
+			}
+		})
+	}
+	all.Wait()
 }
 
 // BenchmarkGrammar is the rate of a real model's answers without a grammar, within one of any

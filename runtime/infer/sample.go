@@ -89,12 +89,14 @@ func (s *sampler) notBelow(logits []float32, floor float32) iter.Seq[int] {
 }
 
 // next picks the token after logits, which it leaves as they were. The order is llama.cpp's:
-// biases, penalties, top k, top p, min p, temperature.
-func (s *sampler) next(c *choice, logits []float32) (int32, error) {
+// biases, penalties, top k, top p, min p, temperature. errMask asks for the constraint's mask, after which
+// it has to be called again with the same logits.
+func (s *sampler) next(c *choice, logits []float32) (token int32, err error) {
 	s.adjust(c, logits)
-	token, err := s.pick(c, logits)
-	if err == nil && c.constraint != nil {
-		token, err = s.within(c, logits, token)
+	if c.constraint != nil && c.constraint.masked {
+		token, err = s.within(c, logits)
+	} else if token, err = s.pick(c, logits); err == nil && c.constraint != nil {
+		err = c.constraint.check(token)
 	}
 	for i := len(s.changed) - 1; i >= 0; i-- { // one may have changed twice
 		logits[s.changed[i].id] = s.changed[i].logit

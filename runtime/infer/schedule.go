@@ -20,7 +20,8 @@ type sequence struct {
 	last      [1]int32
 	left      int // tokens that may still be chosen
 	choose    choice
-	scored    bool // with top likeliest tokens
+	masking   chan struct{} // closed once the mask that the next choice needs is there; else nil
+	scored    bool          // with top likeliest tokens
 	top       int
 	tokens    chan chosen // room for the whole answer: the scheduler never waits
 	cancelled atomic.Bool
@@ -52,6 +53,7 @@ func (s *sequence) end(reason string, err error) {
 // are none. It ends when the engine closes or the weights fail.
 func (e *Engine) schedule() {
 	defer close(e.done)
+	defer e.masks.Wait()
 	for {
 		if !e.admit() {
 			e.endAll(ErrClosed)
@@ -128,6 +130,7 @@ func (e *Engine) admit() bool {
 // much of the prompts as there is room for.
 func (e *Engine) step() error {
 	e.batch = e.batch[:0]
+	e.rejoin()
 	var asked [model.MaxBatch]int // slots whose logits come back, in order
 	wanted := 0
 	room := model.MaxBatch
@@ -137,6 +140,9 @@ func (e *Engine) step() error {
 			continue
 		}
 		active++
+		if s.masking != nil {
+			continue
+		}
 		if len(s.pending) == 1 {
 			room-- // an answer goes before any prompt
 			alone = slot
@@ -147,7 +153,7 @@ func (e *Engine) step() error {
 	}
 	spare := outputs(len(e.slots)) - active // each has one for certain
 	for slot, s := range e.slots {
-		if s == nil {
+		if s == nil || s.masking != nil {
 			continue
 		}
 		n := 1
@@ -174,6 +180,7 @@ func (e *Engine) step() error {
 		s.position += n
 	}
 	if len(e.batch) == 0 {
+		e.idle()
 		return nil
 	}
 	if alone >= 0 {
@@ -186,6 +193,7 @@ func (e *Engine) step() error {
 	for _, in := range e.batch {
 		e.prefixes.put(in.Slot, in.Position, in.Token)
 	}
+	e.grace = e.patience
 	for i, logits := range rows {
 		s := e.slots[asked[i]]
 		if s == nil {
@@ -213,6 +221,12 @@ func (e *Engine) choose(slot int, logits []float32) {
 		return
 	}
 	token, err := e.pick.next(&s.choose, logits)
+	if err == errMask {
+		if !e.mask(slot) {
+			return
+		}
+		token, err = e.pick.next(&s.choose, logits)
+	}
 	if err != nil {
 		e.free(slot, "", err)
 		return
