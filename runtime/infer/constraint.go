@@ -1,7 +1,6 @@
 package infer
 
 import (
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"math"
@@ -150,11 +149,8 @@ func (e *Engine) mask(slot int) bool {
 		e.compute(c)
 		return true
 	}
-	done := make(chan struct{})
-	e.masks.Go(func() {
-		defer close(done)
-		e.compute(c)
-	})
+	done := e.apart(s, func() { e.compute(c) })
+	s.again = true
 	left := e.grace
 	begin := time.Now()
 	if left > 0 {
@@ -163,12 +159,12 @@ func (e *Engine) mask(slot int) bool {
 		select {
 		case <-done:
 			e.grace -= time.Since(begin)
+			s.waiting, s.again = nil, false
 			return true
 		case <-wait.C:
 			e.grace = 0
 		}
 	}
-	s.masking = done
 	return false
 }
 
@@ -180,35 +176,4 @@ func (e *Engine) active() (n int) {
 		}
 	}
 	return n
-}
-
-// rejoin takes sequences whose masks are ready back into passes.
-func (e *Engine) rejoin() {
-	for slot, s := range e.slots {
-		if s == nil || s.masking == nil {
-			continue
-		}
-		select {
-		case <-s.masking:
-			s.masking = nil
-			text := e.prefixes.text(slot)
-			s.last[0] = int32(binary.LittleEndian.Uint32(text[len(text)-tokenBytes:]))
-			s.pending = s.last[:]
-			s.position--
-		default:
-		}
-	}
-}
-
-// idle waits for a mask if no sequence can go on without one.
-func (e *Engine) idle() {
-	for _, s := range e.slots {
-		if s != nil && s.masking != nil {
-			select {
-			case <-s.masking:
-			case <-e.quit:
-			}
-			return
-		}
-	}
 }

@@ -92,7 +92,8 @@ type Engine struct {
 	drafts   int   // guessed at once, at most
 	fatal    error // of the weights; valid after done
 
-	masks           sync.WaitGroup // goroutines that compute masks
+	ready           chan struct{}  // of one, once something of beside is done
+	beside          sync.WaitGroup // goroutines that compute masks and clear slots
 	compute         func(*constraint)
 	patience, grace time.Duration // with masks: of each step, and what is left of it
 }
@@ -129,7 +130,7 @@ func New(cfg Config) (*Engine, error) {
 	}
 	cfg.Context = min(cfg.Context, h.params.Context)
 	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
-		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts, compute: (*constraint).mask, patience: maskGrace}
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts, ready: make(chan struct{}, 1), compute: (*constraint).mask, patience: maskGrace}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
 		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
 	if err != nil {

@@ -218,7 +218,7 @@ func BenchmarkPrompt(b *testing.B) {
 			for i := range prompt {
 				prompt[i] = int32(i*37%40000 + 1000)
 			}
-			tokens := 0
+			tokens, begin := 0, processorTime(b)
 			for b.Loop() {
 				if _, err := e.Generate(context.Background(), Request{Prompt: prompt, MaxTokens: 1}, func(string) error { return nil }); err != nil {
 					b.Fatal(err)
@@ -226,6 +226,7 @@ func BenchmarkPrompt(b *testing.B) {
 				tokens += len(prompt)
 			}
 			b.ReportMetric(float64(tokens)/b.Elapsed().Seconds(), "tok/s")
+			b.ReportMetric(float64(tokens)/(processorTime(b)-begin).Seconds(), "tok/cpu-s")
 		})
 	}
 }

@@ -136,7 +136,7 @@ func (p *prefixes) forget(slot int) {
 
 // begin places a new sequence into a free slot. Nothing of another sequence is left there: the
 // whole slot is cleared each time, so that the time does not tell how long another's was, or
-// whether there was one.
+// whether there was one. Other sequences' passes go on meanwhile.
 func (e *Engine) begin(s *sequence) {
 	// The prompt's last token is computed in any case: its outputs are what the answer begins with.
 	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)])
@@ -145,10 +145,10 @@ func (e *Engine) begin(s *sequence) {
 	if slot == source {
 		keeps = shared
 	}
-	e.cache.Wipe(slot, keeps, e.context)
 	if keeps != shared {
 		e.cache.Copy(slot, source, shared)
 	}
+	e.apart(s, func() { e.cache.Wipe(slot, shared, e.context) })
 	e.prefixes.take(slot, s.owner, source, shared)
 	s.pending, s.position = s.pending[shared:], shared
 	s.reused = shared

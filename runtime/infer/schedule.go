@@ -1,6 +1,7 @@
 package infer
 
 import (
+	"encoding/binary"
 	"fmt"
 	"sync/atomic"
 
@@ -20,7 +21,8 @@ type sequence struct {
 	last      [1]int32
 	left      int // tokens that may still be chosen
 	choose    choice
-	masking   chan struct{} // closed once the mask that the next choice needs is there; else nil
+	waiting   chan struct{} // closed once what the sequence sits out passes for is done; else nil
+	again     bool          // it waits for a mask: its last token goes through the model again
 	scored    bool          // with top likeliest tokens
 	top       int
 	tokens    chan chosen // room for the whole answer: the scheduler never waits
@@ -53,7 +55,7 @@ func (s *sequence) end(reason string, err error) {
 // are none. It ends when the engine closes or the weights fail.
 func (e *Engine) schedule() {
 	defer close(e.done)
-	defer e.masks.Wait()
+	defer e.beside.Wait()
 	for {
 		if !e.admit() {
 			e.endAll(ErrClosed)
@@ -79,6 +81,9 @@ func (e *Engine) endAll(err error) {
 // behind it; then it is wiped before another sequence takes the slot.
 func (e *Engine) free(slot int, reason string, err error) {
 	s := e.slots[slot]
+	if s.waiting != nil && !s.again {
+		<-s.waiting // its slot is being cleared
+	}
 	e.slots[slot] = nil
 	e.prefixes.cut(slot, s.position)
 	if err != nil || !e.prefixes.leave(slot) {
@@ -140,7 +145,7 @@ func (e *Engine) step() error {
 			continue
 		}
 		active++
-		if s.masking != nil {
+		if s.waiting != nil {
 			continue
 		}
 		if len(s.pending) == 1 {
@@ -153,7 +158,7 @@ func (e *Engine) step() error {
 	}
 	spare := outputs(len(e.slots)) - active // each has one for certain
 	for slot, s := range e.slots {
-		if s == nil || s.masking != nil {
+		if s == nil || s.waiting != nil {
 			continue
 		}
 		n := 1
@@ -180,7 +185,9 @@ func (e *Engine) step() error {
 		s.position += n
 	}
 	if len(e.batch) == 0 {
-		e.idle()
+		if active > 0 {
+			e.idle()
+		}
 		return nil
 	}
 	if alone >= 0 {
@@ -211,6 +218,57 @@ func (e *Engine) step() error {
 		e.prefixes.cut(alone, e.slots[alone].position)
 	}
 	return nil
+}
+
+// rejoin takes sequences back into passes whose slot is cleared or whose mask is there.
+func (e *Engine) rejoin() {
+	for slot, s := range e.slots {
+		if s == nil || s.waiting == nil {
+			continue
+		}
+		select {
+		case <-s.waiting:
+			s.waiting = nil
+			if !s.again {
+				continue
+			}
+			s.again = false
+			text := e.prefixes.text(slot)
+			s.last[0] = int32(binary.LittleEndian.Uint32(text[len(text)-tokenBytes:]))
+			s.pending = s.last[:]
+			s.position--
+		default:
+		}
+	}
+}
+
+// idle waits for the first sequence that can go on, or a new one, if no sequence can.
+func (e *Engine) idle() {
+	var submit chan *sequence // where there is room
+	if e.active() < len(e.slots) {
+		submit = e.submit
+	}
+	select {
+	case <-e.ready:
+	case s := <-submit:
+		e.begin(s)
+	case <-e.quit:
+	}
+}
+
+// apart does work of a sequence beside passes, which the sequence sits out until it is done.
+func (e *Engine) apart(s *sequence, work func()) (done chan struct{}) {
+	done = make(chan struct{})
+	s.waiting = done
+	e.beside.Go(func() {
+		work()
+		close(done)
+		select {
+		case e.ready <- struct{}{}:
+		default: // the scheduler will look at all of them
+		}
+	})
+	return done
 }
 
 // choose takes the next token of a sequence and ends it where it ends.
