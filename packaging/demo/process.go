@@ -84,6 +84,8 @@ type daemon struct {
 	log  *logFile
 	done chan struct{}
 	err  error // valid after done
+
+	group *group // that it runs in; nil for none
 }
 
 // start runs a daemon in its own process group, its output kept in the directory, not shown. The
@@ -122,9 +124,9 @@ func (d *daemon) stop() error {
 			return err
 		}
 		<-d.done
-		return fmt.Errorf("%s did not end within 15 s after SIGTERM", d.name)
+		return errors.Join(fmt.Errorf("%s did not end within 15 s after SIGTERM", d.name), d.group.remove())
 	}
-	return nil
+	return d.group.remove()
 }
 
 // waitFor polls a condition until it holds, the daemon ends, or time is up.

@@ -4,6 +4,7 @@ import (
 	"cmp"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
@@ -22,9 +23,6 @@ var (
 func (d *demo) findModel(ctx context.Context) (string, error) {
 	var err error
 	if m := modelNamed(d.opt.model); m != nil {
-		if m.base {
-			return "", fmt.Errorf("%s has no chat template, and this demo chats: `make model MODEL=%s` fetches it, to be sealed and served at /v1/completions", m.title, m.name)
-		}
 		if d.gguf, err = fetchModel(ctx, d.opt.cache, m); err != nil {
 			return "", err
 		}
@@ -206,5 +204,12 @@ func (d *demo) runAgent(name, model, measurement string, limitMB int) (*daemon, 
 	if err != nil {
 		return nil, err
 	}
-	return start(d.dir, name, nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config)
+	program := []string{filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config}
+	group := newGroup(fmt.Sprintf("anchorhold-demo-%d-%s", os.Getpid(), name), int64(limitMB)<<20)
+	agent, err := start(d.dir, name, nil, group.within(program)[0], group.within(program)[1:]...)
+	if err != nil {
+		return nil, errors.Join(err, group.remove())
+	}
+	agent.group = group
+	return agent, nil
 }
