@@ -59,6 +59,8 @@ test-all: peers model ## every test there is: with peers and models, shuffled, w
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
 	@set -o pipefail; CGO_ENABLED=$(if $(RACE),1,0) ANCHORHOLD_TEST_ALL=1 ANCHORHOLD_PEERS="$(PEERS)" go test -json $(RACE) -shuffle=on -timeout 20m ./... | go run ./packaging/testreport -expect .ci/expected-skips
 	@$(if $(RACE),.ci/arithmetic)
+	@echo "the NEON kernels:"
+	@.ci/neon
 	@$(MAKE) --no-print-directory bench-exhaust
 	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
 	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 ./runtime/infer ./runtime/model ./runtime/weights)
