@@ -235,34 +235,38 @@ func (r *runner) read(a asking, resp *http.Response) (record, error) {
 			return got, fmt.Errorf(answerBroken, errors.New("it came without its receipt"))
 		}
 	}
-	if !a.text || r.receipts { // the receipt of a text commits to its choices
+	if !a.text {
 		got.Choices = answer.Choices
+		return got, nil
 	}
-	if a.text {
-		err = got.likelihood(answer.Choices)
-	}
-	return got, err
+	return got, got.likelihood(answer.Choices, r.receipts)
 }
 
 // likelihood adds up what the model finds of each token of a text. The first has none where the
 // model puts nothing before a text.
-func (got *record) likelihood(raw json.RawMessage) error {
-	var choices []struct {
-		Logprobs struct {
-			Values []*float64 `json:"token_logprobs"`
-		}
-	}
+// With a receipt the bytes are kept to which it commits.
+func (got *record) likelihood(raw json.RawMessage, receipt bool) error {
+	var choices []struct{ Logprobs json.RawMessage }
 	if err := json.Unmarshal(raw, &choices); err != nil || len(choices) == 0 {
 		return fmt.Errorf(answerBroken, errors.Join(err, errors.New(answerShort)))
 	}
+	var tokens struct {
+		Values []*float64 `json:"token_logprobs"`
+	}
+	if err := json.Unmarshal(choices[0].Logprobs, &tokens); err != nil {
+		return fmt.Errorf(answerBroken, err)
+	}
+	if receipt {
+		got.Output = string(choices[0].Logprobs)
+	}
 	var sum float64
-	for _, v := range choices[0].Logprobs.Values {
+	for _, v := range tokens.Values {
 		if v != nil {
 			sum += *v
 		}
 	}
 	sum = math.Round(sum*1e6) / 1e6
-	got.Logprob, got.Tokens = &sum, len(choices[0].Logprobs.Values)
+	got.Logprob, got.Tokens = &sum, len(tokens.Values)
 	return nil
 }
 

@@ -48,7 +48,7 @@ run, the same command takes it up: no line is lost or asked again that has its r
 another input, model or set of flags is refused.
 
 With --receipts each record has the whole signed receipt, and under "request" the bytes that it
-commits to: 'anchorhold receipt verify' checks both.
+commits to, of a text also those under "output": 'anchorhold receipt verify' checks them.
 
 Progress goes to standard error, with --json as one object a line, and a summary with the digests of
 INPUT, OUTPUT and model to standard output.`
@@ -260,6 +260,7 @@ type record struct {
 	Usage   *usage          `json:"usage,omitempty"`
 	Receipt string          `json:"receipt,omitempty"`
 	Request string          `json:"request,omitempty"`
+	Output  string          `json:"output,omitempty"` // of a text: what the receipt commits to
 	Issued  json.RawMessage `json:"issued_receipt,omitempty"`
 	Error   *cli.Failure    `json:"error,omitempty"`
 }

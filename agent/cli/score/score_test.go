@@ -218,6 +218,12 @@ func TestAnOutputCutAnywhereIsTakenUp(t *testing.T) {
 			t.Errorf("%+v", r)
 		}
 	}
+	text := defaults(out + "2")
+	text.receipts = true
+	clitest.Call{Run: text.run, Args: []string{questions(t, 3)}, Agent: socket}.Expect(t, "a text")
+	if r := records(t, text.out, 3)[2]; r.Output != `{"token_logprobs":[null,-1.5,-0.25]}` || string(r.Issued) != `{"receipt":"r"}` || *r.Logprob != -1.75 {
+		t.Errorf("%+v", r)
+	}
 	for n := range whole {
 		if err := os.WriteFile(out, whole[:n], 0o600); err != nil {
 			t.Fatal(err)
