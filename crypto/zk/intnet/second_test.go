@@ -208,3 +208,40 @@ func secondOf(a Architecture) []byte {
 	raw[len(secondMagic)+12] = 0
 	return raw
 }
+
+// TestCountsOfAWindow compares the numbers of values with counting them one by one.
+func TestCountsOfAWindow(t *testing.T) {
+	random := rand.New(rand.NewPCG(3, 1))
+	for range 3000 {
+		l := line{1 + random.IntN(9), 1 + random.IntN(4), 1 + random.IntN(4), random.IntN(12)}
+		positions, low, high := 1+random.IntN(9), -random.IntN(5), random.IntN(20)
+		want := make([]int, positions)
+		for p := range want {
+			for k := range l.kernel {
+				if at := l.at(p, k); at >= low && at < high {
+					want[p]++
+				}
+			}
+		}
+		if got := l.counts(positions, low, high); !slices.Equal(got, want) {
+			t.Fatalf("%+v from %d to %d: got %v, want %v", l, low, high, got, want)
+		}
+	}
+}
+
+// TestLargeKernelsAreReadAtOnce: reading three kilobytes once took 14 seconds.
+func TestLargeKernelsAreReadAtOnce(t *testing.T) {
+	edges := Edges{Top: 2048, Bottom: 2047}
+	a := Architecture{Input: Shape{1, maxSide, 64}}
+	for range MaxLayers {
+		a.Layers = append(a.Layers, Layer{Kind: AveragePool, Counted: edges, Window: Window{Size{maxSide, 1}, Size{1, 1}, Size{1, 1}, edges}})
+	}
+	raw, err := a.MarshalBinary()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var again Architecture
+	if err := again.UnmarshalBinary(raw); err != nil || !reflect.DeepEqual(again, a) {
+		t.Errorf("%+v, %v", again, err)
+	}
+}

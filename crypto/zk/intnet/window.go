@@ -72,15 +72,21 @@ func (w Window) lines() (rows, columns line) {
 // at is the place in the image, or outside of it, of value k at a position.
 func (l line) at(position, k int) int { return position*l.stride + k*l.dilation - l.pad }
 
-// counts is how many values of each position are from low to high, without high.
+// counts is how many values of each position are from low to high, without high. It takes the same
+// time for any kernel: an encoding of a few kilobytes may ask for thousands of large ones.
 func (l line) counts(positions, low, high int) []int {
 	list := make([]int, positions)
 	for p := range list {
-		for k := range l.kernel {
-			if at := l.at(p, k); at >= low && at < high {
-				list[p]++
-			}
-		}
+		list[p] = l.before(p, high) - l.before(p, low)
 	}
 	return list
+}
+
+// before is how many values of the kernel are at places below limit.
+func (l line) before(position, limit int) int {
+	reach := limit - l.at(position, 0)
+	if reach <= 0 {
+		return 0
+	}
+	return min(l.kernel, (reach+l.dilation-1)/l.dilation)
 }
