@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math"
 	"slices"
 	"sync"
 	"time"
@@ -19,7 +20,8 @@ import (
 type beside struct {
 	d *daemon
 
-	mu    sync.Mutex // guards the rest
+	mu    sync.Mutex      // guards the rest
+	first settings.Config // in force for the first model, which a file may list anywhere
 	list  []*seat
 	heap  map[string]int  // open models by the name of the seat; empty is the first model
 	under sync.WaitGroup  // keepers
@@ -39,8 +41,8 @@ type seat struct {
 }
 
 // newBeside makes the seats of the configuration of the start.
-func (d *daemon) newBeside(others []settings.Config) (*beside, error) {
-	b := &beside{d: d, heap: map[string]int{}}
+func (d *daemon) newBeside(first settings.Config, others []settings.Config) (*beside, error) {
+	b := &beside{d: d, first: first, heap: map[string]int{}}
 	for _, cfg := range others {
 		s, err := b.seat(cfg)
 		if err != nil {
@@ -154,67 +156,151 @@ func (b *beside) stuck(now time.Time) error {
 	return nil
 }
 
+// inForce is the configuration of the first model; that of nil is empty.
+func (b *beside) inForce() settings.Config {
+	if b == nil {
+		return settings.Config{}
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.first
+}
+
+// take puts a configuration of the first model in force.
+func (b *beside) take(first settings.Config) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.first = first
+}
+
+// firstName is the name of the first model; empty if there is none.
+func (b *beside) firstName() string {
+	if first := b.inForce(); len(first.Models) > 0 {
+		return first.Models[0].Name
+	}
+	return ""
+}
+
+// part is what a configuration gives its model, in MiB: one that is alone gets all.
+func part(cfg settings.Config) int {
+	if len(cfg.Models) == 0 {
+		return 0
+	}
+	if mb := cfg.Models[0].MemoryMB; mb > 0 {
+		return mb
+	}
+	return math.MaxInt
+}
+
+func (b *beside) part(s *seat) int {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return part(s.cfg)
+}
+
 // apart takes a configuration apart so that models stay where they are: the first one is that which
 // was the first before, if it is still there.
 func (d *daemon) apart(cfg settings.Config) (first settings.Config, others []settings.Config, err error) {
-	before := d.cfg.Load().Models
-	if len(before) > 0 && len(cfg.Models) > 1 {
-		i := slices.IndexFunc(cfg.Models, func(m settings.Model) bool { return m.Name == before[0].Name })
+	before := d.beside.firstName()
+	if before != "" && len(cfg.Models) > 1 {
+		i := slices.IndexFunc(cfg.Models, func(m settings.Model) bool { return m.Name == before })
 		if i < 0 { // another one takes its place, if there is one that is new
 			i = slices.IndexFunc(cfg.Models, func(m settings.Model) bool { return d.beside.named(m.Name) == nil })
 		}
 		if i < 0 {
-			return first, nil, refusal.New("reload-needs-restart", "models changed: %s is there no more, and all others stay; restart the agent to apply it", before[0].Name)
+			return first, nil, refusal.New("reload-needs-restart", "models changed: %s is there no more, and all others stay; restart the agent to apply it", before)
 		}
 		models := append([]settings.Model{cfg.Models[i]}, cfg.Models[:i]...)
 		cfg.Models = append(models, cfg.Models[i+1:]...)
 	}
 	if len(cfg.Models) == 1 && d.beside.named(cfg.Models[0].Name) != nil {
-		return first, nil, refusal.New("reload-needs-restart", "models changed: %s was the first, and only %s stays; restart the agent to apply it", before[0].Name, cfg.Models[0].Name)
+		return first, nil, refusal.New("reload-needs-restart", "models changed: %s was the first, and only %s stays; restart the agent to apply it", before, cfg.Models[0].Name)
 	}
 	return tenure.Apart(cfg)
 }
 
-// shrink applies what gives memory back: models that are there no more, and smaller parts. Then
-// [beside.grow] applies the rest. What fails ends it: nothing grows into memory that was not given back.
-func (b *beside) shrink(ctx context.Context, others []settings.Config) error {
+// shrink applies what gives memory back, which is models that are there no more and smaller parts,
+// and what leaves a part as it is. Then [beside.grow] applies the rest. What becomes of a model whose
+// part stays costs no other, and is only told; memory that was not given back stops everything,
+// because nothing may grow into it.
+func (b *beside) shrink(ctx context.Context, others []settings.Config) (told, stop error) {
+	var same, smaller []settings.Config
 	for _, s := range b.all() {
 		i := slices.IndexFunc(others, func(c settings.Config) bool { return c.Models[0].Name == s.name })
-		if i < 0 {
+		switch now := b.part(s); {
+		case i < 0:
 			b.remove(s)
-			continue
-		}
-		if others[i].Models[0].MemoryMB <= s.cfg.Models[0].MemoryMB {
-			if err := b.reload(ctx, s, others[i]); err != nil {
-				return err
-			}
+		case part(others[i]) < now:
+			smaller = append(smaller, others[i])
+		case part(others[i]) == now:
+			same = append(same, others[i])
 		}
 	}
-	return nil
+	var steps sync.WaitGroup
+	steps.Go(func() { told = b.reloadAll(ctx, same) })
+	stop = b.reloadAll(ctx, smaller)
+	steps.Wait()
+	return told, stop
 }
 
 // grow applies larger parts, and adds models.
 func (b *beside) grow(ctx context.Context, others []settings.Config) error {
+	added := b.add(others)
+	list := slices.DeleteFunc(slices.Clone(others), func(c settings.Config) bool {
+		s := b.named(c.Models[0].Name)
+		return s == nil || !slices.Contains(added.names, s.name) && part(c) <= b.part(s) // it was, before
+	})
+	return errors.Join(added.failed, b.reloadAll(ctx, list))
+}
+
+// additions are models that were added, and what became of others.
+type additions struct {
+	names  []string
+	failed error
+}
+
+// add makes and starts the seats that are not there.
+func (b *beside) add(others []settings.Config) (added additions) {
 	for _, cfg := range others {
-		s := b.named(cfg.Models[0].Name)
-		if s == nil {
-			var err error
-			if s, err = b.seat(cfg); err != nil {
-				return err
-			}
-			b.mu.Lock()
-			b.list = append(b.list, s)
-			b.start(s)
-			b.mu.Unlock()
-			b.d.Logger.Info("model added", "model", s.name)
-		} else if cfg.Models[0].MemoryMB <= s.cfg.Models[0].MemoryMB {
-			continue // it was, before
+		if b.named(cfg.Models[0].Name) != nil {
+			continue
 		}
-		if err := b.reload(ctx, s, cfg); err != nil {
-			return err
+		s, err := b.seat(cfg)
+		if err != nil {
+			added.failed = errors.Join(added.failed, fmt.Errorf("model %s: %w", cfg.Models[0].Name, err))
+			continue
+		}
+		b.mu.Lock()
+		b.list = append(b.list, s)
+		b.start(s)
+		b.mu.Unlock()
+		b.d.Logger.Info("model added", "model", s.name)
+		added.names = append(added.names, s.name)
+	}
+	return added
+}
+
+// putBack restores the models beside the first after a reload that was refused. The first has the
+// part that it had before, so that there is room for all.
+func (d *daemon) putBack(ctx context.Context) error {
+	_, others, err := d.apart(*d.cfg.Load())
+	if err != nil || ctx.Err() != nil {
+		return err
+	}
+	return errors.Join(d.beside.add(others).failed, d.beside.reloadAll(ctx, others))
+}
+
+// reloadAll hands seats their configurations, all at once: each waits for its model.
+func (b *beside) reloadAll(ctx context.Context, list []settings.Config) error {
+	errs := make([]error, len(list))
+	var steps sync.WaitGroup
+	for i, cfg := range list {
+		if s := b.named(cfg.Models[0].Name); s != nil {
+			steps.Go(func() { errs[i] = b.reload(ctx, s, cfg) })
 		}
 	}
-	return nil
+	steps.Wait()
+	return errors.Join(errs...)
 }
 
 // reload hands a seat its configuration, and says what came of it.

@@ -261,6 +261,79 @@ func TestSeveralModelsAreServedSideBySide(t *testing.T) {
 	}
 }
 
+// TestReloadsOfOneModelCostNoOther: a model that lost its key stops no reload of others, one that is
+// refused takes no other away, and the order in the file is nothing.
+func TestReloadsOfOneModelCostNoOther(t *testing.T) {
+	if !inSubprocess(t) {
+		return
+	}
+	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
+	other := filepath.Join(dir, "other.ahm")
+	otherID := g.Seal(t, other, tenuretest.NewKey, 3)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
+	f.PutFor("models/other", tenuretest.NewKey, otherID)
+	s := &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}
+	tiny := [4]string{"tiny", g.Sealed, brokertest.Resource, ", memory_mb: 4"}
+	second := [4]string{"second", other, "models/other", ", memory_mb: 4"}
+	third := [4]string{"third", g.Sealed, brokertest.Resource, ", memory_mb: 4"}
+	s.config(t, tiny, second)
+	cfg, findings, err := settings.Read(s.path)
+	if err := errors.Join(err, findings.Runnable()); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := s.start(t, cfg, f.TEE)
+	ctx := t.Context()
+	s.serves(t, "tiny", g.Model)
+	s.serves(t, "second", otherID)
+
+	// The file names the first one last, twice: it keeps its seat and is shown.
+	seat := s.d.beside.named("second")
+	for range 2 {
+		s.config(t, second, tiny)
+		if err := s.d.reload(ctx); err != nil {
+			t.Fatal(err)
+		}
+		var status tenure.Status
+		if err := json.Unmarshal(get(t, s.api, "/v1/status"), &status); err != nil || status.Models["tiny"].State != "serving" || status.Models["second"].State != "serving" {
+			t.Errorf("%+v, %v", status.Models, err)
+		}
+	}
+	if s.d.beside.named("second") != seat {
+		t.Error("a reload moved a model")
+	}
+
+	// The first is refused as it is to be: the model that was to go stays.
+	s.config(t, [4]string{"tiny", filepath.Join(dir, "none.ahm"), brokertest.Resource, ", memory_mb: 4"}, third)
+	if err := s.d.reload(ctx); err == nil {
+		t.Error("a missing file was taken")
+	}
+	s.serves(t, "tiny", g.Model)
+	s.serves(t, "second", otherID)
+
+	// One whose key is not granted: the reload says so, and the rest of it is applied.
+	f.SetPolicy(strings.Replace(brokertest.DefaultPolicy(), "models/*", brokertest.Resource, 1))
+	s.config(t, tiny, second, third)
+	if err := s.d.reload(ctx); err == nil || !strings.Contains(err.Error(), "model second") {
+		t.Errorf("the refusal of one model is not told: %v", err)
+	}
+	if s.d.beside.named("third") == nil {
+		t.Error("a model was not added because another one lost its key")
+	}
+	s.serves(t, "third", g.Model)
+
+	// The same of the first.
+	f.SetPolicy(strings.Replace(brokertest.DefaultPolicy(), "models/*", "models/other", 1))
+	s.config(t, tiny, second, third, [4]string{"fourth", other, "models/other", ", memory_mb: 4"})
+	if err := s.d.reload(ctx); err == nil {
+		t.Error("the refusal of the first model is not told")
+	}
+	s.serves(t, "fourth", otherID)
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
+}
+
 // askQuietly is ask, of a configuration whose list is another one.
 func (s *several) askQuietly(t *testing.T, model string) (status int, code string, id [32]byte) {
 	t.Helper()

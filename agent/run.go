@@ -96,7 +96,7 @@ func (d *daemon) prepare() (err error) {
 	if err != nil {
 		return err
 	}
-	if d.beside, err = d.newBeside(others); err != nil {
+	if d.beside, err = d.newBeside(first, others); err != nil {
 		return err
 	}
 	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, TenureOf: d.tenureOf, Tenures: d.tenures, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
@@ -116,7 +116,7 @@ func (d *daemon) status() tenure.Status {
 	s := d.tenure.Status(d.Version, d.SoftwareTEE, d.cfg.Load().MemoryLimit())
 	id := d.guest.AgentKeyID()
 	if others := d.beside.all(); len(others) > 0 {
-		s.Models = map[string]tenure.OneStatus{d.cfg.Load().Models[0].Name: s.One()}
+		s.Models = map[string]tenure.OneStatus{d.beside.firstName(): s.One()}
 		for _, o := range others {
 			one := o.tenure.Status("", false, 0).One()
 			if s.Models[o.name] = one; s.State == "serving" && one.State != s.State {
@@ -334,18 +334,25 @@ func (d *daemon) reload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := d.beside.shrink(ctx, others); err != nil {
-		return errors.Join(err, broker.Close())
+	told, err := d.beside.shrink(ctx, others)
+	if err != nil {
+		return errors.Join(err, told, broker.Close(), d.putBack(ctx))
 	}
+	smaller := part(first) < part(d.beside.inForce())
 	err = d.keeper.Reload(ctx, first, d.guest.Restartable(broker), func() {
+		d.beside.take(first)
 		d.cfg.Store(&cfg)
 		d.guest.Use(broker)
 		d.allow(cfg)
 	})
-	if err != nil {
-		return err
+	reason, _ := refusal.ReasonOf(err)
+	switch taken := d.cfg.Load() == &cfg; {
+	case err == nil || taken && !smaller: // what became of the first costs no other
+		return errors.Join(err, told, d.beside.grow(ctx, others))
+	case taken || reason == tenure.ReasonVerdictUnknown: // it may still have its larger part, or take a new one
+		return errors.Join(err, told)
 	}
-	return d.beside.grow(ctx, others)
+	return errors.Join(err, told, d.putBack(ctx))
 }
 
 // restartOnly names the sections that changed and that this process has read for good.
