@@ -3,6 +3,7 @@ package score
 import (
 	"bufio"
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"encoding/json"
@@ -11,6 +12,7 @@ import (
 	"hash"
 	"io"
 	"os"
+	"unicode/utf8"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 )
@@ -24,6 +26,7 @@ const (
 	noLines       = "%s has no lines"
 	inputChanged  = "%s was changed while its lines were being asked"
 	lineLong      = "the line has more than %d bytes"
+	lineNoText    = "the line is not UTF-8"
 	lineNoObject  = "the line is not a JSON object"
 	lineNoKind    = `the line needs one of "messages", "prompt" and "text"`
 	lineTextAlone = `%q does not go with "text", of which only the likelihood is told`
@@ -44,10 +47,12 @@ type input struct {
 	digest string // of the whole file
 	lines  int    // that are not blank
 	last   int    // number of the last line
+	blocks [][sha256.Size]byte
 }
 
-// openInput reads the file once, for its digest and the number of its lines.
-func openInput(path string) (*input, error) {
+// openInput reads the file once, for its digest, the number of its lines, and what the next reading
+// has to find.
+func openInput(ctx context.Context, path string) (*input, error) {
 	f, err := os.Open(path)
 	if err != nil {
 		return nil, err
@@ -56,13 +61,15 @@ func openInput(path string) (*input, error) {
 	if info, err := f.Stat(); err != nil || !info.Mode().IsRegular() {
 		return nil, errors.Join(err, fmt.Errorf(notAFile, path), f.Close())
 	}
-	in.digest, err = in.each(func(n int, line []byte, _ bool) error {
+	sum := sha256.New()
+	err = in.each(ctx, &blockReader{in: in, sum: sum}, func(n int, line []byte, long bool) error {
 		in.last = n
-		if len(bytes.TrimSpace(line)) > 0 {
+		if !blank(line) || long {
 			in.lines++
 		}
 		return nil
 	})
+	in.digest = hexOf(sum)
 	if err == nil && in.lines == 0 {
 		err = fmt.Errorf(noLines, path)
 	}
@@ -74,28 +81,89 @@ func openInput(path string) (*input, error) {
 
 func (in *input) close() { _ = in.file.Close() } // it was only read
 
-// each calls f with every line and its number, and returns the digest of all. Of a line that is
-// too long f gets the beginning.
-func (in *input) each(f func(n int, line []byte, long bool) error) (digest string, err error) {
+// again calls f with every line and its number, as they were when the file was opened: what was
+// changed since then is refused before f sees it. Of a line that is too long f gets the beginning.
+func (in *input) again(ctx context.Context, f func(n int, line []byte, long bool) error) error {
+	return in.each(ctx, &blockReader{in: in, check: true}, f)
+}
+
+func (in *input) each(ctx context.Context, from *blockReader, f func(n int, line []byte, long bool) error) error {
 	if _, err := in.file.Seek(0, io.SeekStart); err != nil {
-		return "", err
+		return err
 	}
-	sum := sha256.New()
-	r := bufio.NewReaderSize(io.TeeReader(in.file, sum), 256<<10)
+	r := bufio.NewReaderSize(from, 256<<10)
 	for n := 1; ; n++ {
 		line, long, err := readLine(r)
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if err != nil && err != io.EOF { // of a last line that was cut short there is nothing to do
+			return err
+		}
 		if len(line) > 0 {
 			if err := f(n, bytes.TrimSuffix(line, []byte("\n")), long); err != nil {
-				return "", err
+				return err
 			}
 		}
 		if err == io.EOF {
-			return hexOf(sum), nil
-		}
-		if err != nil {
-			return "", err
+			return nil
 		}
 	}
+}
+
+// blockBytes is what is compared at a time.
+const blockBytes = 1 << 20
+
+// blockReader reads the file block by block, takes note of their digests, or compares them.
+type blockReader struct {
+	in    *input
+	sum   hash.Hash // of the whole, where digests are noted
+	check bool
+	block []byte // of which rest is not passed on yet
+	rest  []byte
+	n     int
+}
+
+// Read passes on blocks that are as they were.
+func (r *blockReader) Read(p []byte) (int, error) {
+	if len(r.rest) == 0 {
+		if r.block == nil {
+			r.block = make([]byte, blockBytes)
+		}
+		got, err := io.ReadFull(r.in.file, r.block)
+		if err != nil && err != io.EOF && err != io.ErrUnexpectedEOF {
+			return 0, err
+		}
+		if err := r.note(r.block[:got]); err != nil {
+			return 0, err
+		}
+		if got == 0 {
+			return 0, io.EOF
+		}
+		r.rest = r.block[:got]
+	}
+	n := copy(p, r.rest)
+	r.rest = r.rest[n:]
+	return n, nil
+}
+
+// note takes note of the next block, or compares it. An empty one is the end.
+func (r *blockReader) note(block []byte) error {
+	if !r.check {
+		if len(block) > 0 {
+			r.sum.Write(block)
+			r.in.blocks = append(r.in.blocks, sha256.Sum256(block))
+		}
+		return nil
+	}
+	if len(block) == 0 && r.n == len(r.in.blocks) {
+		return nil
+	}
+	if len(block) == 0 || r.n == len(r.in.blocks) || sha256.Sum256(block) != r.in.blocks[r.n] {
+		return cli.Named(reasonChanged, fmt.Errorf(inputChanged, r.in.file.Name()))
+	}
+	r.n++
+	return nil
 }
 
 func hexOf(h hash.Hash) string { return hex.EncodeToString(h.Sum(nil)) }
@@ -130,6 +198,9 @@ func (o *options) ask(n int, line []byte, long bool, model string) (a asking, er
 	}
 	if long {
 		return a, cli.Named(reasonLong, fmt.Errorf(lineLong, maxLine))
+	}
+	if !utf8.Valid(line) { // an agent refuses it, and its id would make the output no text
+		return wrong(lineNoText)
 	}
 	var f map[string]json.RawMessage
 	if json.Unmarshal(line, &f) != nil || f == nil {

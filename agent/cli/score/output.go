@@ -52,6 +52,7 @@ type header struct {
 // output is the file of the records. Its methods are for use by several goroutines.
 type output struct {
 	path string
+	last int // number of the input's last line
 
 	mu     sync.Mutex
 	file   *os.File
@@ -82,12 +83,12 @@ func (l *lines) add(n int) (added bool) {
 
 // openOutput makes the file, or takes up one of the same run: it removes a torn last line, and
 // knows which lines have their record.
-func openOutput(path string, want header, told io.Writer) (_ *output, err error) {
+func openOutput(path string, last int, want header, told io.Writer) (_ *output, err error) {
 	f, err := os.OpenFile(path, os.O_RDWR|os.O_CREATE|syscall.O_NOFOLLOW|syscall.O_NONBLOCK, 0o600)
 	if err != nil {
 		return nil, cli.ExplainNew(path, err)
 	}
-	out := &output{path: path, file: f, synced: time.Now()}
+	out := &output{path: path, last: last, file: f, synced: time.Now()}
 	defer func() {
 		if err != nil {
 			err = errors.Join(err, f.Close())
@@ -203,7 +204,7 @@ func (out *output) isRecord(n int, line []byte) error {
 		Line  int
 		Error *struct{}
 	}
-	if json.Unmarshal(line, &is) != nil || is.Line < 1 || !out.done.add(is.Line) {
+	if json.Unmarshal(line, &is) != nil || is.Line < 1 || is.Line > out.last || !out.done.add(is.Line) {
 		return cli.Named(reasonDamaged, fmt.Errorf(outputDamaged, n, out.path))
 	}
 	if is.Error != nil {

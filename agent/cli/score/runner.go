@@ -24,7 +24,7 @@ const tries = 3
 const (
 	gaveUp       = "nothing has come back from the agent for %s: %w"
 	lineStopped  = "line %d: %w"
-	answerBroken = "the agent's answer is damaged: %w"
+	answerBroken = "the agent's answer cannot be used: %w"
 	answerShort  = "the agent's answer has no choices"
 )
 
@@ -51,7 +51,7 @@ func (r *runner) run(ctx context.Context) error {
 	var asked, shown sync.WaitGroup
 	ended := make(chan struct{})
 	shown.Go(func() { r.progress.run(ended) })
-	digest, err := r.in.each(func(n int, line []byte, long bool) error {
+	err := r.in.again(ctx, func(n int, line []byte, long bool) error {
 		if blank(line) && !long || r.out.has(n) {
 			return nil
 		}
@@ -76,13 +76,7 @@ func (r *runner) run(ctx context.Context) error {
 	asked.Wait()
 	close(ended)
 	shown.Wait()
-	if why := context.Cause(ctx); why != nil {
-		return why
-	}
-	if digest != r.in.digest {
-		return cli.Named(reasonChanged, fmt.Errorf(inputChanged, r.in.file.Name()))
-	}
-	return nil
+	return context.Cause(ctx)
 }
 
 func blank(line []byte) bool {
@@ -185,9 +179,12 @@ func (r *runner) request(ctx context.Context, a asking) (got record, o outcome, 
 	}
 	defer resp.Body.Close()
 	if resp.StatusCode == http.StatusOK {
-		got, err = r.read(a, resp)
+		raw, err := io.ReadAll(io.LimitReader(resp.Body, dial.MaxAnswer+1))
 		if err != nil { // cut off: the agent stopped
-			return got, away, 0, silent(ctx, err)
+			return got, away, 0, silent(ctx, fmt.Errorf(answerBroken, err))
+		}
+		if got, err = r.read(a, raw); err != nil { // it is whole, and another may be no better
+			return got, broken, 0, err
 		}
 		return got, answered, 0, nil
 	}
@@ -208,18 +205,17 @@ func (r *runner) request(ctx context.Context, a asking) (got record, o outcome, 
 }
 
 // read makes a record of an answer.
-func (r *runner) read(a asking, resp *http.Response) (record, error) {
+func (r *runner) read(a asking, raw []byte) (record, error) {
 	var answer struct {
 		Choices json.RawMessage
 		Usage   *usage
 		Receipt string
 		Issued  json.RawMessage `json:"issued_receipt"`
 	}
-	raw, err := io.ReadAll(io.LimitReader(resp.Body, dial.MaxAnswer+1))
-	if err == nil && len(raw) > dial.MaxAnswer {
-		err = fmt.Errorf("more than %d bytes", dial.MaxAnswer)
-	}
-	if err == nil {
+	var err error
+	if len(raw) > dial.MaxAnswer {
+		err = fmt.Errorf("it has more than %d bytes", dial.MaxAnswer)
+	} else {
 		err = json.Unmarshal(raw, &answer)
 	}
 	if err == nil && answer.Choices == nil {

@@ -129,7 +129,7 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, args []string) e
 	if o.patience <= 0 {
 		return cli.Usage(fmt.Errorf(mistakePatience, o.patience))
 	}
-	in, err := openInput(args[0])
+	in, err := openInput(ctx, args[0])
 	if err != nil {
 		return err
 	}
@@ -139,7 +139,7 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, args []string) e
 	if err != nil {
 		return err
 	}
-	out, err := openOutput(o.out, header{Format: format, Input: in.digest, Lines: in.lines, Model: name, ModelID: id, Options: o.stated()}, inv.Err)
+	out, err := openOutput(o.out, in.last, header{Format: format, Input: in.digest, Lines: in.lines, Model: name, ModelID: id, Options: o.stated()}, inv.Err)
 	if err != nil {
 		return err
 	}

@@ -2,7 +2,9 @@ package score
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
 	"net"
@@ -78,6 +80,9 @@ func (a *fakeAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	case q.Prompt == "internal":
 		problem(http.StatusInternalServerError, "internal-error")
+		return
+	case q.Prompt == "garbage": // whole, and always the same
+		_, _ = io.WriteString(w, `{"choices":`)
 		return
 	case q.Prompt == "refuse":
 		problem(http.StatusBadRequest, "unsupported-parameter")
@@ -273,9 +278,10 @@ func TestOutputsOfOtherRunsAreRefused(t *testing.T) {
 	refuse("words without an end", o, in, "my diary", "output-mismatch", "not an output of score")
 	refuse("no record", o, in, head+"\nx\n"+rest, "output-damaged", "line 2 of")
 	refuse("a line twice", o, in, head+"\n"+rest+rest, "output-damaged", "line 8 of")
+	refuse("a line behind the last", o, in, head+"\n"+`{"line":7}`+"\n", "output-damaged", "line 2 of")
 	refuse("line zero", o, in, head+"\n"+`{"line":0}`+"\n", "output-damaged", "")
 
-	held, err := openOutput(out+"2", header{Format: format}, io.Discard)
+	held, err := openOutput(out+"2", 1, header{Format: format}, io.Discard)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -307,7 +313,11 @@ var badLines = [][2]string{
 	{`{"prompt":"a","model":"other"}`, "line-invalid"},
 	{`{"text":"a","max_tokens":4}`, "line-invalid"},
 	{`{"prompt":7}`, "invalid-type"},
+	{"{\"id\":\"\xff\",\"prompt\":\"a\"}", "line-invalid"},
+	{"\f", "line-invalid"},
+	{strings.Repeat(" ", maxLine+1), "line-too-long"},
 	{`{"prompt":"refuse"}`, "unsupported-parameter"},
+	{`{"prompt":"garbage"}`, "failed"},
 	{`{"prompt":"internal"}`, "internal-error"},
 	{`{"prompt":"` + strings.Repeat("x", maxLine) + `"}`, "line-too-long"},
 }
@@ -329,7 +339,7 @@ func TestBadLinesHaveAReason(t *testing.T) {
 		records(t, o.out, 3)
 		o.strict, o.out = true, o.out+"2"
 		call := clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: bad[1], Says: "line 2: "}
-		if !strings.HasPrefix(bad[1], "line-") {
+		if !strings.HasPrefix(bad[1], "line-") && bad[1] != "failed" {
 			call.Status = cli.StatusRefused
 		}
 		call.Expect(t, "strict")
@@ -479,10 +489,55 @@ func TestAnInputThatChangesIsNoticed(t *testing.T) {
 		agent.ServeHTTP(w, r)
 	}))
 	o := defaults(filepath.Join(t.TempDir(), "out.jsonl"))
-	clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: "input-changed"}.Expect(t, "input")
+	clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: "input-changed", Says: "0 of 3 lines are done"}.Expect(t, "input")
+	if len(agent.answered) > 0 {
+		t.Errorf("lines of another input were asked: %v", agent.answered)
+	}
 	swaps = true
 	o.out += "2"
 	clitest.Call{Run: o.run, Args: []string{questions(t, 3)}, Agent: socket, Status: cli.StatusFailed, Reason: "model-changed"}.Expect(t, "model")
+}
+
+// TestChangesAnywhereInTheInputAreFound: in each block, and at the end.
+func TestChangesAnywhereInTheInputAreFound(t *testing.T) {
+	line := []byte(`{"prompt":"` + strings.Repeat("x", 1000) + `"}` + "\n")
+	for name, change := range map[string]func(f *os.File, size int64) error{
+		"none":      func(*os.File, int64) error { return nil },
+		"first":     func(f *os.File, _ int64) error { _, err := f.WriteAt([]byte("y"), 20); return err },
+		"last":      func(f *os.File, size int64) error { _, err := f.WriteAt([]byte("y"), size-9); return err },
+		"longer":    func(f *os.File, size int64) error { _, err := f.WriteAt(line, size); return err },
+		"shorter":   func(f *os.File, size int64) error { return f.Truncate(size - int64(len(line))) },
+		"one block": func(f *os.File, _ int64) error { return f.Truncate(blockBytes) },
+	} {
+		path := clitest.Write(t, filepath.Join(t.TempDir(), "in.jsonl"), string(bytes.Repeat(line, 3000)))
+		in, err := openInput(t.Context(), path)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer in.close()
+		f, err := os.OpenFile(path, os.O_RDWR, 0)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(change(f, int64(3000*len(line))), f.Close()); err != nil {
+			t.Fatal(err)
+		}
+		seen := 0
+		err = in.again(t.Context(), func(_ int, got []byte, _ bool) error {
+			if seen++; !bytes.Equal(got, line[:len(line)-1]) {
+				t.Errorf("%s: a line that was changed is passed on", name)
+			}
+			return nil
+		})
+		if changed := err != nil; changed != (name != "none") || !changed && seen != 3000 || seen > 3000 {
+			t.Errorf("%s: %d lines, %v", name, seen, err)
+		}
+	}
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := openInput(ctx, questions(t, 1)); !errors.Is(err, context.Canceled) {
+		t.Errorf("reading goes on after it was cancelled: %v", err)
+	}
 }
 
 // TestProgressIsShown: lines, tokens and time left, for people and for scripts.
