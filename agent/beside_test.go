@@ -281,7 +281,7 @@ func TestReloadsOfOneModelCostNoOther(t *testing.T) {
 	if err := errors.Join(err, findings.Runnable()); err != nil {
 		t.Fatal(err)
 	}
-	stop, ended := s.start(t, cfg, f.TEE)
+	stop, ended := s.start(t, cfg, f.TEE, 300)
 	ctx := t.Context()
 	s.serves(t, "tiny", g.Model)
 	s.serves(t, "second", otherID)
