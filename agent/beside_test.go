@@ -25,6 +25,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/refusal"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/systemd/service"
 )
 
@@ -347,4 +348,61 @@ func (s *several) askQuietly(t *testing.T, model string) (status int, code strin
 		t.Fatal(err)
 	}
 	return resp.StatusCode, answer.Error.Code, id
+}
+
+// TestAChatModelAndAnEmbeddingModelSideBySide: each answers what it is for, and says so of the rest.
+func TestAChatModelAndAnEmbeddingModelSideBySide(t *testing.T) {
+	if !inSubprocess(t) {
+		return
+	}
+	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
+	raw, err := gguftest.Of(gguftest.Encoders[0], 4).Bytes()
+	if err != nil {
+		t.Fatal(err)
+	}
+	in, out := filepath.Join(dir, "bert.gguf"), filepath.Join(dir, "bert.ahm")
+	write(t, in, raw)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
+	f.PutFor("models/bert", tenuretest.NewKey, g.SealFile(t, in, out, tenuretest.NewKey, 1))
+	s := &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}
+	s.config(t, [4]string{"tiny", g.Sealed, brokertest.Resource, ""}, [4]string{"bert", out, "models/bert", ", memory_mb: 12"})
+	cfg, findings, err := settings.Read(s.path)
+	if err := errors.Join(err, findings.Runnable()); err != nil {
+		t.Fatal(err)
+	}
+	stop, ended := s.start(t, cfg, f.TEE, 600)
+	s.serves(t, "tiny", g.Model)
+	for deadline := time.Now().Add(20 * time.Second); s.d.tenureOf("bert").Serving() != nil; {
+		if time.Now().After(deadline) {
+			t.Fatal(s.d.tenureOf("bert").Serving())
+		}
+	}
+	for _, c := range []struct {
+		path, body, code string
+		status           int
+	}{
+		{"/v1/embeddings", `{"model":"bert","input":"The cat!"}`, "", http.StatusOK},
+		{"/v1/embeddings", `{"model":"tiny","input":"The cat!"}`, "no-embeddings", http.StatusBadRequest},
+		{"/v1/completions", `{"model":"bert","prompt":"The cat"}`, "embeddings-only", http.StatusBadRequest},
+		{"/v1/embeddings", `{"model":"other","input":"The cat!"}`, "model_not_found", http.StatusNotFound},
+	} {
+		resp, err := s.api.Post("http://agent"+c.path, "application/json", strings.NewReader(c.body))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var answer struct {
+			Data  []struct{ Embedding json.RawMessage }
+			Error struct{ Code string }
+		}
+		if err := errors.Join(json.NewDecoder(resp.Body).Decode(&answer), resp.Body.Close()); err != nil {
+			t.Fatal(err)
+		}
+		if resp.StatusCode != c.status || answer.Error.Code != c.code || (len(answer.Data) == 1) != (c.status == http.StatusOK) {
+			t.Errorf("%s: %d %s", c.body, resp.StatusCode, answer.Error.Code)
+		}
+	}
+	stop()
+	if err := <-ended; err != nil {
+		t.Error(err)
+	}
 }

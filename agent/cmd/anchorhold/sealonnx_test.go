@@ -165,12 +165,12 @@ func TestClassifiersAreRefusedByWhatTheyAre(t *testing.T) {
 	trees.Nodes[0] = w.Node("ai.onnx.ml.TreeEnsembleClassifier", []string{"X"}, []string{"label", "p"}, nil)
 	deep := w.Dense()
 	deep.Nodes = nil
-	for i := range 40 { // more layers than a classifier has here
+	for i := range 70 { // more layers than a classifier has here
 		deep.Nodes = append(deep.Nodes, w.Node("MatMul", []string{fmt.Sprintf("v%d", i), "square"}, []string{fmt.Sprintf("z%d", i)}, nil), w.Node("Relu", []string{fmt.Sprintf("z%d", i)}, []string{fmt.Sprintf("v%d", i+1)}, nil))
 	}
 	deep.Inputs = []w.Message{w.Value("v0", 1, 0, 3)}
 	deep.Weights = append(deep.Weights, w.Floats("square", []int64{3, 3}, 1, 0, 0, 0, 1, 0, 0, 0, 1))
-	deep.Nodes = append(deep.Nodes, w.Node("Gemm", []string{"v40", "w", "b"}, []string{"y"}, w.Attributes{"transB": 1}))
+	deep.Nodes = append(deep.Nodes, w.Node("Gemm", []string{"v70", "w", "b"}, []string{"y"}, w.Attributes{"transB": 1}))
 	broken := w.Dense()
 	broken.Weights[0] = broken.Weights[0][:4]
 	for name, c := range map[string]struct {
