@@ -276,6 +276,15 @@ step: \
 	CMPQ CX, blocks+48(FP); \
 	JGE multiply; \
 	ADDQ 16(DX), SI; \
+	MOVQ groupBytes+24(FP), AX; \
+	PREFETCHT0 (SI)(AX*1); \
+	PREFETCHT0 64(SI)(AX*1); \
+	PREFETCHT0 128(SI)(AX*1); \
+	PREFETCHT0 192(SI)(AX*1); \
+	PREFETCHT0 256(SI)(AX*1); \
+	PREFETCHT0 320(SI)(AX*1); \
+	PREFETCHT0 384(SI)(AX*1); \
+	PREFETCHT0 448(SI)(AX*1); \
 	MOVQ (DX), AX; \
 	UNPACKED; \
 unpacked: \

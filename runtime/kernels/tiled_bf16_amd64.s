@@ -131,8 +131,19 @@ found: \
 	VMOVUPS Z1, 1024(R8); \
 	VMOVUPS Z2, 1088(R8)
 
+// Decoding for many sequences reads weights from memory: those of the group after the next are fetched.
+#define FETCH \
+	MOVQ groupBytes+24(FP), AX; \
+	PREFETCHT0 (SI)(AX*1); \
+	PREFETCHT0 64(SI)(AX*1); \
+	PREFETCHT0 128(SI)(AX*1); \
+	PREFETCHT0 192(SI)(AX*1); \
+	PREFETCHT0 256(SI)(AX*1); \
+	PREFETCHT0 320(SI)(AX*1)
+
 // Levels and scales of a block, which go to R8.
 #define LOOKUP(SCALES, exponents, super, found, five, ready) \
+	FETCH; \
 	SCALES(exponents, super, found); \
 	ADDQ 16(DX), SI; \
 	CMPQ (DX), $2; \
