@@ -14,7 +14,7 @@ func small(values int, nodes ...w.Message) w.Fixture {
 	list := append([]w.Message{w.Node("Conv", two("x", "k"), []string{"c"}, w.Attributes{"pads": []int64{1, 1, 1, 1}})}, nodes...)
 	list = append(list, w.Node("Flatten", []string{"p"}, []string{"f"}, nil), w.Node("MatMul", two("f", "w"), []string{"y"}, nil))
 	return w.Graph([]w.Message{w.Value("x", 1, 0, 1, 4, 4)}, list, []w.Message{w.Floats("k", []int64{2, 1, 3, 3}, make([]float32, 18)...), w.Floats("w", []int64{int64(values), 2}, make([]float32, 2*values)...),
-		w.Ints("ends", []int64{8}, 0, 0, 1, 1, 0, 0, 1, 1), w.Ints("channels", []int64{8}, 0, 1, 0, 0, 0, 0, 0, 0), w.Ints("less", []int64{8}, 0, 0, -1, 0, 0, 0, 0, 0), w.Ints("one", []int64{1}, 1), w.Ints("rows", []int64{1}, 0),
+		w.Ints("ends", []int64{8}, 0, 0, 1, 1, 0, 0, 1, 1), w.Ints("channels", []int64{8}, 0, 1, 0, 0, 0, 0, 0, 0), w.Ints("less", []int64{8}, 0, 0, -1, 0, 0, 0, 0, 0), w.Ints("one", []int64{1}, 1), w.Ints("both", []int64{2}, 1, 2), w.Ints("rows", []int64{1}, 0),
 		w.Floats("zero", nil, 0), w.Floats("six", nil, 6), w.Floats("minus", nil, -2), w.Floats("slopes", []int64{2, 1, 1}, 0.5, -0.5), w.Floats("each", []int64{2, 4, 4}, make([]float32, 32)...)}, []string{"y"})
 }
 
@@ -56,6 +56,9 @@ func TestRefusalsOfPoolsAndActivations(t *testing.T) {
 		"slopes by place":        {at(w.Node("PRelu", two("c", "place"), p, nil)), ReasonArrangement, "positions"},
 		"squeezed":               {at(w.Node("Squeeze", two("c", "one"), p, nil)), ReasonArrangement, "2 values"},
 		"five dimensions":        {at(w.Node("Unsqueeze", two("c", "one"), p, nil)), ReasonArrangement, "at most 4"},
+		"axes twice":             {small(32, w.Node("Flatten", c, []string{"v"}, nil), w.Node("Unsqueeze", two("v", "both"), p, w.Attributes{"axes": []int64{1}})), ReasonAttribute, "twice"},
+		"axes beside a number":   {small(32, w.Node("Flatten", c, []string{"v"}, nil), w.Node("Unsqueeze", two("v", "six"), p, w.Attributes{"axes": []int64{1}})), ReasonAttribute, "twice"},
+		"means over axes twice":  {small(2, w.Node("ReduceMean", two("c", "one"), p, w.Attributes{"axes": []int64{2, 3}})), ReasonAttribute, "twice"},
 		"LeakyReLU last":         {w.Dense(w.Node("LeakyRelu", []string{"y"}, p, nil)), ReasonArrangement, "must not"},
 		"pool of a row":          {w.Dense(w.Node("MaxPool", []string{"y"}, p, kernel(w.Attributes{}))), ReasonArrangement, "want images"},
 	} {

@@ -169,7 +169,10 @@ func (b *builder) lastOf(s Shape, reverse bool) bool {
 // axes are a node's axes, counted from the rows as 0, from its attribute or its second input.
 func (b *builder) axes(n *onnx.Node, rank int) ([]int, error) {
 	list := n.Attributes["axes"].Ints
-	if len(n.Inputs) == 2 && list == nil {
+	if len(n.Inputs) == 2 {
+		if _, both := n.Attributes["axes"]; both {
+			return nil, badAttribute("has axes twice, as an attribute and as an input")
+		}
 		if t := b.constants[n.Inputs[1]]; t != nil && len(t.Dims) <= 1 {
 			list = t.Ints
 		}
@@ -214,7 +217,7 @@ func squeeze(b *builder, n *onnx.Node) error {
 func unsqueeze(b *builder, n *onnx.Node) error {
 	from := b.dims()
 	added := n.Attributes["axes"].Ints
-	if len(n.Inputs) == 2 && b.constants[n.Inputs[1]] != nil {
+	if len(n.Inputs) == 2 && b.constants[n.Inputs[1]] != nil { // axes refuses both
 		added = b.constants[n.Inputs[1]].Ints
 	}
 	rank := b.rank + len(added)
