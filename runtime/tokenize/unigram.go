@@ -28,6 +28,7 @@ type unigram struct {
 
 const (
 	maxUnigramBytes = 256 // of a token: each position of a text is looked up with each length
+	maxReplacement  = 256 // bytes of what a replacement takes, and of what it puts there; files have up to 33
 	unknownPenalty  = 10  // below the lowest score: kUnkPenalty of SentencePiece
 	scoresKey       = "tokenizer.ggml.scores"
 	charsmapKey     = "tokenizer.ggml.precompiled_charsmap"
@@ -240,8 +241,14 @@ func loadCharsmap(f *gguf.File) (m charsmap, err error) {
 	m.texts = string(raw[size:])
 	for at := 0; at < int(size); at += 4 {
 		unit := binary.LittleEndian.Uint32(raw[at:])
-		if isText(unit) && int(textOf(unit)) >= len(m.texts) {
-			return m, damaged
+		if isText(unit) {
+			if int(textOf(unit)) >= len(m.texts) {
+				return m, damaged
+			}
+			text := m.texts[textOf(unit):]
+			if strings.IndexByte(text[:min(len(text), maxReplacement+1)], 0) < 0 {
+				return m, fmt.Errorf("%s has a replacement of more than %d bytes", charsmapKey, maxReplacement)
+			}
 		}
 		m.units = append(m.units, unit)
 	}
@@ -261,7 +268,7 @@ func offset(unit uint32) uint32  { return unit >> 10 << (unit & (1 << 9) >> 6) }
 func (m *charsmap) prefix(text string) (part string, n int) {
 	if len(m.units) > 0 {
 		at := offset(m.units[0])
-		for i := 0; i < len(text) && text[i] != 0; i++ {
+		for i := 0; i < min(len(text), maxReplacement) && text[i] != 0; i++ { // a damaged table may have loops
 			at ^= uint32(text[i])
 			if uint64(at) >= uint64(len(m.units)) || labelOf(m.units[at]) != uint32(text[i]) {
 				break

@@ -153,8 +153,9 @@ func TestUnigramFilesThatAreRefused(t *testing.T) {
 		"no token is a normal one": {func(kv map[string]any) {
 			copy(kv["tokenizer.ggml.token_type"].([]int32), slices.Repeat([]int32{3}, 22))
 		}},
-		"is not a list of bytes":          {set(charsmapKey, "text"), set(charsmapKey, []int32{256})},
-		"precompiled_charsmap is damaged": {set(charsmapKey, []uint8{1, 2}), set(charsmapKey, []uint8{8, 0, 0, 0, 1}), table([]uint32{0}, "x"), table([]uint32{1<<31 | 2}, "x\x00"), table(nil, "\x00")},
+		"is not a list of bytes":                   {set(charsmapKey, "text"), set(charsmapKey, []int32{256})},
+		"has a replacement of more than 256 bytes": {table([]uint32{1 << 31}, strings.Repeat("x", 257)+"\x00")},
+		"precompiled_charsmap is damaged":          {set(charsmapKey, []uint8{1, 2}), set(charsmapKey, []uint8{8, 0, 0, 0, 1}), table([]uint32{0}, "x"), table([]uint32{1<<31 | 2}, "x\x00"), table(nil, "\x00")},
 	} {
 		for _, edit := range edits {
 			if _, err := New(unigramFile(t, 1, edit)); err == nil || !strings.Contains(err.Error(), want) {
@@ -187,6 +188,27 @@ func TestCharsmapTakesTheLongest(t *testing.T) {
 		if part, n := m.prefix(text); fmt.Sprint(part, " ", n) != want {
 			t.Errorf("%q: %q, %d, want %q", text, part, n, want)
 		}
+	}
+}
+
+// TestALoopInACharsmapEnds: each character of a text once cost as much as all behind it.
+func TestALoopInACharsmapEnds(t *testing.T) {
+	units := make([]uint32, 256)
+	units[0] = 1 << 10 // the root's successors are at 1
+	units[1^'a'] = 'a' | (1^'a'^1)<<10
+	m := charsmap{units, "\x00"}
+	text := strings.Repeat("a", 1<<20)
+	for rest := text; rest != ""; {
+		part, n := m.prefix(rest)
+		if part != "a" || n != 1 {
+			t.Fatalf("%q, %d", part, n)
+		}
+		rest = rest[n:]
+	}
+	units[1^'a'] |= 1 << 8
+	units[1] = 1 << 31 // and now each of the loop's turns ends with a replacement by nothing
+	if part, n := m.prefix(text); part != "" || n != maxReplacement {
+		t.Errorf("%q, %d", part, n)
 	}
 }
 
