@@ -90,3 +90,11 @@ func (g *group) remove() error {
 	}
 	return os.Remove(g.dir)
 }
+
+// removal is the end of a command line that removes the group, once what ran in it has ended.
+func (g *group) removal() string {
+	if g == nil {
+		return ""
+	}
+	return fmt.Sprintf(" && sleep 1 && rmdir %q", g.dir)
+}

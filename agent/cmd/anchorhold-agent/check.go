@@ -10,6 +10,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/hardware"
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/systemd/journal"
 )
 
@@ -34,6 +35,7 @@ func check(ctx context.Context, path string, out io.Writer) int {
 		return 2
 	}
 	findings.Add(cfg.CheckMachine())
+	checkMemory(cfg, &findings)
 	if slices.Contains(settings.Providers(), cfg.Compute.TEE.Provider) {
 		notice, err := checkCollector(ctx, cfg)
 		if err != nil {
@@ -52,6 +54,13 @@ func check(ctx context.Context, path string, out io.Writer) int {
 		fmt.Fprintf(out, "warning: %v\n", err)
 	}
 	return findings.Print(out, path)
+}
+
+// checkMemory finds parts of the memory limit that are more than it.
+func checkMemory(cfg settings.Config, f *settings.Findings) {
+	if err := tenure.Fits(cfg, 0, false); err != nil {
+		f.Errors = append(f.Errors, err.Error())
+	}
 }
 
 // agentFile is where the agent's unit reads its configuration.
@@ -80,6 +89,7 @@ func checkTree(args []string, out io.Writer, complaint *journal.Output) int {
 		return 0
 	}
 	findings.Add(cfg.CheckTree(root))
+	checkMemory(cfg, &findings)
 	return findings.Print(out, filepath.Join(root, path))
 }
 

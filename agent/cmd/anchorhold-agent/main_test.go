@@ -81,6 +81,13 @@ socket: {path: ` + dir + `/absent/agent.sock}
 			}
 		}
 	}
+	two := strings.Replace(text, "models: [", "models: [{name: other, path: /absent, resource: models/other, publisher: /absent, memory_mb: 102}, ", 1)
+	if err := os.WriteFile(path, []byte(two), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if code, out := call(t, "check", path); code != 2 || !strings.Contains(out, "models-above-limit: compute.tee.memory_limit_mb is 128, and its parts are 1 MiB more: process and requests 27 MiB, model other 102 MiB") {
+		t.Errorf("check of parts that are too much: status %d:\n%s", code, out)
+	}
 	if left, err := os.ReadDir(dir); err != nil || len(left) != 1 {
 		t.Errorf("check or run made %v, %v", left, err)
 	}
