@@ -430,9 +430,16 @@ func (r *rendering) filter(name string, v any, args []any, keys []string) (any, 
 			return v, nil
 		}
 	case "tojson":
-		if len(args) <= 1 {
-			return toJSON(v, append(args, nil)[0])
+		var indent any
+		for i, arg := range args {
+			switch {
+			case keys[i] == "indent":
+				indent = arg
+			case keys[i] != "ensure_ascii" || arg != false: // not even by position, where the reference has another order than Jinja
+				return nil, errors.New("tojson is supported with the keywords indent, and ensure_ascii of false")
+			}
 		}
+		return toJSON(v, indent)
 	case "items", "list", "first", "last", "selectattr", "rejectattr", "select", "reject", "map", "join":
 		return ofList(name, v, args, keys)
 	case "replace":

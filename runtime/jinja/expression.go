@@ -12,7 +12,7 @@ var (
 	knownFunctions = [...]string{"raise_exception", "namespace", "range", "strftime_now"}
 	// argumentTests are tests that selectattr and rejectattr know with an argument.
 	argumentTests = [...]string{"equalto", "eq", "==", "ne", "!=", "in"}
-	loopFields    = [...]string{"first", "last", "index", "index0", "revindex", "revindex0", "length"}
+	loopFields    = [...]string{"first", "last", "index", "index0", "revindex", "revindex0", "length", "previtem", "nextitem"}
 	// dictMethods are methods of Python's dict: as attributes they go before keys of their name.
 	dictMethods = [...]string{"items", "keys", "values", "get", "pop", "update", "copy", "clear", "setdefault", "popitem", "fromkeys"}
 	// globals have a value in the reference, which prints, is true and is defined.
@@ -246,7 +246,7 @@ func (p *parser) filter(of *node) (*node, error) {
 }
 
 // filterKeys are the keyword arguments of filters.
-var filterKeys = map[string][]string{"tojson": {"indent"}, "map": {"attribute"}}
+var filterKeys = map[string][]string{"tojson": {"indent", "ensure_ascii"}, "map": {"attribute"}}
 
 func (p *parser) test(of *node) (*node, error) {
 	negated := p.word("not")

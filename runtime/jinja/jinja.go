@@ -9,7 +9,7 @@
 // The package trusts neither the template nor the values. It supports if, for (over pairs, with a
 // condition, with else), set, generation (whose marks go), macros at the template's top level, the usual operators, slices,
 // namespace, raise_exception, range, strftime_now, loop's first, last, index, index0, revindex,
-// revindex0 and length, and the filters, tests and methods listed in expression.go. It refuses
+// revindex0, length, previtem and nextitem, and the filters, tests and methods listed in expression.go. It refuses
 // imports, chained comparisons, and names that have a value of their own in the reference, such as
 // range without a call. The filter tojson writes what Hugging Face's apply_chat_template does: keys
 // in their order, no character escaped that JSON does not require.
@@ -252,7 +252,7 @@ func (r *rendering) loop(s *statement, over any) error {
 		return r.run(s.arms[0].body)
 	}
 	for i, item := range items {
-		scope := map[string]any{"loop": loopState{int64(i), int64(len(items))}}
+		scope := map[string]any{"loop": loopState{int64(i), int64(len(items)), &items}}
 		if err := assign(scope, s.names, item); err != nil {
 			return err
 		}

@@ -107,6 +107,8 @@ var cases = []struct{ name, source, want string }{
 	{"slices of texts", "{{ 'aéb漢'[1:] }}{{ 'aéb漢'[:-1] }}[{{ 'ab'[2:] }}{{ 'ab'[1:0] }}{{ ''[:1] }}]{{ 'abc'[-2:9] }}{{ 'abc'[-9:2] }}{{ 'aéb'[1:2] }}{{ 'ab'[:] }}{{ 'ab'[0:2:1] }}", "éb漢aéb[]bcabéabab"},
 	{"defaults of false values", "{{ '' | default('d', true) }}{{ none | default('e', true) }}{{ 'x' | default('f', true) }}[{{ '' | default('g', false) }}]{{ missing | default('h', false) }}", "dex[]h"},
 	{"what is in nothing", "{{ 'a' in missing }}{{ 'a' not in missing }}", "FalseTrue"},
+	{"items beside", "{% for m in messages %}{{ loop.previtem.role if loop.previtem else '-' }}{{ loop.nextitem is defined }}{% if not loop.last %}{{ loop['nextitem'].role }}{% endif %};{% endfor %}", "-Trueuser;systemTrueassistant;userTrueuser;assistantFalse;"},
+	{"JSON as it is", "{{ {'a': 'é'} | tojson(ensure_ascii=False) }}{{ ['é'] | tojson(indent=1, ensure_ascii=false) }}", "{\"a\": \"é\"}[\n \"é\"\n]"},
 	{"add generation prompt", "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}go{% endif %}", "go"},
 }
 
@@ -163,7 +165,7 @@ func jinja2(t *testing.T, script string, in []byte) []byte {
 import json, sys
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
-env.filters["tojson"] = lambda x, indent=None: json.dumps(x, ensure_ascii=False, indent=indent)
+env.filters["tojson"] = lambda x, ensure_ascii=False, indent=None: json.dumps(x, ensure_ascii=ensure_ascii, indent=indent)
 env.globals["strftime_now"] = env.globals["raise_exception"] = lambda text: text
 from jinja2 import ext, nodes
 class Generation(ext.Extension):
@@ -289,7 +291,7 @@ func TestUnknownConstructsRefusedByNameAtCompile(t *testing.T) {
 		"{{ raise_exception(a=1) }}":                         `keyword argument "a"`,
 		"{{ x is divisibleby 3 }}":                           `test "divisibleby"`,
 		"{{ x.__class__() }}":                                `method "__class__"`,
-		"{{ loop.previtem }}":                                "loop.previtem",
+		"{{ loop.depth }}":                                   "loop.depth",
 		"{{ 'a' | trim.upper() }}":                           `"." is not supported`,
 		"{{ 'x' +}}":                                         `"}}" is not`,
 		"{{ 1 < 2 < 3 }}":                                    "chained",
@@ -328,32 +330,34 @@ func TestRenderRefusals(t *testing.T) {
 		strings.Repeat("{% set ns.x = ns.x + ns.x %}", 30)
 	nested := strings.Repeat("{% for m in messages %}", 12) + "x" + strings.Repeat("{% endfor %}", 12)
 	refused := map[string]string{
-		"{{ messages }}":                   "cannot print",
-		"{{ nothing.x }}":                  "undefined",
-		"{{ 1 + 'a' }}":                    "cannot apply",
-		"{{ 1 % 0 }}":                      "zero",
-		"{% for x in 'abc' %}{% endfor %}": "cannot loop",
-		"{% set x.y = 1 %}":                "not a namespace",
-		"{{ 1[0] }}":                       "cannot index",
-		"{{ 1[0:1] }}":                     "cannot slice",
-		"{{ messages['a':] }}":             "cannot slice",
-		"{{ 'abc'[::2] }}":                 "by steps",
-		"{{ 1 | length }}":                 "length",
-		"{{ 1 in 2 }}":                     "cannot look",
-		"{{ (1).upper() }}":                "cannot call",
-		"{{ 'a'.split(1) }}":               "takes only strings",
-		"{{ 'a'.split('') }}":              "not empty",
-		"{{ 'a'.replace('', 'b') }}":       "not empty",
-		"{{ 'a' | replace('a') }}":         "not supported",
-		"{{ 'a'.replace('a', 'b', 1) }}":   "takes only strings",
-		"{{ ['a'] | select('x') | list }}": "not supported",
-		"{{ ['a'] | select(1) | list }}":   "a test named by",
-		"{{ 'a' | join }}":                 "cannot go through",
-		"{{ [messages] | join }}":          "cannot print",
-		"{{ 'a'.upper('b') }}":             "not supported",
-		"{{ 'a' | trim('b') }}":            "not supported",
-		"{{ raise_exception() }}":          "one argument",
-		double:                             "bytes",
+		"{{ messages }}":                     "cannot print",
+		"{{ nothing.x }}":                    "undefined",
+		"{{ 1 + 'a' }}":                      "cannot apply",
+		"{{ 1 % 0 }}":                        "zero",
+		"{% for x in 'abc' %}{% endfor %}":   "cannot loop",
+		"{% set x.y = 1 %}":                  "not a namespace",
+		"{{ 1[0] }}":                         "cannot index",
+		"{{ 1[0:1] }}":                       "cannot slice",
+		"{{ messages['a':] }}":               "cannot slice",
+		"{{ 'abc'[::2] }}":                   "by steps",
+		"{{ 1 | tojson(2) }}":                "keywords",
+		"{{ 1 | tojson(ensure_ascii=true)}}": "keywords",
+		"{{ 1 | length }}":                   "length",
+		"{{ 1 in 2 }}":                       "cannot look",
+		"{{ (1).upper() }}":                  "cannot call",
+		"{{ 'a'.split(1) }}":                 "takes only strings",
+		"{{ 'a'.split('') }}":                "not empty",
+		"{{ 'a'.replace('', 'b') }}":         "not empty",
+		"{{ 'a' | replace('a') }}":           "not supported",
+		"{{ 'a'.replace('a', 'b', 1) }}":     "takes only strings",
+		"{{ ['a'] | select('x') | list }}":   "not supported",
+		"{{ ['a'] | select(1) | list }}":     "a test named by",
+		"{{ 'a' | join }}":                   "cannot go through",
+		"{{ [messages] | join }}":            "cannot print",
+		"{{ 'a'.upper('b') }}":               "not supported",
+		"{{ 'a' | trim('b') }}":              "not supported",
+		"{{ raise_exception() }}":            "one argument",
+		double:                               "bytes",
 	}
 	if longtest.All() { // it takes seconds to reach the limit
 		refused[nested] = "steps"

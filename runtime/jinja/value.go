@@ -65,7 +65,10 @@ type macro struct{ of *statement }
 type namespace map[string]any
 
 // loopState answers loop.first and its like.
-type loopState struct{ index, length int64 }
+type loopState struct {
+	index, length int64
+	items         *[]any
+}
 
 func (l loopState) field(name string) (any, error) {
 	switch name {
@@ -83,8 +86,20 @@ func (l loopState) field(name string) (any, error) {
 		return l.length - l.index - 1, nil
 	case "length":
 		return l.length, nil
+	case "previtem":
+		return l.item(l.index-1, name), nil
+	case "nextitem":
+		return l.item(l.index+1, name), nil
 	}
 	return nil, fmt.Errorf("loop.%s is not supported", name)
+}
+
+// item is one of those that the loop goes through, or undefined.
+func (l loopState) item(at int64, name string) any {
+	if at < 0 || at >= l.length {
+		return undefined{name}
+	}
+	return (*l.items)[at]
 }
 
 // truth is Python's notion of true.

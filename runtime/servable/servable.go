@@ -143,7 +143,7 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 	}
 	template, err := tokenize.NewTemplate(f)
 	if err == nil {
-		err = probe(template)
+		err = probe(template, tokenizer)
 	}
 	if err != nil {
 		findings = append(findings, Finding{Code: CodeTemplate, Name: templateKey, Detail: strings.TrimPrefix(err.Error(), "chat template: ") +
@@ -175,15 +175,21 @@ func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {
 const templateKey = "tokenizer.chat_template"
 
 // probe renders the plainest conversations: a template that uses what is not supported in
-// all of them would fail every request.
-func probe(t *tokenize.Template) error {
+// all of them would fail every request. Without a tokenizer, which is a finding of its own, it does not
+// see what the tokens of the file's own stand against.
+func probe(t *tokenize.Template, tokenizer *tokenize.Tokenizer) error {
 	say := func(role string) tokenize.Message { return tokenize.Message{Role: role, Content: "text"} }
 	for _, conversation := range [][]tokenize.Message{
 		{say("user")},
 		{say("user"), say("assistant"), say("user")},
 		{say("system"), say("user")}, // some models have no system turns, and say so
 	} {
-		_, err := t.Render(context.Background(), conversation, true)
+		var err error
+		if tokenizer != nil {
+			_, err = t.Encode(tokenizer, conversation, true)
+		} else {
+			_, err = t.Render(context.Background(), conversation, true)
+		}
 		if raised, ok := errors.AsType[*tokenize.RaisedError](err); ok && conversation[0].Role != "system" {
 			return fmt.Errorf("refuses a conversation of user, assistant and user (%d of them): %s", len(conversation), raised.Message)
 		} else if err != nil && !ok {

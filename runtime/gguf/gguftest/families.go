@@ -171,11 +171,13 @@ func of(architecture string, edit func(*Model)) func(*Model) {
 	}
 }
 
+// variant is a model of the architecture with an edit.
+func variant(name, architecture string, edit func(*Model), want ...string) Variant {
+	return Variant{Name: name, Edit: of(architecture, edit), Want: want}
+}
+
 // ofFamilies are whole models of each architecture, and parts that are right in another.
 func ofFamilies() []Variant {
-	variant := func(name, architecture string, edit func(*Model), want ...string) Variant {
-		return Variant{Name: name, Edit: of(architecture, edit), Want: want}
-	}
 	factors := func(m *Model) {
 		m.Set("phi3.rope.scaling.original_context_length", uint32(64))
 		m.Values("rope_factors_short.weight", 1, 1, 1, 1, 1, 1, 1, 1)
@@ -214,6 +216,13 @@ func ofFamilies() []Variant {
 		variant("a whole granite model", "granite", nil),
 		variant("granite without a scale of logits", "granite", func(m *Model) { m.Unset("granite.logit_scale") }, "key-missing granite.logit_scale"),
 		variant("granite with a scale of 0", "granite", set("granite.residual_scale", float32(0)), "key-value granite.residual_scale"),
+		variant("granite without rotation", "granite", set("granite.rope.scaling.finetuned", false), "key-value granite.rope.scaling.finetuned"),
+	}
+}
+
+// ofEncoders are embedding models, and parts that are right in others.
+func ofEncoders() []Variant {
+	return []Variant{
 		variant("a whole bert model", "bert", nil),
 		variant("a bert model that takes the first token", "bert", set("bert.pooling_type", uint32(2))),
 		variant("a bert model that takes the last token", "bert", set("bert.pooling_type", uint32(3)), "key-value bert.pooling_type"),
@@ -246,6 +255,24 @@ func ofFamilies() []Variant {
 			m.Unigram()
 			m.Value("tokenizer.ggml.token_type").([]int32)[7] = 4
 		}, "tokenizer-unsupported tokenizer.ggml"),
+		variant("a bert model with the unigram model and all keys that converters write", "bert", func(m *Model) {
+			m.Unigram()
+			m.Set("tokenizer.ggml.precompiled_charsmap", []uint8{8, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0})
+			for key, value := range map[string]uint32{"padding": 1, "seperator": 2, "cls": 0, "unknown": 3} {
+				m.Set("tokenizer.ggml."+key+"_token_id", value)
+			}
+			m.Set("tokenizer.ggml.add_sep_token", true)
+			m.Set("tokenizer.ggml.token_type_count", uint32(2))
+		}),
+		variant("a nomic-bert model with all keys that converters write", "nomic-bert", func(m *Model) {
+			for key, value := range map[string]uint32{"padding": 0, "seperator": 3, "cls": 2, "mask": 4, "bos": 2, "eos": 3} {
+				m.Set("tokenizer.ggml."+key+"_token_id", value)
+			}
+			m.Set("tokenizer.ggml.scores", make([]float32, len(m.Value("tokenizer.ggml.tokens").([]string))))
+			m.Set("tokenizer.ggml.add_bos_token", true)
+			m.Set("tokenizer.ggml.add_sep_token", true)
+			m.Set("tokenizer.ggml.normalizer.lowercase", true)
+		}),
 		variant("a nomic-bert model with the unigram model", "nomic-bert", (*Model).Unigram),
 		variant("a llama model with the unigram model", "llama", func(m *Model) {
 			m.Unigram()
@@ -273,6 +300,5 @@ func ofFamilies() []Variant {
 		variant("nomic-bert with biases", "nomic-bert", bias("attn_qkv.bias", 3*Width), "tensor-unknown blk.*.attn_qkv.bias"),
 		variant("nomic-bert with experts", "nomic-bert", set("nomic-bert.expert_count", uint32(8)), "key-unknown nomic-bert.expert_count"),
 		variant("nomic-bert with a partial rotation", "nomic-bert", set("nomic-bert.rope.dimension_count", uint32(8)), "key-value nomic-bert.rope.dimension_count"),
-		variant("granite without rotation", "granite", set("granite.rope.scaling.finetuned", false), "key-value granite.rope.scaling.finetuned"),
 	}
 }

@@ -74,7 +74,7 @@ func extra(name, role string, n int) Variant {
 // Variants are models with unknown parts, with parts that change the result, and with parts that
 // change nothing.
 func Variants() []Variant {
-	return slices.Concat(ofTensors(), ofKeys(), ofFamilies(), ofTokenizer(), ofTemplate(), ofFormat())
+	return slices.Concat(ofTensors(), ofKeys(), ofFamilies(), ofEncoders(), ofTokenizer(), ofTemplate(), ofFormat())
 }
 
 func ofTensors() []Variant {
@@ -314,6 +314,7 @@ func ofTemplate() []Variant {
 		template("a template with today's date", "{{ strftime_now('%d %b %Y') }}"),
 		template("a template that prints JSON for every message", "{% for m in messages %}{{ m | tojson }}{% endfor %}"),
 		template("a template that replaces parts of texts", "{% for m in messages %}{{ m.content | replace('a', '') }}{% endfor %}"),
+		template("a template that replaces parts of its own control tokens", "{{ ('<|im_start|>' + messages[0].content) | replace('t', '') }}", refused),
 		template("a template with an unknown filter", "{{ messages[0] | dictsort }}", refused),
 		template("a template that ends its loops early", "{% for m in messages %}{% break %}{% endfor %}", refused),
 		template("a template with generation marks", "{% generation %}x{% endgeneration %}"),
