@@ -80,3 +80,21 @@ func fourIQ4XSNEON(dst *float32, stride int, groups *byte, act *record, blocks, 
 
 //go:noescape
 func fourMXFP4NEON(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
+
+//go:noescape
+func oneF32NEON(dst *float32, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func oneF16NEON(dst *float32, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func oneBF16NEON(dst *float32, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func fourF32NEON(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func fourF16NEON(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func fourBF16NEON(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)
