@@ -7,6 +7,8 @@ Models are fitted to DATA, one of scikit-learn's digits, cancer (breast cancer) 
     DATA.calibration.npy   float32 rows of the training part
     DATA.rows.npy          float32 rows that nothing was fitted to
 
+digits28 are the digits enlarged to the 28x28 pixels of MNIST.
+
 Each export NAME gives, in DIRECTORY:
 
     NAME.onnx          the model, as the exporter wrote it
@@ -42,7 +44,7 @@ from sklearn.datasets import load_breast_cancer, load_digits, load_iris
 from sklearn.model_selection import train_test_split
 
 SEED = 20
-FORMAT = 1  # of this directory: tests ask for it
+FORMAT = 2  # of this directory: tests ask for it
 ROWS = 100  # that are answered
 
 
@@ -225,6 +227,13 @@ def scikit(e):
     add("calibrated-svc", "CalibratedClassifierCV(LinearSVC)", iris, calibration.CalibratedClassifierCV(svm.LinearSVC(), cv=3))
 
 
+def enlarged(return_X_y):
+    """The digits as MNIST has them: 28x28, each pixel three by three, and an empty edge."""
+    x, y = load_digits(return_X_y=return_X_y)
+    x = np.kron(x.reshape(-1, 8, 8), np.ones((1, 3, 3))) / 16
+    return np.pad(x, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784), y
+
+
 def torch_exports(e):
     try:
         import torch
@@ -236,7 +245,9 @@ def torch_exports(e):
     torch.set_num_threads(1)
     logging.disable(logging.WARNING)
     digits, cancer = Data("digits", load_digits), Data("cancer", load_breast_cancer)
-    flat, image = (lambda x: x), (lambda x: x.reshape(-1, 1, 8, 8))
+    large = Data("digits28", enlarged)
+    e.keep(large)
+    flat, image, picture = (lambda x: x), (lambda x: x.reshape(-1, 1, 8, 8)), (lambda x: x.reshape(-1, 1, 28, 28))
     S = nn.Sequential
 
     class Fn(nn.Module):
@@ -264,6 +275,16 @@ def torch_exports(e):
     act = lambda a: (lambda: S(nn.Linear(64, 32), a, nn.Linear(32, 10)))
     conv = lambda *middle, after=144: (lambda: S(nn.Conv2d(1, 8, 3, padding=1), nn.ReLU(), *middle, nn.Flatten(), nn.Linear(after, 10)))
     mlp = act(nn.ReLU())
+    def block(channels, out):
+        return nn.Conv2d(channels, out, 3, padding=1), nn.BatchNorm2d(out), nn.ReLU(inplace=True)
+
+    def apart(channels, out, stride):
+        return (nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False), nn.BatchNorm2d(channels), nn.ReLU6(),
+                nn.Conv2d(channels, out, 1, bias=False), nn.BatchNorm2d(out), nn.ReLU6())
+
+    def lenet(pool):
+        return lambda: S(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), pool, nn.Conv2d(6, 16, 5), nn.ReLU(), pool, nn.Flatten(), nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+
     cases = [  # name, what it is, data, rows, module, options
         ("mlp", "MLP", digits, flat, mlp, {}),
         ("mlp-dropout", "MLP with Dropout, in eval", digits, flat, lambda: S(nn.Linear(64, 32), nn.ReLU(), nn.Dropout(0.5), nn.Linear(32, 16), nn.ReLU(), nn.Linear(16, 10)), {}),
@@ -300,6 +321,31 @@ def torch_exports(e):
         ("cnn-dilated", "CNN, a dilated convolution", digits, image, conv(nn.Conv2d(8, 9, 3, dilation=2), nn.ReLU()), {}),
         ("cnn-oblong", "CNN, kernel 1 by 3", digits, image, lambda: S(nn.Conv2d(1, 4, (1, 3)), nn.ReLU(), nn.Flatten(), nn.Linear(192, 10)), {}),
         ("cnn-1d", "CNN, Conv1d", digits, lambda x: x.reshape(-1, 1, 64), lambda: S(nn.Conv1d(1, 4, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(124, 10)), {}),
+        ("lenet", "LeNet-5 on 28x28, ReLU, MaxPool2d", large, picture, lenet(nn.MaxPool2d(2)), {}),
+        ("lenet-average", "LeNet-5 on 28x28, ReLU, AvgPool2d", large, picture, lenet(nn.AvgPool2d(2)), {}),
+        ("cnn-functional", "CNN, F.relu(F.max_pool2d(conv(x), 2)), Dropout2d, log_softmax", digits, image,
+         lambda: Fn(lambda m, x: F.log_softmax(m.d(F.dropout(F.relu(m.c(torch.flatten(F.relu(F.max_pool2d(m.p(m.b(F.relu(m.a(x)))), 2)), 1))), training=m.training)), dim=1),
+                    a=nn.Conv2d(1, 8, 3), b=nn.Conv2d(8, 8, 3), p=nn.Dropout2d(), c=nn.Linear(32, 32), d=nn.Linear(32, 10)), {}),
+        ("cnn-vgg", "CNN, twice Conv2d, BatchNorm2d, ReLU, then MaxPool2d", digits, image,
+         lambda: S(*block(1, 8), *block(8, 8), nn.MaxPool2d(2), *block(8, 16), *block(16, 16), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 32), nn.ReLU(), nn.Dropout(), nn.Linear(32, 10)), {}),
+        ("cnn-mobile", "CNN, depthwise and pointwise convolutions, BatchNorm2d, ReLU6, global average", digits, image,
+         lambda: S(nn.Conv2d(1, 16, 3, padding=1, bias=False), nn.BatchNorm2d(16), nn.ReLU6(), *apart(16, 24, 2), *apart(24, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.2), nn.Linear(32, 10)), {}),
+        ("cnn-squeeze", "CNN, a last convolution with a global average behind it", digits, image,
+         lambda: S(nn.Conv2d(1, 16, 3), nn.ReLU(), nn.MaxPool2d(3, 2, ceil_mode=True), nn.Conv2d(16, 10, 1), nn.AdaptiveAvgPool2d((1, 1)), nn.Flatten()), {}),
+        ("cnn-conv-last", "CNN, the last layer a convolution of what is left", digits, image, lambda: S(nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Conv2d(8, 10, 3), nn.Flatten()), {}),
+        ("cnn-pool-norm", "CNN, MaxPool2d, BatchNorm2d, ReLU", digits, image, conv(nn.MaxPool2d(2), nn.BatchNorm2d(8), nn.ReLU(), after=128), {}),
+        ("cnn-norm-padded", "CNN, ReLU, BatchNorm2d, a padded convolution", digits, image, conv(nn.BatchNorm2d(8), nn.Conv2d(8, 8, 3, stride=2, padding=1), nn.ReLU(), after=128), {}),
+        ("cnn-leaky", "CNN, LeakyReLU(0.1), MaxPool2d", digits, image, lambda: S(nn.Conv2d(1, 8, 3, padding=1), nn.LeakyReLU(0.1), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)), {}),
+        ("cnn-prelu", "CNN, PReLU of each channel", digits, image, lambda: S(nn.Conv2d(1, 8, 3, padding=1), nn.PReLU(8), nn.MaxPool2d(2), nn.Flatten(), nn.Linear(128, 10)), {}),
+        ("cnn-zeros", "CNN, ZeroPad2d at one side, a stride of 2", digits, image, lambda: S(nn.ZeroPad2d((0, 1, 0, 1)), nn.Conv2d(1, 8, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(128, 10)), {}),
+        ("cnn-average-padded", "CNN, AvgPool2d(3, 2, padding=1, ceil_mode=True)", digits, image, conv(nn.AvgPool2d(3, 2, 1, ceil_mode=True), after=200), {}),
+        ("cnn-same-even", "CNN, padding='same', an even kernel", digits, image, lambda: S(nn.Conv2d(1, 4, 4, padding="same"), nn.ReLU(), nn.Flatten(), nn.Linear(256, 10)), {}),
+        ("cnn-1d-pools", "CNN, Conv1d, MaxPool1d, global average", digits, lambda x: x.reshape(-1, 8, 8),
+         lambda: S(nn.Conv1d(8, 16, 3, padding=1), nn.BatchNorm1d(16), nn.ReLU(), nn.MaxPool1d(2), nn.Conv1d(16, 24, 3), nn.ReLU(), nn.AdaptiveAvgPool1d(1), nn.Flatten(), nn.Linear(24, 10)), {}),
+        ("cnn-channels-last", "CNN, images with channels last, flattened that way", digits, lambda x: x.reshape(-1, 8, 4, 2),
+         lambda: Fn(lambda m, x: m.b(F.max_pool2d(torch.relu(m.a(x.permute(0, 3, 1, 2))), 2).permute(0, 2, 3, 1).flatten(1)), a=nn.Conv2d(2, 8, 3, padding=1), b=nn.Linear(64, 10)), {}),
+        ("cnn-maximum", "CNN, largest over height and width", digits, image, lambda: Fn(lambda m, x: m.b(torch.amax(torch.relu(m.a(x)), (2, 3))), a=nn.Conv2d(1, 16, 3), b=nn.Linear(16, 10)), {}),
+        ("hardtanh", "MLP, Hardtanh", digits, flat, act(nn.Hardtanh()), {}),
         ("gelu", "MLP, GELU", digits, flat, act(nn.GELU()), {}),
         ("gelu-tanh", "MLP, GELU(approximate='tanh')", digits, flat, act(nn.GELU("tanh")), {}),
         ("silu", "MLP, SiLU", digits, flat, act(nn.SiLU()), {}),

@@ -2,7 +2,7 @@
 
     python make.py DIRECTORY
 
-Real data are scikit-learn's digits (8x8 images, 10 classes) and breast cancer (30
+Real data are scikit-learn's digits (8x8 images, 10 classes; for LeNet enlarged to 28x28) and breast cancer (30
 features, 2 classes), divided into a training and a test half by a fixed seed. Each model
 NAME gives, in DIRECTORY:
 
@@ -34,7 +34,7 @@ from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import MinMaxScaler, StandardScaler
 
 SEED = 20
-FORMAT = 1  # of this directory: tests ask for it
+FORMAT = 2  # of this directory: tests ask for it
 
 
 class Data:
@@ -45,6 +45,13 @@ class Data:
 
 def digits():
     return Data(*load_digits(return_X_y=True))
+
+
+def enlarged():
+    """The digits as MNIST has them: 28x28, each pixel three by three, and an empty edge."""
+    x, y = load_digits(return_X_y=True)
+    x = np.kron(x.reshape(-1, 8, 8), np.ones((1, 3, 3))) / 16
+    return Data(np.pad(x, ((0, 0), (2, 2), (2, 2))).reshape(-1, 784), y)
 
 
 def cancer():
@@ -139,17 +146,36 @@ def torch_models(out):
                 optimizer.step()
         return model.eval()
 
-    flat, image = lambda x: x, lambda x: x.reshape(-1, 1, 8, 8)
-    d, c = digits(), cancer()
+    def norm(channels, activation):
+        return nn.BatchNorm2d(channels), activation
+
+    def apart(channels, out, stride):
+        """A convolution of each channel for itself, then one of a single place."""
+        return (nn.Conv2d(channels, channels, 3, stride=stride, padding=1, groups=channels, bias=False), *norm(channels, nn.ReLU6()),
+                nn.Conv2d(channels, out, 1, bias=False), *norm(out, nn.ReLU6()))
+
+    def lenet(pool):
+        return nn.Sequential(nn.Conv2d(1, 6, 5, padding=2), nn.ReLU(), pool, nn.Conv2d(6, 16, 5), nn.ReLU(), pool, nn.Flatten(),
+                             nn.Linear(400, 120), nn.ReLU(), nn.Linear(120, 84), nn.ReLU(), nn.Linear(84, 10))
+
+    flat, image, picture = lambda x: x, lambda x: x.reshape(-1, 1, 8, 8), lambda x: x.reshape(-1, 1, 28, 28)
+    d, c, e = digits(), cancer(), enlarged()
     cases = [
         ("digits-mlp", d, flat, lambda: nn.Sequential(nn.Linear(64, 32), nn.ReLU(), nn.Linear(32, 10))),
         ("digits-cnn", d, image, lambda: nn.Sequential(
             nn.Conv2d(1, 8, 3, stride=1, padding=1), nn.ReLU(), nn.Conv2d(8, 16, 3, stride=2), nn.ReLU(), nn.Flatten(), nn.Linear(144, 10))),
         ("cancer", c, flat, lambda: Normalized(c)),
+        ("lenet", e, picture, lambda: lenet(nn.MaxPool2d(2)), 12),
+        ("lenet-average", e, picture, lambda: lenet(nn.AvgPool2d(2)), 12),
+        ("digits-vgg", d, image, lambda: nn.Sequential(
+            nn.Conv2d(1, 8, 3, padding=1), *norm(8, nn.LeakyReLU(0.1)), nn.MaxPool2d(2), nn.Conv2d(8, 16, 3, padding=1), *norm(16, nn.LeakyReLU(0.1)),
+            nn.MaxPool2d(2), nn.Flatten(), nn.Linear(64, 10))),
+        ("digits-mobile", d, image, lambda: nn.Sequential(
+            nn.Conv2d(1, 16, 3, padding=1, bias=False), *norm(16, nn.ReLU6()), *apart(16, 24, 2), *apart(24, 32, 1), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(32, 10))),
     ]
-    for name, data, rows, make in cases:
+    for name, data, rows, make, *epochs in cases:
         torch.manual_seed(SEED)
-        model = fit(make(), data, rows)
+        model = fit(make(), data, rows, *epochs)
         example = (torch.tensor(rows(data.x[:2])),)
         for exporter, options in (
             ("legacy", {"dynamo": False, "dynamic_axes": {"x": {0: "n"}}, "input_names": ["x"]}),

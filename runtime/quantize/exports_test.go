@@ -37,7 +37,7 @@ func exports(t testing.TB) (dir string, list exported) {
 	if err != nil {
 		t.Skip("what the exporters write is not there; make it with .ci/peers-zk: ", err)
 	}
-	if err := json.Unmarshal(b, &list); err != nil || list.Format != 1 {
+	if err := json.Unmarshal(b, &list); err != nil || list.Format != 2 {
 		t.Fatalf("%s: %v; run .ci/peers-zk again", dir, err)
 	}
 	for _, m := range list.Missing {

@@ -44,7 +44,7 @@ func madeClassifiers(t testing.TB) (dir string, list made) {
 	if err != nil {
 		t.Skip("scikit-learn's and PyTorch's models are not there; make them with .ci/peers-zk: ", err)
 	}
-	if err := json.Unmarshal(b, &list); err != nil || list.Format != 1 || len(list.Models) == 0 {
+	if err := json.Unmarshal(b, &list); err != nil || list.Format != 2 || len(list.Models) == 0 {
 		t.Fatalf("%s: %v; delete the directory and run .ci/peers-zk again", dir, err)
 	}
 	for _, m := range list.Missing {

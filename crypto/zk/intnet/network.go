@@ -129,8 +129,16 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 		p := n.Parameters.Layers[i]
 		acc := make([]int32, g.To.Size())
 		positions := g.Positions()
-		for k := range acc {
-			acc[k] = g.accumulate(&p, k/positions, k%positions, values)
+		sources := make([]int, g.Fan)
+		for position := range positions {
+			for o := range g.Out {
+				if o == 0 || g.Kind != Dense && o%g.sharing() == 0 {
+					for k := range sources {
+						sources[k] = g.Source(o, position, k)
+					}
+				}
+				acc[o*positions+position] = g.accumulate(&p, o, position, sources, values)
+			}
 		}
 		t.In, t.Acc = append(t.In, values), append(t.Acc, acc)
 		if g.Last {
@@ -148,30 +156,40 @@ func (n *Network) Trace(in []int8) (*Trace, error) {
 }
 
 // accumulate is the accumulator of an output at a position; of a MaxPool, the largest value.
-func (g Geometry) accumulate(p *LayerParameters, o, position int, values []int32) int32 {
+func (g *Geometry) accumulate(p *LayerParameters, o, position int, sources []int, values []int32) int32 {
 	if g.Kind == MaxPool {
 		top := int32(math.MinInt8)
-		for k := range g.Fan {
-			if from := g.Source(o, position, k); from >= 0 {
+		for _, from := range sources {
+			if from >= 0 {
 				top = max(top, values[from])
 			}
 		}
 		return top
 	}
 	sum := int32(0)
-	for k := range g.Fan {
-		if from := g.Source(o, position, k); from >= 0 {
-			if g.Pools() {
+	if g.Pools() {
+		for _, from := range sources {
+			if from >= 0 {
 				sum += values[from]
-			} else {
-				sum += int32(p.Weights[o*g.Fan+k]) * values[from]
 			}
 		}
-	}
-	if g.Pools() {
 		return sum * int32(g.Share(position))
 	}
+	weights := p.Weights[o*g.Fan : (o+1)*g.Fan]
+	for k, from := range sources {
+		if from >= 0 {
+			sum += int32(weights[k]) * values[from]
+		}
+	}
 	return sum + p.Bias[o]
+}
+
+// sharing is the number of outputs one behind the other that see the same inputs.
+func (g *Geometry) sharing() int {
+	if g.Pools() {
+		return 1
+	}
+	return g.PerGroup()
 }
 
 // MultiplierOf is by what an output's accumulator is multiplied, in a layer that Rescales.
