@@ -33,6 +33,10 @@ def progress(text):
     print(f"[{time.monotonic() - BEGAN:5.0f} s] {text}", file=sys.stderr, flush=True)
 
 
+class Failed(Exception):
+    """An engine did not start, or gave no answer."""
+
+
 class Engine:
     """A process that answers lines with lines of JSON."""
 
@@ -41,6 +45,7 @@ class Engine:
         self.process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors,
                                         preexec_fn=group and group.enter)
         self.pending = b""
+        OPEN.append(self)
         self.first = self.answer(ready)
 
     def answer(self, seconds):
@@ -65,10 +70,11 @@ class Engine:
         a = self.answer(seconds)
         if a is None and not may_fail:
             self.errors.seek(0)
-            sys.exit(f"{self.process.args}: no answer to {line!r}\n{self.errors.read()[-2000:]}")
+            raise Failed(f"{self.process.args}: no answer to {line!r}\n{self.errors.read()[-2000:]}")
         return a
 
     def close(self):
+        OPEN.remove(self)
         if self.process.poll() is None:
             self.process.kill()
         self.process.wait()
@@ -86,7 +92,7 @@ def peer(name, model, threads, context=1024, small=False, group=None):
     e = Engine([PEERS[name], os.path.join(HERE, "bench_peer_engine.py"), name, model, str(threads), str(context)] + ["small"] * small, group)
     if e.first is None or (not group and e.answer(300) is None):
         e.errors.seek(0)
-        sys.exit(f"{name} does not start\n{e.errors.read()[-2000:]}")
+        raise Failed(f"{name} does not start\n{e.errors.read()[-2000:]}")
     return e
 
 
@@ -350,11 +356,16 @@ def main():
             if shutil.disk_usage(MEMORY_DIR).free > 4 * os.path.getsize(path):
                 MEMORY[model] = os.path.join(MEMORY_DIR, f"anchorhold-bench-{os.getpid()}-{model}")
                 shutil.copyfile(SEALED[model], MEMORY[model])
-        beside_peers("SmolLM2", 5, 45)
-        beside_peers("Qwen2.5-1.5B", 3, 90)
-        own_figures()
-        larger_than_memory()
+        for part in (lambda: beside_peers("SmolLM2", 5, 45), lambda: beside_peers("Qwen2.5-1.5B", 3, 90), own_figures, larger_than_memory):
+            try:
+                part()
+            except Failed as why:  # the others' figures count all the same
+                LEFT_OUT.append(str(why))
+            for e in OPEN[:]:
+                e.close()
     finally:
+        for e in OPEN[:]:
+            e.close()
         for path in MEMORY.values():
             os.path.exists(path) and os.remove(path)
     print(table())
@@ -365,7 +376,9 @@ def main():
             json.dump({"seconds": round(time.monotonic() - BEGAN), "load": os.getloadavg(), "figures": ROWS, "left_out": LEFT_OUT}, f, indent=1)
             f.write("\n")
     progress("done")
+    if LEFT_OUT:
+        sys.exit(f"{len(LEFT_OUT)} part(s) left out")
 
 
-PEERS, FILES, SEALED, MEMORY, MEMORY_DIR = {}, {}, {}, {}, "/dev/shm"
+PEERS, FILES, SEALED, MEMORY, MEMORY_DIR, OPEN = {}, {}, {}, {}, "/dev/shm", []
 main()
