@@ -282,8 +282,8 @@ func (c Config) checkModels(f *Findings) {
 		if !slices.Contains([]string{"", "auto", "resident", "streamed"}, m.Mode) {
 			f.errorf("models[%d].mode: %q is unknown; use auto, resident or streamed", i, m.Mode)
 		}
-		if !slices.Contains([]string{"", "auto", "amx", "avx512", "avx2", "neon", "generic"}, m.Kernel) {
-			f.errorf("models[%d].kernel: %q is unknown; use auto, amx, avx512, avx2, neon or generic", i, m.Kernel)
+		if !slices.Contains([]string{"", "auto", "amx", "avx512", "avx2", "dotprod", "neon", "generic"}, m.Kernel) {
+			f.errorf("models[%d].kernel: %q is unknown; use auto, amx, avx512, avx2, dotprod, neon or generic", i, m.Kernel)
 		}
 		if m.Context < 0 || m.Context > 1<<20 || m.Sequences < 0 || m.Sequences > 256 || m.Threads < 0 || m.Threads > 1024 {
 			f.errorf("models[%d]: context, sequences or threads is out of range", i)

@@ -230,7 +230,7 @@ type Model struct {
 	Sequences int `yaml:"sequences"`
 	// Threads is the number of compute threads; 0 is one for each CPU.
 	Threads int `yaml:"threads"`
-	// Kernel forces a set of kernels: "auto", "amx", "avx512", "avx2", "neon" or "generic".
+	// Kernel forces a set of kernels: "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
 	Kernel string `yaml:"kernel"`
 	// MemoryMB is the model's part of the memory limit, in MiB: weights, cache and scratch memory.
 	// Where there are several models, one of them at most may leave it out, and gets what the

@@ -65,7 +65,7 @@ type Config struct {
 	Threads int
 	// Context is the longest sequence; MaxSequences run at the same time.
 	Context, MaxSequences int
-	// Kernel is "auto", "amx", "avx512", "avx2", "neon" or "generic".
+	// Kernel is "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
 	Kernel string
 }
 

@@ -1,8 +1,9 @@
 #include "textflag.h"
 #include "words_arm64.h"
+#include "halfwords_arm64.h"
 #include "products_arm64.h"
 
-// Four tokens at a time, products of halfwords (products_arm64.h): each level is unpacked once. Outputs in memory,
+// Four tokens at a time, products of halfwords: each level is unpacked once. Outputs in memory,
 // at R5 to R8. R16 is the distance of two tokens' records.
 
 #define TOKENS(M) M(R10, 16); M(R11, 20); M(R12, 24); M(R13, 28)
@@ -10,14 +11,14 @@
 #define TOKENS2(M, x, y) M(R10, 16, x, y); M(R11, 20, x, y); M(R12, 24, x, y); M(R13, 28, x, y)
 
 #define CODES(at) \
-	FMOVQ (80+at)(R10), F0; \
-	FMOVQ (80+at)(R11), F1; \
-	FMOVQ (80+at)(R12), F2; \
-	FMOVQ (80+at)(R13), F3; \
-	FMOVQ (112+at)(R10), F4; \
-	FMOVQ (112+at)(R11), F5; \
-	FMOVQ (112+at)(R12), F6; \
-	FMOVQ (112+at)(R13), F7
+	FMOVQ (FIRSTCODES+at)(R10), F0; \
+	FMOVQ (FIRSTCODES+at)(R11), F1; \
+	FMOVQ (FIRSTCODES+at)(R12), F2; \
+	FMOVQ (FIRSTCODES+at)(R13), F3; \
+	FMOVQ (SECONDCODES+at)(R10), F4; \
+	FMOVQ (SECONDCODES+at)(R11), F5; \
+	FMOVQ (SECONDCODES+at)(R12), F6; \
+	FMOVQ (SECONDCODES+at)(R13), F7
 
 #define ARGS \
 	MOVD dst+0(FP), R5; \

@@ -1,29 +1,27 @@
-// Products of blocks with 16-bit codes, of one token or of four, which one_arm64.s and four_arm64.s define:
+// Products of blocks with 16-bit codes, of one token, two or four, for which one_arm64.h, dot_two_arm64.s and
+// four_arm64.s define:
 //
 //	ARGS, START, NEXT(bytes), END  the loops over blocks and row groups
 //	TOKENS(M)                      M(register of the token's record, first of its four sums)
-//	TOKENS3(M, x, y, z)            the same with further arguments
-//	ADD                            the sums, now float32, to the outputs
+//	TOKENS1(M, x)                  the same with another argument
+//	CODES(at)                      codes of the first 16 columns (0) or the others (16) into V0 to V7
+//	ADDALL                         the sums, now float32, to the outputs
 //
-// A plane's bytes are loaded four by four (LD4), so that V8 to V11 each hold one column of all 16 rows. Its
-// levels, signed bytes, are widened to halfwords (V12 rows 0-7, V13 rows 8-15), and SMLAL multiplies them with
-// one 16-bit code. All sums are 32-bit integers and exact: a level is at most 128, a code at most 32512, a
+// How a block's levels and codes are multiplied, halfwords_arm64.h and dot_arm64.h define:
+//
+//	LOAD(off), LOADMORE(off)       64 bytes of a plane into V8 to V11, or V12 to V15
+//	STEP(j)                        products of signed levels in V8 to V11, columns 4j to 4j+3 of 16
+//	CLEARED(token, a), SUMMED(a, n), FINISH(a)  the sums' beginning and end
+//	FIRSTCODES, SECONDCODES        where a record has the codes for V0 and so on, and for V4 and so on
+//
+// All sums are 32-bit integers and exact: a level is at most 128, a code at most 32512, a
 // block has 32 columns. The float step keeps the order of the reference (reference.go), unfused.
 //
-// Registers: R1 block, R15 head of the super-block, R10 (to R13) records of the token (or of four), R4 blocks that
-// remain, R9 row groups that do; R14 and R19 are spent. Codes of even columns of 16 in V0 (to V3), of odd ones
-// in V4 (to V7), sums from V16 on. In the float step V8 to V11 are scales of 4 rows each, V12 to V15
-// minima. An activation record is 144 bytes: scale at 64, offset at 68, sum at 72, sum of the
-// first 16 codes at 76, codes of even columns at 80, of odd columns at 112 (activations.go).
-
-// Bytes of 4 columns into V8 to V11, or V12 to V15.
-#define LOAD(off) \
-	ADD $(off), R1, R14; \
-	VLD4 (R14), [V8.B16, V9.B16, V10.B16, V11.B16]
-
-#define LOADMORE(off) \
-	ADD $(off), R1, R14; \
-	VLD4 (R14), [V12.B16, V13.B16, V14.B16, V15.B16]
+// Registers: R1 block, R15 head of the super-block, R10 (to R13) records of the tokens, R4 blocks that
+// remain, R9 row groups that do; R14 and R19 are spent. Sums are from V16 on. In the float step V8 to V11 are
+// scales of 4 rows each, V12 to V15 minima. An activation record is 144 bytes: high halves of codes at 0, low
+// ones at 32, scale at 64, offset at 68, sum at 72, sum of the first 16 codes at 76, codes of even columns at
+// 80, of odd columns at 112 (activations.go).
 
 // Shifts in V8 to V11, and in V12 to V15.
 #define LEFT(n) \
@@ -79,21 +77,8 @@
 	VTBL V10.B16, [V12.B16], V10.B16; \
 	VTBL V11.B16, [V12.B16], V11.B16
 
-// Sums begin with the sum of the token's codes, of all, the first 16 or the others, times a zero of 1 << n.
-#define CLEARED(token, a) \
-	ZERO(a); \
-	ZERO(a+1); \
-	ZERO(a+2); \
-	ZERO(a+3)
-
-#define SUMMED(a, n) \
-	LSLW $n, R19, R19; \
-	NEGW R19, R19; \
-	DUPW(a, 19); \
-	DUPW(a+1, 19); \
-	DUPW(a+2, 19); \
-	DUPW(a+3, 19)
-
+// Sums begin with 0, or with less the sum of the token's codes, of all, the first 16 or the others, times a zero
+// of 1 << n.
 #define ALLOF(token) MOVW 72(token), R19
 #define FIRSTOF(token) MOVW 76(token), R19
 #define SECONDOF(token) \
@@ -109,25 +94,6 @@
 #define FROMALL(n) TOKENS1(CLEARALL, n)
 #define FROMFIRST(n) TOKENS1(CLEARFIRST, n)
 #define FROMSECOND(n) TOKENS1(CLEARSECOND, n)
-
-// One column's levels, widened, times element i of the codes in V(first) and so on.
-#define MULTIPLY(token, a, first, i) \
-	SMLALE(a, 12, (first)+((a)-16)/4, i); \
-	SMLAL2E(a+1, 12, (first)+((a)-16)/4, i); \
-	SMLALE(a+2, 13, (first)+((a)-16)/4, i); \
-	SMLAL2E(a+3, 13, (first)+((a)-16)/4, i)
-
-#define COLUMN(v, first, i) \
-	SXTLB(12, v); \
-	SXTL2B(13, v); \
-	TOKENS2(MULTIPLY, first, i)
-
-// Columns 4j to 4j+3 of 16: of the first 16 of a block, or of the others.
-#define STEP(j) \
-	COLUMN(8, 0, 2*(j)); \
-	COLUMN(9, 4, 2*(j)); \
-	COLUMN(10, 0, 2*(j)+1); \
-	COLUMN(11, 4, 2*(j)+1)
 
 // The levels of 16 columns, whose codes CODES(0) or CODES(16) has loaded.
 #define PLANES4(off, UNPACK) \
@@ -349,6 +315,7 @@
 
 // A sum becomes t = d*scale*float(sum); F0 has the token's scale and offset.
 #define SCALEONE(a, d) \
+	FINISH(a); \
 	SCVTF(a, a); \
 	FMULE(4, d, 0, 0); \
 	FMUL(a, 4, a)

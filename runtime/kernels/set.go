@@ -50,7 +50,7 @@ type Set struct {
 	vector    vectorOps
 }
 
-// Name is "generic", "avx2", "avx512", "amx" or "neon".
+// Name is "generic", "avx2", "avx512", "amx", "neon" or "dotprod".
 func (s *Set) Name() string { return s.name }
 
 // Select returns a set by name; "auto" and "" select the fastest that this processor runs. A set

@@ -21,20 +21,19 @@
 #define SMLALE(d, n, m, i) WORD $(0x0F402000 | ((i)&1)<<20 | ((i)>>1&1)<<21 | ((i)>>2)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 5: smlal v1.4s, v2.4h, v3.h[5]
 #define SMLAL2E(d, n, m, i) WORD $(0x4F402000 | ((i)&1)<<20 | ((i)>>1&1)<<21 | ((i)>>2)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 5: smlal2 v1.4s, v2.8h, v3.h[5]
 
-// Conversions: bytes to halfwords and halfwords to words, signed; float16 and integers to float32, and back.
+// Conversions: bytes to halfwords and halfwords to words, signed; integers and float16 to float32, and back.
 #define SXTLB(d, n) WORD $(0x0F08A400 | (n)<<5 | (d)) // sshll v1.8h, v2.8b, #0
 #define SXTL2B(d, n) WORD $(0x4F08A400 | (n)<<5 | (d)) // sshll2 v1.8h, v2.16b, #0
 #define SXTLH(d, n) WORD $(0x0F10A400 | (n)<<5 | (d)) // sshll v1.4s, v2.4h, #0
 #define SXTL2H(d, n) WORD $(0x4F10A400 | (n)<<5 | (d)) // sshll2 v1.4s, v2.8h, #0
-#define XTNH(d, n) WORD $(0x0E212800 | (n)<<5 | (d)) // xtn v1.8b, v2.8h
-#define XTN2H(d, n) WORD $(0x4E212800 | (n)<<5 | (d)) // xtn2 v1.16b, v2.8h
 #define SCVTF(d, n) WORD $(0x4E21D800 | (n)<<5 | (d)) // scvtf v1.4s, v2.4s
 #define FCVTL(d, n) WORD $(0x0E217800 | (n)<<5 | (d)) // fcvtl v1.4s, v2.4h
 #define FCVTL2(d, n) WORD $(0x4E217800 | (n)<<5 | (d)) // fcvtl2 v1.4s, v2.8h
 #define FCVTN(d, n) WORD $(0x0E216800 | (n)<<5 | (d)) // fcvtn v1.4h, v2.4s
 #define FCVTN2(d, n) WORD $(0x4E216800 | (n)<<5 | (d)) // fcvtn2 v1.8h, v2.4s
 
-// An arithmetic shift to the right by k, the word of general register n in all lanes, and zero.
-#define SSHRS(d, n, k) WORD $(0x4F000400 | (64-(k))<<16 | (n)<<5 | (d)) // k = 8: sshr v1.4s, v2.4s, #8
+// A shift to the left by k, a sum of words, the word of general register n in all lanes, and zero.
+#define SHLWORDS(d, n, k) WORD $(0x4F205400 | (k)<<16 | (n)<<5 | (d)) // k = 8: shl v1.4s, v2.4s, #8
+#define ADDWORDS(d, n, m) WORD $(0x4EA08400 | (m)<<16 | (n)<<5 | (d)) // add v1.4s, v2.4s, v3.4s
 #define DUPW(d, n) WORD $(0x4E040C00 | (n)<<5 | (d)) // dup v1.4s, w2
 #define ZERO(d) WORD $(0x6F00E400 | (d)) // movi v1.2d, #0
