@@ -70,11 +70,16 @@ func (b *beside) open(name string, n int) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	b.heap[name] = n
-	all := 0
+	b.limitHeap()
+}
+
+// limitHeap gives the heap what the models that are open take there; mu is held.
+func (b *beside) limitHeap() {
+	all := max(1, b.heap[""])
 	for _, s := range b.list {
 		all += max(1, b.heap[s.name])
 	}
-	tenure.LimitHeap(*b.d.cfg.Load(), all+max(1, b.heap[""]))
+	tenure.LimitHeap(*b.d.cfg.Load(), all)
 }
 
 // begin starts the keepers of all seats, which keep their leases until the context ends.
@@ -329,5 +334,6 @@ func (b *beside) remove(s *seat) {
 	defer b.mu.Unlock()
 	b.list = slices.DeleteFunc(b.list, func(o *seat) bool { return o == s })
 	delete(b.heap, s.name)
+	b.limitHeap()
 	b.d.Logger.Info("model removed", "model", s.name)
 }
