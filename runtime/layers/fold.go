@@ -119,13 +119,13 @@ func (b *builder) takePending(l *Layer) error {
 	if b.pending == nil {
 		return nil
 	}
-	s, per, channels := *b.pending, 1, len(b.pending.scale)
+	s, per := *b.pending, 1
 	area, group, each := 1, 0, l.Out // weights that meet one channel; channels of a group; its outputs
 	if l.Kind == Conv {
 		per, area = b.made.H*b.made.W, l.Window.Area()
-		channels, group, each = b.made.C, b.made.C/l.Groups, l.Out/l.Groups
+		group, each = b.made.C/l.Groups, l.Out/l.Groups
 		shifted := slices.ContainsFunc(s.offset, func(v float64) bool { return v != 0 })
-		if !s.channelwise(channels) || l.Window.Padded() && shifted {
+		if !s.channelwise(b.made.C) || l.Window.Padded() && shifted {
 			return b.settle()
 		}
 	}
