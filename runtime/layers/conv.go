@@ -122,7 +122,7 @@ func (b *builder) window(n *onnx.Node, kernel []int64) (w intnet.Window, p paddi
 	}
 	rows.size, columns.size = b.shape.H+b.pad.Top+b.pad.Bottom, b.shape.W+b.pad.Left+b.pad.Right
 	for _, l := range []*line{&rows, &columns} {
-		if err := l.auto(n.Attributes["auto_pad"].String); err != nil {
+		if err := l.auto(n.Attributes["auto_pad"].String, n.Op != "Conv"); err != nil {
 			return w, p, err
 		}
 	}
@@ -155,8 +155,9 @@ type line struct{ kernel, stride, dilation, first, last, size int }
 func (l *line) span() int { return (l.kernel-1)*l.dilation + 1 }
 
 // auto chooses the padding as auto_pad says: SAME is for an output of size/stride, rounded up,
-// with the odd one at the end or, of SAME_LOWER, at the beginning.
-func (l *line) auto(how string) error {
+// with the odd one at the end or, of SAME_LOWER, at the beginning. Of pools, onnxruntime (1.32) leaves
+// the dilation out and lets padding be negative, so that windows begin inside the image.
+func (l *line) auto(how string, pool bool) error {
 	switch how {
 	case "", "NOTSET":
 		return nil
@@ -170,7 +171,11 @@ func (l *line) auto(how string) error {
 	if how == "VALID" {
 		return nil
 	}
-	total := max(0, ((l.size+l.stride-1)/l.stride-1)*l.stride+l.span()-l.size)
+	total := ((l.size+l.stride-1)/l.stride-1)*l.stride + l.span() - l.size
+	if pool && (l.dilation != 1 || total < -1) {
+		return badAttribute("auto_pad %s of a pool with dilations, or with a stride that steps over values, means different things to different readers; give the padding as numbers", how)
+	}
+	total = max(0, total)
 	l.first, l.last = total/2, total-total/2
 	if how == "SAME_LOWER" {
 		l.first, l.last = l.last, l.first

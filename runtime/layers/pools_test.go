@@ -56,6 +56,8 @@ func TestRefusalsOfPoolsAndActivations(t *testing.T) {
 		"slopes by place":        {at(w.Node("PRelu", two("c", "place"), p, nil)), ReasonArrangement, "positions"},
 		"squeezed":               {at(w.Node("Squeeze", two("c", "one"), p, nil)), ReasonArrangement, "2 values"},
 		"five dimensions":        {at(w.Node("Unsqueeze", two("c", "one"), p, nil)), ReasonArrangement, "at most 4"},
+		"same size, dilated":     {at(w.Node("AveragePool", c, p, kernel(w.Attributes{"auto_pad": "SAME_UPPER", "dilations": []int64{1, 2}}))), ReasonAttribute, "different readers"},
+		"same size, steps over":  {small(8, w.Node("MaxPool", c, p, w.Attributes{"kernel_shape": []int64{1, 1}, "strides": []int64{4, 1}, "auto_pad": "SAME_LOWER"})), ReasonAttribute, "different readers"},
 		"axes twice":             {small(32, w.Node("Flatten", c, []string{"v"}, nil), w.Node("Unsqueeze", two("v", "both"), p, w.Attributes{"axes": []int64{1}})), ReasonAttribute, "twice"},
 		"axes beside a number":   {small(32, w.Node("Flatten", c, []string{"v"}, nil), w.Node("Unsqueeze", two("v", "six"), p, w.Attributes{"axes": []int64{1}})), ReasonAttribute, "twice"},
 		"means over axes twice":  {small(2, w.Node("ReduceMean", two("c", "one"), p, w.Attributes{"axes": []int64{2, 3}})), ReasonAttribute, "twice"},
