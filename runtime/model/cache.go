@@ -61,7 +61,7 @@ func (c *Cache) part(slot, layer, head, which int) []uint16 {
 	return c.values[at : at+size : at+size]
 }
 
-// Wipe clears the positions of a sequence from one to before another. It does not run beside Forward.
+// Wipe clears the positions of a sequence from one to before another. It does not run beside a Forward of this sequence.
 func (c *Cache) Wipe(slot, from, to int) {
 	if slot < 0 || slot >= c.slots {
 		return
@@ -96,7 +96,7 @@ func (c *Cache) wipeKeys(keys []uint16, from, to int) {
 }
 
 // Copy gives a sequence the first positions of another one, and clears what follows in their last tile. It does not run
-// beside Forward.
+// beside a Forward of either.
 func (c *Cache) Copy(to, from, positions int) {
 	if min(to, from) < 0 || max(to, from) >= c.slots {
 		return
