@@ -107,7 +107,7 @@ func (s *server) start() error {
 	if err != nil {
 		return err
 	}
-	need, err := infer.Memory(file, s.threads, s.context, s.sequences)
+	need, err := infer.Memory(infer.Config{File: file, Threads: s.threads, Context: s.context, MaxSequences: s.sequences})
 	if err = errors.Join(err, look.Close()); err != nil {
 		return err
 	}

@@ -282,6 +282,9 @@ func (c Config) checkModels(f *Findings) {
 		if !slices.Contains([]string{"", "auto", "resident", "streamed"}, m.Mode) {
 			f.errorf("models[%d].mode: %q is unknown; use auto, resident or streamed", i, m.Mode)
 		}
+		if !slices.Contains([]string{"", "f16", "q8"}, m.Cache) {
+			f.errorf("models[%d].cache: %q is unknown; use f16 or q8", i, m.Cache)
+		}
 		if !slices.Contains([]string{"", "auto", "amx", "avx512", "avx2", "dotprod", "neon", "generic"}, m.Kernel) {
 			f.errorf("models[%d].kernel: %q is unknown; use auto, amx, avx512, avx2, dotprod, neon or generic", i, m.Kernel)
 		}

@@ -230,6 +230,9 @@ type Model struct {
 	Sequences int `yaml:"sequences"`
 	// Threads is the number of compute threads; 0 is one for each CPU.
 	Threads int `yaml:"threads"`
+	// Cache is how keys and values of the tokens before are kept: "f16" (the default) or "q8", which takes a
+	// little over half as much, so that a longer context fits, and is less exact.
+	Cache string `yaml:"cache"`
 	// Kernel forces a set of kernels: "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
 	Kernel string `yaml:"kernel"`
 	// MemoryMB is the model's part of the memory limit, in MiB: weights, cache and scratch memory.

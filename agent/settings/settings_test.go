@@ -107,6 +107,7 @@ func TestEachCheckRefusesAlone(t *testing.T) {
 		"guest.software_measurement":                                                                                          {`image_id: image-7`, `image_id: image-7, software_measurement: "aa"`},
 		"models[0].resource":                                                                                                  {`resource: models/demo, `, ``},
 		"models[0].mode":                                                                                                      {`publisher: publisher.pub`, `publisher: publisher.pub, mode: lazy`},
+		"models[0].cache":                                                                                                     {`publisher: publisher.pub`, `publisher: publisher.pub, cache: q4`},
 		"models[0].kernel":                                                                                                    {`publisher: publisher.pub`, `publisher: publisher.pub, kernel: mmx`},
 		"models[0]: context":                                                                                                  {`publisher: publisher.pub`, `publisher: publisher.pub, context: -1`},
 		"log.level":                                                                                                           {`level: info`, `level: loud`},

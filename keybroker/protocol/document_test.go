@@ -23,7 +23,7 @@ var documented = map[string]string{
 }
 
 // local are the reasons that never leave the machine: an operator reads them.
-var local = []string{"memory-limit-above-unit", "reload-needs-restart", "reload-under-way"}
+var local = []string{"cache-type", "memory-limit-above-unit", "reload-needs-restart", "reload-under-way"}
 
 // pageOf is the page that lists a folder's reasons; "" if none does.
 func pageOf(dir string) string {

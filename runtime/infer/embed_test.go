@@ -48,7 +48,7 @@ func newEmbedder(t *testing.T, architecture string) (*Embedder, *plain) {
 			t.Errorf("%d bytes are left after closing", used)
 		}
 	})
-	need, err := Memory(cfg.File, cfg.Threads, cfg.Context, 1)
+	need, err := Memory(cfg)
 	if used := cfg.Budget.Used(); err != nil || used < need || used > need+64<<10 {
 		t.Errorf("%d bytes are taken, %d were announced: %v", used, need, err)
 	}

@@ -65,6 +65,8 @@ type Config struct {
 	Threads int
 	// Context is the longest sequence; MaxSequences run at the same time.
 	Context, MaxSequences int
+	// Cache is how keys and values are kept: "f16", which "" is, too, or "q8".
+	Cache string
 	// Kernel is "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
 	Kernel string
 }
@@ -100,8 +102,9 @@ type Engine struct {
 
 // Memory is the amount that an engine takes from its budget for a model with this header, in
 // bytes: the cache and the scratch memory; of an embedding model, what an Embedder takes. For a header whose model the engine cannot serve
-// exactly, Memory and New return a *servable.Error.
-func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
+// exactly, Memory and New return a *servable.Error. Of cfg, it takes File, Threads, Context, MaxSequences and Cache.
+func Memory(cfg Config) (int64, error) {
+	f, threads, contextSize, sequences := cfg.File, cfg.Threads, cfg.Context, cfg.MaxSequences
 	if err := servable.Refuse(servable.Header(f)); err != nil {
 		return 0, err
 	}
@@ -116,7 +119,18 @@ func Memory(f *gguf.File, threads, contextSize, sequences int) (int64, error) {
 	if p.Encoder() {
 		return model.EncoderBytes(p, threads, contextSize), nil
 	}
+	if err := keep(&p, cfg.Cache); err != nil {
+		return 0, err
+	}
 	return model.CacheBytes(p, sequences, contextSize) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, outputs(sequences), contextSize), nil
+}
+
+// keep sets how keys and values are kept.
+func keep(p *model.Params, cache string) (err error) {
+	if p.Cache, err = model.ParseCacheType(cache); err == nil {
+		err = p.CanKeep()
+	}
+	return err
 }
 
 // New checks the model, takes all memory and starts the scheduler.
@@ -129,6 +143,9 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	cfg.Context = min(cfg.Context, h.params.Context)
+	if err := keep(&h.params, cfg.Cache); err != nil {
+		return nil, err
+	}
 	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
 		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts, ready: make(chan struct{}, 1), compute: (*constraint).mask, patience: maskGrace}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,

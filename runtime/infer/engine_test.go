@@ -166,7 +166,7 @@ func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
 	if !errors.As(err, &refusal) {
 		t.Fatalf("a budget of 8 MiB: %v", err)
 	}
-	need, err := Memory(f, 1, 1024, 1)
+	need, err := Memory(Config{File: f, Threads: 1, Context: 1024, MaxSequences: 1})
 	if err != nil {
 		t.Fatal(err)
 	}

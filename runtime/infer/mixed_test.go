@@ -46,7 +46,7 @@ func measureDecoding(b *testing.B, open sealedOpener, limit int64, mixed bool) {
 	const context512 = 512
 	budget := arena.NewBudget(limit)
 	look := open(arena.NewBudget(64<<20), weights.Options{Workers: 2, Mode: weights.Streamed})
-	need, err := Memory(header(b, look), 2, context512, 1)
+	need, err := Memory(Config{File: header(b, look), Threads: 2, Context: context512, MaxSequences: 1})
 	if err != nil {
 		b.Fatal(err)
 	}

@@ -10,6 +10,10 @@ import (
 	"sync"
 	"testing"
 	"unicode/utf8"
+
+	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/model"
 )
 
 // TestOptionsOutOfRangeAreRefused: each alone, before the engine computes.
@@ -199,6 +203,26 @@ func TestGivenAnswersAreScoredAsChosenOnesAre(t *testing.T) {
 	for name, bad := range map[string][]int32{"too many": make([]int32, e.ContextSize()), "unknown": {int32(e.Tokenizer().Size())}, "negative": {-1}} {
 		if _, err := e.Generate(t.Context(), Request{Prompt: prompt, Given: bad}, nil); !errors.Is(err, ErrPrompt) {
 			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// TestCacheTypes: how keys and values are kept is one of two, and a model whose heads q8 cannot hold is refused before
+// it takes memory.
+func TestCacheTypes(t *testing.T) {
+	src, f := load(t, smallFile(t)) // its heads have 8 elements
+	for cache, reason := range map[string]refusal.Reason{"q4": "", "q8": model.ReasonCacheType} {
+		cfg := Config{Source: src, File: f, Budget: arena.NewBudget(64 << 20), Threads: 1, Context: 256, MaxSequences: 1, Cache: cache}
+		_, errMemory := Memory(cfg)
+		_, errNew := New(cfg)
+		for _, err := range []error{errMemory, errNew} {
+			got, _ := refusal.ReasonOf(err)
+			if err == nil || got != reason || !strings.Contains(err.Error(), "f16") {
+				t.Errorf("%s: %v with reason %q, want one that names f16, with reason %q", cache, err, got, reason)
+			}
+		}
+		if used := cfg.Budget.Used(); used != 0 {
+			t.Errorf("%s: %d bytes are still taken", cache, used)
 		}
 	}
 }

@@ -152,10 +152,10 @@ func TestAnothersPromptSpeedsUpNothing(t *testing.T) {
 
 // valuesLeft counts the values of a slot's keys and values that are not zero.
 func valuesLeft(e *Engine, slot int) int {
-	values := reflect.ValueOf(e.cache).Elem().FieldByName("values")
+	values := reflect.ValueOf(e.cache).Elem().FieldByName("memory")
 	each, n := values.Len()/len(e.slots), 0
-	for i := slot * each; i < (slot+1)*each; i++ {
-		if values.Index(i).Uint() != 0 {
+	for i := slot * each; i < (slot+1)*each; i += 2 { // of two bytes
+		if values.Index(i).Uint()|values.Index(i+1).Uint() != 0 {
 			n++
 		}
 	}

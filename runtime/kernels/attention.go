@@ -50,7 +50,9 @@ func (s *Set) Scale(x []float32, by float32) { s.vector.scale(x, by) }
 func (s *Set) Halves(dst []uint16, x []float32) { s.vector.halves(dst[:len(x)], x) }
 
 // PutKey stores the key of a position in its tile.
-func PutKey(keys []uint16, position int, key []uint16) {
+func PutKey(keys []uint16, position int, key []uint16) { putKey(keys, position, key) }
+
+func putKey[T any](keys []T, position int, key []T) {
 	tile := keys[position/KeyTile*KeyTile*len(key):][position%KeyTile:]
 	for d, v := range key {
 		tile[d*KeyTile] = v

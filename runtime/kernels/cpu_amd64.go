@@ -28,7 +28,8 @@ func avx2Set() *Set {
 	return &Set{
 		name: "avx2",
 		vector: vectorOps{dot: dotWithAVX2, quantize: quantizeWithAVX2, halves: halvesWithAVX2,
-			largest: largestWithAVX2, notBelow: notBelowWithAVX2, expSum: expSumWithAVX2, scale: scaleWithAVX2, siluMul: siluMulWithAVX2, scores: attendAVX2.scores, weightedSum: attendAVX2.weightedSum},
+			largest: largestWithAVX2, notBelow: notBelowWithAVX2, expSum: expSumWithAVX2, scale: scaleWithAVX2, siluMul: siluMulWithAVX2, scores: attendAVX2.scores, weightedSum: attendAVX2.weightedSum,
+			unpackTile: unpackTileWithAVX2, unpackRows: unpackRowsWithAVX2},
 		one: map[Type]kernel[record]{Q4_0: oneQ40AVX2, Q4_1: oneQ41AVX2, Q5_0: oneQ50AVX2, Q5_1: oneQ51AVX2, Q8_0: oneQ80AVX2,
 			Q2_K: oneQ2KAVX2, Q3_K: oneQ3KAVX2, Q4_K: oneQ4KAVX2, Q5_K: oneQ5KAVX2, Q6_K: oneQ6KAVX2,
 			IQ4_NL: oneIQ4NLAVX2, IQ4_XS: oneIQ4XSAVX2, MXFP4: oneMXFP4AVX2},

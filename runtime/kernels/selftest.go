@@ -106,6 +106,20 @@ func (s *Set) vectorsAgree(x []float32) bool {
 			dst[i] = float32(v)
 		}
 	})
+	both(func(s *Set, dst []float32) {
+		codes, out := make([]int8, packedBlock*KeyTile), make([]uint16, packedBlock*KeyTile)
+		for i := range codes {
+			codes[i] = int8(h[i%len(h)] >> 3)
+		}
+		s.Unpack8Keys(out, codes, h[:KeyTile], packedBlock, 1)
+		for i, v := range out[:len(dst)] {
+			dst[i] = float32(v)
+		}
+		s.Unpack8(out, codes[:2*packedBlock], h[:2])
+		for i, v := range out[:len(dst)] {
+			dst[i] += float32(v)
+		}
+	})
 	p, q := make([]record, len(x)/BlockCols), make([]record, len(x)/BlockCols)
 	s.vector.quantize(p, x)
 	g.vector.quantize(q, x)

@@ -17,6 +17,8 @@ type vectorOps struct {
 	halves      func(dst []uint16, x []float32)
 	scores      func(scores []float32, stride int, queries []float32, n int, keys []uint16, tiles int)
 	weightedSum func(sums []float32, n, size int, weights []float32, stride int, vals []uint16, positions int)
+	unpackTile  func(dst []uint16, codes []int8, scales []uint16)
+	unpackRows  func(dst []uint16, codes []int8, scales []uint16)
 }
 
 // lanes is the number of partial sums of a dot product.
@@ -24,7 +26,7 @@ const lanes = 16
 
 var genericVector = vectorOps{dot: genericDot, quantize: genericQuantize,
 	largest: genericLargest, notBelow: genericNotBelow, expSum: genericExpSum, scale: genericScale, siluMul: genericSiLUMul,
-	halves: genericHalves, scores: genericScores, weightedSum: genericWeightedSum}
+	halves: genericHalves, scores: genericScores, weightedSum: genericWeightedSum, unpackTile: genericUnpackTile, unpackRows: genericUnpackRows}
 
 // Dot is the inner product of two vectors of equal length, a multiple of 16.
 func (s *Set) Dot(x, y []float32) float32 {

@@ -29,11 +29,9 @@ func (m *Model) rememberToken(worker, t int) error {
 	addBias(v, l.vBias, 1)
 	m.place(q, l.queryNorm, t)
 	m.place(k, l.keyNorm, t)
-	at, key := in.Position*p.HeadSize, m.scratch.attention[worker].key
 	for h := range p.KVHeads {
-		m.set.Halves(key, k[h*p.HeadSize:(h+1)*p.HeadSize])
-		kernels.PutKey(cache.keys(in.Slot, layer, h), in.Position, key)
-		m.set.Halves(cache.vals(in.Slot, layer, h)[at:at+p.HeadSize], v[h*p.HeadSize:(h+1)*p.HeadSize])
+		at := h * p.HeadSize
+		cache.put(m.set, in.Slot, layer, h, in.Position, k[at:at+p.HeadSize], v[at:at+p.HeadSize], m.scratch.attention[worker].key)
 	}
 	return nil
 }
@@ -85,7 +83,7 @@ func (m *Model) attendHeads(worker, task int) error {
 	tokens, kv := m.spans[task/p.KVHeads], task%p.KVHeads
 	in := m.at.batch[tokens.first]
 	a := &s.attention[worker]
-	a.keys, a.vals = m.at.cache.keys(in.Slot, m.at.layer, kv), m.at.cache.vals(in.Slot, m.at.layer, kv)
+	a.read(m.at.cache, in.Slot, m.at.layer, kv)
 	for h := kv * group; h < (kv+1)*group; h += kernels.MaxQueries { // most often once
 		heads := min((kv+1)*group-h, kernels.MaxQueries)
 		a.begin(tokens.count*heads, p.HeadSize)
@@ -107,7 +105,8 @@ func (m *Model) attendHeads(worker, task int) error {
 
 // attention is what one worker computes attention with: some queries, over the keys and values of one head.
 type attention struct {
-	keys, vals []uint16 // tiles, and rows
+	keys, vals []uint16    // tiles, and rows
+	packed     *[2]packed8 // what they are unpacked from, if they are kept so; then they have room for the context
 
 	n, size int
 	reach   [kernels.MaxQueries]reach     // positions that each query sees
@@ -123,22 +122,54 @@ type attention struct {
 type reach struct{ first, end int }
 
 // attentionFloats is the room that an attention takes in scratch memory.
-func attentionFloats(size, context int) int {
-	return kernels.MaxQueries*(2*size+tiled(context)) + lines(size)
+func attentionFloats(kind CacheType, size, context int) int {
+	n := kernels.MaxQueries*(2*size+tiled(context)) + lines(size)
+	if kind != Float16 {
+		n += size * tiled(context) // keys and values unpacked, 2 bytes each
+	}
+	return n
 }
 
 // newAttention lays one out in memory.
-func newAttention(memory []float32, size, context int) attention {
+func newAttention(memory []float32, kind CacheType, size, context int) attention {
 	var a attention
 	take := func(n int) []float32 {
 		part := memory[:n:n]
 		memory = memory[n:]
 		return part
 	}
+	takeHalves := func(n int) []uint16 {
+		part := take((n + 1) / 2)
+		return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(part))), n)
+	}
 	a.queries, a.sums = take(kernels.MaxQueries*size), take(kernels.MaxQueries*size)
 	a.scores = take(kernels.MaxQueries * tiled(context))
-	a.key = unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(memory))), size)
+	if kind != Float16 {
+		a.packed = new([2]packed8)
+		a.keys, a.vals = takeHalves(size*tiled(context)), takeHalves(size*tiled(context))
+	}
+	a.key = takeHalves(size)
 	return a
+}
+
+// read has the attention go over one head of a sequence in a cache.
+func (a *attention) read(c *Cache, slot, layer, head int) {
+	if c.kind == Float16 {
+		a.keys, a.vals = c.keys(slot, layer, head), c.vals(slot, layer, head)
+		return
+	}
+	*a.packed = [2]packed8{c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)}
+}
+
+// view returns the keys of whole tiles from position start on, and the values, of positions before end.
+func (a *attention) view(set *kernels.Set, start, end int) (keys, vals []uint16) {
+	if a.packed == nil {
+		return a.keys[start*a.size:], a.vals[start*a.size:]
+	}
+	k, v, each := a.packed[0], a.packed[1], a.size/packed
+	set.Unpack8Keys(a.keys, k.codes[start*a.size:], k.scales[start*each:], a.size, tiled(end-start)/kernels.KeyTile)
+	set.Unpack8(a.vals, v.codes[start*a.size:end*a.size], v.scales[start*each:])
+	return a.keys, a.vals
 }
 
 // begin makes room for n queries of size elements, which add gives it.
@@ -165,28 +196,29 @@ func (a *attention) compute(set *kernels.Set) {
 	start := low / kernels.KeyTile * kernels.KeyTile // position of the first score
 	stride := tiled(high - start)
 	scores, sums := a.scores[:a.n*stride], a.sums[:a.n*a.size]
-	set.Scores(scores, stride, a.queries[:a.n*a.size], a.n, a.keys[start*a.size:], stride/kernels.KeyTile)
+	keys, vals := a.view(set, start, high)
+	set.Scores(scores, stride, a.queries[:a.n*a.size], a.n, keys, stride/kernels.KeyTile)
 	clear(sums)
 	var inverse [kernels.MaxQueries]float32
 	for i, r := range a.reach[:a.n] {
 		inverse[i] = 1 / set.Exponentials(scores[i*stride:][r.first-start:r.end-start])
-		a.sumOne(set, i, reach{r.first, min(r.end, all.first)}, start, stride)
+		a.sumOne(set, i, reach{r.first, min(r.end, all.first)}, start, stride, vals)
 	}
 	if all.first < all.end {
-		set.WeightedSum(sums, a.n, a.size, scores[all.first-start:], stride, a.vals[all.first*a.size:], all.end-all.first)
+		set.WeightedSum(sums, a.n, a.size, scores[all.first-start:], stride, vals[(all.first-start)*a.size:], all.end-all.first)
 	}
 	for i, r := range a.reach[:a.n] {
-		a.sumOne(set, i, reach{max(r.first, all.first, min(all.end, r.end)), r.end}, start, stride)
+		a.sumOne(set, i, reach{max(r.first, all.first, min(all.end, r.end)), r.end}, start, stride, vals)
 		sum := sums[i*a.size:][:a.size]
 		set.Scale(sum, inverse[i])
 		copy(a.out[i], sum)
 	}
 }
 
-// sumOne adds the values of some positions for one query.
-func (a *attention) sumOne(set *kernels.Set, i int, r reach, start, stride int) {
+// sumOne adds the values of some positions for one query; vals begin with those of position start.
+func (a *attention) sumOne(set *kernels.Set, i int, r reach, start, stride int, vals []uint16) {
 	if r.first < r.end {
-		set.WeightedSum(a.sums[i*a.size:][:a.size], 1, a.size, a.scores[i*stride+r.first-start:], stride, a.vals[r.first*a.size:], r.end-r.first)
+		set.WeightedSum(a.sums[i*a.size:][:a.size], 1, a.size, a.scores[i*stride+r.first-start:], stride, vals[(r.first-start)*a.size:], r.end-r.first)
 	}
 }
 
@@ -196,4 +228,8 @@ func (a *attention) wipe() {
 	clear(a.sums)
 	clear(a.scores)
 	clear(a.key)
+	if a.packed != nil {
+		clear(a.keys)
+		clear(a.vals)
+	}
 }

@@ -14,8 +14,8 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Release()
-	for i := range c.values {
-		c.values[i] = 7
+	for i := range c.memory {
+		c.memory[i] = 7
 	}
 	c.Wipe(1, 0, 3)
 	left := map[int]int{}
@@ -45,7 +45,7 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 	c.Wipe(-1, 0, 5)
 	c.Wipe(2, 0, 5)
 	c.Wipe(0, -1, 99)
-	for i, v := range c.values[:len(c.values)/2] {
+	for i, v := range c.memory[:len(c.memory)/2] {
 		if v != 0 {
 			t.Fatalf("value %d of sequence 0 is left", i)
 		}
@@ -59,8 +59,8 @@ func TestCopyTakesTheFirstPositionsOfAnotherSequence(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer c.Release()
-	for i := range c.values {
-		c.values[i] = uint16(i + 1)
+	for i, values := 0, halves(c.memory); i < len(values); i++ {
+		values[i] = uint16(i + 1)
 	}
 	c.Wipe(1, 1, 5) // keeps position 0
 	c.Copy(1, 0, 3)

@@ -97,7 +97,7 @@ func encoderSizes(p Params, threads, context int) (floats [9]int, attention, act
 	return [...]int{
 		context * p.Width, context * pad(p.Width), context * q, context * k, context * k, context * wide,
 		context * pad(p.FeedForward), context * up, context * p.Width,
-	}, lines(attentionFloats(p.HeadSize, context)) + headFloats(p, context), kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
+	}, lines(attentionFloats(p.Cache, p.HeadSize, context)) + headFloats(p, context), kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
 }
 
 // headFloats is the room of a head's keys and values, as float16, in that of float32 numbers.
@@ -134,7 +134,7 @@ func (e *Encoder) takeMemory(cfg Config) error {
 	}
 	s.rotation = take(cfg.Context * p.RopeDims)
 	s.activations = data[len(data)-act:]
-	s.takeAttention(take(cfg.Threads*lines(attentionFloats(p.HeadSize, cfg.Context))), cfg.Threads, p.HeadSize, cfg.Context)
+	s.takeAttention(take(cfg.Threads*lines(attentionFloats(p.Cache, p.HeadSize, cfg.Context))), cfg.Threads, p, cfg.Context)
 	for range cfg.Threads {
 		both := take(headFloats(p, cfg.Context))
 		halves := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(both))), 2*len(both))

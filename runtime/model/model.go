@@ -114,7 +114,7 @@ func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, acti
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	return [...]int{
 		batch * p.Width, batch * pad(p.Width), batch * pad(q), batch * pad(k), batch * pad(k), batch * wide,
-		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * lines(attentionFloats(p.HeadSize, context)),
+		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * lines(attentionFloats(p.Cache, p.HeadSize, context)),
 	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, wide))
 }
 
@@ -148,16 +148,16 @@ func newScratch(cfg Config, p Params) (*scratch, error) {
 		*part = memory[:floats[i]:floats[i]]
 		memory = memory[lines(floats[i]):]
 	}
-	s.takeAttention(memory, cfg.Threads, p.HeadSize, cfg.Context)
+	s.takeAttention(memory, cfg.Threads, p, cfg.Context)
 	s.activations = data[len(data)-act:]
 	return s, nil
 }
 
 // takeAttention lays out what each worker computes attention with.
-func (s *scratch) takeAttention(memory []float32, threads, size, context int) {
-	each := lines(attentionFloats(size, context))
+func (s *scratch) takeAttention(memory []float32, threads int, p Params, context int) {
+	each := lines(attentionFloats(p.Cache, p.HeadSize, context))
 	for i := range threads {
-		s.attention = append(s.attention, newAttention(memory[i*each:(i+1)*each], size, context))
+		s.attention = append(s.attention, newAttention(memory[i*each:(i+1)*each], p.Cache, p.HeadSize, context))
 	}
 }
 

@@ -37,6 +37,8 @@ type Params struct {
 	// Heads and KVHeads are the numbers of query heads and of key and value
 	// heads; HeadSize is the size of each.
 	Heads, KVHeads, HeadSize int
+	// Cache is how keys and values are kept. It is the caller's choice and no part of the file.
+	Cache CacheType
 	// Vocabulary is the number of tokens.
 	Vocabulary int
 	// Context is the longest sequence that the model was trained for.
@@ -175,7 +177,7 @@ func (p Params) check() error {
 // does.
 func (p Params) Encoder() bool { return p.family.encoder }
 
-// CacheBytes is the memory for the keys and values of one position: float16, all layers.
+// CacheBytes is the memory for the keys and values of one position, of all layers.
 func (p Params) CacheBytes() int64 {
-	return int64(p.Layers) * int64(p.KVHeads) * int64(p.HeadSize) * 2 * 2
+	return int64(p.Layers) * int64(p.KVHeads) * 2 * int64(p.Cache.bytes(p.HeadSize))
 }

@@ -57,7 +57,7 @@ func (o *Model) need(publisher identity.Public, limit, room int64) (least, most 
 		return 0, 0, err
 	}
 	for _, try := range attempts(o.Model) {
-		engine, err := infer.Memory(header, o.Threads, try.context, max(o.Sequences, 1))
+		engine, err := infer.Memory(o.engineConfig(header, try.context))
 		if err != nil {
 			return 0, 0, err
 		}

@@ -23,7 +23,7 @@ import (
 
 // contexts are the sizes tried, largest first, when the configuration leaves
 // the choice open.
-var contexts = [...]int{4096, 2048, 1024, 512, 256}
+var contexts = [...]int{4096, 3072, 2048, 1536, 1024, 768, 512, 256}
 
 // usefulContext is the shortest context for which resident weights are
 // preferred to streamed ones with a longer context.
@@ -166,8 +166,8 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 		err = o.Weights.Match(header)
 	}
 	if err == nil {
-		want := infer.Config{Source: o.Weights, File: header, Budget: o.Memory, Threads: o.Threads,
-			Context: o.contextSize, MaxSequences: max(o.Sequences, 1), Kernel: o.Kernel}
+		want := o.engineConfig(header, o.contextSize)
+		want.Source, want.Budget = o.Weights, o.Memory
 		if infer.Embeds(header) {
 			o.Embedder, err = infer.NewEmbedder(want)
 		} else {
@@ -178,6 +178,11 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 		return errors.Join(err, o.Weights.Close())
 	}
 	return nil
+}
+
+// engineConfig is what the engine's memory depends on, and its kernels.
+func (o *Model) engineConfig(header *gguf.File, context int) infer.Config {
+	return infer.Config{File: header, Threads: o.Threads, Context: context, MaxSequences: max(o.Sequences, 1), Cache: o.Model.Cache, Kernel: o.Kernel}
 }
 
 // verifying is what the process takes beyond its reserve while it verifies a streamed file, whose
@@ -196,7 +201,7 @@ func (o *Model) engineMemory(publisher identity.Public, limit int64) (int64, err
 	if err != nil {
 		return 0, err
 	}
-	need, err := infer.Memory(header, o.Threads, o.contextSize, max(o.Sequences, 1))
+	need, err := infer.Memory(o.engineConfig(header, o.contextSize))
 	return need + engineRounding, err
 }
 
