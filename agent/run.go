@@ -200,8 +200,8 @@ func (d *daemon) announce(until time.Time) {
 	if cfg := d.cfg.Load(); !cfg.Participates() {
 		what = "secrets"
 	}
-	if names := d.modelNames(); len(names) > 0 {
-		what = names[0]
+	if name := d.beside.firstName(); name != "" {
+		what = name
 	}
 	status := fmt.Sprintf("serving %s until %s", what, until.Format(time.TimeOnly))
 	if p := d.tenure.Permit(); p != nil {
