@@ -60,6 +60,9 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 		return "", err
 	}
 	m := s.Agent.Model
+	if d.opt.model == "" && m.Threads <= 4 && m.Mode != "resident" { // each thread has memory of its own
+		return "", fmt.Errorf("the demo's model is %s in %d MiB: it no longer fits there", m.Mode, d.memoryMB)
+	}
 	return fmt.Sprintf("model %s in %.0f MiB of a limit of %d MiB, context %d tokens, %d threads", m.Mode, float64(m.ArenaBytes)/(1<<20), d.memoryMB, m.Context, m.Threads), nil
 }
 

@@ -2,8 +2,6 @@ package infer
 
 import (
 	"encoding/binary"
-
-	"github.com/anchorhold/anchorhold/runtime/model"
 )
 
 // maxDrafts is how many tokens are guessed at once: with the one that is certain they are the four
@@ -18,7 +16,7 @@ const (
 )
 
 // outputs is how many tokens of a batch may ask for logits.
-func outputs(sequences int) int { return min(sequences+maxDrafts, model.MaxBatch) }
+func outputs(sequences int) int { return min(sequences+maxDrafts, batchSize(sequences)) }
 
 // guesses are a sequence's drafts: tokens that were computed before anybody knew whether they
 // follow (prompt lookup decoding, Saxena 2023). Only what the sampler picks by itself is kept, from

@@ -122,8 +122,12 @@ func Memory(cfg Config) (int64, error) {
 	if err := keep(&p, cfg.Cache); err != nil {
 		return 0, err
 	}
-	return model.CacheBytes(p, sequences, contextSize) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, model.MaxBatch, outputs(sequences), contextSize), nil
+	return model.CacheBytes(p, sequences, contextSize) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, batchSize(sequences), outputs(sequences), contextSize), nil
 }
+
+// batchSize is the number of tokens of a pass: six tiles of 16, or as many as there are sequences. More would make
+// prompts hardly faster, and take memory of each.
+func batchSize(sequences int) int { return max(96, sequences) }
 
 // keep sets how keys and values are kept.
 func keep(p *model.Params, cache string) (err error) {
@@ -147,9 +151,9 @@ func New(cfg Config) (*Engine, error) {
 		return nil, err
 	}
 	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
-		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, model.MaxBatch), drafts: maxDrafts, ready: make(chan struct{}, 1), compute: (*constraint).mask, patience: maskGrace}
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, batchSize(cfg.MaxSequences)), drafts: maxDrafts, ready: make(chan struct{}, 1), compute: (*constraint).mask, patience: maskGrace}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
-		Budget: cfg.Budget, Batch: model.MaxBatch, Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
+		Budget: cfg.Budget, Batch: batchSize(cfg.MaxSequences), Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
 	if err != nil {
 		return nil, tensorsRefused(err)
 	}

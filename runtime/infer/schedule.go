@@ -138,7 +138,7 @@ func (e *Engine) step() error {
 	e.rejoin()
 	var asked [model.MaxBatch]int // slots whose logits come back, in order
 	wanted := 0
-	room := model.MaxBatch
+	room := cap(e.batch)
 	active, alone := 0, -1 // slot of a single sequence that answers
 	for slot, s := range e.slots {
 		if s == nil {

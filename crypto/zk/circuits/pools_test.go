@@ -37,7 +37,7 @@ func attacksOnPools() []attack {
 			f.from(2)
 		}},
 		{"another sum of what a pool summed up", "product", sums, func(f forger) {
-			f.setSum(0, 1, 1, add(f.sum(0, 1, 1), 1))
+			f.setSum(0, 1, 1, add(f.sum(0, 1, 1), 1000)) // enough for another value once it is rescaled
 			f.scale(0, 1)
 			f.from(2)
 		}},
