@@ -172,7 +172,7 @@ func TestSeveralModelsAreServedSideBySide(t *testing.T) {
 	if err := errors.Join(err, findings.Runnable()); err != nil {
 		t.Fatal(err)
 	}
-	stop, ended := s.start(t, cfg, f.TEE, 2)
+	stop, ended := s.start(t, cfg, f.TEE, 5) // under the race detector beside other tests, two attestations take seconds
 	ctx := t.Context()
 	waitServing(t, s.api)
 	s.serves(t, "tiny", g.Model)
@@ -182,7 +182,7 @@ func TestSeveralModelsAreServedSideBySide(t *testing.T) {
 		t.Errorf("listed are %q", names)
 	}
 	var status tenure.Status
-	for deadline := time.Now().Add(20 * time.Second); ; { // on a busy machine a lease of two seconds may lapse
+	for deadline := time.Now().Add(20 * time.Second); ; { // on a busy machine a short lease may lapse
 		status = tenure.Status{}
 		if err := json.Unmarshal(get(t, s.api, "/v1/status"), &status); err != nil {
 			t.Fatal(err)
