@@ -146,8 +146,8 @@ func (e *Engine) begin(s *sequence) {
 		keeps = shared
 	}
 	if keeps != shared {
-		if from := e.slots[source]; from != nil && from.waiting != nil && !from.again {
-			<-from.waiting // the tile in which its own beginning ends is being cleared
+		if from := e.slots[source]; from != nil {
+			from.settle() // the tile in which its own beginning ends is being cleared
 		}
 		e.cache.Copy(slot, source, shared)
 	}

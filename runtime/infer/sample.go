@@ -39,24 +39,6 @@ const maxCandidates = 1 << 16
 
 // likeliest is the first of the largest logits; -1 if one is not a number or
 // the largest is infinite.
-func likeliest(logits []float32) int {
-	best := 0
-	top := float32(math.Inf(-1))
-	for i, v := range logits {
-		if !(v <= top) {
-			if v != v {
-				return -1
-			}
-			best, top = i, v
-		}
-	}
-	if math.IsInf(float64(top), 0) {
-		return -1
-	}
-	return best
-}
-
-// likeliest does the same, faster.
 func (s *sampler) likeliest(logits []float32) int {
 	top := s.set.Largest(logits)
 	if math.IsInf(float64(top), 0) {
@@ -243,8 +225,12 @@ type Likelihood struct {
 }
 
 // score says how likely a token was, and which were the likeliest.
-func score(logits []float32, token int32, top int) *Scored {
-	best := logits[likeliest(logits)]
+func (s *sampler) score(logits []float32, token int32, top int) (*Scored, error) {
+	first := s.likeliest(logits)
+	if first < 0 {
+		return nil, ErrLogits
+	}
+	best := logits[first]
 	var sum float64
 	list := make([]Likelihood, 0, top+1)
 	for i, v := range logits {
@@ -264,5 +250,5 @@ func score(logits []float32, token int32, top int) *Scored {
 	for i := range list {
 		list[i].Logprob -= norm
 	}
-	return &Scored{Likelihood{token, logits[token] - norm}, list}
+	return &Scored{Likelihood{token, logits[token] - norm}, list}, nil
 }

@@ -81,9 +81,7 @@ func (e *Engine) endAll(err error) {
 // behind it; then it is wiped before another sequence takes the slot.
 func (e *Engine) free(slot int, reason string, err error) {
 	s := e.slots[slot]
-	if s.waiting != nil && !s.again {
-		<-s.waiting // its slot is being cleared
-	}
+	s.settle()
 	e.slots[slot] = nil
 	e.prefixes.cut(slot, s.position)
 	if err != nil || !e.prefixes.leave(slot) {
@@ -256,6 +254,13 @@ func (e *Engine) idle() {
 	}
 }
 
+// settle waits until a sequence's slot is cleared.
+func (s *sequence) settle() {
+	if s.waiting != nil && !s.again {
+		<-s.waiting
+	}
+}
+
 // apart does work of a sequence beside passes, which the sequence sits out until it is done.
 func (e *Engine) apart(s *sequence, work func()) (done chan struct{}) {
 	done = make(chan struct{})
@@ -289,9 +294,10 @@ func (e *Engine) choose(slot int, logits []float32) {
 		e.free(slot, "", err)
 		return
 	}
-	next := chosen{id: token}
-	if s.scored {
-		next.scored = score(logits, token, s.top)
+	next, err := e.told(s, logits, token)
+	if err != nil {
+		e.free(slot, "", err)
+		return
 	}
 	end := e.tokenizer.IsEnd(token)
 	if s.choose.constraint != nil {
@@ -313,13 +319,23 @@ func (e *Engine) choose(slot int, logits []float32) {
 	}
 }
 
+// told is a token as the answer has it, with how likely it was if the request asks for that.
+func (e *Engine) told(s *sequence, logits []float32, token int32) (next chosen, err error) {
+	next.id = token
+	if s.scored {
+		next.scored, err = e.pick.score(logits, token, s.top)
+	}
+	return next, err
+}
+
 // scoreGiven goes past the next token of an answer that is only scored, and ends the sequence
 // behind the last one.
 func (e *Engine) scoreGiven(slot int, logits []float32) {
 	s := e.slots[slot]
-	next := chosen{id: s.given[0]}
-	if s.scored {
-		next.scored = score(logits, next.id, s.top)
+	next, err := e.told(s, logits, s.given[0])
+	if err != nil {
+		e.free(slot, "", err)
+		return
 	}
 	s.given = s.given[1:]
 	s.tokens <- next

@@ -198,6 +198,10 @@ func TestBrokenOutputsEndOneAnswer(t *testing.T) {
 	if _, err := e.Generate(context.Background(), request, func(string) error { return nil }); !errors.Is(err, ErrLogits) {
 		t.Errorf("a weight that is not a number: %v", err)
 	}
+	given := Request{Prompt: request.Prompt, Given: []int32{1, 2}, Observe: func([]Scored) error { return nil }}
+	if _, err := e.Generate(context.Background(), given, func(string) error { return nil }); !errors.Is(err, ErrLogits) {
+		t.Errorf("a given answer: %v", err)
+	}
 	norm[5] = good
 	if _, r := answer(t, e, request); r.CompletionTokens == 0 {
 		t.Errorf("after it: %+v", r)
