@@ -2,16 +2,16 @@ package kernels
 
 import "math"
 
-// packedBlock is the number of values that share a scale where keys and values are kept in 8 bits.
-const packedBlock = 32
+// PackedBlock is the number of values that share a scale where keys and values are kept in 8 bits.
+const PackedBlock = 32
 
 // Pack8 writes x, whole blocks of 32, as codes of 8 bits times a float16 of each block: the largest of a block
 // has the code 127 or -127, ties go to even. A block with a value that is not finite becomes one of values
 // that are not numbers.
 func Pack8(codes []int8, scales []uint16, x []float32) {
 	codes = codes[:len(x)]
-	for b := 0; b*packedBlock < len(x); b++ {
-		block, out := x[b*packedBlock:][:packedBlock], codes[b*packedBlock:][:packedBlock]
+	for b := 0; b*PackedBlock < len(x); b++ {
+		block, out := x[b*PackedBlock:][:PackedBlock], codes[b*PackedBlock:][:PackedBlock]
 		var top float32
 		finite := true
 		for _, v := range block {
@@ -46,9 +46,9 @@ func PutKey8(codes []int8, scales []uint16, position int, key []int8, keyScales 
 
 // Unpack8Keys writes whole tiles of packed keys as tiles of float16: each code times its scale, rounded.
 func (s *Set) Unpack8Keys(dst []uint16, codes []int8, scales []uint16, size, tiles int) {
-	blocks := size / packedBlock
+	blocks := size / PackedBlock
 	for i := range tiles * blocks {
-		const block = packedBlock * KeyTile
+		const block = PackedBlock * KeyTile
 		s.vector.unpackTile(dst[i*block:][:block], codes[i*block:][:block], scales[i*KeyTile:][:KeyTile])
 	}
 }
@@ -56,7 +56,7 @@ func (s *Set) Unpack8Keys(dst []uint16, codes []int8, scales []uint16, size, til
 // Unpack8 writes packed values, whole blocks, as float16: each code times its block's scale, rounded.
 func (s *Set) Unpack8(dst []uint16, codes []int8, scales []uint16) {
 	if len(codes) > 0 {
-		s.vector.unpackRows(dst[:len(codes)], codes, scales[:len(codes)/packedBlock])
+		s.vector.unpackRows(dst[:len(codes)], codes, scales[:len(codes)/PackedBlock])
 	}
 }
 
@@ -74,7 +74,7 @@ func genericUnpackTile(dst []uint16, codes []int8, scales []uint16) {
 func genericUnpackRows(dst []uint16, codes []int8, scales []uint16) {
 	for b, v := range scales {
 		scale := Float16to32(v)
-		for i := b * packedBlock; i < (b+1)*packedBlock; i++ {
+		for i := b * PackedBlock; i < (b+1)*PackedBlock; i++ {
 			dst[i] = Float32to16(float32(codes[i]) * scale)
 		}
 	}

@@ -15,7 +15,7 @@ func FuzzUnpack8(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, seed uint64, count uint8) {
 		rng, blocks := rand.New(rand.NewPCG(seed, 4)), int(count)%5+1
-		codes, rowScales, tileScales := make([]int8, blocks*packedBlock*KeyTile), make([]uint16, blocks*KeyTile), make([]uint16, blocks*KeyTile)
+		codes, rowScales, tileScales := make([]int8, blocks*PackedBlock*KeyTile), make([]uint16, blocks*KeyTile), make([]uint16, blocks*KeyTile)
 		for i := range codes {
 			codes[i] = int8(rng.Uint32())
 		}
@@ -31,7 +31,7 @@ func FuzzUnpack8(f *testing.F) {
 				}
 				return x
 			}
-			s.Unpack8Keys(out, c, guardedCopy(t, tileScales, atStart), blocks*packedBlock, 1)
+			s.Unpack8Keys(out, c, guardedCopy(t, tileScales, atStart), blocks*PackedBlock, 1)
 			tile = wide()
 			s.Unpack8(out, c, guardedCopy(t, rowScales, atStart))
 			return tile, wide()
@@ -54,16 +54,16 @@ func TestPack8KeepsValues(t *testing.T) {
 		for i := range x {
 			x[i] = float32(rng.NormFloat64()) * magnitude
 		}
-		codes, scales := make([]int8, size), make([]uint16, size/packedBlock)
+		codes, scales := make([]int8, size), make([]uint16, size/PackedBlock)
 		Pack8(codes, scales, x)
-		tileCodes, tileScales := make([]int8, 2*KeyTile*size), make([]uint16, 2*KeyTile*size/packedBlock)
+		tileCodes, tileScales := make([]int8, 2*KeyTile*size), make([]uint16, 2*KeyTile*size/PackedBlock)
 		PutKey8(tileCodes, tileScales, position, codes, scales)
 		out, row := make([]uint16, len(tileCodes)), make([]uint16, size)
 		genericSet().Unpack8Keys(out, tileCodes, tileScales, size, 2)
 		genericSet().Unpack8(row, codes, scales)
 		for d, v := range x {
 			got := Float16to32(row[d])
-			scale := Float16to32(scales[d/packedBlock])
+			scale := Float16to32(scales[d/PackedBlock])
 			if tile := out[KeyTile*size+d*KeyTile+position%KeyTile]; tile != row[d] {
 				t.Fatalf("element %d of the key is %x in its tile, %x in a row", d, tile, row[d])
 			}
@@ -90,7 +90,7 @@ func TestPack8KeepsValues(t *testing.T) {
 // BenchmarkUnpack8 is what one head of 512 positions takes, in values for a second.
 func BenchmarkUnpack8(b *testing.B) {
 	const size, positions = 64, 512
-	codes, scales, out := make([]int8, size*positions), make([]uint16, size*positions/packedBlock), make([]uint16, size*positions)
+	codes, scales, out := make([]int8, size*positions), make([]uint16, size*positions/PackedBlock), make([]uint16, size*positions)
 	for _, s := range sets() {
 		for name, do := range map[string]func(){
 			"keys": func() { s.Unpack8Keys(out, codes, scales, size, positions/KeyTile) },

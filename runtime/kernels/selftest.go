@@ -107,15 +107,15 @@ func (s *Set) vectorsAgree(x []float32) bool {
 		}
 	})
 	both(func(s *Set, dst []float32) {
-		codes, out := make([]int8, packedBlock*KeyTile), make([]uint16, packedBlock*KeyTile)
+		codes, out := make([]int8, PackedBlock*KeyTile), make([]uint16, PackedBlock*KeyTile)
 		for i := range codes {
 			codes[i] = int8(h[i%len(h)] >> 3)
 		}
-		s.Unpack8Keys(out, codes, h[:KeyTile], packedBlock, 1)
+		s.Unpack8Keys(out, codes, h[:KeyTile], PackedBlock, 1)
 		for i, v := range out[:len(dst)] {
 			dst[i] = float32(v)
 		}
-		s.Unpack8(out, codes[:2*packedBlock], h[:2])
+		s.Unpack8(out, codes[:2*PackedBlock], h[:2])
 		for i, v := range out[:len(dst)] {
 			dst[i] += float32(v)
 		}

@@ -106,7 +106,7 @@ func (m *Model) attendHeads(worker, task int) error {
 // attention is what one worker computes attention with: some queries, over the keys and values of one head.
 type attention struct {
 	keys, vals []uint16    // tiles, and rows
-	packed     *[2]packed8 // what they are unpacked from, if they are kept so; then they have room for the context
+	packed     *[2]packed8 // what they are unpacked from, if the cache keeps them so
 
 	n, size int
 	reach   [kernels.MaxQueries]reach     // positions that each query sees
@@ -121,17 +121,21 @@ type attention struct {
 // reach is some positions, from the first to before the end.
 type reach struct{ first, end int }
 
-// attentionFloats is the room that an attention takes in scratch memory.
-func attentionFloats(kind CacheType, size, context int) int {
-	n := kernels.MaxQueries*(2*size+tiled(context)) + lines(size)
-	if kind != Float16 {
-		n += size * tiled(context) // keys and values unpacked, 2 bytes each
+// ownsHead says whether an attention has room of its own for the keys and values of one head over the
+// context: of a cache that packs them, and where there is no cache.
+func (p *Params) ownsHead() bool { return p.Encoder() || p.Cache != Float16 }
+
+// attentionFloats is the room that an attention takes in scratch memory, in whole cache lines.
+func attentionFloats(p Params, context int) int {
+	n := kernels.MaxQueries*(2*p.HeadSize+tiled(context)) + p.HeadSize
+	if p.ownsHead() {
+		n += p.HeadSize * tiled(context) // twice that many float16 values
 	}
-	return n
+	return lines(n)
 }
 
 // newAttention lays one out in memory.
-func newAttention(memory []float32, kind CacheType, size, context int) attention {
+func newAttention(memory []float32, p Params, context int) attention {
 	var a attention
 	take := func(n int) []float32 {
 		part := memory[:n:n]
@@ -142,13 +146,15 @@ func newAttention(memory []float32, kind CacheType, size, context int) attention
 		part := take((n + 1) / 2)
 		return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(part))), n)
 	}
-	a.queries, a.sums = take(kernels.MaxQueries*size), take(kernels.MaxQueries*size)
+	a.queries, a.sums = take(kernels.MaxQueries*p.HeadSize), take(kernels.MaxQueries*p.HeadSize)
 	a.scores = take(kernels.MaxQueries * tiled(context))
-	if kind != Float16 {
-		a.packed = new([2]packed8)
-		a.keys, a.vals = takeHalves(size*tiled(context)), takeHalves(size*tiled(context))
+	if p.ownsHead() {
+		a.keys, a.vals = takeHalves(p.HeadSize*tiled(context)), takeHalves(p.HeadSize*tiled(context))
 	}
-	a.key = takeHalves(size)
+	if p.Cache != Float16 {
+		a.packed = new([2]packed8)
+	}
+	a.key = takeHalves(p.HeadSize)
 	return a
 }
 
@@ -166,7 +172,7 @@ func (a *attention) view(set *kernels.Set, start, end int) (keys, vals []uint16)
 	if a.packed == nil {
 		return a.keys[start*a.size:], a.vals[start*a.size:]
 	}
-	k, v, each := a.packed[0], a.packed[1], a.size/packed
+	k, v, each := a.packed[0], a.packed[1], a.size/kernels.PackedBlock
 	set.Unpack8Keys(a.keys, k.codes[start*a.size:], k.scales[start*each:], a.size, tiled(end-start)/kernels.KeyTile)
 	set.Unpack8(a.vals, v.codes[start*a.size:end*a.size], v.scales[start*each:])
 	return a.keys, a.vals
@@ -222,14 +228,12 @@ func (a *attention) sumOne(set *kernels.Set, i int, r reach, start, stride int, 
 	}
 }
 
-// wipe clears what is left of queries and keys.
+// wipe clears what is left of an attention that owns its keys and values.
 func (a *attention) wipe() {
 	clear(a.queries)
 	clear(a.sums)
 	clear(a.scores)
 	clear(a.key)
-	if a.packed != nil {
-		clear(a.keys)
-		clear(a.vals)
-	}
+	clear(a.keys)
+	clear(a.vals)
 }

@@ -30,12 +30,10 @@ func ParseCacheType(name string) (CacheType, error) {
 	return 0, fmt.Errorf("model: the cache type %q is unknown; use f16 or q8", name)
 }
 
-const packed = 32 // values of a block of Q8
-
 // bytes is the memory of so many values, whole blocks.
 func (t CacheType) bytes(values int) int {
 	if t == Q8 {
-		return values + values/packed*2
+		return values + values/kernels.PackedBlock*2
 	}
 	return 2 * values
 }
@@ -75,15 +73,16 @@ const ReasonCacheType = "cache-type"
 
 // CanKeep says why keys and values cannot be kept as p.Cache says.
 func (p Params) CanKeep() error {
-	if p.Cache == Q8 && p.HeadSize%packed != 0 {
-		return refusal.New(ReasonCacheType, "this model's heads of %d elements cannot be kept as q8, in blocks of %d: leave out models[].cache, or set it to f16", p.HeadSize, packed)
+	if p.Cache == Q8 && p.HeadSize%kernels.PackedBlock != 0 {
+		return refusal.New(ReasonCacheType, "this model's heads of %d elements cannot be kept as q8, in blocks of %d: leave out models[].cache, or set it to f16", p.HeadSize, kernels.PackedBlock)
 	}
 	return nil
 }
 
 // CacheBytes is the memory that NewCache takes.
 func CacheBytes(p Params, slots, length int) int64 {
-	return p.CacheBytes() * int64(slots) * int64(tiled(length))
+	position := p.Layers * p.KVHeads * 2 * p.Cache.bytes(p.HeadSize)
+	return int64(position) * int64(slots) * int64(tiled(length))
 }
 
 // tiled rounds positions up to whole tiles of keys.
@@ -131,7 +130,7 @@ func (c *Cache) put(set *kernels.Set, slot, layer, head, position int, k, v []fl
 		set.Halves(c.vals(slot, layer, head)[at:at+c.headSize], v)
 		return
 	}
-	blocks := c.headSize / packed
+	blocks := c.headSize / kernels.PackedBlock
 	codes, scales := unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(spare))), c.headSize), spare[c.headSize-blocks:]
 	kernels.Pack8(codes, scales, k)
 	keys, vals := c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)
@@ -157,7 +156,7 @@ func (c *Cache) Wipe(slot, from, to int) {
 			}
 			keys, vals := c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)
 			wipe(keys.codes, vals.codes, c.headSize, from, to)
-			wipe(keys.scales, vals.scales, c.headSize/packed, from, to)
+			wipe(keys.scales, vals.scales, c.headSize/kernels.PackedBlock, from, to)
 		}
 	}
 }
@@ -196,7 +195,7 @@ func (c *Cache) Copy(to, from, positions int) {
 				}
 				out, in := c.packed(to, layer, head, which), c.packed(from, layer, head, which)
 				copy(out.codes, in.codes[:n])
-				copy(out.scales, in.scales[:n/packed])
+				copy(out.scales, in.scales[:n/kernels.PackedBlock])
 			}
 		}
 	}

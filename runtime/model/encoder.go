@@ -28,7 +28,6 @@ type Encoder struct {
 	batch   int // tokens
 	turns   []turn
 
-	heads  []heads     // of each worker
 	pooled []float32   // rows of Width values
 	rows   [][]float32 // of pooled, for the caller
 	places []place     // of each token
@@ -37,9 +36,6 @@ type Encoder struct {
 	at   encoderStage
 	jobs encoderJobs
 }
-
-// heads are the keys and values of one head of a text.
-type heads struct{ keys, vals []uint16 }
 
 // place is where a token is: its text's tokens are numbers first to first+length-1 of the batch.
 type place struct{ first, length int }
@@ -87,7 +83,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 
 // encoderSizes are the lengths of the parts of scratch memory in the order of Encoder.parts, and
 // the bytes of the activations.
-func encoderSizes(p Params, threads, context int) (floats [9]int, attention, activations int) {
+func encoderSizes(p Params, context int) (floats [9]int, activations int) {
 	wide := p.Heads * p.HeadSize
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	q, k, up := pad(wide), pad(wide), 0
@@ -97,16 +93,13 @@ func encoderSizes(p Params, threads, context int) (floats [9]int, attention, act
 	return [...]int{
 		context * p.Width, context * pad(p.Width), context * q, context * k, context * k, context * wide,
 		context * pad(p.FeedForward), context * up, context * p.Width,
-	}, lines(attentionFloats(p.Cache, p.HeadSize, context)) + headFloats(p, context), kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
+	}, kernels.ActivationBytes(context, max(p.Width, p.FeedForward, wide))
 }
-
-// headFloats is the room of a head's keys and values, as float16, in that of float32 numbers.
-func headFloats(p Params, context int) int { return lines(tiled(context) * p.HeadSize) }
 
 // EncoderBytes is the memory that NewEncoder takes for one configuration.
 func EncoderBytes(p Params, threads, context int) int64 {
-	floats, attention, total := encoderSizes(p, threads, context)
-	total += 4 * threads * attention
+	floats, total := encoderSizes(p, context)
+	total += 4 * threads * attentionFloats(p, context)
 	for _, n := range floats {
 		total += 4 * lines(n)
 	}
@@ -116,7 +109,7 @@ func EncoderBytes(p Params, threads, context int) int64 {
 
 func (e *Encoder) takeMemory(cfg Config) error {
 	p := e.core.params
-	floats, _, act := encoderSizes(p, cfg.Threads, cfg.Context)
+	floats, act := encoderSizes(p, cfg.Context)
 	region, err := cfg.Budget.Map("scratch memory", EncoderBytes(p, cfg.Threads, cfg.Context))
 	if err != nil {
 		return err
@@ -134,12 +127,7 @@ func (e *Encoder) takeMemory(cfg Config) error {
 	}
 	s.rotation = take(cfg.Context * p.RopeDims)
 	s.activations = data[len(data)-act:]
-	s.takeAttention(take(cfg.Threads*lines(attentionFloats(p.Cache, p.HeadSize, cfg.Context))), cfg.Threads, p, cfg.Context)
-	for range cfg.Threads {
-		both := take(headFloats(p, cfg.Context))
-		halves := unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(both))), 2*len(both))
-		e.heads = append(e.heads, heads{halves[:len(both)], halves[len(both):]})
-	}
+	s.takeAttention(take(cfg.Threads*attentionFloats(p, cfg.Context)), cfg.Threads, p, cfg.Context)
 	e.core.scratch = s
 	return nil
 }
@@ -206,8 +194,6 @@ func (e *Encoder) wipe(n int) {
 	}
 	for i := range s.attention {
 		s.attention[i].wipe()
-		clear(e.heads[i].keys)
-		clear(e.heads[i].vals)
 	}
 	clear(s.activations)
 }
@@ -388,7 +374,6 @@ func (e *Encoder) attend(worker, task int) error {
 	s, p, set := e.core.scratch, &e.core.params, e.core.set
 	text, h := e.texts[task/p.Heads], task%p.Heads
 	a, at := &s.attention[worker], h*p.HeadSize
-	a.keys, a.vals = e.heads[worker].keys, e.heads[worker].vals
 	for i := range text.length {
 		_, k, v := e.projections(text.first + i)
 		set.Halves(a.key, k[at:at+p.HeadSize])

@@ -114,7 +114,7 @@ func sizes(p Params, threads, batch, outputs, context int) (floats [11]int, acti
 	pad := func(n int) int { return (n + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows }
 	return [...]int{
 		batch * p.Width, batch * pad(p.Width), batch * pad(q), batch * pad(k), batch * pad(k), batch * wide,
-		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * lines(attentionFloats(p.Cache, p.HeadSize, context)),
+		batch * pad(p.FeedForward), batch * pad(up), outputs * pad(p.Vocabulary), turns * batch * p.RopeDims, threads * attentionFloats(p, context),
 	}, kernels.ActivationBytes(batch, max(p.Width, p.FeedForward, wide))
 }
 
@@ -155,9 +155,9 @@ func newScratch(cfg Config, p Params) (*scratch, error) {
 
 // takeAttention lays out what each worker computes attention with.
 func (s *scratch) takeAttention(memory []float32, threads int, p Params, context int) {
-	each := lines(attentionFloats(p.Cache, p.HeadSize, context))
+	each := attentionFloats(p, context)
 	for i := range threads {
-		s.attention = append(s.attention, newAttention(memory[i*each:(i+1)*each], p.Cache, p.HeadSize, context))
+		s.attention = append(s.attention, newAttention(memory[i*each:(i+1)*each], p, context))
 	}
 }
 

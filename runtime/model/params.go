@@ -176,8 +176,3 @@ func (p Params) check() error {
 // Encoder says whether this is an embedding model, which an Encoder computes; other models a Model
 // does.
 func (p Params) Encoder() bool { return p.family.encoder }
-
-// CacheBytes is the memory for the keys and values of one position, of all layers.
-func (p Params) CacheBytes() int64 {
-	return int64(p.Layers) * int64(p.KVHeads) * 2 * int64(p.Cache.bytes(p.HeadSize))
-}

@@ -26,7 +26,7 @@ type job struct {
 // under way, never for workers: one whose processor is taken away holds up at most the task in its
 // hands. Where that costs more than workers contribute, the caller works alone for a while.
 type pool struct {
-	workers []*worker
+	workers []*sleeper
 	tasks   sync.WaitGroup // the goroutines
 
 	job    atomic.Pointer[job]
@@ -49,8 +49,6 @@ type sleeper struct {
 	parked atomic.Bool
 }
 
-type worker struct{ sleeper }
-
 // sleep parks unless there is something to do: what is done before rouse is not slept through.
 func (s *sleeper) sleep(awake func() bool) {
 	s.parked.Store(true)
@@ -69,7 +67,7 @@ func (s *sleeper) rouse() {
 func newPool(threads int) *pool {
 	p := &pool{waiter: sleeper{wake: make(chan struct{}, 1)}}
 	for i := 1; i < threads; i++ {
-		w := &worker{sleeper{wake: make(chan struct{}, 1)}}
+		w := &sleeper{wake: make(chan struct{}, 1)}
 		p.workers = append(p.workers, w)
 		p.tasks.Go(func() { p.work(i, w) })
 	}
@@ -163,7 +161,7 @@ func (p *pool) fail(err error) {
 	p.failed.Store(true)
 }
 
-func (p *pool) work(id int, w *worker) {
+func (p *pool) work(id int, w *sleeper) {
 	awake := func() bool { return p.available() || p.closed.Load() }
 	for {
 		for i := 0; !awake(); i++ {
