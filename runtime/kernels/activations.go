@@ -32,7 +32,7 @@ type Activations struct {
 }
 
 // The wide form of 32 activations of 16 tokens, 2304 bytes: for each token the 32 high halves of its codes times
-// 256, then the 32 low ones, as bfloat16; behind them, for each token, scale, offset and sums of its
+// 256 and its scale, then the 32 low ones times its scale, as bfloat16; behind them, for each token, scale, offset and sums of its
 // record. Blocks of a token follow one another. wideColumn is the order of columns.
 const (
 	wideBytes  = 2304
@@ -96,7 +96,7 @@ func (a *Activations) row(token int) []record {
 const magic = 3 << 22
 
 // Quantize writes the values of one token. A block with a value that is not
-// finite makes every product with it NaN.
+// finite, or not below 2^100, makes every product with it NaN.
 func (a *Activations) Quantize(token int, x []float32) {
 	genericQuantize(a.row(token), x)
 	if tile := a.tile(token / wide); tile != nil {
@@ -122,7 +122,7 @@ func genericWiden(tile []byte, row int, records []record) {
 		for i := range BlockCols {
 			c := wideColumn(i)
 			put := func(at int, v int32) {
-				binary.LittleEndian.PutUint16(block[row*128+at+2*i:], uint16(math.Float32bits(float32(v))>>16))
+				binary.LittleEndian.PutUint16(block[row*128+at+2*i:], uint16(math.Float32bits(float32(v)*r.scale)>>16))
 			}
 			put(0, int32(r.high[c])<<8)
 			put(64, int32(r.low[c]))
@@ -142,25 +142,39 @@ func genericQuantize(records []record, x []float32) {
 	}
 }
 
-// maxCode leaves room for the split: 256*127.
-const maxCode = 127 << 8
+// A scale is the least power of two by which no code is above 256*127, the room of the split: the largest
+// magnitude has exponent k and a fraction below 1.984375, and the scale is 2^(k-14), or else 2^(k-13). So codes lose at most
+// one of 16 bits, but scales multiply exactly, and products may do it with the codes or the sums.
+const (
+	scaleCarry   = 0x20000  // carries such a fraction into the exponent
+	scaleLess    = 14 << 23 // 2^14
+	scaleInverse = 254 << 23
+)
+
+// Blocks below minTop are zero, those from endTop on not finite, so that neither scaled codes nor scaled sums overflow, and
+// none is subnormal.
+const (
+	minTop = 0x1p-100
+	endTop = 0x1p100
+)
 
 func quantizeBlock(r *record, x *[BlockCols]float32) {
 	var top float32
 	for _, v := range x {
 		top = max(top, math.Float32frombits(math.Float32bits(v)&0x7fffffff))
 	}
-	if top < 0x1p-100 {
+	if top < minTop {
 		*r = record{}
 		return
 	}
-	if !(top <= math.MaxFloat32) { // what is not finite must not look like a result
+	if !(top < endTop) { // what is not finite must not look like a result
 		nan := float32(math.NaN())
 		*r = record{scale: nan, offset: nan}
 		return
 	}
-	scale := top / maxCode
-	inverse := maxCode / top
+	bits := (math.Float32bits(top)+scaleCarry)&0x7f800000 - scaleLess
+	scale := math.Float32frombits(bits)
+	inverse := math.Float32frombits(scaleInverse - bits)
 	var sum int32
 	for i, v := range x {
 		q := int32(math.Float32bits(float32(v*inverse)+magic)) - int32(math.Float32bits(magic))

@@ -4,7 +4,7 @@
 // Products of bytes for 16 tokens with AMX-INT8. A vector of levels holds 4 columns of 16 rows
 // (doc.go): the 8 vectors of a block are a tile as TDPBSUD and TDPBSSD read it, and the high or low
 // halves of 16 records another. One instruction adds up 32 columns of 16 rows for 16 tokens, in 32
-// bits. The float step is that of the other kernels, in the order of reference.go, unfused. Q2_K is not
+// bits. The float step is that of the other kernels, in the order of reference.go. Q2_K is not
 // here: with two scales and two minima for 16 columns each, four tokens at a time are as fast.
 //
 // A panel is a part of each row group: at most 8 blocks, whose activations stay in the cache of the
@@ -94,24 +94,18 @@ GLOBL ·halfTiles(SB), RODATA, $64
 	TILES(ahead, ahead+32, 0, PRODUCTS, 1024); \
 	TILES(ahead+16, ahead+48, 512, PRODUCTS, 5120)
 
-// Z4 = t = d*scale*float(sum) for the token whose record is at at.
-#define TERM(S, at) \
+// y plus d*t, with t = scale*float(sum), for the token whose record is at at.
+#define STEP(S, at, y) \
 	VMOVDQU32 (S)(R11), Z4; \
 	VPSLLD $8, Z4, Z4; \
 	VPADDD (S+2048)(R11), Z4, Z4; \
 	VCVTDQ2PS Z4, Z4; \
-	VMULPS.BCST (at)(R10), Z1, Z5; \
-	VMULPS Z4, Z5, Z4
-
-#define STEP(S, at, y) \
-	TERM(S, at); \
-	VADDPS Z4, y, y
+	VMULPS.BCST (at)(R10), Z4, Z4; \
+	VFMADD231PS Z4, Z1, y
 
 #define STEPPLUS(S, at, y) \
-	TERM(S, at); \
-	VMULPS.BCST (at+4)(R10), Z2, Z5; \
-	VADDPS Z5, Z4, Z4; \
-	VADDPS Z4, y, y
+	STEP(S, at, y); \
+	VFMADD231PS.BCST (at+4)(R10), Z2, y
 
 #define STEPS4(STEP, S, at, a, b, c, d) \
 	STEP(S, at, a); \

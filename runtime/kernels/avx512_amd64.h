@@ -2,7 +2,7 @@
 // VPDPBUSD multiplies its unsigned levels with 4 halves of codes, broadcast from
 // memory, and adds to 32-bit sums, without saturation. High and low halves have sums of
 // their own: a level is at most 255, a half at least -128, a block has 32 columns.
-// The float step keeps the order of the reference (reference.go), unfused.
+// The float step keeps the order of the reference (reference.go), fused as there.
 //
 // Registers: SI block, R15 head of the super-block, R10 (to R13) records of the token (or
 // of four), Z4 to Z11 levels of the block: W(0) to W(7) of doc.go, Z12 their mask, Z1
@@ -240,31 +240,27 @@
 	VPSLLD $2, spare, spare; \
 	VPSUBD spare, acc, acc
 
-// acc becomes t = d*scale*float(acc).
-#define SCALED(token, acc, spare) \
+// y plus d*t, with t = scale*float(acc).
+#define SCALED(token, acc, y) \
 	VCVTDQ2PS acc, acc; \
-	VMULPS.BCST 64(token), Z1, spare; \
-	VMULPS acc, spare, acc
+	VMULPS.BCST 64(token), acc, acc; \
+	VFMADD231PS acc, Z1, y
 
-// t minus (op VSUBPS) or plus (VADDPS) m*offset.
-#define MINIMA(op, token, acc, spare) \
-	VMULPS.BCST 68(token), Z2, spare; \
-	op spare, acc, acc
+// y minus (op VFNMADD231PS.BCST) or plus (VFMADD231PS.BCST) m*offset.
+#define MINIMA(op, token, y) op 68(token), Z2, y
 
 // The same with the offset of 16 columns.
-#define HALFMINIMA(sum, token, acc, spare) \
+#define HALFMINIMA(sum, token, spare, y) \
 	sum(token, spare); \
 	VCVTDQ2PS spare, spare; \
 	VMULPS.BCST 64(token), spare, spare; \
-	VMULPS spare, Z2, spare; \
-	VSUBPS spare, acc, acc
+	VFNMADD231PS spare, Z2, y
 
 // What a type does for each token, when levels and scales are in registers.
 #define LINEAR(n, token, acc, spare, y) \
 	DOT(token, acc, spare); \
 	ZERO(ALL, n, token, acc, spare); \
-	SCALED(token, acc, spare); \
-	VADDPS acc, y, y
+	SCALED(token, acc, y)
 
 #define ZERO8(token, acc, spare, y) LINEAR(3, token, acc, spare, y)
 #define ZERO16(token, acc, spare, y) LINEAR(4, token, acc, spare, y)
@@ -272,24 +268,21 @@
 
 #define AFFINE(op, token, acc, spare, y) \
 	DOT(token, acc, spare); \
-	SCALED(token, acc, spare); \
-	MINIMA(op, token, acc, spare); \
-	VADDPS acc, y, y
+	SCALED(token, acc, y); \
+	MINIMA(op, token, y)
 
-#define PLUS(token, acc, spare, y) AFFINE(VADDPS, token, acc, spare, y)
-#define MINUS(token, acc, spare, y) AFFINE(VSUBPS, token, acc, spare, y)
+#define PLUS(token, acc, spare, y) AFFINE(VFMADD231PS.BCST, token, acc, spare, y)
+#define MINUS(token, acc, spare, y) AFFINE(VFNMADD231PS.BCST, token, acc, spare, y)
 
 #define EXPONENTIAL(token, acc, spare, y) \
 	DOT(token, acc, spare); \
 	ZERO12(token, acc, spare); \
-	SCALED(token, acc, spare); \
-	VADDPS acc, y, y
+	SCALED(token, acc, y)
 
 #define HALF(DOTHALF, sum, n, token, acc, spare, y) \
 	DOTHALF(token, acc, spare); \
 	ZERO(sum, n, token, acc, spare); \
-	SCALED(token, acc, spare); \
-	VADDPS acc, y, y
+	SCALED(token, acc, y)
 
 #define FIRST32(token, acc, spare, y) HALF(DOTFIRST, FIRST, 5, token, acc, spare, y)
 #define SECOND32(token, acc, spare, y) HALF(DOTSECOND, SECOND, 5, token, acc, spare, y)
@@ -298,9 +291,8 @@
 
 #define AFFINEHALF(DOTHALF, sum, token, acc, spare, y) \
 	DOTHALF(token, acc, spare); \
-	SCALED(token, acc, spare); \
-	HALFMINIMA(sum, token, acc, spare); \
-	VADDPS acc, y, y
+	SCALED(token, acc, y); \
+	HALFMINIMA(sum, token, spare, y)
 
 #define FIRSTMINUS(token, acc, spare, y) AFFINEHALF(DOTFIRST, FIRST, token, acc, spare, y)
 #define SECONDMINUS(token, acc, spare, y) AFFINEHALF(DOTSECOND, SECOND, token, acc, spare, y)

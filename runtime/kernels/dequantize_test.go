@@ -141,7 +141,6 @@ func TestRowsThatAreMissingAreZero(t *testing.T) {
 
 // TestExtremesAreExact: the largest levels and codes of one sign fit the integers of every kernel.
 func TestExtremesAreExact(t *testing.T) {
-	const lowest = (256*126 - 128) / float32(maxCode) // its code's low half is -128
 	for _, typ := range quantTypes {
 		cols := width(typ, 64)
 		weights := make([]float32, cols)
@@ -152,7 +151,7 @@ func TestExtremesAreExact(t *testing.T) {
 			if err := UnpackRow(weights, group, typ, 0, cols); err != nil {
 				t.Fatal(err)
 			}
-			for _, top := range []float32{1, -1, lowest, -lowest} {
+			for _, top := range []float32{largestInput, -largestInput, lowestInput, -lowestInput} {
 				act, err := NewActivations(make([]byte, ActivationBytes(5, cols)), 5, cols)
 				if err != nil {
 					t.Fatal(err)
@@ -161,7 +160,7 @@ func TestExtremesAreExact(t *testing.T) {
 				var want, size float64
 				for c := range x {
 					if x[c] = top; c%BlockCols == 0 {
-						x[c] = 1 // the block's scale is the same for all
+						x[c] = largestInput // the block's scale is the same for all
 					}
 					want += float64(x[c]) * float64(weights[c])
 					size += math.Abs(float64(weights[c]))

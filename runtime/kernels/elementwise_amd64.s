@@ -257,8 +257,6 @@ TEXT ·quantizeAVX2(SB), NOSPLIT, $0-32
 	MOVQ blocks+16(FP), CX
 	VMOVDQU ·absolute8(SB), Y14
 	VMOVDQU ·order8(SB), Y15
-	MOVL $0x46fe0000, AX
-	VMOVD AX, X13
 block:
 	TESTQ CX, CX
 	JZ done
@@ -278,10 +276,15 @@ block:
 	VMOVD X0, AX
 	CMPL AX, $0x0d800000
 	JB done
-	CMPL AX, $0x7f7fffff
-	JA done
-	VDIVSS X13, X0, X12
-	VDIVSS X0, X13, X9
+	CMPL AX, $0x71800000
+	JAE done
+	ADDL $0x20000, AX // the scale, a power of two: see activations.go
+	ANDL $0x7f800000, AX
+	SUBL $0x07000000, AX
+	VMOVD AX, X12
+	NEGL AX
+	ADDL $0x7f000000, AX
+	VMOVD AX, X9
 	VBROADCASTSS X9, Y9
 	VPXOR Y10, Y10, Y10
 	CODES(0, Y0, Y4)

@@ -234,10 +234,11 @@ TEXT ·quantizeNEON(SB), NOSPLIT, $0-32
 	VDUP R3, V29.S4
 	MOVD $128, R3
 	VDUP R3, V30.H8
-	MOVD $0x46fe0000, R3 // maxCode
-	FMOVS R3, F13
 	MOVD $0x0d800000, R4
-	MOVD $0x7f7fffff, R5
+	MOVD $0x71800000, R5
+	MOVD $0x20000, R8
+	MOVD $0x07000000, R9
+	MOVD $0x7f000000, R10
 block:
 	CBZ R2, done
 	VLD1 (R1), [V0.S4, V1.S4, V2.S4, V3.S4]
@@ -263,9 +264,13 @@ block:
 	CMPW R4, R7
 	BLO done
 	CMPW R5, R7
-	BHI done
-	FDIVS F13, F16, F12
-	FDIVS F16, F13, F14
+	BHS done
+	ADDW R8, R7, R7 // the scale, a power of two: see activations.go
+	ANDW $0x7f800000, R7, R7
+	SUBW R9, R7, R7
+	FMOVS R7, F12
+	SUBW R7, R10, R7
+	FMOVS R7, F14
 	CODES(V0, 0)
 	CODES(V1, 1)
 	CODES(V2, 2)

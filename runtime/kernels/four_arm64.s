@@ -48,19 +48,30 @@
 	ADD R16, R12, R13; \
 	MOVD R3, R4
 
+#define OUTPUT(a) a
+
 #define ADDTOKEN(out, a) \
 	VLD1 (out), [V4.S4, V5.S4, V6.S4, V7.S4]; \
-	FADD(4, 4, a); \
-	FADD(5, 5, a+1); \
-	FADD(6, 6, a+2); \
-	FADD(7, 7, a+3); \
-	VST1 [V4.S4, V5.S4, V6.S4, V7.S4], (out)
+	FMLA(4, a, 8); \
+	FMLA(5, a+1, 9); \
+	FMLA(6, a+2, 10); \
+	FMLA(7, a+3, 11); \
+	MOVE(a, 4); \
+	MOVE(a+1, 5); \
+	MOVE(a+2, 6); \
+	MOVE(a+3, 7)
 
 #define ADDALL \
 	ADDTOKEN(R5, 16); \
 	ADDTOKEN(R6, 20); \
 	ADDTOKEN(R7, 24); \
 	ADDTOKEN(R8, 28)
+
+#define PUTALL \
+	VST1 [V16.S4, V17.S4, V18.S4, V19.S4], (R5); \
+	VST1 [V20.S4, V21.S4, V22.S4, V23.S4], (R6); \
+	VST1 [V24.S4, V25.S4, V26.S4, V27.S4], (R7); \
+	VST1 [V28.S4, V29.S4, V30.S4, V31.S4], (R8)
 
 #define NEXT(bytes) \
 	ADD $bytes, R1; \

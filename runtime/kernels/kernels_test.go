@@ -346,7 +346,7 @@ func TestQuantizeKeepsFifteenBits(t *testing.T) {
 			}
 			for i := range 32 {
 				got, want := float64(r.scale)*float64(r.code(i)), float64(x[token*64+b*32+i])
-				if math.Abs(got-want) > top/maxCode*0.51 {
+				if math.Abs(got-want) > top/16256*0.5000001 {
 					t.Errorf("value %v quantized to %v", want, got)
 				}
 			}

@@ -23,11 +23,15 @@
 	MOVD R2, R10; \
 	MOVD R3, R4
 
+#define OUTPUT(a) (a)+4
+
 #define ADDALL \
-	FADD(20, 20, 16); \
-	FADD(21, 21, 17); \
-	FADD(22, 22, 18); \
-	FADD(23, 23, 19)
+	FMLA(20, 16, 8); \
+	FMLA(21, 17, 9); \
+	FMLA(22, 18, 10); \
+	FMLA(23, 19, 11)
+
+#define PUTALL
 
 #define NEXT(bytes) \
 	ADD $bytes, R1; \

@@ -82,20 +82,25 @@ func randomize(rng *rand.Rand, b []byte) {
 	}
 }
 
+// With a scale of 2^-15, the code of largestInput is the largest, 256*127, and that of lowestInput has the low half -128.
+const (
+	largestInput = (256*127 - 0.4) / 32768
+	lowestInput  = (256*126 - 128) / float32(32768)
+)
+
 func fill(x []float32, rng *rand.Rand, kind string) {
-	const lowest = (256*126 - 128) / float32(maxCode) // its code's low half is -128
 	for c := range x {
 		first := c%BlockCols == 0 // decides the scale
 		switch kind {
 		case "sizes":
 			x[c] = float32(math.Ldexp(float64(x[c]), rng.IntN(240)-120))
 		case "largest":
-			x[c] = 1
+			x[c] = largestInput
 		case "smallest":
-			x[c] = -1
+			x[c] = -largestInput
 		case "lowest":
-			if x[c] = -lowest; first {
-				x[c] = 1
+			if x[c] = -lowestInput; first {
+				x[c] = largestInput
 			}
 		case "zeros":
 			x[c] = 0

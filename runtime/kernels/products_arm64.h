@@ -5,7 +5,9 @@
 //	TOKENS(M)                      M(register of the token's record, first of its four sums)
 //	TOKENS1(M, x)                  the same with another argument
 //	CODES(at)                      codes of the first 16 columns (0) or the others (16) into V0 to V7
-//	ADDALL                         the sums, now float32, to the outputs
+//	ADDALL                         outputs plus d*t, for OFFSET and then PUTALL
+//	OUTPUT(a)                      where ADDALL leaves the outputs of a token with sums from a on
+//	PUTALL                         puts the outputs where they stay
 //
 // How a block's levels and codes are multiplied, halfwords_arm64.h and dot_arm64.h define:
 //
@@ -15,7 +17,7 @@
 //	FIRSTCODES, SECONDCODES        where a record has the codes for V0 and so on, and for V4 and so on
 //
 // All sums are 32-bit integers and exact: a level is at most 128, a code at most 32512, a
-// block has 32 columns. The float step keeps the order of the reference (reference.go), unfused.
+// block has 32 columns. The float step keeps the order of the reference (reference.go), fused as there.
 //
 // Registers: R1 block, R15 head of the super-block, R10 (to R13) records of the tokens, R4 blocks that
 // remain, R9 row groups that do; R14 and R19 are spent. Sums are from V16 on. In the float step V8 to V11 are
@@ -313,32 +315,27 @@
 	FMULE(10, 6, 0, 0); \
 	FMULE(11, 7, 0, 0)
 
-// A sum becomes t = d*scale*float(sum); F0 has the token's scale and offset.
-#define SCALEONE(a, d) \
+// A sum becomes t = scale*float(sum); F0 has the token's scale and offset.
+#define SCALEONE(a) \
 	FINISH(a); \
 	SCVTF(a, a); \
-	FMULE(4, d, 0, 0); \
-	FMUL(a, 4, a)
+	FMULE(a, a, 0, 0)
 
 #define SCALETOKEN(token, a) \
 	FMOVD 64(token), F0; \
-	SCALEONE(a, 8); \
-	SCALEONE(a+1, 9); \
-	SCALEONE(a+2, 10); \
-	SCALEONE(a+3, 11)
+	SCALEONE(a); \
+	SCALEONE(a+1); \
+	SCALEONE(a+2); \
+	SCALEONE(a+3)
 
 #define SCALED TOKENS(SCALETOKEN)
 
-// t minus (op FSUB) or plus (FADD) m*offset, which is element i of V0.
+// Outputs minus (op FMLSE) or plus (FMLAE) m*offset, which is element i of V0.
 #define OFFSETS(a, op, i) \
-	FMULE(4, 12, 0, i); \
-	op(a, a, 4); \
-	FMULE(4, 13, 0, i); \
-	op(a+1, a+1, 4); \
-	FMULE(4, 14, 0, i); \
-	op(a+2, a+2, 4); \
-	FMULE(4, 15, 0, i); \
-	op(a+3, a+3, 4)
+	op(OUTPUT(a), 12, 0, i); \
+	op(OUTPUT(a)+1, 13, 0, i); \
+	op(OUTPUT(a)+2, 14, 0, i); \
+	op(OUTPUT(a)+3, 15, 0, i)
 
 #define OFFSETTOKEN(token, a, op) \
 	FMOVD 64(token), F0; \
@@ -352,7 +349,7 @@
 	SCVTFWS R19, F1; \
 	FMOVS 64(token), F0; \
 	FMULS F0, F1, F0; \
-	OFFSETS(a, FSUB, 0)
+	OFFSETS(a, FMLSE, 0)
 
 #define HALFOFFSET(SUM) TOKENS1(HALFOFFSETTOKEN, SUM)
 
@@ -388,22 +385,22 @@ done: \
 	CBNZ R9, group; \
 	RET
 
-#define BLOCKQ40 FROMALL(3); NIBBLES(32); SCALES(0); SCALED; ADDALL
-#define BLOCKQ41 CLEAR; NIBBLES(64); SCALES(0); MINIMA(32); SCALED; OFFSET(FADD); ADDALL
-#define BLOCKQ50 FROMALL(4); FIVES(32); SCALES(0); SCALED; ADDALL
-#define BLOCKQ51 CLEAR; FIVES(64); SCALES(0); MINIMA(32); SCALED; OFFSET(FADD); ADDALL
-#define BLOCKQ80 CLEAR; BYTES(32); SCALES(0); SCALED; ADDALL
-#define BLOCKIQ4NL CLEAR; VALUES(32, ·valuesOfIQ4); SCALES(0); SCALED; ADDALL
-#define BLOCKMXFP4 CLEAR; VALUES(16, ·valuesOfMXFP4); EXPONENTS(0); SCALED; ADDALL
-#define BLOCKIQ4XS CLEAR; VALUES(16, ·valuesOfIQ4); KSIGNED(0); SCALED; ADDALL
-#define BLOCKQ4K CLEAR; NIBBLES(32); KSCALES(0); KMINIMA(16); SCALED; OFFSET(FSUB); ADDALL
-#define BLOCKQ5K CLEAR; FIVES(32); KSCALES(0); KMINIMA(16); SCALED; OFFSET(FSUB); ADDALL
+#define BLOCKQ40 FROMALL(3); NIBBLES(32); SCALES(0); SCALED; ADDALL; PUTALL
+#define BLOCKQ41 CLEAR; NIBBLES(64); SCALES(0); MINIMA(32); SCALED; ADDALL; OFFSET(FMLAE); PUTALL
+#define BLOCKQ50 FROMALL(4); FIVES(32); SCALES(0); SCALED; ADDALL; PUTALL
+#define BLOCKQ51 CLEAR; FIVES(64); SCALES(0); MINIMA(32); SCALED; ADDALL; OFFSET(FMLAE); PUTALL
+#define BLOCKQ80 CLEAR; BYTES(32); SCALES(0); SCALED; ADDALL; PUTALL
+#define BLOCKIQ4NL CLEAR; VALUES(32, ·valuesOfIQ4); SCALES(0); SCALED; ADDALL; PUTALL
+#define BLOCKMXFP4 CLEAR; VALUES(16, ·valuesOfMXFP4); EXPONENTS(0); SCALED; ADDALL; PUTALL
+#define BLOCKIQ4XS CLEAR; VALUES(16, ·valuesOfIQ4); KSIGNED(0); SCALED; ADDALL; PUTALL
+#define BLOCKQ4K CLEAR; NIBBLES(32); KSCALES(0); KMINIMA(16); SCALED; ADDALL; OFFSET(FMLSE); PUTALL
+#define BLOCKQ5K CLEAR; FIVES(32); KSCALES(0); KMINIMA(16); SCALED; ADDALL; OFFSET(FMLSE); PUTALL
 #define BLOCKQ6K \
-	FROMFIRST(5); CODES(0); SIXES(32); KSIGNED(0); SCALED; ADDALL; \
-	FROMSECOND(5); CODES(16); SIXES(224); KSIGNED(16); SCALED; ADDALL
+	FROMFIRST(5); CODES(0); SIXES(32); KSIGNED(0); SCALED; ADDALL; PUTALL; \
+	FROMSECOND(5); CODES(16); SIXES(224); KSIGNED(16); SCALED; ADDALL; PUTALL
 #define BLOCKQ3K \
-	FROMFIRST(2); CODES(0); THREES(32, 160, 0); KSIGNED(0); SCALED; ADDALL; \
-	FROMSECOND(2); CODES(16); THREES(96, 160, 4); KSIGNED(16); SCALED; ADDALL
+	FROMFIRST(2); CODES(0); THREES(32, 160, 0); KSIGNED(0); SCALED; ADDALL; PUTALL; \
+	FROMSECOND(2); CODES(16); THREES(96, 160, 4); KSIGNED(16); SCALED; ADDALL; PUTALL
 #define BLOCKQ2K \
-	CLEAR; CODES(0); PAIRS(32); PAIRED(0); SCALED; HALFOFFSET(FIRSTOF); ADDALL; \
-	CLEAR; CODES(16); PAIRS(96); PAIRED(16); SCALED; HALFOFFSET(SECONDOF); ADDALL
+	CLEAR; CODES(0); PAIRS(32); PAIRED(0); SCALED; ADDALL; HALFOFFSET(FIRSTOF); PUTALL; \
+	CLEAR; CODES(16); PAIRS(96); PAIRED(16); SCALED; ADDALL; HALFOFFSET(SECONDOF); PUTALL

@@ -6,14 +6,13 @@ package kernels
 //
 //	acc  = sum of level times 16-bit code, minus zero times the sum of codes,
 //	       exact in 32 bits
-//	p    = d * scale                   (super-blocks: d is float16 times the block's scale)
-//	t    = p * float32(acc)
-//	t   -= m * offset                  (Q4_1, Q5_1: t += m * offset)
-//	y   += t
+//	t    = scale * float32(acc)        exact beside float32(acc): scale is a power of two
+//	y   += d * t                       (super-blocks: d is float16 times the block's scale)
+//	y   -= m * offset                  (Q4_1, Q5_1: y += m * offset)
 //
 // with m, where the type has minima, the minimum (super-blocks: float16 times
-// the block's minimum) and offset = scale * float32(sum of codes). Each product
-// and sum is rounded to float32; nothing is fused.
+// the block's minimum) and offset = scale * float32(sum of codes). Product and sum of a line for
+// y are rounded once, together (fused).
 
 // referenceMatMul computes all rows of some row groups for one token.
 func referenceMatMul(dst []float32, groups []byte, t Type, blocks []record) {
@@ -45,11 +44,10 @@ func (l *layout) addBlock(y float32, s scales, q, codes *[BlockCols]int32, a *re
 		acc[1] += q[16+c] * codes[16+c]
 	}
 	add := func(d, m float32, acc, sum int32, offset float32) {
-		t := float32(float32(d*a.scale) * float32(acc-l.zero*sum))
+		y = fused(d, a.scale*float32(acc-l.zero*sum), y)
 		if s.affine {
-			t -= float32(m * offset)
+			y = fused(-m, offset, y)
 		}
-		y += t
 	}
 	if !l.halves {
 		add(s.scale[0], s.minimum[0], acc[0]+acc[1], a.sum, a.offset)

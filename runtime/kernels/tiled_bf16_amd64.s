@@ -163,20 +163,12 @@ ready: \
 	MOVQ skip+32(FP), SI; \
 	ADDQ R15, SI
 
-// Z4 = t = d*scale*sum for the token whose scale is at at.
-#define TERM(S, at) \
-	VMULPS.BCST (at)(R10), Z1, Z5; \
-	VMULPS (S)(R11), Z5, Z4
-
-#define STEP(S, at, y) \
-	TERM(S, at); \
-	VADDPS Z4, y, y
+// y plus d*t for the token whose scale is at at.
+#define STEP(S, at, y) VFMADD231PS (S)(R11), Z1, y
 
 #define STEPPLUS(S, at, y) \
-	TERM(S, at); \
-	VMULPS.BCST (at+4)(R10), Z2, Z6; \
-	VADDPS Z6, Z4, Z4; \
-	VADDPS Z4, y, y
+	STEP(S, at, y); \
+	VFMADD231PS.BCST (at+4)(R10), Z2, y
 
 #define STEPS4(STEP, S, at, a, b, c, d) \
 	STEP(S, at, a); \
@@ -359,7 +351,7 @@ TEXT ·panelLinearAMX(SB), 0, $13376-96
 TEXT ·panelAffineAMX(SB), 0, $13376-96
 	PANEL(AFFINESCALES, AFFINEFLOAT)
 
-// 32 halves of codes at from(SI), shifted left, as bfloat16 to to(DI).
+// 32 halves of codes at from(SI), shifted left and times Z7, as bfloat16 to to(DI).
 #define WIDEN(from, shift, to) \
 	VMOVDQU (from)(SI), X4; \
 	VMOVDQU (from+16)(SI), X5; \
@@ -371,6 +363,8 @@ TEXT ·panelAffineAMX(SB), 0, $13376-96
 	VPSLLD $shift, Z5, Z5; \
 	VCVTDQ2PS Z4, Z4; \
 	VCVTDQ2PS Z5, Z5; \
+	VMULPS Z7, Z4, Z4; \
+	VMULPS Z7, Z5, Z5; \
 	VPSRLD $16, Z4, Z4; \
 	VPSRLD $16, Z5, Z5; \
 	VPMOVDW Z4, (to)(DI); \
@@ -384,6 +378,7 @@ TEXT ·wideRow(SB), NOSPLIT, $0-32
 	MOVQ blocks+24(FP), CX
 	VMOVDQU ·swapped(SB), X6
 block:
+	VBROADCASTSS 64(SI), Z7
 	WIDEN(0, 8, 0)
 	WIDEN(32, 0, 64)
 	VMOVDQU 64(SI), X4

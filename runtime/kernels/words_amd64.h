@@ -3,7 +3,7 @@
 // VPMADDWD multiplies them with pairs of 16-bit codes, broadcast from memory. All
 // sums are 32-bit integers and exact: a level is at most 255, a code at most 32512,
 // a block has 32 columns. The float step keeps the order of the reference
-// (reference.go), unfused.
+// (reference.go), fused as there.
 //
 // Registers: SI block, R15 head of the super-block, R10 (to R13) records of the
 // token (or of four), Y14 mask of levels, Y15 of low bytes. An activation
@@ -142,23 +142,19 @@
 	VPSUBD Y12, a, a; \
 	VPSUBD Y12, b, b
 
-// Sums a, b become t = d*scale*float(sum).
+// Sums a, b become t = scale*float(sum).
 #define SCALED(token, a, b) \
 	VBROADCASTSS 64(token), Y12; \
 	VCVTDQ2PS a, a; \
 	VCVTDQ2PS b, b; \
-	VMULPS Y12, Y8, Y13; \
-	VMULPS Y13, a, a; \
-	VMULPS Y12, Y9, Y13; \
-	VMULPS Y13, b, b
+	VMULPS Y12, a, a; \
+	VMULPS Y12, b, b
 
-// t minus (op VSUBPS) or plus (VADDPS) m*offset.
+// Outputs a, b minus (op VFNMADD231PS) or plus (VFMADD231PS) m*offset.
 #define MINIMA(op, token, a, b) \
 	VBROADCASTSS 68(token), Y12; \
-	VMULPS Y12, Y10, Y13; \
-	op Y13, a, a; \
-	VMULPS Y12, Y11, Y13; \
-	op Y13, b, b
+	op Y12, Y10, a; \
+	op Y12, Y11, b
 
 // The same with the offset of 16 columns.
 #define HALFMINIMA(sum, token, a, b) \
@@ -166,10 +162,8 @@
 	VCVTDQ2PS Y12, Y12; \
 	VBROADCASTSS 64(token), Y13; \
 	VMULPS Y13, Y12, Y12; \
-	VMULPS Y12, Y10, Y13; \
-	VSUBPS Y13, a, a; \
-	VMULPS Y12, Y11, Y13; \
-	VSUBPS Y13, b, b
+	VFNMADD231PS Y12, Y10, a; \
+	VFNMADD231PS Y12, Y11, b
 
 // One token: sums in Y4, Y5, outputs in Y0, Y1.
 #define ONE_ARGS(mask) \
@@ -206,9 +200,10 @@
 	VPSRLW $8, Y9, Y11; \
 	ONE_WORDS(112+4*j)
 
+// Outputs plus d*t.
 #define ONE_ADD \
-	VADDPS Y4, Y0, Y0; \
-	VADDPS Y5, Y1, Y1
+	VFMADD231PS Y4, Y8, Y0; \
+	VFMADD231PS Y5, Y9, Y1
 
 #define ONE_NEXT(bytes, PREFETCH) \
 	PREFETCH; \
@@ -306,15 +301,18 @@
 	HALFMINIMA(sum, R12, Y4, Y5); \
 	HALFMINIMA(sum, R13, Y6, Y7)
 
+// Outputs plus d*t, in place of t.
 #define FOUR_ADD \
-	VADDPS (DI), Y0, Y0; \
-	VADDPS 32(DI), Y1, Y1; \
-	VADDPS (DI)(BX*1), Y2, Y2; \
-	VADDPS 32(DI)(BX*1), Y3, Y3; \
-	VADDPS (R14), Y4, Y4; \
-	VADDPS 32(R14), Y5, Y5; \
-	VADDPS (R14)(BX*1), Y6, Y6; \
-	VADDPS 32(R14)(BX*1), Y7, Y7; \
+	VFMADD213PS (DI), Y8, Y0; \
+	VFMADD213PS 32(DI), Y9, Y1; \
+	VFMADD213PS (DI)(BX*1), Y8, Y2; \
+	VFMADD213PS 32(DI)(BX*1), Y9, Y3; \
+	VFMADD213PS (R14), Y8, Y4; \
+	VFMADD213PS 32(R14), Y9, Y5; \
+	VFMADD213PS (R14)(BX*1), Y8, Y6; \
+	VFMADD213PS 32(R14)(BX*1), Y9, Y7
+
+#define FOUR_PUT \
 	VMOVUPS Y0, (DI); \
 	VMOVUPS Y1, 32(DI); \
 	VMOVUPS Y2, (DI)(BX*1); \

@@ -5,6 +5,7 @@
 #define FMUL(d, n, m) WORD $(0x6E20DC00 | (m)<<16 | (n)<<5 | (d)) // fmul v1.4s, v2.4s, v3.4s
 #define FADD(d, n, m) WORD $(0x4E20D400 | (m)<<16 | (n)<<5 | (d)) // fadd v1.4s, v2.4s, v3.4s
 #define FSUB(d, n, m) WORD $(0x4EA0D400 | (m)<<16 | (n)<<5 | (d)) // fsub v1.4s, v2.4s, v3.4s
+#define FMLA(d, n, m) WORD $(0x4E20CC00 | (m)<<16 | (n)<<5 | (d)) // fmla v1.4s, v2.4s, v3.4s
 #define FDIV(d, n, m) WORD $(0x6E20FC00 | (m)<<16 | (n)<<5 | (d)) // fdiv v1.4s, v2.4s, v3.4s
 #define FCMGT(d, n, m) WORD $(0x6EA0E400 | (m)<<16 | (n)<<5 | (d)) // fcmgt v1.4s, v2.4s, v3.4s
 #define FCMEQ(d, n, m) WORD $(0x4E20E400 | (m)<<16 | (n)<<5 | (d)) // fcmeq v1.4s, v2.4s, v3.4s
@@ -15,6 +16,7 @@
 // By element i of m, 0 to 3.
 #define FMULE(d, n, m, i) WORD $(0x4F809000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 3: fmul v1.4s, v2.4s, v3.s[3]
 #define FMLAE(d, n, m, i) WORD $(0x4F801000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 3: fmla v1.4s, v2.4s, v3.s[3]
+#define FMLSE(d, n, m, i) WORD $(0x4F805000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 3: fmls v1.4s, v2.4s, v3.s[3]
 #define SDOTE(d, n, m, i) WORD $(0x4F80E000 | ((i)&1)<<21 | ((i)>>1)<<11 | (m)<<16 | (n)<<5 | (d)) // i = 3: sdot v1.4s, v2.16b, v3.4b[3]
 
 // By element i of m, 0 to 7; m is at most 15.
@@ -36,4 +38,5 @@
 #define SHLWORDS(d, n, k) WORD $(0x4F205400 | (k)<<16 | (n)<<5 | (d)) // k = 8: shl v1.4s, v2.4s, #8
 #define ADDWORDS(d, n, m) WORD $(0x4EA08400 | (m)<<16 | (n)<<5 | (d)) // add v1.4s, v2.4s, v3.4s
 #define DUPW(d, n) WORD $(0x4E040C00 | (n)<<5 | (d)) // dup v1.4s, w2
+#define MOVE(d, n) WORD $(0x4EA01C00 | (n)<<16 | (n)<<5 | (d)) // mov v1.16b, v2.16b
 #define ZERO(d) WORD $(0x6F00E400 | (d)) // movi v1.2d, #0

@@ -2,6 +2,7 @@ package x86test
 
 import (
 	"math"
+	"math/big"
 	"math/bits"
 )
 
@@ -78,6 +79,10 @@ var operations = map[key]*operation{
 	{map0F, ppNone, 0x58, none}: floats("VADDPS", func(a, b float32) float32 { return a + b }),
 	{map0F, ppNone, 0x5c, none}: floats("VSUBPS", func(a, b float32) float32 { return a - b }),
 	{map0F, ppNone, 0x59, none}: floats("VMULPS", func(a, b float32) float32 { return a * b }),
+
+	{map0F38, pp66, 0xb8, none}: fused("VFMADD231PS", func(d, a, b uint32) (x, y, z uint32) { return a, b, d }, false),
+	{map0F38, pp66, 0xbc, none}: fused("VFNMADD231PS", func(d, a, b uint32) (x, y, z uint32) { return a, b, d }, true),
+	{map0F38, pp66, 0xa8, none}: fused("VFMADD213PS", func(d, a, b uint32) (x, y, z uint32) { return a, d, b }, false),
 
 	{map0F, pp66, 0xfd, none}: {vex: "VPADDW", part: 64, do: words(func(a, b uint16) uint16 { return a + b })},
 	{map0F, pp66, 0xfc, none}: {vex: "VPADDB", part: 64, do: addBytes},
@@ -270,4 +275,41 @@ func fromHalf(h uint16) uint32 {
 	}
 	top := uint32(bits.Len32(fraction) - 1) // the value is fraction * 2^-24
 	return sign | (top+103)<<23 | fraction<<(23-top)&0x7fffff
+}
+
+// fused is x*y + z on float32 numbers, rounded once, of the old destination and the two operands as pick orders them. Of
+// several NaNs the first one is the result, made quiet.
+func fused(name string, pick func(d, a, b uint32) (x, y, z uint32), negative bool) *operation {
+	const quiet, indefinite = 1 << 22, 0xffc00000
+	return &operation{vex: name, evex: name, part: 64, elements: true, do: func(d, a, b *vector, _ byte) {
+		for i := range d {
+			x, y, z := pick(d[i], a[i], b[i])
+			first := math.Float32frombits(x)
+			if negative {
+				first = -first
+			}
+			r := multiplyAdd(first, math.Float32frombits(y), math.Float32frombits(z))
+			d[i] = math.Float32bits(r)
+			if r == r {
+				continue
+			}
+			d[i] = indefinite
+			for _, v := range []uint32{x, y, z} {
+				if v&0x7fffffff > 0x7f800000 {
+					d[i] = v | quiet
+					break
+				}
+			}
+		}
+	}}
+}
+
+// multiplyAdd is x*y + z, rounded once.
+func multiplyAdd(x, y, z float32) float32 {
+	product := float64(x) * float64(y) // exact
+	if sum := product + float64(z); sum == 0 || math.IsInf(sum, 0) || sum != sum {
+		return float32(sum)
+	}
+	sum, _ := new(big.Float).SetPrec(1024).Add(big.NewFloat(product), big.NewFloat(float64(z))).Float32()
+	return sum
 }

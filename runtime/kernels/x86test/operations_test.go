@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"math"
+	"math/big"
 	"math/rand/v2"
 	"strings"
 	"testing"
@@ -93,6 +94,9 @@ var manual = map[string]struct {
 	"VADDPS":                             {"62 f1 6c 48 58 cb", func(d, a, b *register) { eachFloat(d, func(i int) float64 { return a.float(i) + b.float(i) }) }},
 	"VSUBPS":                             {"62 f1 6c 48 5c cb", func(d, a, b *register) { eachFloat(d, func(i int) float64 { return a.float(i) - b.float(i) }) }},
 	"VMULPS":                             {"62 f1 6c 48 59 cb", func(d, a, b *register) { eachFloat(d, func(i int) float64 { return a.float(i) * b.float(i) }) }},
+	"VFMADD231PS":                        {"62 f2 6d 48 b8 cb", func(d, a, b *register) { eachFused(d, a, b, d, 1) }},
+	"VFNMADD231PS":                       {"62 f2 6d 48 bc cb", func(d, a, b *register) { eachFused(d, a, b, d, -1) }},
+	"VFMADD213PS":                        {"62 f2 6d 48 a8 cb", func(d, a, b *register) { eachFused(d, a, d, b, 1) }},
 	"VMOVDQU32 from memory":              {"62 f1 7e 48 6f 08", func(d, _, b *register) { *d = *b }},
 	"VPADDD with memory broadcast":       {"62 f1 6d 58 fe 08", func(d, a, b *register) { eachDword(d, func(i int) uint32 { return a.dword(i) + b.dword(0) }) }},
 }
@@ -106,6 +110,19 @@ func eachDword(d *register, f func(i int) uint32) {
 func eachFloat(d *register, f func(i int) float64) {
 	for i := range 16 {
 		d.setFloat(i, f(i))
+	}
+}
+
+// eachFused is sign*x*y + z, rounded once.
+func eachFused(d, x, y, z *register, sign float64) {
+	for i := range 16 {
+		product, z := sign*x.float(i)*y.float(i), z.float(i)
+		if v := product + z; v == 0 || v-v != 0 { // exact, or not finite
+			d.setFloat(i, v)
+			continue
+		}
+		v, _ := new(big.Rat).Add(new(big.Rat).SetFloat64(product), new(big.Rat).SetFloat64(z)).Float32()
+		d.setDword(i, math.Float32bits(v))
 	}
 }
 
