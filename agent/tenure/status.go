@@ -100,6 +100,10 @@ type ModelStatus struct {
 	Context    int    `json:"context"`
 	Threads    int    `json:"threads"`
 	ArenaBytes int64  `json:"arena_bytes"`
+	// CacheBytes is the part of it that holds keys and values, which would be SavedByWindows more if layers with a
+	// sliding window kept all positions.
+	CacheBytes     int64 `json:"cache_bytes"`
+	SavedByWindows int64 `json:"saved_by_windows_bytes"`
 	// Receipts is "verify", or why receipts of this model's answers do not.
 	Receipts string `json:"receipts"`
 }
@@ -129,7 +133,7 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 	}
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.ID(), Version: m.Weights.Public().Version, KeyVersion: m.KeyVersion,
-			Mode: m.Weights.Mode().String(), Context: m.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used()}
+			Mode: m.Weights.Mode().String(), Context: m.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used(), CacheBytes: m.CacheBytes(), SavedByWindows: m.SavedByWindows()}
 		if t.lease != nil {
 			s.Model.Receipts = m.Receipts(t.lease.Roles[m.Resource])
 		}

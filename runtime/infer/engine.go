@@ -122,7 +122,7 @@ func Memory(cfg Config) (int64, error) {
 	if err := keep(&p, cfg.Cache); err != nil {
 		return 0, err
 	}
-	return model.CacheBytes(p, sequences, contextSize) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, batchSize(sequences), outputs(sequences), contextSize), nil
+	return model.CacheBytes(p, sequences, contextSize, batchSize(sequences)) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, batchSize(sequences), outputs(sequences), contextSize), nil
 }
 
 // batchSize is the number of tokens of a pass: six tiles of 16, or as many as there are sequences. More would make
@@ -160,7 +160,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := h.sameVocabulary(e.model.Params()); err != nil {
 		return nil, errors.Join(err, e.model.Close())
 	}
-	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context); err != nil {
+	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context, batchSize(cfg.MaxSequences)); err != nil {
 		return nil, errors.Join(err, e.model.Close())
 	}
 	if e.prefixes, err = newPrefixes(cfg.Budget, cfg.MaxSequences, cfg.Context); err != nil {
@@ -179,6 +179,12 @@ func (e *Engine) Template() *tokenize.Template { return e.template }
 
 // ContextSize is the limit on prompt and answer together, in tokens.
 func (e *Engine) ContextSize() int { return e.context }
+
+// CacheBytes is the memory of keys and values, and by how much it is less than if layers with a window kept all positions.
+func (e *Engine) CacheBytes() (taken, saved int64) {
+	p, sequences := e.model.Params(), len(e.slots)
+	return model.CacheBytes(p, sequences, e.context, batchSize(sequences)), model.WindowSaving(p, sequences, e.context, batchSize(sequences))
+}
 
 // Close ends every answer under way with ErrClosed, waits for the scheduler and
 // wipes cache and scratch memory. It may be called more than once.

@@ -13,6 +13,10 @@ import (
 // Only requests of one owner share. What another's requests contain therefore changes neither what
 // is computed for a request nor how long that takes. That there are other requests shows, as it
 // does in the line for the processors: they may take the slot of the least recently used prefix.
+//
+// Where layers have a window, the cache has of a long sequence only the last positions for them. A sequence then goes on
+// behind the whole of what a slot holds, or as far back as a pass is long; one that parts from it earlier is computed from
+// its first token on.
 type prefixes struct {
 	region *arena.Region
 	slots  []prefix
@@ -80,10 +84,10 @@ func (p *prefixes) common(slot int, owner string, prompt []int32) int {
 	return n
 }
 
-// longest finds the slot that holds most of a prompt's beginning for its owner.
-func (p *prefixes) longest(owner string, prompt []int32) (slot, shared int) {
+// longest finds the slot that holds most of a prompt's beginning for its owner, of those where the cache resumes behind it.
+func (p *prefixes) longest(owner string, prompt []int32, resumes func(slot, position int) bool) (slot, shared int) {
 	for i := range p.slots {
-		if n := p.common(i, owner, prompt); n > shared {
+		if n := p.common(i, owner, prompt); n > shared && resumes(i, n) {
 			slot, shared = i, n
 		}
 	}
@@ -139,7 +143,7 @@ func (p *prefixes) forget(slot int) {
 // whether there was one. Other sequences' passes go on meanwhile.
 func (e *Engine) begin(s *sequence) {
 	// The prompt's last token is computed in any case: its outputs are what the answer begins with.
-	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)])
+	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)], e.cache.Resumes)
 	slot := e.prefixes.room(func(i int) bool { return e.slots[i] == nil }, source, shared)
 	keeps := 0
 	if slot == source {

@@ -222,7 +222,7 @@ func TestNobodySharesWithNobody(t *testing.T) {
 	for owner, want := range map[string]int{"": 0, "a": 1} {
 		p.take(0, owner, 0, 0)
 		p.put(0, 0, 7)
-		if slot, n := p.longest(owner, []int32{7, 8}); n != want || slot != 0 {
+		if slot, n := p.longest(owner, []int32{7, 8}, func(int, int) bool { return true }); n != want || slot != 0 {
 			t.Errorf("owner %q shares %d tokens with itself, want %d", owner, n, want)
 		}
 	}

@@ -107,6 +107,8 @@ func (m *Model) attendHeads(worker, task int) error {
 type attention struct {
 	keys, vals []uint16    // tiles, and rows
 	packed     *[2]packed8 // what they are unpacked from, if the cache keeps them so
+	room       int         // positions behind which a cache's keys and values begin anew
+	stretches  [2]stretch  // what compute goes over; the second is most often empty
 
 	n, size int
 	reach   [kernels.MaxQueries]reach     // positions that each query sees
@@ -120,6 +122,12 @@ type attention struct {
 
 // reach is some positions, from the first to before the end.
 type reach struct{ first, end int }
+
+// stretch is positions whose keys and values lie one behind the other; the first begins a tile.
+type stretch struct {
+	reach
+	keys, vals []uint16
+}
 
 // ownsHead says whether an attention has room of its own for the keys and values of one head over the
 // context: of a cache that packs them, and where there is no cache.
@@ -160,6 +168,7 @@ func newAttention(memory []float32, p Params, context int) attention {
 
 // read has the attention go over one head of a sequence in a cache.
 func (a *attention) read(c *Cache, slot, layer, head int) {
+	a.room = c.layers[layer].room
 	if c.kind == Float16 {
 		a.keys, a.vals = c.keys(slot, layer, head), c.vals(slot, layer, head)
 		return
@@ -167,15 +176,28 @@ func (a *attention) read(c *Cache, slot, layer, head int) {
 	*a.packed = [2]packed8{c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)}
 }
 
-// view returns the keys of whole tiles from position start on, and the values, of positions before end.
-func (a *attention) view(set *kernels.Set, start, end int) (keys, vals []uint16) {
-	if a.packed == nil {
-		return a.keys[start*a.size:], a.vals[start*a.size:]
+// view finds positions from start, which begins a tile, to before end: those of a layer that keeps its last ones may lie
+// in two stretches.
+func (a *attention) view(set *kernels.Set, start, end int) {
+	if a.room == 0 { // no cache
+		a.stretches = [2]stretch{{reach{start, end}, a.keys[start*a.size:], a.vals[start*a.size:]}, {reach: reach{end, end}}}
+		return
 	}
-	k, v, each := a.packed[0], a.packed[1], a.size/kernels.PackedBlock
-	set.Unpack8Keys(a.keys, k.codes[start*a.size:], k.scales[start*each:], a.size, tiled(end-start)/kernels.KeyTile)
-	set.Unpack8(a.vals, v.codes[start*a.size:end*a.size], v.scales[start*each:])
-	return a.keys, a.vals
+	middle := min(end, start+a.room-start%a.room)
+	a.stretches = [2]stretch{a.stretch(set, start, start, middle), a.stretch(set, start, middle, end)}
+}
+
+// stretch finds positions that lie one behind the other. Packed ones it unpacks to where they are counted from start.
+func (a *attention) stretch(set *kernels.Set, start, from, to int) stretch {
+	at := from % a.room * a.size
+	if from == to || a.packed == nil {
+		return stretch{reach{from, to}, a.keys[at:], a.vals[at:]}
+	}
+	k, v, block := a.packed[0], a.packed[1], at/kernels.PackedBlock
+	s := stretch{reach{from, to}, a.keys[(from-start)*a.size:], a.vals[(from-start)*a.size:]}
+	set.Unpack8Keys(s.keys, k.codes[at:], k.scales[block:], a.size, tiled(to-from)/kernels.KeyTile)
+	set.Unpack8(s.vals, v.codes[at:at+(to-from)*a.size], v.scales[block:])
+	return s
 }
 
 // begin makes room for n queries of size elements, which add gives it.
@@ -202,29 +224,31 @@ func (a *attention) compute(set *kernels.Set) {
 	start := low / kernels.KeyTile * kernels.KeyTile // position of the first score
 	stride := tiled(high - start)
 	scores, sums := a.scores[:a.n*stride], a.sums[:a.n*a.size]
-	keys, vals := a.view(set, start, high)
-	set.Scores(scores, stride, a.queries[:a.n*a.size], a.n, keys, stride/kernels.KeyTile)
+	a.view(set, start, high)
+	for _, s := range a.stretches {
+		set.Scores(scores[s.first-start:], stride, a.queries[:a.n*a.size], a.n, s.keys, tiled(s.end-s.first)/kernels.KeyTile)
+	}
 	clear(sums)
 	var inverse [kernels.MaxQueries]float32
 	for i, r := range a.reach[:a.n] {
 		inverse[i] = 1 / set.Exponentials(scores[i*stride:][r.first-start:r.end-start])
-		a.sumOne(set, i, reach{r.first, min(r.end, all.first)}, start, stride, vals)
+		a.sum(set, i, 1, reach{r.first, min(r.end, all.first)}, start, stride)
 	}
-	if all.first < all.end {
-		set.WeightedSum(sums, a.n, a.size, scores[all.first-start:], stride, vals[(all.first-start)*a.size:], all.end-all.first)
-	}
+	a.sum(set, 0, a.n, all, start, stride)
 	for i, r := range a.reach[:a.n] {
-		a.sumOne(set, i, reach{max(r.first, all.first, min(all.end, r.end)), r.end}, start, stride, vals)
+		a.sum(set, i, 1, reach{max(r.first, all.first, min(all.end, r.end)), r.end}, start, stride)
 		sum := sums[i*a.size:][:a.size]
 		set.Scale(sum, inverse[i])
 		copy(a.out[i], sum)
 	}
 }
 
-// sumOne adds the values of some positions for one query; vals begin with those of position start.
-func (a *attention) sumOne(set *kernels.Set, i int, r reach, start, stride int, vals []uint16) {
-	if r.first < r.end {
-		set.WeightedSum(a.sums[i*a.size:][:a.size], 1, a.size, a.scores[i*stride+r.first-start:], stride, vals[(r.first-start)*a.size:], r.end-r.first)
+// sum adds the values of some positions for n queries from one on, whose scores begin with that of position start.
+func (a *attention) sum(set *kernels.Set, query, n int, r reach, start, stride int) {
+	for _, s := range a.stretches {
+		if first, end := max(r.first, s.first), min(r.end, s.end); first < end {
+			set.WeightedSum(a.sums[query*a.size:][:n*a.size], n, a.size, a.scores[query*stride+first-start:], stride, s.vals[(first-s.first)*a.size:], end-first)
+		}
 	}
 }
 

@@ -40,32 +40,53 @@ func (t CacheType) bytes(values int) int {
 
 // Cache keeps the keys and values of several sequences: for each sequence, layer and head, tiles of keys
 // (kernels.KeyTile) and then the values, position after position. Of Q8, each of the two parts has its codes first.
+//
+// A layer that attends to a window keeps its last positions only: position p stands where p modulo the layer's room
+// would, so that each later one takes the place of one that no token will see again.
 type Cache struct {
 	region   *arena.Region
 	memory   []byte
 	kind     CacheType
 	slots    int
 	length   int // positions of a slot
-	room     int // positions of whole tiles
+	window   int // positions that a layer with a window attends to
+	ring     int // positions that such a layer has room for, whole tiles
 	headSize int
 	kvHeads  int
-	layers   int
+	layers   []layerPart
+	size     int // bytes of a slot
+
+	// from is, for each slot, the first position that layers with a window still have; next is what it will be behind
+	// a batch that is being checked.
+	from, next []int
 }
 
-// NewCache maps room for slots sequences of length positions each.
-func NewCache(budget *arena.Budget, p Params, slots, length int) (*Cache, error) {
-	if slots < 1 || length < 1 || length > maxContext {
-		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions is out of range", slots, length)
+// layerPart is where a layer lies in a slot, and for how many positions it has room, whole tiles.
+type layerPart struct {
+	at, room int
+}
+
+// NewCache maps room for slots sequences of length positions each, of which a pass computes at most batch.
+func NewCache(budget *arena.Budget, p Params, slots, length, batch int) (*Cache, error) {
+	if slots < 1 || length < 1 || length > maxContext || batch < 1 || batch > MaxBatch {
+		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions for passes of %d is out of range", slots, length, batch)
 	}
 	if err := p.CanKeep(); err != nil {
 		return nil, err
 	}
-	region, err := budget.Map("key and value cache", CacheBytes(p, slots, length))
+	region, err := budget.Map("key and value cache", CacheBytes(p, slots, length, batch))
 	if err != nil {
 		return nil, err
 	}
-	return &Cache{region: region, memory: region.Bytes(), kind: p.Cache,
-		slots: slots, length: length, room: tiled(length), headSize: p.HeadSize, kvHeads: p.KVHeads, layers: p.Layers}, nil
+	c := &Cache{region: region, memory: region.Bytes(), kind: p.Cache, slots: slots, length: length, window: p.Window, ring: p.room(0, length, batch),
+		headSize: p.HeadSize, kvHeads: p.KVHeads, layers: make([]layerPart, p.Layers), from: make([]int, slots), next: make([]int, slots)}
+	for i := range c.layers {
+		room := p.room(i, length, batch)
+		c.layers[i] = layerPart{c.size, room}
+		c.size += p.KVHeads * 2 * p.Cache.bytes(room*p.HeadSize)
+		c.ring = min(c.ring, room)
+	}
+	return c, nil
 }
 
 // ReasonCacheType is the code of a refusal to keep a model's keys and values in a type that cannot hold its heads.
@@ -80,9 +101,28 @@ func (p Params) CanKeep() error {
 }
 
 // CacheBytes is the memory that NewCache takes.
-func CacheBytes(p Params, slots, length int) int64 {
-	position := p.Layers * p.KVHeads * 2 * p.Cache.bytes(p.HeadSize)
-	return int64(position) * int64(slots) * int64(tiled(length))
+func CacheBytes(p Params, slots, length, batch int) int64 {
+	positions := int64(0)
+	for i := range p.Layers {
+		positions += int64(p.room(i, length, batch))
+	}
+	return positions * int64(slots) * int64(p.KVHeads*2*p.Cache.bytes(p.HeadSize))
+}
+
+// WindowSaving is by how much less CacheBytes is than it were if layers with a window kept all positions.
+func WindowSaving(p Params, slots, length, batch int) int64 {
+	whole := p
+	whole.Window = length
+	return CacheBytes(whole, slots, length, batch) - CacheBytes(p, slots, length, batch)
+}
+
+// room is for how many positions a layer has room. With a window, that is what all tokens of one pass attend to, which
+// are stored before the first of them attends.
+func (p *Params) room(layer, length, batch int) int {
+	if p.local(layer) {
+		length = min(length, p.Window+batch-1)
+	}
+	return tiled(length)
 }
 
 // tiled rounds positions up to whole tiles of keys.
@@ -96,7 +136,7 @@ func (c *Cache) Length() int { return c.length }
 // Slots is the number of sequences.
 func (c *Cache) Slots() int { return c.slots }
 
-// keys returns the tiles of one head, vals its values: position p at p*headSize. Both are of a cache of Float16.
+// keys returns the tiles of one head, vals its values: those of position p at p, modulo the layer's room, times headSize. Both are of a cache of Float16.
 func (c *Cache) keys(slot, layer, head int) []uint16 { return halves(c.part(slot, layer, head, 0)) }
 func (c *Cache) vals(slot, layer, head int) []uint16 { return halves(c.part(slot, layer, head, 1)) }
 
@@ -107,13 +147,13 @@ type packed8 struct {
 }
 
 func (c *Cache) packed(slot, layer, head, which int) packed8 {
-	part, n := c.part(slot, layer, head, which), c.room*c.headSize
+	part, n := c.part(slot, layer, head, which), c.layers[layer].room*c.headSize
 	return packed8{unsafe.Slice((*int8)(unsafe.Pointer(unsafe.SliceData(part))), n), halves(part[n:])}
 }
 
 func (c *Cache) part(slot, layer, head, which int) []byte {
-	size := c.kind.bytes(c.room * c.headSize)
-	at := (((slot*c.layers+layer)*c.kvHeads+head)*2 + which) * size
+	size := c.kind.bytes(c.layers[layer].room * c.headSize)
+	at := slot*c.size + c.layers[layer].at + (head*2+which)*size
 	return c.memory[at : at+size : at+size]
 }
 
@@ -123,6 +163,7 @@ func halves(b []byte) []uint16 {
 
 // put stores the key and the value of a position; spare has room for one head.
 func (c *Cache) put(set *kernels.Set, slot, layer, head, position int, k, v []float32, spare []uint16) {
+	position %= c.layers[layer].room
 	at := position * c.headSize
 	if c.kind == Float16 {
 		set.Halves(spare, k)
@@ -138,6 +179,36 @@ func (c *Cache) put(set *kernels.Set, slot, layer, head, position int, k, v []fl
 	kernels.Pack8(vals.codes[at:at+c.headSize], vals.scales[position*blocks:][:blocks], v)
 }
 
+// ahead checks that the cache still has what the tokens of a batch attend to, and will behind the batch: layers with a
+// window keep only the last positions. It takes note of those that go.
+func (c *Cache) ahead(batch []Input) error {
+	if c.ring >= c.length { // all are kept
+		return nil
+	}
+	copy(c.next, c.from)
+	for _, in := range batch {
+		if in.Position == 0 { // a sequence begins
+			c.next[in.Slot] = 0
+		}
+		c.next[in.Slot] = max(c.next[in.Slot], in.Position+1-c.ring)
+	}
+	for _, in := range batch {
+		if first := max(0, in.Position+1-c.window); first < c.next[in.Slot] {
+			return fmt.Errorf("%w: position %d of slot %d attends to position %d, and the cache has those from %d on", ErrInput, in.Position, in.Slot, first, c.next[in.Slot])
+		}
+	}
+	for _, in := range batch { // a Wipe may read what is of other slots meanwhile
+		c.from[in.Slot] = c.next[in.Slot]
+	}
+	return nil
+}
+
+// Resumes says whether a sequence can go on at a position: whether the cache has all that a token there attends to, if it
+// ever had it. Layers with a window lose it once the sequence went on for longer than their room.
+func (c *Cache) Resumes(slot, position int) bool {
+	return position == 0 || max(0, position+1-c.window) >= c.from[slot]
+}
+
 // Wipe clears the positions of a sequence from one to before another. It does not run beside a Forward of this sequence.
 func (c *Cache) Wipe(slot, from, to int) {
 	if slot < 0 || slot >= c.slots {
@@ -146,18 +217,32 @@ func (c *Cache) Wipe(slot, from, to int) {
 	to = max(0, min(to, c.length))
 	from = max(0, min(from, to))
 	if to == c.length {
-		to = c.room
+		to = tiled(to)
 	}
-	for layer := range c.layers {
-		for head := range c.kvHeads {
-			if c.kind == Float16 {
-				wipe(c.keys(slot, layer, head), c.vals(slot, layer, head), c.headSize, from, to)
-				continue
-			}
-			keys, vals := c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)
-			wipe(keys.codes, vals.codes, c.headSize, from, to)
-			wipe(keys.scales, vals.scales, c.headSize/kernels.PackedBlock, from, to)
+	for layer, part := range c.layers {
+		// Positions that share a place with one that goes are gone already, or have not been.
+		first, end, room := from, to, part.room
+		if held := c.from[slot]; room < tiled(c.length) {
+			first, end = max(first, held), min(end, held+room)
 		}
+		for first < end {
+			n := min(end-first, room-first%room)
+			c.clear(slot, layer, first%room, first%room+n)
+			first += n
+		}
+	}
+}
+
+// clear clears places of a layer.
+func (c *Cache) clear(slot, layer, from, to int) {
+	for head := range c.kvHeads {
+		if c.kind == Float16 {
+			wipe(c.keys(slot, layer, head), c.vals(slot, layer, head), c.headSize, from, to)
+			continue
+		}
+		keys, vals := c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)
+		wipe(keys.codes, vals.codes, c.headSize, from, to)
+		wipe(keys.scales, vals.scales, c.headSize/kernels.PackedBlock, from, to)
 	}
 }
 
@@ -178,15 +263,15 @@ func wipe[T any](tiles, rows []T, size, from, to int) {
 	}
 }
 
-// Copy gives a sequence the first positions of another one, and clears what follows in their last tile. It does not run
-// beside a Forward of either.
+// Copy gives a sequence the first positions of another one, or what the cache still has of them, and clears what follows
+// in their last tile. It does not run beside a Forward of either.
 func (c *Cache) Copy(to, from, positions int) {
 	if min(to, from) < 0 || max(to, from) >= c.slots {
 		return
 	}
 	positions = max(0, min(positions, c.length))
-	n := tiled(positions) * c.headSize
-	for layer := range c.layers {
+	for layer, part := range c.layers {
+		n := min(tiled(positions), part.room) * c.headSize
 		for head := range c.kvHeads {
 			for which := range 2 {
 				if c.kind == Float16 {
@@ -199,7 +284,11 @@ func (c *Cache) Copy(to, from, positions int) {
 			}
 		}
 	}
-	c.Wipe(to, positions, tiled(positions))
+	end := tiled(positions)
+	if c.from[to] = c.from[from]; c.from[to] > 0 { // all places of a window were copied
+		end = max(end, c.from[to]+c.ring)
+	}
+	c.Wipe(to, positions, end)
 }
 
 // Release wipes the cache.

@@ -9,7 +9,7 @@ import (
 
 func TestWipeClearsOneSequenceOnly(t *testing.T) {
 	p := Params{Layers: 2, Heads: 4, KVHeads: 2, HeadSize: 16}
-	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 5)
+	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 5, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -54,7 +54,7 @@ func TestWipeClearsOneSequenceOnly(t *testing.T) {
 
 func TestCopyTakesTheFirstPositionsOfAnotherSequence(t *testing.T) {
 	p := Params{Layers: 2, Heads: 4, KVHeads: 2, HeadSize: 16}
-	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 5)
+	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 5, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

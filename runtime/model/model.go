@@ -188,5 +188,5 @@ func (m *Model) checkBatch(cache *Cache, batch []Input) error {
 	if len(batch) == 0 || len(batch) > m.batch || outputs > m.outputs {
 		return fmt.Errorf("%w: %d tokens, %d outputs", ErrInput, len(batch), outputs)
 	}
-	return nil
+	return cache.ahead(batch)
 }

@@ -74,10 +74,10 @@ func TestPackedCacheGivesTheSameBits(t *testing.T) {
 // TestPackedCacheIsSmallAndWiped: 34 bytes for 32 values, and nothing is left of a sequence.
 func TestPackedCacheIsSmallAndWiped(t *testing.T) {
 	p := Params{Layers: 2, Heads: 4, KVHeads: 2, HeadSize: 64, Cache: Q8}
-	if got, want := CacheBytes(p, 2, 40), int64(2*2*2*2*64*64*34/32); got != want {
+	if got, want := CacheBytes(p, 2, 40, 64), int64(2*2*2*2*64*64*34/32); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
-	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 40)
+	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 40, 64)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -93,7 +93,7 @@ func TestPackedCacheIsSmallAndWiped(t *testing.T) {
 		}
 	}
 	p.HeadSize = 80
-	_, err = NewCache(arena.NewBudget(1<<20), p, 2, 40)
+	_, err = NewCache(arena.NewBudget(1<<20), p, 2, 40, 64)
 	refusaltest.Want(t, "heads of 80 elements", err, ReasonCacheType)
 }
 

@@ -57,7 +57,7 @@ func newModelWith(t testing.TB, src Source, params Params, set string, threads, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := NewCache(budget, m.Params(), slots, context)
+	cache, err := NewCache(budget, m.Params(), slots, context, 64)
 	if err != nil {
 		t.Fatal(err)
 	}

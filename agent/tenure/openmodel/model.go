@@ -75,7 +75,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.ID(), "key_version", version, "mode", o.Weights.Mode().String(),
-				"context", o.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20)
+				"context", o.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
 			return o, nil
 		}
 		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
@@ -251,6 +251,19 @@ func (o *Model) engine() interface {
 
 // ContextSize is the longest text that the model takes, in tokens.
 func (o *Model) ContextSize() int { return o.engine().ContextSize() }
+
+// CacheBytes is the memory of keys and values; none of an embedding model.
+func (o *Model) CacheBytes() int64 { taken, _ := o.cache(); return taken }
+
+// SavedByWindows is by how much CacheBytes is less than if layers with a window kept all positions.
+func (o *Model) SavedByWindows() int64 { _, saved := o.cache(); return saved }
+
+func (o *Model) cache() (taken, saved int64) {
+	if o.Engine == nil {
+		return 0, 0
+	}
+	return o.Engine.CacheBytes()
+}
 
 // ID is the model's digest in hexadecimal.
 func (o *Model) ID() string {
