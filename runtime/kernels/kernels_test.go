@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"testing"
 	"time"
 
@@ -102,6 +103,51 @@ func TestEverySetGivesTheSameBits(t *testing.T) {
 	}
 }
 
+// TestNumbersOfTokensGiveTheSameBits computes any number of tokens, with rows of zeros and without, beside memory that no
+// product may change.
+func TestNumbersOfTokensGiveTheSameBits(t *testing.T) {
+	const rows, most, room, guard = 32, 33, 48, 1.5
+	rng := rand.New(rand.NewPCG(17, 18))
+	for _, typ := range allTypes {
+		cols := width(typ, 288)
+		groups := pack(t, typ, rows, cols, randomRows(rng, typ, rows, cols))
+		all, x := quantize(t, rng, most, cols)
+		want := make([]float32, most*rows)
+		if err := genericSet().MatMul(want, rows, groups, typ, rows, all, x); err != nil {
+			t.Fatal(err)
+		}
+		mem := make([]byte, ActivationBytes(room, cols))
+		for _, s := range sets() {
+			for tokens := 1; tokens <= most; tokens++ {
+				for _, room := range []int{tokens, room} {
+					for i := range mem {
+						mem[i] = byte(rng.Uint32()) // of earlier activations
+					}
+					act, err := s.NewPadded(mem, tokens, cols, room)
+					if err != nil {
+						t.Fatal(err)
+					}
+					for i := range tokens {
+						s.Quantize(&act, i, x[i*cols:(i+1)*cols])
+					}
+					got := slices.Repeat([]float32{guard}, (room+1)*rows)
+					if err := s.MatMul(got[:room*rows], rows, groups, typ, rows, &act, x); err != nil {
+						t.Fatal(err)
+					}
+					if !sameValues(got[:tokens*rows], want[:tokens*rows]) {
+						t.Errorf("%s %s: %d tokens with room for %d give other bits", s.Name(), typ, tokens, room)
+					}
+					for _, v := range got[max(act.rows(), tokens)*rows:] {
+						if v != guard {
+							t.Fatalf("%s %s: %d tokens with room for %d: written behind them", s.Name(), typ, tokens, room)
+						}
+					}
+				}
+			}
+		}
+	}
+}
+
 // TestProductsAreThoseOfTheUnpackedWeights compares with float64 arithmetic on
 // the unpacked weights and the quantized activations.
 func TestProductsAreThoseOfTheUnpackedWeights(t *testing.T) {
@@ -131,10 +177,18 @@ func TestShapesThatDoNotAgreeAreRefused(t *testing.T) {
 	s := sets()[0]
 	group := make([]byte, TileBytes(Q4_1, 64))
 	ok := make([]float32, 32)
+	wholeTiles := &Set{sixteen: map[Type]paneled{Q8_0: nil}}
 	for name, call := range map[string]func() error{
-		"short groups":  func() error { return s.MatMul(ok, 16, group[1:], Q4_1, 16, act, x) },
-		"long groups":   func() error { return s.MatMul(ok, 16, append(group, 0), Q4_1, 16, act, x) },
-		"short output":  func() error { return s.MatMul(ok[:31], 16, group, Q4_1, 16, act, x) },
+		"short groups": func() error { return s.MatMul(ok, 16, group[1:], Q4_1, 16, act, x) },
+		"long groups":  func() error { return s.MatMul(ok, 16, append(group, 0), Q4_1, 16, act, x) },
+		"short output": func() error { return s.MatMul(ok[:31], 16, group, Q4_1, 16, act, x) },
+		"no room for rows of zeros": func() error {
+			padded, err := wholeTiles.NewPadded(make([]byte, ActivationBytes(wide, 64)), wide-1, 64, wide)
+			if err != nil {
+				return nil
+			}
+			return s.MatMul(make([]float32, (wide-1)*16), 16, group, Q4_1, 16, &padded, nil)
+		},
 		"narrow stride": func() error { return s.MatMul(ok, 15, group, Q4_1, 16, act, x) },
 		"no rows":       func() error { return s.MatMul(ok, 16, nil, Q4_1, 0, act, x) },
 		"unknown type":  func() error { return s.MatMul(ok, 16, group, Type(99), 16, act, x) },
@@ -290,6 +344,34 @@ func BenchmarkProduct(b *testing.B) {
 					b.ReportMetric(float64(rows*cols*tokens)/best/1e9, "Gweights/s")
 				})
 			}
+		}
+	}
+}
+
+// BenchmarkRemainder compares two ways to compute tokens that do not fill a tile of 16, from the cache: a whole tile, and the
+// kernels for four tokens and for one. ratio is the time of these over that of the tile.
+func BenchmarkRemainder(b *testing.B) {
+	const rows, cols = 256, 2048
+	s := sets()[0]
+	if len(s.sixteen) == 0 {
+		b.Skip("no kernels for 16 tokens on this processor")
+	}
+	rng := rand.New(rand.NewPCG(1, 1))
+	for _, typ := range quantTypes {
+		groups, dst := pack(b, typ, rows, cols, randomRows(rng, typ, rows, cols)), make([]float32, wide*rows)
+		tile, _ := quantize(b, rng, wide, cols)
+		for tokens := 4; tokens < wide; tokens++ {
+			b.Run(fmt.Sprintf("%s/tokens=%d", typ, tokens), func(b *testing.B) {
+				some, _ := quantize(b, rng, tokens, cols)
+				product := func(act *Activations) float64 {
+					return fastest(b, func(int) {
+						if err := s.MatMul(dst, rows, groups, typ, rows, act, nil); err != nil {
+							b.Fatal(err)
+						}
+					})
+				}
+				b.ReportMetric(product(some)/product(tile), "ratio")
+			})
 		}
 	}
 }

@@ -71,15 +71,15 @@ func genericSet() *Set { return &Set{name: "generic", vector: genericVector} }
 // holds the tiles of rows rows (the last group padded to 16); output row i of
 // token t goes to dst[t*stride+i]. For F32, F16 and BF16 tiles the unquantized inputs
 // x are used, token-major. Rows beyond rows, up to the end of the last group,
-// are written with zeros: dst must have room for them.
+// are written with zeros: dst must have room for them, and for the tokens that [Set.NewPadded] added.
 func (s *Set) MatMul(dst []float32, stride int, groups []byte, t Type, rows int, act *Activations, x []float32) error {
 	size := TileBytes(t, act.cols)
 	count := (rows + TileRows - 1) / TileRows
 	padded := count * TileRows
 	if size == 0 || rows < 1 || len(groups) != count*size || stride < padded && act.tokens > 1 ||
-		len(dst) < (act.tokens-1)*stride+padded {
+		len(dst) < (act.rows()-1)*stride+padded {
 		return fmt.Errorf("multiply %d rows of %d columns of %s, %d bytes, for %d tokens into %d values with stride %d: %w",
-			rows, act.cols, t, len(groups), act.tokens, len(dst), stride, ErrShape)
+			rows, act.cols, t, len(groups), act.rows(), len(dst), stride, ErrShape)
 	}
 	if t.float() && len(x) < act.tokens*act.cols {
 		return fmt.Errorf("%s tiles need the unquantized inputs: %w", t, ErrShape)
@@ -96,17 +96,18 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 	}
 	token, n := 0, act.cols/BlockCols
 	if kernel := s.wide[t]; kernel != nil {
-		for tile := 0; tile < act.tokens/wide; tile += wideTiles {
-			widePanels(kernel, dst[tile*wide*stride:], stride, groups, t, padded, act, tile)
+		tiles := act.tiles(leastWide)
+		for tile := 0; tile < tiles; tile += wideTiles {
+			widePanels(kernel, dst[tile*wide*stride:], stride, groups, t, padded, act, tile, min(wideTiles, tiles-tile))
 		}
-		token = act.tokens / wide * wide
+		token = tiles * wide
 	} else if kernel := s.sixteen[t]; kernel != nil {
-		for ; token+wide <= act.tokens; token += wide {
+		for end := act.tiles(least(t)) * wide; token < end; token += wide {
 			panels(kernel, dst[token*stride:], stride, groups, t, padded, act.records[token*n:(token+wide)*n])
 		}
 	}
 	if token < act.tokens {
-		each(s.one[t], s.four[t], referenceMatMul, dst[token*stride:], stride, groups, t, padded, act.records[token*n:], act.tokens-token)
+		each(s.one[t], s.four[t], referenceMatMul, dst[token*stride:], stride, groups, t, padded, act.records[token*n:act.tokens*n], act.tokens-token)
 	}
 }
 
@@ -123,14 +124,14 @@ func panels(kernel paneled, dst []float32, stride int, groups []byte, t Type, pa
 	}
 }
 
-// widePanels computes all blocks for the tiles of tokens from one on that a kernel takes at once.
-func widePanels(kernel widePaneled, dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, tile int) {
+// widePanels computes all blocks for tiles of tokens, from one on, no more than a kernel takes at once.
+func widePanels(kernel widePaneled, dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, tile, tiles int) {
 	n, l := act.cols/BlockCols, t.layout()
 	size, each, first := TileBytes(t, act.cols), l.span/BlockCols, 1
 	for b := 0; b < n; b += widePanel {
 		head := b / each * l.tile() // of a super-block, or where the block itself begins
 		kernel(&dst[0], stride*4, &groups[head], size, l.head+b%each*l.block, &act.tile(tile)[b*wideBytes], n*wideBytes,
-			min(widePanel, n-b), padded/TileRows, min(wideTiles, act.tokens/wide-tile), first)
+			min(widePanel, n-b), padded/TileRows, tiles, first)
 		first = 0
 	}
 }

@@ -287,7 +287,7 @@ func layerNorm(x []float32, a *affine, epsilon float32) {
 func (e *Encoder) block(l *encoderLayer) error {
 	m, s, p, n := &e.core, e.core.scratch, &e.core.params, e.at.n
 	e.at.layer = l
-	if err := m.inputs(m.jobs.quantize, s.x, p.Width, n); err != nil {
+	if err := m.inputs(m.jobs.quantize, s.x, p.Width, n, m.batch); err != nil {
 		return err
 	}
 
@@ -304,19 +304,19 @@ func (e *Encoder) block(l *encoderLayer) error {
 	if err := m.pool.run(len(e.texts)*p.Heads, e.jobs.attend); err != nil {
 		return err
 	}
-	if err := m.inputs(m.jobs.quantize, s.attended, p.Heads*p.HeadSize, n); err != nil {
+	if err := m.inputs(m.jobs.quantize, s.attended, p.Heads*p.HeadSize, n, m.batch); err != nil {
 		return err
 	}
 	if err := e.contribute(l.out, l.outBias, &l.attentionNorm); err != nil {
 		return err
 	}
-	if err := m.inputs(m.jobs.quantize, s.x, p.Width, n); err != nil {
+	if err := m.inputs(m.jobs.quantize, s.x, p.Width, n, m.batch); err != nil {
 		return err
 	}
 	if err := m.products([3]output{{l.gate, s.up}, {l.up, s.gate}}); err != nil {
 		return err
 	}
-	if err := m.inputs(e.jobs.activate, s.gate, p.FeedForward, n); err != nil {
+	if err := m.inputs(e.jobs.activate, s.gate, p.FeedForward, n, m.batch); err != nil {
 		return err
 	}
 	return e.contribute(l.down, l.downBias, &l.outputNorm)

@@ -92,7 +92,7 @@ func (m *Model) bind() {
 func (m *Model) block(layer int) error {
 	l, s, n := &m.tensors.layers[layer], m.scratch, len(m.at.batch)
 	m.at.layer = layer
-	if err := m.normalize(l.attentionNorm, n); err != nil {
+	if err := m.normalize(l.attentionNorm, n, m.batch); err != nil {
 		return err
 	}
 	inputs := [3]output{{l.q, s.q}, {l.k, s.k}, {l.v, s.v}}
@@ -108,19 +108,19 @@ func (m *Model) block(layer int) error {
 	if err := m.pool.run(len(m.spans)*m.params.KVHeads, m.jobs.attend); err != nil {
 		return err
 	}
-	if err := m.inputs(m.jobs.quantize, s.attended, m.params.Heads*m.params.HeadSize, n); err != nil {
+	if err := m.inputs(m.jobs.quantize, s.attended, m.params.Heads*m.params.HeadSize, n, m.batch); err != nil {
 		return err
 	}
 	if err := m.contribute(l.out, l.outBias, l.attentionPost); err != nil {
 		return err
 	}
-	if err := m.normalize(l.feedForwardNorm, n); err != nil {
+	if err := m.normalize(l.feedForwardNorm, n, m.batch); err != nil {
 		return err
 	}
 	if err := m.products([3]output{{l.gate, s.gate}, {l.up, s.up}}); err != nil {
 		return err
 	}
-	if err := m.inputs(m.jobs.activate, s.gate, m.params.FeedForward, n); err != nil {
+	if err := m.inputs(m.jobs.activate, s.gate, m.params.FeedForward, n, m.batch); err != nil {
 		return err
 	}
 	return m.contribute(l.down, l.downBias, l.feedForwardPost)
@@ -162,9 +162,9 @@ func addBias(rows, bias []float32, n int) {
 }
 
 // inputs makes x, cols values for each of n tokens, the inputs of the next
-// products, through a job that quantizes.
-func (m *Model) inputs(j *job, x []float32, cols, n int) error {
-	act, err := kernels.NewActivations(m.scratch.activations, n, cols)
+// products, through a job that quantizes. There is room for the outputs of room tokens.
+func (m *Model) inputs(j *job, x []float32, cols, n, room int) error {
+	act, err := m.set.NewPadded(m.scratch.activations, n, cols, room)
 	if err != nil {
 		return err
 	}
@@ -173,9 +173,9 @@ func (m *Model) inputs(j *job, x []float32, cols, n int) error {
 }
 
 // normalize writes the norm of the residual stream and quantizes it.
-func (m *Model) normalize(weight []float32, n int) error {
+func (m *Model) normalize(weight []float32, n, room int) error {
 	m.at.weight = weight
-	return m.inputs(m.jobs.normalize, m.scratch.norm, m.params.Width, n)
+	return m.inputs(m.jobs.normalize, m.scratch.norm, m.params.Width, n, room)
 }
 
 func (m *Model) normalizeToken(_, t int) error {
@@ -292,7 +292,7 @@ func (m *Model) head() ([][]float32, error) {
 	if n == 0 {
 		return nil, nil
 	}
-	if err := m.normalize(m.tensors.outputNorm, n); err != nil {
+	if err := m.normalize(m.tensors.outputNorm, n, m.outputs); err != nil {
 		return nil, err
 	}
 	if err := m.products([3]output{{&m.tensors.output, s.logits}}); err != nil {

@@ -4,9 +4,11 @@ import (
 	"encoding/binary"
 	"math"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
@@ -140,6 +142,45 @@ func TestEveryTypeIsComputedWith(t *testing.T) {
 		t.Logf("%s: within %.2g of logits up to %.2g", set, worst, size)
 		if worst > 1e-3*size {
 			t.Errorf("%s: %.2g from exact arithmetic", set, worst)
+		}
+	}
+}
+
+// TestBatchesOfAnySizeGiveTheSameBits: logits of a model of all types do not depend on how many tokens a pass has, nor
+// on whether there is room for those that fill a tile.
+func TestBatchesOfAnySizeGiveTheSameBits(t *testing.T) {
+	rng := rand.New(rand.NewPCG(43, 44))
+	w := gguftest.New(4)
+	w.Wide()
+	for i := range w.Tensors {
+		if typ, ok := typesByTensor[strings.TrimSuffix(w.Tensors[i].Name, ".weight")]; ok {
+			w.Retype(w.Tensors[i].Name, typ)
+			randomize(&w.Tensors[i], rng)
+		}
+	}
+	src, f, _ := gguftestSource(t, w)
+	tokens := someTokens(33)
+	m, cache := newModel(t, src, f, "generic", 1, 64, 1)
+	want := forced(t, m, cache, tokens, 0)
+	set, err := kernels.Select("auto")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for n := 1; n <= len(tokens); n++ {
+		for _, room := range []int{n, 48} {
+			m, err := New(Config{Source: src, Params: m.Params(), Kernels: set, Threads: 2, Budget: arena.NewBudget(1 << 30), Batch: room, Outputs: room, Context: 64})
+			if err != nil {
+				t.Fatal(err)
+			}
+			cache.Wipe(0, 0, 64)
+			for i, row := range forced(t, m, cache, tokens[:n], 0) {
+				if !slices.Equal(row, want[i]) {
+					t.Errorf("%d tokens, room for %d: position %d differs", n, room, i)
+				}
+			}
+			if err := m.Close(); err != nil {
+				t.Error(err)
+			}
 		}
 	}
 }
