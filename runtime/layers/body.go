@@ -38,7 +38,7 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 		return constantOf(n)
 	case "Shape":
 		return b.shapeOf(n), nil
-	case "Gather", "Unsqueeze", "Concat":
+	case "Gather", "Unsqueeze", "Concat", "ConstantOfShape", "Slice", "Reshape":
 		return b.sizes(n)
 	case "Identity", "Transpose", "Cast":
 		if len(n.Inputs) != 1 || b.constants[n.Inputs[0]] == nil {
@@ -50,6 +50,9 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 	t := b.constants[n.Inputs[0]]
 	switch n.Op {
 	case "Transpose":
+		if t.Ints != nil {
+			return b.sizes(n)
+		}
 		return b.transposed(t, n)
 	case "Cast":
 		to := onnx.DataType(n.Attributes["to"].Int)
@@ -63,7 +66,7 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 			}
 			return &onnx.Tensor{Type: to, Dims: t.Dims, Floats: rounded}, b.spend(len(rounded))
 		}
-		small := !slices.ContainsFunc(t.Ints, func(v int64) bool { return v != int64(int32(v)) })
+		small := !slices.ContainsFunc(t.Ints, func(v int64) bool { return v != int64(int32(v)) && v != rowsMark && v != unknownMark })
 		if (to == onnx.Int64 || to == onnx.Int32 && small) && t.Ints != nil {
 			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
 		}
@@ -108,8 +111,8 @@ func (b *builder) transposed(t *onnx.Tensor, n *onnx.Node) (*onnx.Tensor, error)
 	return &onnx.Tensor{Type: t.Type, Dims: []int64{t.Dims[1], t.Dims[0]}, Floats: transpose(t.Floats, int(t.Dims[0]), int(t.Dims[1]))}, nil
 }
 
-func transpose(v []float64, rows, cols int) []float64 {
-	out := make([]float64, 0, len(v))
+func transpose[T any](v []T, rows, cols int) []T {
+	out := make([]T, 0, len(v))
 	for c := range cols {
 		for r := range rows {
 			out = append(out, v[r*cols+c])

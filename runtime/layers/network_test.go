@@ -1,6 +1,7 @@
 package layers
 
 import (
+	"math"
 	"slices"
 	"strings"
 	"testing"
@@ -352,5 +353,61 @@ func TestConstantsCannotMultiply(t *testing.T) {
 	f.Nodes, f.Outputs = f.Nodes[:3], []string{"c"}
 	if _, err := tryLoad(f); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestShapesThatExportersCompute: PyTorch's TorchScript exporter makes the padding of ZeroPad2d from a list that
+// it turns round, and tf2onnx the shape behind Flatten from a part of a shape. Anything else stays refused.
+func TestShapesThatExportersCompute(t *testing.T) {
+	node := func(op, out string, attrs w.Attributes, in ...string) w.Message {
+		return w.Node(op, in, []string{out}, attrs)
+	}
+	zero := []w.Message{w.Ints("four", []int64{1}, 4), w.Ints("sides", []int64{4}, 0, 1, 0, 2), w.Ints("pairs", []int64{2}, -1, 2), w.Ints("last", []int64{1}, -1),
+		w.Ints("least", []int64{1}, -math.MaxInt64), w.Ints("none", []int64{1}, 0), w.Ints("one", []int64{1}, 1), w.Ints("two", []int64{1}, 2), w.Ints("order", []int64{4}, 0, 2, 3, 1), w.Ints("many", []int64{1}, 9),
+		w.Floats("k", []int64{1, 1, 1, 1}, 1), w.Floats("nine", []int64{1, 1, 3, 3}, 1, 2, 3, 4, 5, 6, 7, 8, 9), w.Floats("eye", []int64{2, 2}, 1, 0, 0, 1), w.Floats("v", []int64{4, 2}, 1, 2, 3, 4, 5, 6, 7, 8)}
+	padded := func(count, pairs, begin, end, step string) w.Fixture {
+		return w.Graph([]w.Message{w.Value("x", 1, 0, 1, 2, 2)}, []w.Message{
+			node("ConstantOfShape", "zeros", w.Attributes{"value": w.Ints("", []int64{1}, 0)}, count), node("Concat", "all", w.Attributes{"axis": 0}, "sides", "zeros"),
+			node("Reshape", "matrix", nil, "all", pairs), node("Slice", "round", nil, "matrix", begin, end, "none", step), node("Transpose", "across", w.Attributes{"perm": []int64{1, 0}}, "round"),
+			node("Reshape", "list", nil, "across", "last"), node("Cast", "pads", w.Attributes{"to": 7}, "list"), node("Pad", "q", nil, "x", "pads"),
+			node("Conv", "c", nil, "q", "nine"), node("Flatten", "f", nil, "c"), node("MatMul", "y", nil, "f", "eye")}, zero, []string{"y"})
+	}
+	flat := func(begin, end string, open int64) w.Fixture {
+		return w.Graph([]w.Message{w.Value("x", 1, 0, 1, 2, 2)}, []w.Message{
+			node("Conv", "c", nil, "x", "k"), node("Transpose", "t", w.Attributes{"perm": []int64{0, 2, 3, 1}}, "c"), node("Shape", "s", nil, "c"), node("Gather", "g", nil, "s", "order"),
+			node("Cast", "small", w.Attributes{"to": 6}, "g"), node("Slice", "rows", nil, "small", begin, end, "none"), node("Cast", "opensmall", w.Attributes{"to": 6}, "open"),
+			node("Concat", "joined", w.Attributes{"axis": 0}, "rows", "opensmall"), node("Cast", "shape", w.Attributes{"to": 7}, "joined"),
+			node("Reshape", "f", nil, "t", "shape"), node("MatMul", "y", nil, "f", "v")}, append(slices.Clone(zero), w.Ints("open", []int64{1}, open)), []string{"y"})
+	}
+	for name, c := range map[string]struct {
+		f    w.Fixture
+		want []float64 // nil: refused
+	}{
+		"ZeroPad2d":              {padded("four", "pairs", "last", "least", "last"), []float64{1*1 + 2*2 + 3*4 + 4*5, 3*1 + 4*2}}, // one column and two rows of zeros behind
+		"padding not turned":     {padded("four", "pairs", "none", "many", "one"), nil},
+		"in steps of two":        {padded("four", "pairs", "last", "least", "two"), nil},
+		"too long a list":        {padded("many", "pairs", "last", "least", "last"), nil},
+		"less than a list":       {padded("last", "pairs", "last", "least", "last"), nil},
+		"a shape that is none":   {padded("four", "sides", "last", "least", "last"), nil},
+		"Flatten":                {flat("none", "one", -1), []float64{1 + 2*3 + 3*5 + 4*7, 2 + 2*4 + 3*6 + 4*8}},
+		"Flatten, known":         {flat("none", "one", 4), []float64{50, 60}},
+		"Flatten, another size":  {flat("none", "one", 5), nil},
+		"Flatten, rows and more": {flat("none", "two", -1), nil},
+		"Flatten, from the end":  {flat("last", "many", -1), nil},
+	} {
+		n, err := tryLoad(c.f)
+		if c.want == nil {
+			if err == nil {
+				t.Errorf("%s: %+v", name, n)
+			}
+			continue
+		}
+		if err != nil {
+			t.Errorf("%s: %v", name, err)
+			continue
+		}
+		if got := scoresOf(t, n, 1, 2, 3, 4); !slices.Equal(got, c.want) {
+			t.Errorf("%s: got %v, want %v", name, got, c.want)
+		}
 	}
 }

@@ -43,6 +43,7 @@ func window(others attributes) attributes {
 // signatures lists every operator that has a place somewhere, with the attributes that are
 // honoured. Others are refused: what is not known may matter.
 var signatures = map[string]signature{
+	"ConstantOfShape": {1, 1, attributes{"value": onnx.AttributeTensor}},
 	"Constant": {0, 0, attributes{"value": onnx.AttributeTensor, "value_float": onnx.AttributeFloat, "value_floats": onnx.AttributeFloats,
 		"value_int": onnx.AttributeInt, "value_ints": onnx.AttributeInts}},
 	"Identity": {1, 1, nil}, "Relu": {1, 1, nil}, "Sigmoid": {1, 1, nil}, "Exp": {1, 1, nil},
