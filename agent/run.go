@@ -80,6 +80,10 @@ func Run(ctx context.Context, opt Options) error {
 
 // prepare makes this guest, with its agent key of this boot, and everything that serves.
 func (d *daemon) prepare() (err error) {
+	if d.Config, err = tenure.Divided(d.Config, d.Logger); err != nil {
+		return err
+	}
+	d.cfg.Store(&d.Config) // with parts that stay as they are until a reload, whatever becomes of the files
 	if d.guest, err = attested.New(d.Config, d.Collector, d.Version); err != nil {
 		return err
 	}
@@ -325,6 +329,9 @@ func (d *daemon) reload(ctx context.Context) error {
 	}
 	if changed := restartOnly(*d.cfg.Load(), cfg, d.classifiers != nil); len(changed) > 0 {
 		return refusal.New("reload-needs-restart", "%s changed: restart the agent to apply it", strings.Join(changed, ", "))
+	}
+	if cfg, err = tenure.Divided(cfg, d.Logger); err != nil {
+		return err
 	}
 	first, others, err := d.apart(cfg)
 	if err != nil {

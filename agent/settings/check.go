@@ -260,17 +260,12 @@ func (c Config) checkModels(f *Findings) {
 	if len(c.Models) > 1 && c.LocalRestart.Seal != "" {
 		f.errorf("local_restart: it keeps the key of one model, and there are %d", len(c.Models))
 	}
-	seen, open := map[string]bool{}, ""
+	seen := map[string]bool{}
 	for i, m := range c.Models {
 		if seen[m.Name] {
 			f.errorf("models[%d].name: %q is used twice", i, m.Name)
 		}
 		seen[m.Name] = true
-		if m.MemoryMB == 0 && open != "" {
-			f.errorf("models[%d].memory_mb is missing: of several models only one can have what is left, and %q does", i, open)
-		} else if m.MemoryMB == 0 {
-			open = m.Name
-		}
 		if m.MemoryMB < 0 || m.MemoryMB > 1<<20 {
 			f.errorf("models[%d].memory_mb: %d is outside 1 to %d", i, m.MemoryMB, 1<<20)
 		}

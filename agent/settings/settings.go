@@ -236,8 +236,8 @@ type Model struct {
 	// Kernel forces a set of kernels: "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
 	Kernel string `yaml:"kernel"`
 	// MemoryMB is the model's part of the memory limit, in MiB: weights, cache and scratch memory.
-	// Where there are several models, one of them at most may leave it out, and gets what the
-	// others, the process and the requests leave.
+	// Where there are several models, those that leave it out share what the others, the process and
+	// the requests leave, by what their files need.
 	MemoryMB int `yaml:"memory_mb"`
 }
 

@@ -1,6 +1,8 @@
 package tenure
 
 import (
+	"io"
+	"log/slog"
 	"runtime/debug"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
@@ -18,6 +20,36 @@ func Fits(cfg settings.Config, most int64, known bool) error {
 			"(anchorhold-agent.service.d/memory.conf), or lower memory_limit_mb to %d", want>>20, most>>20, want>>20, most>>20)
 	}
 	_, err := openmodel.Shares(cfg)
+	return err
+}
+
+// Divided is a configuration in which each of several models has its part of the memory limit, decided from the files as they
+// are now, and the log says which.
+func Divided(cfg settings.Config, log *slog.Logger) (settings.Config, error) {
+	if len(cfg.Models) < 2 {
+		return cfg, nil
+	}
+	plan, err := openmodel.Plan(cfg)
+	if err != nil {
+		return cfg, err
+	}
+	cfg.Models = nil
+	for _, s := range plan {
+		log.Info("memory of a model", "model", s.Name, "part_mib", s.MemoryMB, "stated", s.Stated, "needs_mib", s.Need, "file_mib", s.File)
+		cfg.Models = append(cfg.Models, s.Model)
+	}
+	return cfg, nil
+}
+
+// PrintMemory writes a table of what each of several models gets of the memory limit.
+func PrintMemory(w io.Writer, cfg settings.Config) error {
+	if len(cfg.Models) < 2 {
+		return nil
+	}
+	plan, err := openmodel.Plan(cfg)
+	if err == nil {
+		openmodel.PrintPlan(w, cfg, plan)
+	}
 	return err
 }
 

@@ -36,6 +36,11 @@ func check(ctx context.Context, path string, out io.Writer) int {
 	}
 	findings.Add(cfg.CheckMachine())
 	checkMemory(cfg, &findings)
+	if len(findings.Errors) == 0 {
+		if err := tenure.PrintMemory(out, cfg); err != nil {
+			findings.Errors = append(findings.Errors, err.Error())
+		}
+	}
 	if slices.Contains(settings.Providers(), cfg.Compute.TEE.Provider) {
 		notice, err := checkCollector(ctx, cfg)
 		if err != nil {

@@ -4,13 +4,11 @@ import (
 	"fmt"
 	"os"
 	"runtime/debug"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/crypto/refusal"
 )
 
 // ProcessReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -37,37 +35,6 @@ func room(cfg settings.Config, m settings.Model) int64 {
 		return min(all, int64(m.MemoryMB)<<20)
 	}
 	return all
-}
-
-// ReasonShares means that the models' parts are more than the memory limit has.
-const ReasonShares refusal.Reason = "models-above-limit"
-
-// Shares returns the models, of which each has its part of the limit if there are several. Parts
-// that the limit does not have are refused with what takes how much.
-func Shares(cfg settings.Config) ([]settings.Model, error) {
-	list := slices.Clone(cfg.Models)
-	if len(list) < 2 {
-		return list, nil
-	}
-	left := (cfg.MemoryLimit() - Reserve(cfg)) >> 20
-	said, last := fmt.Sprintf("process and requests %d MiB", Reserve(cfg)>>20), -1
-	for i, m := range list {
-		if m.MemoryMB == 0 {
-			last = i
-			continue
-		}
-		left -= int64(m.MemoryMB)
-		said += fmt.Sprintf(", model %s %d MiB", m.Name, m.MemoryMB)
-	}
-	switch {
-	case left < 0:
-		return nil, refusal.New(ReasonShares, "compute.tee.memory_limit_mb is %d, and its parts are %d MiB more: %s", cfg.Compute.TEE.MemoryLimitMB, -left, said)
-	case last >= 0 && left == 0:
-		return nil, refusal.New(ReasonShares, "compute.tee.memory_limit_mb is %d, and nothing is left for model %s: %s", cfg.Compute.TEE.MemoryLimitMB, list[last].Name, said)
-	case last >= 0:
-		list[last].MemoryMB = int(left)
-	}
-	return list, nil
 }
 
 // HeapLimit makes the collector work harder before the reserve is used up.
