@@ -63,20 +63,24 @@ type output struct {
 	broken error // of a write: nothing follows it
 }
 
-// lines is a set of numbers of lines.
+// lines is a set of numbers of lines from 1, a bit for each up to the largest.
 type lines struct {
-	set   map[int]struct{}
+	set   []uint64
 	count int
 }
 
+func (l *lines) has(n int) bool {
+	return n/64 < len(l.set) && l.set[n/64]>>(n%64)&1 != 0
+}
+
 func (l *lines) add(n int) (added bool) {
-	if _, ok := l.set[n]; ok {
+	if l.has(n) {
 		return false
 	}
-	if l.set == nil {
-		l.set = map[int]struct{}{}
+	if more := n/64 + 1 - len(l.set); more > 0 {
+		l.set = append(l.set, make([]uint64, more)...)
 	}
-	l.set[n] = struct{}{}
+	l.set[n/64] |= 1 << (n % 64)
 	l.count++
 	return true
 }
@@ -217,8 +221,7 @@ func (out *output) isRecord(n int, line []byte) error {
 func (out *output) has(n int) bool {
 	out.mu.Lock()
 	defer out.mu.Unlock()
-	_, ok := out.done.set[n]
-	return ok
+	return out.done.has(n)
 }
 
 // add appends a record.

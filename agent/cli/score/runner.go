@@ -23,6 +23,7 @@ const tries = 3
 // The words of requests.
 const (
 	gaveUp       = "nothing has come back from the agent for %s: %w"
+	stayedBusy   = "line %d: the agent has had no place for it for %s: %w"
 	lineStopped  = "line %d: %w"
 	answerBroken = "the agent's answer cannot be used: %w"
 	answerShort  = "the agent's answer has no choices"
@@ -90,7 +91,7 @@ func blank(line []byte) bool {
 
 // one asks a line until it has its record. It returns what ends the run.
 func (r *runner) one(ctx context.Context, a asking) error {
-	failed := 0
+	failed, began := 0, time.Now()
 	for wait := time.Duration(0); ; {
 		if err := pause(ctx, wait); err != nil {
 			return nil // run says why
@@ -111,17 +112,20 @@ func (r *runner) one(ctx context.Context, a asking) error {
 			return r.keep(record{Line: a.line, ID: a.id}, err)
 		case busy:
 			r.pace.full()
-			wait = after
+			if refusedFor := time.Since(began); refusedFor > r.busyPatience {
+				return cli.Named(reasonBusyAgent, fmt.Errorf(stayedBusy, a.line, r.busyPatience, err))
+			}
+			wait = min(after, r.busyPatience/4)
 		case broken:
 			if failed++; failed == tries {
 				return r.keep(record{Line: a.line, ID: a.id}, err)
 			}
-			wait = time.Duration(failed) * 200 * time.Millisecond
+			wait, began = time.Duration(failed)*200*time.Millisecond, time.Now() // it had a place
 		case away:
 			if silence := time.Since(time.Unix(0, r.heard.Load())); silence > r.patience {
 				return fmt.Errorf(gaveUp, r.patience, err)
 			}
-			wait = min(max(2*wait, 100*time.Millisecond), 5*time.Second, r.patience/4)
+			wait, began = min(max(2*wait, 100*time.Millisecond), 5*time.Second, r.patience/4), time.Now() // silence has its own limit
 		}
 		r.retried.Add(1)
 	}

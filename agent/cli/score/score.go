@@ -43,8 +43,9 @@ it. A line that is wrong, or that the agent refuses, has an "error" with a reaso
 instead, and the exit status is 1; with --strict the first one ends the run.
 
 As many requests are under way as the agent has places for. If it stops or is restarted, they are
-asked again, and if nothing has come back for the time of --patience the run ends. Whatever ended a
-run, the same command takes it up: no line is lost or asked again that has its record. An OUTPUT of
+asked again, and if nothing has come back for the time of --patience the run ends ("agent-silent"). So
+it does if the agent has had no place for a line for the time of --busy-patience, status 429 again and
+again ("agent-busy"). Such a line has no record. Whatever ended a run, the same command takes it up: no line is lost or asked again that has its record. An OUTPUT of
 another input, model or set of flags is refused.
 
 With --receipts each record has the whole signed receipt, and under "request" the bytes that it
@@ -70,8 +71,9 @@ INPUT, OUTPUT and model to standard output.`
 	flagParallel     = "most requests under way at a time"
 	flagTimeout      = "how long one request may take"
 	flagPatience     = "how long nothing may come back before the run ends"
+	flagBusyPatience = "how long the agent may have no place for a line before the run ends"
 	mistakeParallel  = "--parallel %d is outside 1 to %d"
-	mistakePatience  = "--patience %s leaves no time"
+	mistakePatience  = "--%s %s leaves no time"
 	unknownModel     = "the agent has no model %q; it has %q"
 	linesFailed      = "%d of %d lines have an error in place of an answer: %s has the reasons"
 	interrupted      = "%w; %d of %d lines are done, and the same command goes on"
@@ -84,6 +86,8 @@ const (
 	reasonModel  = "model-not-found"
 	reasonSilent = "agent-silent"
 	reasonSwap   = "model-changed"
+
+	reasonBusyAgent = "agent-busy"
 )
 
 // maxParallel is what an agent lets one user connect by default.
@@ -101,6 +105,8 @@ type options struct {
 	parallel    int           // --parallel
 	timeout     time.Duration // --timeout
 	patience    time.Duration // --patience
+
+	busyPatience time.Duration // --busy-patience
 }
 
 // New is the command "score".
@@ -119,6 +125,7 @@ func New(inv *cli.Invocation) *cobra.Command {
 	f.IntVar(&o.parallel, "parallel", 64, flagParallel)
 	f.DurationVar(&o.timeout, "timeout", 10*time.Minute, flagTimeout)
 	f.DurationVar(&o.patience, "patience", 10*time.Minute, flagPatience)
+	f.DurationVar(&o.busyPatience, "busy-patience", 30*time.Minute, flagBusyPatience)
 	return c
 }
 
@@ -127,7 +134,10 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, args []string) e
 		return cli.Usage(fmt.Errorf(mistakeParallel, o.parallel, maxParallel))
 	}
 	if o.patience <= 0 {
-		return cli.Usage(fmt.Errorf(mistakePatience, o.patience))
+		return cli.Usage(fmt.Errorf(mistakePatience, "patience", o.patience))
+	}
+	if o.busyPatience <= 0 {
+		return cli.Usage(fmt.Errorf(mistakePatience, "busy-patience", o.busyPatience))
 	}
 	in, err := openInput(ctx, args[0])
 	if err != nil {

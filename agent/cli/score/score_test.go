@@ -135,7 +135,7 @@ func questions(t *testing.T, n int) string {
 }
 
 func defaults(out string) options {
-	return options{out: out, maxTokens: 16, parallel: 64, timeout: time.Minute, patience: time.Minute}
+	return options{out: out, maxTokens: 16, parallel: 64, timeout: time.Minute, patience: time.Minute, busyPatience: time.Minute}
 }
 
 // records reads an output, which must have each line once and nothing else.

@@ -1,0 +1,43 @@
+package score
+
+import (
+	"path/filepath"
+	"testing"
+	"time"
+
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/clitest"
+)
+
+// TestAnAgentWithoutAPlaceEndsTheRun in time, however long it says to wait, and without a record: the same command goes on.
+func TestAnAgentWithoutAPlaceEndsTheRun(t *testing.T) {
+	in := questions(t, 3)
+	o := defaults(filepath.Join(t.TempDir(), "out.jsonl"))
+	o.busyPatience = 120 * time.Millisecond
+	full := clitest.ServeUnix(t, &fakeAgent{places: 0})
+	clitest.Call{Run: o.run, Args: []string{in}, Agent: full, Status: cli.StatusRefused, Reason: "agent-busy", Says: "0 of 3 lines are done"}.Expect(t, "full")
+	o.busyPatience = time.Minute
+	clitest.Call{Run: o.run, Args: []string{in}, Agent: clitest.ServeUnix(t, &fakeAgent{places: 1, delay: time.Millisecond}), Says: "3 of 3 lines done"}.Expect(t, "taken up")
+	records(t, o.out, 3)
+	o.busyPatience = 0
+	clitest.Call{Run: o.run, Args: []string{in}, Agent: full, Status: cli.StatusUsage, Says: "--busy-patience 0s leaves no time"}.Expect(t, "no time")
+}
+
+// TestTenMillionLinesTakeAMegabyte of memory to know which are done.
+func TestTenMillionLinesTakeAMegabyte(t *testing.T) {
+	const n = 10_000_000
+	var done lines
+	for i := n; i > 0; i -= 3 {
+		if !done.add(i) || done.add(i) {
+			t.Fatalf("line %d", i)
+		}
+	}
+	for i := 1; i <= n+200; i++ {
+		if want := i <= n && (n-i)%3 == 0; done.has(i) != want {
+			t.Fatalf("line %d is done: %v", i, !want)
+		}
+	}
+	if took := 8 * cap(done.set); done.count != (n+2)/3 || took > 3<<19 {
+		t.Errorf("%d lines take %d bytes", done.count, took)
+	}
+}
