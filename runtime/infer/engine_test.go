@@ -17,7 +17,7 @@ import (
 func newEngine(t testing.TB, threads, sequences int) (*Engine, *plain) {
 	t.Helper()
 	src, f := realModel(t)
-	e, err := New(Config{Source: src, File: f, Budget: arena.NewBudget(1 << 30), Threads: threads, Context: 1024, MaxSequences: sequences})
+	e, err := New(Config{Source: src, File: f, Budget: arena.NewBudget(3 << 30), Threads: threads, Context: 1024, MaxSequences: sequences})
 	if err != nil {
 		t.Fatal(err)
 	}

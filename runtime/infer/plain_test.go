@@ -63,6 +63,12 @@ func (p *plain) Chunk(_, tensor, chunk int) ([]byte, error) {
 
 func (p *plain) Resident() bool { return p.shared }
 
+func (p *plain) Tiles(tensor int) ([]byte, error) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	return p.data[tensor], p.fail
+}
+
 var tileTypes = map[gguf.Type]kernels.Type{
 	gguf.F32: kernels.F32, gguf.F16: kernels.F16, gguf.BF16: kernels.BF16,
 	gguf.Q4_0: kernels.Q4_0, gguf.Q4_1: kernels.Q4_1, gguf.Q5_0: kernels.Q5_0, gguf.Q5_1: kernels.Q5_1, gguf.Q8_0: kernels.Q8_0,

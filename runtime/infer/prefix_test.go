@@ -17,7 +17,7 @@ import (
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
-// counted counts the chunks that an engine asks for: the work of its passes.
+// counted counts the pieces of matrices that an engine asks for: the work of its passes.
 type counted struct {
 	*plain
 	chunks atomic.Int64
@@ -26,6 +26,12 @@ type counted struct {
 func (c *counted) Chunk(worker, tensor, chunk int) ([]byte, error) {
 	c.chunks.Add(1)
 	return c.plain.Chunk(worker, tensor, chunk)
+}
+
+// Tiles is asked for once for each piece of a matrix.
+func (c *counted) Tiles(tensor int) ([]byte, error) {
+	c.chunks.Add(1)
+	return c.plain.Tiles(tensor)
 }
 
 // ownerEngine is an engine whose prompts may take two passes.

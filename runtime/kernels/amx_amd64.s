@@ -327,11 +327,3 @@ next: \
 // func sixteenLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
 TEXT ·sixteenLinearAMX(SB), 0, $17280-72
 	SIXTEEN(·wholeTiles, LINEARLEVELS, WHOLE, SIGNED, LINEARFLOAT, 5120)
-
-// func sixteenAffineAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
-TEXT ·sixteenAffineAMX(SB), 0, $17280-72
-	SIXTEEN(·wholeTiles, AFFINELEVELS, WHOLE, UNSIGNED, AFFINEFLOAT, 5120)
-
-// func sixteenHalvesAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
-TEXT ·sixteenHalvesAMX(SB), 0, $21376-72
-	SIXTEEN(·halfTiles, HALVESLEVELS, HALVES, SIGNED, HALVESFLOAT, 9216)

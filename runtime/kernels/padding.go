@@ -1,11 +1,10 @@
 package kernels
 
 // The number of tokens behind whole tiles of 16 from which a tile with rows of zeros is faster than the kernels
-// for four tokens and for one (BenchmarkRemainder): with AMX-BF16, with AMX-INT8, and there of types with scales for 16 columns.
+// for four tokens and for one (BenchmarkRemainder): with AMX-BF16 and with AMX-INT8.
 const (
 	leastWide    = 7
 	leastPaneled = 10
-	leastHalves  = 13
 )
 
 // padded is the number of tokens of whole tiles, if the last one may pay for any type.
@@ -50,12 +49,4 @@ func (a *Activations) tiles(least int) int {
 		return a.rows() / wide
 	}
 	return a.tokens / wide
-}
-
-// least is what tiles takes, of a type that kernels of records multiply.
-func least(t Type) int {
-	if t.layout().halves {
-		return leastHalves
-	}
-	return leastPaneled
 }

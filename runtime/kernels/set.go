@@ -102,7 +102,7 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 		}
 		token = tiles * wide
 	} else if kernel := s.sixteen[t]; kernel != nil {
-		for end := act.tiles(least(t)) * wide; token < end; token += wide {
+		for end := act.tiles(leastPaneled) * wide; token < end; token += wide {
 			panels(kernel, dst[token*stride:], stride, groups, t, padded, act.records[token*n:(token+wide)*n])
 		}
 	}

@@ -25,7 +25,7 @@ type tiledType struct {
 	masks               [3]uint32
 	zero                uint32 // in each byte
 	values              [16]int8
-	table               [32]uint16 // bfloat16 of what a level stands for, by its 5 lowest bits
+	table               [64]uint16 // bfloat16 of what a level stands for, by its 5 or 6 lowest bits
 }
 
 // kindOf is a type as the AMX kernels have it.
@@ -62,8 +62,6 @@ func tiledTypes() map[Type]paneled {
 	out := map[Type]paneled{}
 	for t, kernel := range map[Type]func(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType){
 		Q8_0: sixteenLinearAMX, IQ4_NL: sixteenLinearAMX, IQ4_XS: sixteenLinearAMX,
-		Q5_1: sixteenAffineAMX, Q5_K: sixteenAffineAMX,
-		Q6_K: sixteenHalvesAMX, Q3_K: sixteenHalvesAMX,
 	} {
 		kind := kindOf(t)
 		out[t] = func(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int) {
@@ -73,13 +71,15 @@ func tiledTypes() map[Type]paneled {
 	return out
 }
 
-// wideTypes are those whose products AMX-BF16 computes: the sum of a block, of at most 16 * 32 levels times
+// wideTypes are those whose products AMX-BF16 computes: the sum of a block, or of its half, of at most 512 levels times
 // codes of 15 bits, is a float32.
 func wideTypes() map[Type]widePaneled {
 	out := map[Type]widePaneled{}
 	for t, kernel := range map[Type]func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType){
 		Q4_0: panelLinearAMX, Q5_0: panelLinearAMX, MXFP4: panelLinearAMX,
 		Q4_1: panelAffineAMX, Q4_K: panelAffineAMX,
+		Q5_1: panelFivesAMX, Q5_K: panelFivesAMX,
+		Q6_K: panelSplitAMX, Q3_K: panelSplitAMX,
 	} {
 		kind := kindOf(t)
 		out[t] = func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int) {
@@ -94,11 +94,15 @@ func widenWithAVX512(tile []byte, row int, records []record) {
 	wideRow(&tile[row*128], &tile[wideScales+row*16], &records[0], len(records))
 }
 
-// fillTable fills in the table of 4 or 5 bits.
+// fillTable fills in the table of at most 6 bits.
 func (k *tiledType) fillTable(l *layout) {
 	for i := range k.table {
 		level := int32(i)
-		if l.fives == 0 {
+		switch {
+		case l.sixes != 0:
+		case l.fives != 0:
+			level %= 32
+		default:
 			level %= 16
 		}
 		if l.values != nil {
@@ -117,16 +121,16 @@ func (k *tiledType) fillTable(l *layout) {
 func sixteenLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
 
 //go:noescape
-func sixteenAffineAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
-
-//go:noescape
-func sixteenHalvesAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
-
-//go:noescape
 func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 
 //go:noescape
 func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+
+//go:noescape
+func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+
+//go:noescape
+func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 
 //go:noescape
 func wideRow(codes, scales *byte, records *record, blocks int)

@@ -1,38 +1,45 @@
 #include "textflag.h"
 #include "avx512_amd64.h"
 
-// Products for 16 and 32 tokens with AMX-BF16, for types whose sums fit: bfloat16 holds levels (at most
-// 5 bits), the low halves of codes and 256 times their high halves exactly, and float32 holds each sum
-// of a block, below 16 * 32 * 32768 = 2^24. The tiles thus give the very sums that the other
-// kernels compute in integers, already as float32 and with both halves in one, whatever the order in which
-// they add. That leaves half of the float step of amx_amd64.s.
+// Products for tiles of 16 tokens with AMX-BF16, for types whose sums fit: bfloat16 holds levels (at most
+// 6 bits), and the low halves of codes and 256 times their high halves, times the token's scale, exactly; float32 holds
+// each sum, below 2^24 times the scale. The tiles thus give the very sums that the other
+// kernels compute in integers and scale, already as float32 and with both halves in one, whatever the order in which
+// they add. That leaves one fused operation of the float step, and one for minima. Sums are of blocks, of
+// 32 columns, or of their halves: types with a scale for each 16 columns, or whose levels have 5 bits and no sign.
 //
 // A panel is at most 4 blocks of each row group, and the tokens' codes for it stay in the cache of the
 // first level while all groups pass. The levels of a group are looked up once for all tokens. A product
-// takes some hundred cycles until its sums are in memory: meanwhile the float step of the block before it runs.
+// takes some hundred cycles until its sums are in memory: so while a block is multiplied, the sums of the block before it are
+// stored, and the float step of the one before that runs, from tile to tile without a pause.
 //
 // Row 2j of the levels of a block holds columns 4j and 4j+2 of 16 rows of weights, row 2j+1 columns
-// 4j+1 and 4j+3: as VPERMW finds them, which looks 32 levels up at once by the lowest 5 bits of each word.
+// 4j+1 and 4j+3: as VPERMW finds them, which looks 32 levels up at once by the lowest 5 bits of each word (VPERMI2W: by 6).
 // wideRow has the codes in the same order (activations.go says how they lie in memory).
 //
 // A tile load waits for stores to the same memory, so the levels of the next group are looked up between the products
-// of this one. Blocks take turns at two sets of tiles, because a tile is not renamed.
+// of this one. Blocks take turns at two sets of sums, because setting a tile to zero waits for the products before.
 //
-// Registers: R11 the frame: two buffers of sums, at levelsAt two panels of levels, each block followed by
-// its scales and minima, and variables at slots. DX kind, DI dst, BX stride, R9 groups left, R10 codes and
-// R14 levels of the block, CX its number. Of the next group, SI block, R15 head of the super-block, R8
-// where levels go. Z1 scales, Z2 minima, Z15 table, Z16 to Z31 outputs. Tiles: 0 and 1 high and
-// low halves, 2 levels, 3 sums, or 4 to 7.
+// Registers: R11 the frame: two sets of sums, at levelsAt two panels of levels, each block followed by
+// its scales and minima (or the scales of its second half), and variables at slots. DX kind, CX stride. Of the block that is
+// multiplied, R10 codes and R14 levels; of the float step, R9 codes, BX levels and DI outputs. Of the next group, SI block,
+// R15 head of the super-block, R8 where levels go. Z1 scales, Z2 minima, Z15 and Z0 tables, Z16 to Z31 outputs. Tiles:
+// 0 and 1 high and low halves of codes, 2 and 3 levels, 4 to 7 sums.
 
-#define levelsAt 2048
-#define slots 11264
+#define levelsAt 4096
+#define slots 13312
 #define this (slots)(R11) // panel of levels
 #define ahead (slots+8)(R11)
 #define todo (slots+16)(R11) // blocks of the next group
-#define tileAt (slots+24)(R11) // codes of the tile
-#define tilesLeft (slots+32)(R11)
+#define left (slots+24)(R11) // blocks of the tile that is multiplied, and of that of the float step
+#define leftFloat (slots+32)(R11)
+#define step (slots+40)(R11) // number of the step, and of the last one that multiplies
+#define steps (slots+48)(R11)
+#define tilesLeft (slots+56)(R11) // of the float step
+#define between (slots+64)(R11) // from the end of a tile's panel to the next tile
+#define groupsLeft (slots+72)(R11)
 
-// Shapes: palette 1; bytes of a row at 16, rows at 48.
+// Shapes: palette 1; bytes of a row at 16, rows at 48. In the second, tiles of codes and levels have 16 columns.
 DATA ·fullTiles+0(SB)/8, $1
 DATA ·fullTiles+8(SB)/8, $0
 DATA ·fullTiles+16(SB)/8, $0x0040004000400040
@@ -42,6 +49,15 @@ DATA ·fullTiles+40(SB)/8, $0
 DATA ·fullTiles+48(SB)/8, $0x1010101010101010
 DATA ·fullTiles+56(SB)/8, $0
 GLOBL ·fullTiles(SB), RODATA, $64
+DATA ·splitTiles+0(SB)/8, $1
+DATA ·splitTiles+8(SB)/8, $0
+DATA ·splitTiles+16(SB)/8, $0x0040004000200020
+DATA ·splitTiles+24(SB)/8, $0x0040004000400040
+DATA ·splitTiles+32(SB)/8, $0
+DATA ·splitTiles+40(SB)/8, $0
+DATA ·splitTiles+48(SB)/8, $0x1010101008081010
+DATA ·splitTiles+56(SB)/8, $0
+GLOBL ·splitTiles(SB), RODATA, $64
 
 // Of each four halves of codes, the second and the third change places.
 DATA ·swapped+0(SB)/8, $0x0705060403010200
@@ -51,18 +67,41 @@ GLOBL ·swapped(SB), RODATA, $16
 // The assembler does not know AMX. Displacements have 32 bits.
 #define LDTILECFG BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x00 // (AX)
 #define TILERELEASE BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0xc0
-#define TILEZERO3 BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xd8
-#define TILELOAD0(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x84; BYTE $0x2a; LONG $off // off(R10)(R13*1)
-#define TILELOAD1(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x8c; BYTE $0x2a; LONG $off
-#define TILELOAD2(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0x94; BYTE $0x26; LONG $off // off(R14)(R12*1)
-#define TILESTORE3(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7a; BYTE $0x4b; BYTE $0x9c; BYTE $0x23; LONG $off // off(R11)(R12*1)
-#define TILEZERO7 BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $0xf8
-#define TILELOAD4(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xa4; BYTE $0x2a; LONG $off
-#define TILELOAD5(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xac; BYTE $0x2a; LONG $off
-#define TILELOAD6(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $0xb4; BYTE $0x26; LONG $off
-#define TILESTORE7(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7a; BYTE $0x4b; BYTE $0xbc; BYTE $0x23; LONG $off
-#define ADDOTHERS BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xfc; BYTE $0xc4; BYTE $0xe2; BYTE $0x4a; BYTE $0x5c; BYTE $0xfd // TDPBF16PS of 4 and 5 with 6 to 7
-#define ADDPRODUCTS BYTE $0xc4; BYTE $0xe2; BYTE $0x6a; BYTE $0x5c; BYTE $0xd8; BYTE $0xc4; BYTE $0xe2; BYTE $0x6a; BYTE $0x5c; BYTE $0xd9 // TDPBF16PS of 0 and 1 with 2 to 3
+#define TILEZERO(t) BYTE $0xc4; BYTE $0xe2; BYTE $0x7b; BYTE $0x49; BYTE $(0xc0|(t)<<3)
+#define LOADCODES(t, off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $(0x84|(t)<<3); BYTE $0x2a; LONG $(off) // TILELOADD off(R10)(R13*1)
+#define LOADLEVELS(t, off) BYTE $0xc4; BYTE $0x82; BYTE $0x7b; BYTE $0x4b; BYTE $(0x84|(t)<<3); BYTE $0x26; LONG $(off) // off(R14)(R12*1)
+#define STORESUMS(t, off) BYTE $0xc4; BYTE $0x82; BYTE $0x7a; BYTE $0x4b; BYTE $(0x84|(t)<<3); BYTE $0x23; LONG $(off) // TILESTORED off(R11)(R12*1)
+#define MULTIPLY(sums, codes, levels) BYTE $0xc4; BYTE $0xe2; BYTE $(0x7a^(levels)<<3); BYTE $0x5c; BYTE $(0xc0|(sums)<<3|(codes)) // TDPBF16PS
+
+// A block, with the set of tiles n, 0 or 1.
+#define WHOLE(n) \
+	LOADLEVELS(2+n, 0); \
+	TILEZERO(4+n); \
+	LOADCODES(0, 0); \
+	MULTIPLY(4+n, 0, 2+n); \
+	LOADCODES(1, 64); \
+	MULTIPLY(4+n, 1, 2+n)
+
+#define KEEPWHOLE(n) STORESUMS(4+n, 1024*n)
+
+// The same with sums of each half.
+#define SPLIT(n) \
+	LOADLEVELS(2, 0); \
+	TILEZERO(4+2*n); \
+	LOADCODES(0, 0); \
+	MULTIPLY(4+2*n, 0, 2); \
+	LOADCODES(1, 64); \
+	MULTIPLY(4+2*n, 1, 2); \
+	LOADLEVELS(3, 512); \
+	TILEZERO(5+2*n); \
+	LOADCODES(0, 32); \
+	MULTIPLY(5+2*n, 0, 3); \
+	LOADCODES(1, 96); \
+	MULTIPLY(5+2*n, 1, 3)
+
+#define KEEPSPLIT(n) \
+	STORESUMS(4+2*n, 2048*n); \
+	STORESUMS(5+2*n, 2048*n+1024)
 
 // The levels of 64 bytes of nibbles at off(SI) to rows at at(R8) and at+512(R8).
 #define LOOKUP4(off, at) \
@@ -70,10 +109,10 @@ GLOBL ·swapped(SB), RODATA, $16
 	VPSRLW $8, Z4, Z5; \
 	VPSRLW $4, Z4, Z6; \
 	VPSRLW $12, Z4, Z7; \
-	VPERMW Z15, Z4, Z8; \
-	VPERMW Z15, Z5, Z9; \
-	VPERMW Z15, Z6, Z10; \
-	VPERMW Z15, Z7, Z11; \
+	VPERMW Z0, Z4, Z8; \
+	VPERMW Z0, Z5, Z9; \
+	VPERMW Z0, Z6, Z10; \
+	VPERMW Z0, Z7, Z11; \
 	VMOVDQU32 Z8, (at)(R8); \
 	VMOVDQU32 Z9, (at+64)(R8); \
 	VMOVDQU32 Z10, (at+512)(R8); \
@@ -86,9 +125,9 @@ GLOBL ·swapped(SB), RODATA, $16
 	LOOKUP4(192, 384)
 
 #define LOOKUP2(x, at) \
-	VPERMW Z15, x, Z3; \
+	VPERMW Z0, x, Z3; \
 	VPSRLW $8, x, x; \
-	VPERMW Z15, x, x; \
+	VPERMW Z0, x, x; \
 	VMOVDQU32 Z3, (at)(R8); \
 	VMOVDQU32 x, (at+64)(R8)
 
@@ -102,6 +141,45 @@ GLOBL ·swapped(SB), RODATA, $16
 	LOOKUP2(Z9, 640); \
 	LOOKUP2(Z10, 768); \
 	LOOKUP2(Z11, 896)
+
+// 6 bits, or 3. Bytes are 4 columns of a row.
+#define LOOKUPBYTES(x, at) \
+	VPSRLW $8, x, Z3; \
+	VPERMI2W Z15, Z0, x; \
+	VPERMI2W Z15, Z0, Z3; \
+	VMOVDQU32 x, (at)(R8); \
+	VMOVDQU32 Z3, (at+64)(R8)
+
+#define LOOKUPALL \
+	LOOKUPBYTES(Z4, 0); \
+	LOOKUPBYTES(Z5, 128); \
+	LOOKUPBYTES(Z6, 256); \
+	LOOKUPBYTES(Z7, 384); \
+	LOOKUPBYTES(Z8, 512); \
+	LOOKUPBYTES(Z9, 640); \
+	LOOKUPBYTES(Z10, 768); \
+	LOOKUPBYTES(Z11, 896)
+
+// Levels of the block whose planes are at SI: of 4 or 5 bits with table Z0, or of 6 or 3 bits with tables Z0 and Z15, of
+// which 3 bits need only the first: THREES uses Z15.
+#define NIBBLESORFIVES(five, ready) \
+	CMPQ (DX), $2; \
+	JEQ five; \
+	LOOKUPNIBBLES; \
+	JMP ready; \
+five: \
+	LOOKUPFIVES; \
+ready:
+
+#define SIXESORTHREES(three, ready) \
+	CMPQ (DX), $5; \
+	JEQ three; \
+	SIXES(0); \
+	JMP ready; \
+three: \
+	THREES(0); \
+ready: \
+	LOOKUPALL
 
 // Minima of super-blocks are subtracted: minus m is added, which gives the same bits.
 #define LINEARSCALES(exponents, super, found) \
@@ -131,6 +209,12 @@ found: \
 	VMOVUPS Z1, 1024(R8); \
 	VMOVUPS Z2, 1088(R8)
 
+#define SPLITSCALES(exponents, super, found) \
+	KSIGNED(0); \
+	VMOVUPS Z1, 1024(R8); \
+	KSIGNED(16); \
+	VMOVUPS Z1, 1088(R8)
+
 // Decoding for many sequences reads weights from memory: those of the group after the next are fetched.
 #define FETCH \
 	MOVQ groupBytes+24(FP), AX; \
@@ -142,17 +226,11 @@ found: \
 	PREFETCHT0 320(SI)(AX*1)
 
 // Levels and scales of a block, which go to R8.
-#define LOOKUP(SCALES, exponents, super, found, five, ready) \
+#define LOOKUP(SCALES, LEVELS, exponents, super, found, other, ready) \
 	FETCH; \
 	SCALES(exponents, super, found); \
 	ADDQ 16(DX), SI; \
-	CMPQ (DX), $2; \
-	JEQ five; \
-	LOOKUPNIBBLES; \
-	JMP ready; \
-five: \
-	LOOKUPFIVES; \
-ready: \
+	LEVELS(other, ready); \
 	SUBQ 16(DX), SI; \
 	ADDQ 32(DX), SI; \
 	ADDQ $1152, R8
@@ -163,45 +241,64 @@ ready: \
 	MOVQ skip+32(FP), SI; \
 	ADDQ R15, SI
 
-// y plus d*t for the token whose scale is at at.
-#define STEP(S, at, y) VFMADD231PS (S)(R11), Z1, y
+// Outputs y plus d*t, of the block at R9 and BX, whose offsets are at at.
+#define ADDSUM(S, at, y) VFMADD231PS (S)(R11), Z1, y
 
-#define STEPPLUS(S, at, y) \
-	STEP(S, at, y); \
-	VFMADD231PS.BCST (at+4)(R10), Z2, y
+#define ADDSECOND(S, at, y) VFMADD231PS (S)(R11), Z2, y
 
-#define STEPS4(STEP, S, at, a, b, c, d) \
-	STEP(S, at, a); \
-	STEP(S+64, at+16, b); \
-	STEP(S+128, at+32, c); \
-	STEP(S+192, at+48, d)
+#define ADDAFFINE(S, at, y) \
+	ADDSUM(S, at, y); \
+	VFMADD231PS.BCST (at)(R9), Z2, y
 
-// Scales of the block before that at R10.
-#define STEPS(STEP, S) \
-	STEPS4(STEP, S+0, -2560, Z16, Z17, Z18, Z19); \
-	STEPS4(STEP, S+256, -2496, Z20, Z21, Z22, Z23); \
-	STEPS4(STEP, S+512, -2432, Z24, Z25, Z26, Z27); \
-	STEPS4(STEP, S+768, -2368, Z28, Z29, Z30, Z31)
+#define ADDFIVES(S, at, y) \
+	VMOVUPS (S)(R11), Z4; \
+	VADDPS (S+1024)(R11), Z4, Z4; \
+	VFMADD231PS Z4, Z1, y; \
+	VFMADD231PS.BCST (at)(R9), Z2, y
 
-#define LINEARFLOAT(S) \
-	VMOVUPS -1280(R14), Z1; \
-	STEPS(STEP, S)
+#define TOKENS4(TERM, S, at, a, b, c, d) \
+	TERM(S, at, a); \
+	TERM(S+64, at+16, b); \
+	TERM(S+128, at+32, c); \
+	TERM(S+192, at+48, d)
 
-#define AFFINEFLOAT(S) \
-	VMOVUPS -1280(R14), Z1; \
-	VMOVUPS -1216(R14), Z2; \
-	STEPS(STEPPLUS, S)
+#define TOKENS(TERM, S) \
+	TOKENS4(TERM, S+0, 2052, Z16, Z17, Z18, Z19); \
+	TOKENS4(TERM, S+256, 2116, Z20, Z21, Z22, Z23); \
+	TOKENS4(TERM, S+512, 2180, Z24, Z25, Z26, Z27); \
+	TOKENS4(TERM, S+768, 2244, Z28, Z29, Z30, Z31)
+
+#define FLOATLINEAR(n) \
+	VMOVUPS 1024(BX), Z1; \
+	TOKENS(ADDSUM, 1024*n)
+
+#define FLOATAFFINE(n) \
+	VMOVUPS 1024(BX), Z1; \
+	VMOVUPS 1088(BX), Z2; \
+	TOKENS(ADDAFFINE, 1024*n)
+
+#define FLOATSPLIT(n) \
+	VMOVUPS 1024(BX), Z1; \
+	VMOVUPS 1088(BX), Z2; \
+	TOKENS(ADDSUM, 2048*n); \
+	TOKENS(ADDSECOND, 2048*n+1024)
+
+#define FLOATFIVES(n) \
+	VMOVUPS 1024(BX), Z1; \
+	VMOVUPS 1088(BX), Z2; \
+	TOKENS(ADDFIVES, 2048*n)
 
 #define OUTPUTS4(MOVE, a, b, c, d) \
 	MOVE((AX), a); \
-	MOVE((AX)(BX*1), b); \
-	LEAQ (AX)(BX*2), AX; \
+	MOVE((AX)(CX*1), b); \
+	LEAQ (AX)(CX*2), AX; \
 	MOVE((AX), c); \
-	MOVE((AX)(BX*1), d); \
-	LEAQ (AX)(BX*2), AX
+	MOVE((AX)(CX*1), d); \
+	LEAQ (AX)(CX*2), AX
 
-// Leaves AX behind the 16 tokens.
+// Of the tile at DI; leaves AX at the next one.
 #define OUTPUTS(MOVE) \
+	MOVQ DI, AX; \
 	OUTPUTS4(MOVE, Z16, Z17, Z18, Z19); \
 	OUTPUTS4(MOVE, Z20, Z21, Z22, Z23); \
 	OUTPUTS4(MOVE, Z24, Z25, Z26, Z27); \
@@ -211,132 +308,140 @@ ready: \
 #define STOREOUTPUT(at, y) VMOVUPS y, at
 #define CLEAROUTPUT(at, y) VPXORD y, y, y
 
+#define BEGINOUTPUTS(clear, begun) \
+	CMPQ first+80(FP), $0; \
+	JNE clear; \
+	OUTPUTS(LOADOUTPUT); \
+	JMP begun; \
+clear: \
+	OUTPUTS(CLEAROUTPUT); \
+begun:
+
 // Weights do not stay on the stack.
 #define WIPE \
-	MOVQ $88, CX; \
+	MOVQ $104, AX; \
 	VPXORD Z4, Z4, Z4; \
 wipe: \
 	VMOVDQU32 Z4, (R11); \
 	VMOVDQU32 Z4, 64(R11); \
 	ADDQ $128, R11; \
-	DECQ CX; \
+	DECQ AX; \
 	JNZ wipe
 
-#define NEXTBLOCK \
+// Step n of a group multiplies block n of its tiles, looks up a block of the next group, adds block n-2 to the
+// outputs and stores the sums of block n-1: last, for loads before it would wait.
+#define STEP(n, other, PRODUCTS, FLOAT, KEEP, LOOKUPNEXT, add, sameTile, keep, sameFloat, clear, begun, next) \
+	MOVQ steps, AX; \
+	CMPQ step, AX; \
+	JGE add; \
+	PRODUCTS(n); \
 	ADDQ $2304, R10; \
 	ADDQ $1152, R14; \
-	INCQ CX
+	DECQ left; \
+	JNZ sameTile; \
+	ADDQ between, R10; \
+	MOVQ this, R14; \
+	MOVQ blocks+56(FP), AX; \
+	MOVQ AX, left; \
+sameTile: \
+	CMPQ todo, $0; \
+	JEQ add; \
+	DECQ todo; \
+	LOOKUPNEXT; \
+add: \
+	CMPQ step, $2; \
+	JLT keep; \
+	FLOAT(n); \
+	ADDQ $2304, R9; \
+	ADDQ $1152, BX; \
+	DECQ leftFloat; \
+	JNZ sameFloat; \
+	OUTPUTS(STOREOUTPUT); \
+	MOVQ AX, DI; \
+	DECQ tilesLeft; \
+	JZ done; \
+	ADDQ between, R9; \
+	MOVQ this, BX; \
+	MOVQ blocks+56(FP), AX; \
+	MOVQ AX, leftFloat; \
+	BEGINOUTPUTS(clear, begun) \
+sameFloat: \
+	MOVQ steps, AX; \
+	CMPQ step, AX; \
+	JGT next; \
+keep: \
+	CMPQ step, $0; \
+	JEQ next; \
+	KEEP(other); \
+next: \
+	INCQ step
 
-// In step i, block i is multiplied, a block of the next group looked up and block i-1 added to the outputs. The sums of
-// block i are stored last: the loads of those before would wait for that.
-#define PANEL(SCALES, FLOAT) \
-	MOVQ dst+0(FP), DI; \
-	MOVQ stride+8(FP), BX; \
-	MOVQ groupCount+64(FP), R9; \
+#define PANEL(shapes, SCALES, LEVELS, PRODUCTS, FLOAT, KEEP) \
+	MOVQ groupCount+64(FP), AX; \
 	LEAQ 2047(SP), R11; \
 	ANDQ $~2047, R11; \
+	MOVQ AX, groupsLeft; \
+	MOVQ stride+8(FP), CX; \
 	MOVQ $128, R13; \
 	MOVQ $64, R12; \
-	LEAQ ·fullTiles(SB), AX; \
+	LEAQ shapes(SB), AX; \
 	LDTILECFG; \
 	MOVQ kind+88(FP), DX; \
 	VPBROADCASTD 40(DX), Z12; \
 	VPBROADCASTD 44(DX), Z13; \
 	VPBROADCASTD 48(DX), Z14; \
-	VMOVDQU32 72(DX), Z15; \
+	VMOVDQU32 72(DX), Z0; \
+	VMOVDQU32 136(DX), Z15; \
+	IMUL3Q $2304, blocks+56(FP), AX; \
+	NEGQ AX; \
+	ADDQ codeBytes+48(FP), AX; \
+	MOVQ AX, between; \
 	FIRSTBLOCK; \
 	LEAQ levelsAt(R11), R8; \
 	MOVQ R8, this; \
 	LEAQ 4608(R8), AX; \
 	MOVQ AX, ahead; \
-	MOVQ blocks+56(FP), CX; \
+	MOVQ blocks+56(FP), AX; \
+	MOVQ AX, todo; \
+	IMULQ tiles+72(FP), AX; \
+	MOVQ AX, steps; \
 lookup: \
-	LOOKUP(SCALES, exponents0, super0, found0, five0, ready0); \
-	DECQ CX; \
+	LOOKUP(SCALES, LEVELS, exponents0, super0, found0, other0, ready0); \
+	DECQ todo; \
 	JNZ lookup; \
 group: \
 	MOVQ groupBytes+24(FP), AX; \
 	ADDQ AX, groups+16(FP); \
 	FIRSTBLOCK; \
 	MOVQ ahead, R8; \
-	XORQ AX, AX; \
-	CMPQ R9, $1; \
-	JEQ last; \
 	MOVQ blocks+56(FP), AX; \
-last: \
+	MOVQ AX, left; \
+	MOVQ AX, leftFloat; \
 	MOVQ AX, todo; \
-	MOVQ codes+40(FP), R10; \
+	CMPQ groupsLeft, $1; \
+	JNE notLast; \
+	MOVQ $0, todo; \
+notLast: \
 	MOVQ tiles+72(FP), AX; \
 	MOVQ AX, tilesLeft; \
-	MOVQ DI, dst+0(FP); \
-tile: \
-	MOVQ R10, tileAt; \
-	MOVQ dst+0(FP), AX; \
-	CMPQ first+80(FP), $0; \
-	JNE clear; \
-	OUTPUTS(LOADOUTPUT); \
-	JMP begin; \
-clear: \
-	OUTPUTS(CLEAROUTPUT); \
-begin: \
+	MOVQ $0, step; \
+	MOVQ codes+40(FP), R10; \
+	MOVQ R10, R9; \
 	MOVQ this, R14; \
-	XORQ CX, CX; \
-step: \
-	CMPQ CX, blocks+56(FP); \
-	JGE even; \
-	TILELOAD2(0); \
-	TILEZERO3; \
-	TILELOAD0(0); \
-	TILELOAD1(64); \
-	ADDPRODUCTS; \
-	CMPQ todo, $0; \
-	JEQ even; \
-	DECQ todo; \
-	LOOKUP(SCALES, exponents1, super1, found1, five1, ready1); \
-even: \
-	TESTQ CX, CX; \
-	JZ odd; \
-	FLOAT(0); \
-	CMPQ CX, blocks+56(FP); \
-	JGT done; \
-	TILESTORE7(1024); \
-odd: \
-	NEXTBLOCK; \
-	CMPQ CX, blocks+56(FP); \
-	JGE last2; \
-	TILELOAD6(0); \
-	TILEZERO7; \
-	TILELOAD4(0); \
-	TILELOAD5(64); \
-	ADDOTHERS; \
-	CMPQ todo, $0; \
-	JEQ last2; \
-	DECQ todo; \
-	LOOKUP(SCALES, exponents2, super2, found2, five2, ready2); \
-last2: \
-	CMPQ CX, $1; \
-	JEQ third; \
-	FLOAT(1024); \
-	CMPQ CX, blocks+56(FP); \
-	JGT done; \
-third: \
-	TILESTORE3(0); \
-	NEXTBLOCK; \
-	JMP step; \
+	MOVQ R14, BX; \
+	MOVQ dst+0(FP), DI; \
+	ADDQ $64, dst+0(FP); \
+	BEGINOUTPUTS(clear0, begun0) \
+steps2: \
+	STEP(0, 1, PRODUCTS, FLOAT, KEEP, LOOKUP(SCALES, LEVELS, exponents1, super1, found1, other1, ready1), add1, sameTile1, keep1, sameFloat1, clear1, begun1, next1); \
+	STEP(1, 0, PRODUCTS, FLOAT, KEEP, LOOKUP(SCALES, LEVELS, exponents2, super2, found2, other2, ready2), add2, sameTile2, keep2, sameFloat2, clear2, begun2, next2); \
+	JMP steps2; \
 done: \
-	MOVQ dst+0(FP), AX; \
-	OUTPUTS(STOREOUTPUT); \
-	MOVQ AX, dst+0(FP); \
-	MOVQ tileAt, R10; \
-	ADDQ codeBytes+48(FP), R10; \
-	DECQ tilesLeft; \
-	JNZ tile; \
 	MOVQ this, AX; \
 	MOVQ ahead, R8; \
 	MOVQ AX, ahead; \
 	MOVQ R8, this; \
-	ADDQ $64, DI; \
-	DECQ R9; \
+	DECQ groupsLeft; \
 	JNZ group; \
 	TILERELEASE; \
 	WIPE; \
@@ -344,12 +449,20 @@ done: \
 	RET
 
 // func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelLinearAMX(SB), 0, $13376-96
-	PANEL(LINEARSCALES, LINEARFLOAT)
+TEXT ·panelLinearAMX(SB), 0, $15488-96
+	PANEL(·fullTiles, LINEARSCALES, NIBBLESORFIVES, WHOLE, FLOATLINEAR, KEEPWHOLE)
 
 // func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelAffineAMX(SB), 0, $13376-96
-	PANEL(AFFINESCALES, AFFINEFLOAT)
+TEXT ·panelAffineAMX(SB), 0, $15488-96
+	PANEL(·fullTiles, AFFINESCALES, NIBBLESORFIVES, WHOLE, FLOATAFFINE, KEEPWHOLE)
+
+// func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+TEXT ·panelFivesAMX(SB), 0, $15488-96
+	PANEL(·splitTiles, AFFINESCALES, NIBBLESORFIVES, SPLIT, FLOATFIVES, KEEPSPLIT)
+
+// func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+TEXT ·panelSplitAMX(SB), 0, $15488-96
+	PANEL(·splitTiles, SPLITSCALES, SIXESORTHREES, SPLIT, FLOATSPLIT, KEEPSPLIT)
 
 // 32 halves of codes at from(SI), shifted left and times Z7, as bfloat16 to to(DI).
 #define WIDEN(from, shift, to) \

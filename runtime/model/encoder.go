@@ -63,10 +63,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 	if r.wrong != nil {
 		return nil, r.wrong
 	}
-	e.core = Model{params: p, src: cfg.Source, set: cfg.Kernels, threads: cfg.Threads, batch: cfg.Context, tensors: &tensors{}}
-	if r, ok := cfg.Source.(resident); ok {
-		e.core.shared = r.Resident()
-	}
+	e.core = Model{params: p, src: cfg.Source, whole: residentIn(cfg.Source), set: cfg.Kernels, threads: cfg.Threads, batch: cfg.Context, tensors: &tensors{}}
 	if err := e.takeMemory(cfg); err != nil {
 		return nil, err
 	}

@@ -235,48 +235,68 @@ func (m *Model) multiplyPart(worker, task int) error {
 	return nil
 }
 
-// piece is the number of row groups that one task computes of a resident
-// chunk: small enough to share a matrix among workers, large enough to pay.
-const piece = 6
+// Of a resident matrix, a task computes some row groups: few enough to share the matrix among workers, and enough to pay. For
+// one token, six do, or for one worker what the cache of the second level holds easily. For many tokens, groups share what it
+// takes to begin, and the codes that are read with them.
+const (
+	fewGroups, manyGroups = 6, 20
+	manyTokens            = 8
+	aloneBytes            = 192 << 10
+)
 
-// parts is the number of tasks that share one chunk.
-func (m *Model) parts(t *kernels.Tensor) int {
-	if !m.shared || m.threads == 1 {
-		return 1
+// groups is the number of row groups of a task; 0 for a matrix that is streamed, whose tasks are chunks.
+func (m *Model) groups(t *kernels.Tensor) int {
+	switch {
+	case m.whole == nil:
+		return 0
+	case m.at.act.Tokens() >= manyTokens:
+		return max(fewGroups, min(manyGroups, ceilDiv(ceilDiv(t.Rows, kernels.TileRows), 2*m.threads)))
+	case m.threads == 1:
+		return max(fewGroups, aloneBytes/kernels.TileBytes(t.Type, t.Cols))
 	}
-	return (t.RowsPerChunk/kernels.TileRows + piece - 1) / piece
+	return fewGroups
 }
+
+func ceilDiv(a, b int) int { return (a + b - 1) / b }
 
 func (m *Model) tasks(t *kernels.Tensor) int {
 	if t == nil {
 		return 0
 	}
-	return t.Chunks * m.parts(t)
+	if groups := m.groups(t); groups != 0 {
+		return ceilDiv(t.Rows, groups*kernels.TileRows)
+	}
+	return t.Chunks
 }
 
-// product computes one task: a chunk, or a part of one.
+// product computes one task: a chunk, or some row groups.
 func (m *Model) product(worker, task int, o *output) error {
-	t, parts := o.tensor, m.parts(o.tensor)
-	chunk := task / parts
-	rows, first := t.ChunkRows(chunk), 0
-	if parts > 1 {
-		first = task % parts * piece * kernels.TileRows
-		rows = min(rows-first, piece*kernels.TileRows)
-		if rows <= 0 {
-			return nil
-		}
-	}
-	data, err := m.src.Chunk(worker, t.ID, chunk)
+	t := o.tensor
+	data, first, rows, err := m.part(worker, task, t)
 	if err != nil {
 		return err
 	}
-	size := kernels.TileBytes(t.Type, t.Cols)
-	from, to := first/kernels.TileRows*size, (first+rows+kernels.TileRows-1)/kernels.TileRows*size
-	if to > len(data) {
-		return fmt.Errorf("chunk %d of %s is short: %w", chunk, t.Name, kernels.ErrShape)
+	stride := ceilDiv(t.Rows, kernels.TileRows) * kernels.TileRows
+	return m.set.MatMul(o.dst[first:], stride, data, t.Type, rows, &m.at.act, m.at.x)
+}
+
+// part returns the tiles of a task, its first row and the number of rows.
+func (m *Model) part(worker, task int, t *kernels.Tensor) (data []byte, first, rows int, err error) {
+	groups := m.groups(t)
+	if groups == 0 {
+		data, err = m.src.Chunk(worker, t.ID, task)
+		return data, task * t.RowsPerChunk, t.ChunkRows(task), err
 	}
-	stride := (t.Rows + kernels.TileRows - 1) / kernels.TileRows * kernels.TileRows
-	return m.set.MatMul(o.dst[chunk*t.RowsPerChunk+first:], stride, data[from:to], t.Type, rows, &m.at.act, m.at.x)
+	if data, err = m.whole.Tiles(t.ID); err != nil {
+		return nil, 0, 0, err
+	}
+	size, from := kernels.TileBytes(t.Type, t.Cols), task*groups
+	to := min(from+groups, ceilDiv(t.Rows, kernels.TileRows))
+	if to*size > len(data) {
+		return nil, 0, 0, fmt.Errorf("%s is short: %w", t.Name, kernels.ErrShape)
+	}
+	first = from * kernels.TileRows
+	return data[from*size : to*size], first, min(groups*kernels.TileRows, t.Rows-first), nil
 }
 
 // head computes the logits of the tokens that asked.

@@ -36,7 +36,7 @@ type Model struct {
 	src     Source
 	set     *kernels.Set
 	pool    *pool
-	shared  bool // chunks are free to fetch again
+	whole   resident // nil if weights are streamed
 	threads int
 	scratch *scratch
 	outputs int
@@ -65,10 +65,7 @@ func New(cfg Config) (*Model, error) {
 	if err != nil {
 		return nil, err
 	}
-	m := &Model{params: cfg.Params, tensors: t, src: cfg.Source, set: cfg.Kernels, threads: cfg.Threads, outputs: cfg.Outputs, batch: cfg.Batch}
-	if r, ok := cfg.Source.(resident); ok {
-		m.shared = r.Resident()
-	}
+	m := &Model{params: cfg.Params, tensors: t, src: cfg.Source, whole: residentIn(cfg.Source), set: cfg.Kernels, threads: cfg.Threads, outputs: cfg.Outputs, batch: cfg.Batch}
 	if m.scratch, err = newScratch(cfg, m.params); err != nil {
 		return nil, err
 	}

@@ -21,9 +21,21 @@ type Source interface {
 	Chunk(worker, tensor, chunk int) ([]byte, error)
 }
 
-// resident is what a Source says besides if its chunks stay in memory: then
-// several workers may share one chunk at no cost.
-type resident interface{ Resident() bool }
+// resident is what a Source has besides if its chunks may stay in memory: then tasks need not be chunks.
+type resident interface {
+	// Resident reports whether all of them do.
+	Resident() bool
+	// Tiles returns all chunks of a matrix, one after the other, until the source is closed.
+	Tiles(tensor int) ([]byte, error)
+}
+
+// residentIn is the source's memory, or nil if it is streamed.
+func residentIn(s Source) resident {
+	if r, ok := s.(resident); ok && r.Resident() {
+		return r
+	}
+	return nil
+}
 
 // layer is one block's tensors. Those that its architecture lacks are nil.
 type layer struct {

@@ -211,6 +211,22 @@ func (w *Weights) Chunk(worker, tensor, chunk int) ([]byte, error) {
 	return w.ring.take(worker, t.first+chunk)
 }
 
+// Tiles returns all chunks of a tensor that is whole in memory, one after the other, by the tensor's ID. They are read-only and
+// valid until Close.
+func (w *Weights) Tiles(tensor int) ([]byte, error) {
+	if w.closed.Load() {
+		return nil, ErrClosed
+	}
+	if tensor < 0 || tensor >= len(w.layout.tensors) {
+		return nil, fmt.Errorf("weights: there is no tensor %d of %d", tensor, len(w.layout.tensors))
+	}
+	t := &w.layout.tensors[tensor]
+	if t.kept != t.Chunks {
+		return nil, fmt.Errorf("weights: %d of %d chunks of %s are in memory", t.kept, t.Chunks, t.Name)
+	}
+	return t.data[:t.size:t.size], nil
+}
+
 // Header returns the source file's header, for gguf.ParseHeader. It is in the arena: read-only,
 // until Close. Do not use anything parsed from it later.
 func (w *Weights) Header() []byte { return w.header.Bytes() }

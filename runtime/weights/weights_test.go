@@ -401,6 +401,39 @@ func TestWrongKeyPublisherNameVersionAreRefused(t *testing.T) {
 	}
 }
 
+// TestTilesAreAllChunks of a tensor, and those of one that is not whole in memory are refused.
+func TestTilesAreAllChunks(t *testing.T) {
+	path := sealed(t, synthetic(t))
+	w := open(t, path, 64<<20, Options{Mode: Resident})
+	streamed := open(t, path, 64<<20, Options{Mode: Streamed})
+	for i := range w.layout.tensors {
+		var want []byte
+		for n := range w.layout.tensors[i].Chunks {
+			chunk, err := w.Chunk(0, i, n)
+			if err != nil {
+				t.Fatal(err)
+			}
+			want = append(want, chunk...)
+		}
+		if got, err := w.Tiles(i); err != nil || !bytes.Equal(got, want) {
+			t.Errorf("tensor %d: %d bytes of tiles, %d of chunks, %v", i, len(got), len(want), err)
+		}
+		if _, err := streamed.Tiles(i); err == nil {
+			t.Errorf("tensor %d: tiles of a streamed model", i)
+		}
+	}
+	for _, number := range []int{-1, len(w.layout.tensors)} {
+		if _, err := w.Tiles(number); err == nil {
+			t.Errorf("there are tiles of tensor %d", number)
+		}
+	}
+	for _, open := range []*Weights{w, streamed} {
+		if err := open.Close(); err != nil {
+			t.Error(err)
+		}
+	}
+}
+
 func TestClosedWeightsServeNothing(t *testing.T) {
 	path := sealed(t, synthetic(t))
 	for _, mode := range []Mode{Resident, Streamed} {
@@ -410,6 +443,9 @@ func TestClosedWeightsServeNothing(t *testing.T) {
 		}
 		if _, err := w.Chunk(0, 0, 0); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: chunk after close: %v", mode, err)
+		}
+		if _, err := w.Tiles(0); !errors.Is(err, ErrClosed) {
+			t.Errorf("%s: tiles after close: %v", mode, err)
 		}
 		if _, err := w.Vector("output_norm.weight"); !errors.Is(err, ErrClosed) {
 			t.Errorf("%s: vector after close: %v", mode, err)
