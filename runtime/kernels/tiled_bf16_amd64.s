@@ -225,15 +225,24 @@ found: \
 	PREFETCHT0 256(SI)(AX*1); \
 	PREFETCHT0 320(SI)(AX*1)
 
-// Levels and scales of a block, which go to R8.
-#define LOOKUP(SCALES, LEVELS, exponents, super, found, other, ready) \
-	FETCH; \
+// Levels and scales of a block, which go to R8: routines that all kernels share.
+#define LOOKUP(SCALES, LEVELS) \
 	SCALES(exponents, super, found); \
 	ADDQ 16(DX), SI; \
 	LEVELS(other, ready); \
 	SUBQ 16(DX), SI; \
 	ADDQ 32(DX), SI; \
-	ADDQ $1152, R8
+	ADDQ $1152, R8; \
+	RET
+
+TEXT lookupLinear<>(SB), NOSPLIT|NOFRAME, $0-0
+	LOOKUP(LINEARSCALES, NIBBLESORFIVES)
+
+TEXT lookupAffine<>(SB), NOSPLIT|NOFRAME, $0-0
+	LOOKUP(AFFINESCALES, NIBBLESORFIVES)
+
+TEXT lookupSplit<>(SB), NOSPLIT|NOFRAME, $0-0
+	LOOKUP(SPLITSCALES, SIXESORTHREES)
 
 // Of the group at groups+16(FP).
 #define FIRSTBLOCK \
@@ -330,7 +339,7 @@ wipe: \
 
 // Step n of a group multiplies block n of its tiles, looks up a block of the next group, adds block n-2 to the
 // outputs and stores the sums of block n-1: last, for loads before it would wait.
-#define STEP(n, other, PRODUCTS, FLOAT, KEEP, LOOKUPNEXT, add, sameTile, keep, sameFloat, clear, begun, next) \
+#define STEP(n, other, PRODUCTS, FLOAT, KEEP, lookup, add, sameTile, keep, sameFloat, clear, begun, next) \
 	MOVQ steps, AX; \
 	CMPQ step, AX; \
 	JGE add; \
@@ -347,7 +356,8 @@ sameTile: \
 	CMPQ todo, $0; \
 	JEQ add; \
 	DECQ todo; \
-	LOOKUPNEXT; \
+	FETCH; \
+	CALL lookup<>(SB); \
 add: \
 	CMPQ step, $2; \
 	JLT keep; \
@@ -376,7 +386,7 @@ keep: \
 next: \
 	INCQ step
 
-#define PANEL(shapes, SCALES, LEVELS, PRODUCTS, FLOAT, KEEP) \
+#define PANEL(shapes, lookup, PRODUCTS, FLOAT, KEEP) \
 	MOVQ groupCount+64(FP), AX; \
 	LEAQ 2047(SP), R11; \
 	ANDQ $~2047, R11; \
@@ -405,10 +415,11 @@ next: \
 	MOVQ AX, todo; \
 	IMULQ tiles+72(FP), AX; \
 	MOVQ AX, steps; \
-lookup: \
-	LOOKUP(SCALES, LEVELS, exponents0, super0, found0, other0, ready0); \
+begin: \
+	FETCH; \
+	CALL lookup<>(SB); \
 	DECQ todo; \
-	JNZ lookup; \
+	JNZ begin; \
 group: \
 	MOVQ groupBytes+24(FP), AX; \
 	ADDQ AX, groups+16(FP); \
@@ -433,8 +444,8 @@ notLast: \
 	ADDQ $64, dst+0(FP); \
 	BEGINOUTPUTS(clear0, begun0) \
 steps2: \
-	STEP(0, 1, PRODUCTS, FLOAT, KEEP, LOOKUP(SCALES, LEVELS, exponents1, super1, found1, other1, ready1), add1, sameTile1, keep1, sameFloat1, clear1, begun1, next1); \
-	STEP(1, 0, PRODUCTS, FLOAT, KEEP, LOOKUP(SCALES, LEVELS, exponents2, super2, found2, other2, ready2), add2, sameTile2, keep2, sameFloat2, clear2, begun2, next2); \
+	STEP(0, 1, PRODUCTS, FLOAT, KEEP, lookup, add1, sameTile1, keep1, sameFloat1, clear1, begun1, next1); \
+	STEP(1, 0, PRODUCTS, FLOAT, KEEP, lookup, add2, sameTile2, keep2, sameFloat2, clear2, begun2, next2); \
 	JMP steps2; \
 done: \
 	MOVQ this, AX; \
@@ -450,19 +461,19 @@ done: \
 
 // func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 TEXT ·panelLinearAMX(SB), 0, $15488-96
-	PANEL(·fullTiles, LINEARSCALES, NIBBLESORFIVES, WHOLE, FLOATLINEAR, KEEPWHOLE)
+	PANEL(·fullTiles, lookupLinear, WHOLE, FLOATLINEAR, KEEPWHOLE)
 
 // func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 TEXT ·panelAffineAMX(SB), 0, $15488-96
-	PANEL(·fullTiles, AFFINESCALES, NIBBLESORFIVES, WHOLE, FLOATAFFINE, KEEPWHOLE)
+	PANEL(·fullTiles, lookupAffine, WHOLE, FLOATAFFINE, KEEPWHOLE)
 
 // func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 TEXT ·panelFivesAMX(SB), 0, $15488-96
-	PANEL(·splitTiles, AFFINESCALES, NIBBLESORFIVES, SPLIT, FLOATFIVES, KEEPSPLIT)
+	PANEL(·splitTiles, lookupAffine, SPLIT, FLOATFIVES, KEEPSPLIT)
 
 // func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
 TEXT ·panelSplitAMX(SB), 0, $15488-96
-	PANEL(·splitTiles, SPLITSCALES, SIXESORTHREES, SPLIT, FLOATSPLIT, KEEPSPLIT)
+	PANEL(·splitTiles, lookupSplit, SPLIT, FLOATSPLIT, KEEPSPLIT)
 
 // 32 halves of codes at from(SI), shifted left and times Z7, as bfloat16 to to(DI).
 #define WIDEN(from, shift, to) \
