@@ -411,3 +411,53 @@ func TestShapesThatExportersCompute(t *testing.T) {
 		}
 	}
 }
+
+// TestConstantIntegersStayShort: a file of few bytes cannot have a long list copied for each of its nodes.
+func TestConstantIntegersStayShort(t *testing.T) {
+	const last = "the last"
+	graph := func(m w.Message, nodes ...w.Message) w.Fixture {
+		nodes = append(nodes, w.Node("MatMul", []string{"x", "eye"}, []string{"y"}, nil))
+		return w.Graph([]w.Message{w.Value("x", 1, 0, 2)}, nodes, []w.Message{m, w.Ints("back", []int64{1}, -1), w.Ints("none", []int64{1}, 0), w.Ints("end", []int64{1}, -math.MaxInt64),
+			w.Ints("long", []int64{3}, 1, 1, -1), w.Floats("eye", []int64{2, 2}, 1, 0, 0, 1)}, []string{"y"})
+	}
+	for _, rows := range []int64{2 * onnx.MaxDims, 2*onnx.MaxDims + 1} {
+		m := w.Ints("m", []int64{rows, 1}, make([]int64, rows)...)
+		for op, node := range map[string]w.Message{
+			"Transpose": w.Node("Transpose", []string{"m"}, []string{last}, nil),
+			"Slice":     w.Node("Slice", []string{"m", "back", "end", "none", "back"}, []string{last}, nil),
+			"Reshape":   w.Node("Reshape", []string{"m", "back"}, []string{last}, nil),
+		} {
+			if _, err := tryLoad(graph(m, node)); (err == nil) != (rows == 2*onnx.MaxDims) {
+				t.Errorf("%s of %d integers: %v", op, rows, err)
+			}
+		}
+	}
+	m := w.Ints("m", []int64{4}, 1, 2, 3, 4)
+	if _, err := tryLoad(graph(m, w.Node("Reshape", []string{"m", "long"}, []string{last}, nil))); err == nil {
+		t.Error("a shape of three dimensions was taken")
+	}
+}
+
+// TestSizesThatAreNotKnownAreNotUsed: neither how many sizes a computed value has, nor a size of it as the end of a list.
+func TestSizesThatAreNotKnownAreNotUsed(t *testing.T) {
+	node := func(op, out string, attrs w.Attributes, in ...string) w.Message {
+		return w.Node(op, in, []string{out}, attrs)
+	}
+	weights := []w.Message{w.Floats("k", []int64{1, 1, 1, 1}, 1), w.Ints("none", []int64{1}, 0), w.Ints("two", []int64{1}, 2), w.Ints("back", []int64{1}, -1), w.Floats("v", []int64{4, 2}, 1, 2, 3, 4, 5, 6, 7, 8),
+		w.Ints("list", []int64{9}, 1, 1, 1, 1, 1, 1, 1, 1, 4), w.Ints("shape", []int64{2}, 4, -1)}
+	graph := func(nodes ...w.Message) w.Fixture {
+		all := append([]w.Message{node("Conv", "c", nil, "x", "k"), node("Shape", "s", nil, "c")}, nodes...)
+		return w.Graph([]w.Message{w.Value("x", 1, 0, 1, 2, 2)}, append(all, node("Reshape", "f", nil, "c", "to"), node("MatMul", "y", nil, "f", "v")), weights, []string{"y"})
+	}
+	for name, f := range map[string]w.Fixture{
+		// With 8 in place of 4 dimensions, this is the shape of rows of 4 values; really, of one.
+		"how many": graph(node("Gather", "rows", nil, "s", "none"), node("Shape", "n", nil, "s"), node("Gather", "four", nil, "list", "n"), node("Concat", "to", w.Attributes{"axis": 0}, "rows", "four")),
+		// Turned round up to a size, or to the number of rows, nothing is left of the list.
+		"a size": graph(node("Gather", "end", nil, "s", "two"), node("Slice", "to", nil, "shape", "back", "end", "none", "back")),
+		"rows":   graph(node("Gather", "end", nil, "s", "none"), node("Slice", "to", nil, "shape", "back", "end", "none", "back")),
+	} {
+		if n, err := tryLoad(f); err == nil {
+			t.Errorf("%s: %+v", name, n)
+		}
+	}
+}

@@ -9,10 +9,15 @@ import (
 
 // What stands for the sizes of a computed value in a shape that the file computes: the
 // number of rows, which comes first in every value, and what is not known before the walk.
+// Exporters write the number between them for the end of a list that is turned round.
 const (
 	rowsMark    = math.MinInt64
-	unknownMark = math.MinInt64 + 1
+	unknownMark = math.MinInt64 + 2
 )
+
+// maxSizes is how many integers a constant has of which parts are taken or turned round: the padding
+// of both ends of every dimension. Each node makes another list, so a long one could take any memory.
+const maxSizes = 2 * onnx.MaxDims
 
 // shapeOf is the shape of a value. PyTorch's x.view(x.size(0), -1) asks for it.
 func (b *builder) shapeOf(n *onnx.Node) *onnx.Tensor {
@@ -20,6 +25,9 @@ func (b *builder) shapeOf(n *onnx.Node) *onnx.Tensor {
 	dims[0] = rowsMark
 	if t := b.constants[n.Inputs[0]]; t != nil {
 		dims = slices.Clone(t.Dims)
+		if slices.Contains(t.Ints, unknownMark) { // nor is how many there are
+			dims = slices.Repeat([]int64{unknownMark}, len(dims))
+		}
 	}
 	for _, in := range b.g.Inputs {
 		if in.Name == n.Inputs[0] && len(in.Dims) > 0 {
@@ -42,6 +50,9 @@ func (b *builder) sizes(n *onnx.Node) (*onnx.Tensor, error) {
 		parts = append(parts, t)
 	}
 	first := parts[0]
+	if len(first.Ints) > maxSizes && (n.Op == "Reshape" || n.Op == "Slice" || n.Op == "Transpose") {
+		return nil, misarranged("arranges %d constant integers; want at most %d", len(first.Ints), maxSizes)
+	}
 	switch n.Op {
 	case "Gather":
 		if len(first.Dims) != 1 || len(parts[1].Dims) > 1 || len(parts[1].Ints) > onnx.MaxDims || intOf(n, "axis", 0) != 0 {
@@ -98,6 +109,9 @@ func (b *builder) sizes(n *onnx.Node) (*onnx.Tensor, error) {
 // arranged is a short list of integers, or a matrix of as many: PyTorch's TorchScript exporter
 // brings the padding of ZeroPad2d into ONNX's order that way, and turns the matrix around.
 func arranged(t *onnx.Tensor, dims []int64) (*onnx.Tensor, error) {
+	if len(dims) > 2 {
+		return nil, misarranged("gives constant integers a shape of %d dimensions; want a list or a matrix", len(dims))
+	}
 	dims = slices.Clone(dims)
 	n, open := int64(1), -1
 	for i, d := range dims {
@@ -117,8 +131,8 @@ func arranged(t *onnx.Tensor, dims []int64) (*onnx.Tensor, error) {
 		dims[open] = int64(len(t.Ints)) / n
 		n *= dims[open]
 	}
-	if len(dims) > 2 || n != int64(len(t.Ints)) {
-		return nil, misarranged("gives %d constant integers the shape %v; want a list or a matrix", len(t.Ints), dims)
+	if n != int64(len(t.Ints)) {
+		return nil, misarranged("gives %d constant integers the shape %v", len(t.Ints), dims)
 	}
 	return &onnx.Tensor{Type: t.Type, Dims: dims, Ints: t.Ints}, nil
 }
@@ -143,7 +157,7 @@ func sliced(parts []*onnx.Tensor) (*onnx.Tensor, error) {
 	case step == 1 && len(t.Dims) == 1 && begin >= 0 && end >= begin:
 		part := t.Ints[min(begin, rows):min(end, rows)]
 		return &onnx.Tensor{Type: t.Type, Dims: []int64{int64(len(part))}, Ints: part}, nil
-	case step == -1 && (begin == -1 || begin >= rows-1) && end < -rows && !slices.Contains(t.Ints, unknownMark) && rows > 0:
+	case step == -1 && (begin == -1 || begin >= rows-1) && end < -rows && end != rowsMark && end != unknownMark && !slices.Contains(t.Ints, unknownMark) && rows > 0:
 		out := &onnx.Tensor{Type: t.Type, Dims: t.Dims}
 		each := len(t.Ints) / int(rows)
 		for i := len(t.Ints) - each; i >= 0 && each > 0; i -= each {

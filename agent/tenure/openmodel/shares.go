@@ -77,10 +77,14 @@ const (
 	enginePart = 8
 )
 
+// mebibytes is the size of a file, rounded up. Whoever has the disk may give a file any size, and sums must not overflow: what is
+// above 2^50 bytes, far more than any limit holds, counts as that.
+func mebibytes(size int64) int { return int((min(size, 1<<50) + 1<<20 - 1) >> 20) }
+
 // measure finds what a model needs.
 func (s *Share) measure() {
 	if info, err := os.Stat(s.Path); err == nil { // one that is not there is refused when it is opened
-		s.File = int((info.Size() + 1<<20 - 1) >> 20)
+		s.File = mebibytes(info.Size())
 	}
 	s.Need = engineMB + s.File/enginePart
 	if s.Mode != "streamed" {

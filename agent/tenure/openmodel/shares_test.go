@@ -2,6 +2,7 @@ package openmodel
 
 import (
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"os"
 	"path/filepath"
@@ -128,6 +129,30 @@ func TestPartsAreTheLimit(t *testing.T) {
 		if got := parts(t, again); !slices.Equal(got, want) {
 			t.Errorf("the plan of a plan is %v, want %v", got, want)
 		}
+	}
+}
+
+// TestFilesOfAnySizeKeepTheLimit: the host may give a file a size whose sums overflow.
+func TestFilesOfAnySizeKeepTheLimit(t *testing.T) {
+	need := func(size int64) *Share {
+		mib := mebibytes(size)
+		return &Share{File: mib, Need: engineMB + mib + mib/enginePart}
+	}
+	for _, size := range []int64{0, 1, 1 << 20, 1<<20 + 1, 1 << 50, math.MaxInt64} {
+		list := []*Share{need(size), need(math.MaxInt64), need(40 << 20)}
+		divide(list, 200)
+		sum := 0
+		for _, s := range list {
+			if sum += s.MemoryMB; s.MemoryMB < 1 {
+				t.Errorf("%d bytes: %+v", size, s)
+			}
+		}
+		if sum != 200 {
+			t.Errorf("%d bytes: parts are %d in all, want 200", size, sum)
+		}
+	}
+	if a, b := mebibytes(1<<20), mebibytes(1<<20+1); a != 1 || b != 2 {
+		t.Errorf("a MiB and a byte more are %d and %d MiB", a, b)
 	}
 }
 
