@@ -220,17 +220,27 @@ func (c *Cache) Wipe(slot, from, to int) {
 		to = tiled(to)
 	}
 	for layer, part := range c.layers {
-		// Positions that share a place with one that goes are gone already, or have not been.
-		first, end, room := from, to, part.room
-		if held := c.from[slot]; room < tiled(c.length) {
-			first, end = max(first, held), min(end, held+room)
-		}
-		for first < end {
+		first, end := c.held(slot, part.room, from, to)
+		for room := part.room; first < end; {
 			n := min(end-first, room-first%room)
 			c.clear(slot, layer, first%room, first%room+n)
 			first += n
 		}
 	}
+}
+
+// held are those of some positions that a layer with so much room has: others that share a place with one are gone already,
+// or have not been. Where they take all places, they are counted from the first, so that the time of clearing them does not
+// tell where in a tile a sequence ended.
+func (c *Cache) held(slot, room, from, to int) (first, end int) {
+	if room == tiled(c.length) {
+		return from, to
+	}
+	first, end = max(from, c.from[slot]), min(to, c.from[slot]+room)
+	if end-first == room {
+		return 0, room
+	}
+	return first, end
 }
 
 // clear clears places of a layer.

@@ -257,6 +257,22 @@ func TestWipeClearsWindows(t *testing.T) {
 	}
 }
 
+// TestWholeSlotsAreClearedAlike: clearing a slot takes the same steps, whatever length a sequence before had.
+func TestWholeSlotsAreClearedAlike(t *testing.T) {
+	_, params := windowed(t, 8)
+	cache, err := NewCache(arena.NewBudget(1<<30), params, 1, 256, 25)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cache.Release()
+	for end := range 257 {
+		cache.from[0] = max(0, end-cache.ring)
+		if first, last := cache.held(0, cache.ring, 0, 256); first != 0 || last != cache.ring {
+			t.Errorf("behind %d positions, %d to %d are cleared, want 0 to %d", end, first, last, cache.ring)
+		}
+	}
+}
+
 // TestWindowsAreCountedInTheBudget: what NewCache maps, and by how much it is less than with all positions.
 func TestWindowsAreCountedInTheBudget(t *testing.T) {
 	_, params := windowed(t, 8) // 7 blocks, of which one sees all
