@@ -68,7 +68,7 @@ func (b *builder) constant(n *onnx.Node) (*onnx.Tensor, error) {
 		}
 		small := !slices.ContainsFunc(t.Ints, func(v int64) bool { return v != int64(int32(v)) && v != rowsMark && v != unknownMark })
 		if (to == onnx.Int64 || to == onnx.Int32 && small) && t.Ints != nil {
-			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, nil
+			return &onnx.Tensor{Type: to, Dims: t.Dims, Ints: t.Ints}, b.spend(len(t.Ints)) // each time all are looked at
 		}
 		return nil, refusal.New(ReasonType, "changes a constant's type in a way that is not supported: from %v to %v", t.Type, to)
 	}

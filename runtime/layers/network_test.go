@@ -432,6 +432,13 @@ func TestConstantIntegersStayShort(t *testing.T) {
 			}
 		}
 	}
+	b := &builder{constants: map[string]*onnx.Tensor{"m": {Type: onnx.Int64, Dims: []int64{6}, Ints: make([]int64, 6)}}, left: 10}
+	narrow := &onnx.Node{Op: "Cast", Inputs: []string{"m"}, Attributes: map[string]onnx.Attribute{"to": {Int: int64(onnx.Int32)}}}
+	for i, want := range []bool{true, false} {
+		if _, err := b.constant(narrow); (err == nil) != want {
+			t.Errorf("cast %d of 6 integers where 10 are left: %v", i+1, err)
+		}
+	}
 	m := w.Ints("m", []int64{4}, 1, 2, 3, 4)
 	if _, err := tryLoad(graph(m, w.Node("Reshape", []string{"m", "long"}, []string{last}, nil))); err == nil {
 		t.Error("a shape of three dimensions was taken")
