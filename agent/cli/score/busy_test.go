@@ -19,6 +19,10 @@ func TestAnAgentWithoutAPlaceEndsTheRun(t *testing.T) {
 	o.busyPatience = time.Minute
 	clitest.Call{Run: o.run, Args: []string{in}, Agent: clitest.ServeUnix(t, &fakeAgent{places: 1, delay: time.Millisecond}), Says: "3 of 3 lines done"}.Expect(t, "taken up")
 	records(t, o.out, 3)
+	in = questions(t, 3)
+	o = defaults(filepath.Join(t.TempDir(), "out.jsonl"))
+	o.parallel, o.busyPatience = 2, 50*time.Millisecond
+	clitest.Call{Run: o.run, Args: []string{in}, Agent: clitest.ServeUnix(t, &fakeAgent{places: 1, delay: 300 * time.Millisecond}), Says: "3 of 3 lines done"}.Expect(t, "the only place is the run's own")
 	o.busyPatience = 0
 	clitest.Call{Run: o.run, Args: []string{in}, Agent: full, Status: cli.StatusUsage, Says: "--busy-patience 0s leaves no time"}.Expect(t, "no time")
 }

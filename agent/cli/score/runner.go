@@ -23,7 +23,7 @@ const tries = 3
 // The words of requests.
 const (
 	gaveUp       = "nothing has come back from the agent for %s: %w"
-	stayedBusy   = "line %d: the agent has had no place for it for %s: %w"
+	stayedBusy   = "line %d: the agent has had no place for it, or for another line of this run, for %s: %w"
 	lineStopped  = "line %d: %w"
 	answerBroken = "the agent's answer cannot be used: %w"
 	answerShort  = "the agent's answer has no choices"
@@ -40,6 +40,8 @@ type runner struct {
 
 	pace    pacer
 	heard   atomic.Int64 // when the agent last answered, in Unix nanoseconds
+	placed  atomic.Int64 // when it last had a place for one of this run's requests
+	asking  atomic.Int64 // requests under way
 	retried atomic.Int64
 }
 
@@ -96,7 +98,12 @@ func (r *runner) one(ctx context.Context, a asking) error {
 		if err := pause(ctx, wait); err != nil {
 			return nil // run says why
 		}
+		r.asking.Add(1)
 		got, outcome, after, err := r.request(ctx, a)
+		if outcome == answered || outcome == refused || outcome == broken {
+			r.placed.Store(time.Now().UnixNano())
+		}
+		others := r.asking.Add(-1)
 		if ctx.Err() != nil {
 			return nil
 		}
@@ -112,7 +119,8 @@ func (r *runner) one(ctx context.Context, a asking) error {
 			return r.keep(record{Line: a.line, ID: a.id}, err)
 		case busy:
 			r.pace.full()
-			if refusedFor := time.Since(began); refusedFor > r.busyPatience {
+			// The place may be this run's own, for another line.
+			if placed := time.Unix(0, r.placed.Load()); others == 0 && time.Since(began) > r.busyPatience && time.Since(placed) > r.busyPatience {
 				return cli.Named(reasonBusyAgent, fmt.Errorf(stayedBusy, a.line, r.busyPatience, err))
 			}
 			wait = min(after, r.busyPatience/4)

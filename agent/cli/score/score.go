@@ -71,7 +71,7 @@ INPUT, OUTPUT and model to standard output.`
 	flagParallel     = "most requests under way at a time"
 	flagTimeout      = "how long one request may take"
 	flagPatience     = "how long nothing may come back before the run ends"
-	flagBusyPatience = "how long the agent may have no place for a line before the run ends"
+	flagBusyPatience = "how long the agent may have no place for any line before the run ends"
 	mistakeParallel  = "--parallel %d is outside 1 to %d"
 	mistakePatience  = "--%s %s leaves no time"
 	unknownModel     = "the agent has no model %q; it has %q"
