@@ -141,9 +141,9 @@ bench-beside: demo-build model ## inference with and without a proof under way, 
 	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -beside "$(PEERS)/zk/classifiers"
 
-bench-peer: model ## our inference beside llama.cpp and ik_llama.cpp, with all figures, in one run of 14 minutes (JSON=file, MINUTES=)
+bench-peer: model ## our inference beside llama.cpp and ik_llama.cpp, with all figures, in one run of 14 minutes (JSON=file, MINUTES=, PARTS=smollm2,qwen,own,cgroups)
 	@go run ./packaging/demo -cache "$(CACHE)" -fetch -model qwen
-	@JSON="$(JSON)" MINUTES="$(or $(MINUTES),14)" .ci/bench-peer "$(CACHE)"
+	@JSON="$(JSON)" MINUTES="$(or $(MINUTES),14)" PARTS="$(PARTS)" .ci/bench-peer "$(CACHE)"
 
 bench-serve: model ## streams of a whole agent at 1, 4 and 16 clients, through renewals of its lease: tokens/s, time to first text, p50 and p99 between pieces (JSON=file, ANCHORHOLD_MODEL=file.gguf)
 	@ANCHORHOLD_BENCH_SERVE=1 ANCHORHOLD_BENCH_SERVE_JSON="$(abspath $(JSON))" CGO_ENABLED=0 go test -count 1 -v -timeout 15m -run '^TestServeFigures$$' ./agent

@@ -19,6 +19,8 @@ import time
 
 BEGAN = time.monotonic()
 MINUTES = float(os.environ.get("MINUTES", "14"))
+PARTS = {"smollm2": lambda: beside_peers("SmolLM2", 5, 45), "qwen": lambda: beside_peers("Qwen2.5-1.5B", 3, 90),
+         "own": lambda: own_figures(), "cgroups": lambda: larger_than_memory()}
 PROMPT, DECODE = 512, 48
 HERE = os.path.dirname(os.path.abspath(__file__))
 median = statistics.median
@@ -346,6 +348,9 @@ def main():
     global WORK, OURS
     signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended"))  # what is below cleans up
     OURS, WORK, smol, qwen = sys.argv[1:5]
+    parts = os.environ.get("PARTS", "").replace(",", " ").split() or list(PARTS)
+    if unknown := set(parts) - set(PARTS):
+        sys.exit(f"PARTS names {', '.join(sorted(unknown))}; the parts are {', '.join(PARTS)}")
     PEERS.update(p.split("=", 1) for p in sys.argv[5:])
     FILES.update({"SmolLM2": smol, "Qwen2.5-1.5B": qwen})
     try:
@@ -356,9 +361,9 @@ def main():
             if shutil.disk_usage(MEMORY_DIR).free > 4 * os.path.getsize(path):
                 MEMORY[model] = os.path.join(MEMORY_DIR, f"anchorhold-bench-{os.getpid()}-{model}")
                 shutil.copyfile(SEALED[model], MEMORY[model])
-        for part in (lambda: beside_peers("SmolLM2", 5, 45), lambda: beside_peers("Qwen2.5-1.5B", 3, 90), own_figures, larger_than_memory):
+        for name in parts:
             try:
-                part()
+                PARTS[name]()
             except Failed as why:  # the others' figures count all the same
                 LEFT_OUT.append(str(why))
             for e in OPEN[:]:
