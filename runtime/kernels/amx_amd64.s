@@ -2,10 +2,9 @@
 #include "avx512_amd64.h"
 
 // Products of bytes for 16 tokens with AMX-INT8. A vector of levels holds 4 columns of 16 rows
-// (doc.go): the 8 vectors of a block are a tile as TDPBSUD and TDPBSSD read it, and the high or low
+// (doc.go): the 8 vectors of a block are a tile as TDPBSSD reads it, and the high or low
 // halves of 16 records another. One instruction adds up 32 columns of 16 rows for 16 tokens, in 32
-// bits. The float step is that of the other kernels, in the order of reference.go. Q2_K is not
-// here: with two scales and two minima for 16 columns each, four tokens at a time are as fast.
+// bits. The float step is that of the other kernels, in the order of reference.go.
 //
 // A panel is a part of each row group: at most 8 blocks, whose activations stay in the cache of the
 // first level while all groups pass. Outputs grow in memory from panel to panel.
@@ -23,7 +22,7 @@
 // Z15 those of avx512_amd64.h until levels are in memory, Z16 to Z31 outputs. Tiles: 0 and 1 high and
 // low halves, 2 levels, 3 and 4 sums.
 
-// Shapes: palette 1; bytes of a row at 16, rows at 48. In the second, a tile has 16 columns.
+// Shapes: palette 1; bytes of a row at 16, rows at 48.
 DATA ·wholeTiles+0(SB)/8, $1
 DATA ·wholeTiles+8(SB)/8, $0
 DATA ·wholeTiles+16(SB)/8, $0x0040004000200020
@@ -33,15 +32,6 @@ DATA ·wholeTiles+40(SB)/8, $0
 DATA ·wholeTiles+48(SB)/8, $0x0000001010081010
 DATA ·wholeTiles+56(SB)/8, $0
 GLOBL ·wholeTiles(SB), RODATA, $64
-DATA ·halfTiles+0(SB)/8, $1
-DATA ·halfTiles+8(SB)/8, $0
-DATA ·halfTiles+16(SB)/8, $0x0040004000100010
-DATA ·halfTiles+24(SB)/8, $0x0000000000000040
-DATA ·halfTiles+32(SB)/8, $0
-DATA ·halfTiles+40(SB)/8, $0
-DATA ·halfTiles+48(SB)/8, $0x0000001010041010
-DATA ·halfTiles+56(SB)/8, $0
-GLOBL ·halfTiles(SB), RODATA, $64
 
 // The assembler does not know AMX. Displacements have 32 bits.
 #define LDTILECFG BYTE $0xc4; BYTE $0xe2; BYTE $0x78; BYTE $0x49; BYTE $0x00 // (AX)
@@ -54,7 +44,6 @@ GLOBL ·halfTiles(SB), RODATA, $64
 #define TILESTORE3(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7a; BYTE $0x4b; BYTE $0x9c; BYTE $0x2b; LONG $off
 #define TILESTORE4(off) BYTE $0xc4; BYTE $0x82; BYTE $0x7a; BYTE $0x4b; BYTE $0xa4; BYTE $0x2b; LONG $off
 #define SIGNED BYTE $0xc4; BYTE $0xe2; BYTE $0x6b; BYTE $0x5e; BYTE $0xd8; BYTE $0xc4; BYTE $0xe2; BYTE $0x6b; BYTE $0x5e; BYTE $0xe1 // TDPBSSD to 3 and 4
-#define UNSIGNED BYTE $0xc4; BYTE $0xe2; BYTE $0x6a; BYTE $0x5e; BYTE $0xd8; BYTE $0xc4; BYTE $0xe2; BYTE $0x6a; BYTE $0x5e; BYTE $0xe1 // TDPBSUD
 
 // Levels minus their zero.
 #define LESS \
@@ -90,10 +79,6 @@ GLOBL ·halfTiles(SB), RODATA, $64
 	TILESTORE4(S+2048)
 
 #define WHOLE(ahead, PRODUCTS) TILES(ahead, ahead+32, 0, PRODUCTS, 1024)
-#define HALVES(ahead, PRODUCTS) \
-	TILES(ahead, ahead+32, 0, PRODUCTS, 1024); \
-	TILES(ahead+16, ahead+48, 512, PRODUCTS, 5120)
-
 // y plus d*t, with t = scale*float(sum), for the token whose record is at at.
 #define STEP(S, at, y) \
 	VMOVDQU32 (S)(R11), Z4; \
@@ -102,10 +87,6 @@ GLOBL ·halfTiles(SB), RODATA, $64
 	VCVTDQ2PS Z4, Z4; \
 	VMULPS.BCST (at)(R10), Z4, Z4; \
 	VFMADD231PS Z4, Z1, y
-
-#define STEPPLUS(S, at, y) \
-	STEP(S, at, y); \
-	VFMADD231PS.BCST (at+4)(R10), Z2, y
 
 #define STEPS4(STEP, S, at, a, b, c, d) \
 	STEP(S, at, a); \
@@ -133,14 +114,6 @@ next:
 	LEVELS(2, notFives, FIVES) \
 	BYTES(0)
 
-#define AFFINELEVELS \
-	LEVELS(0, notNibbles, NIBBLES) \
-	FIVES(0)
-
-#define HALVESLEVELS \
-	LEVELS(4, notSixes, SIXES) \
-	THREES(0)
-
 #define SCALES(kind, next, LOAD) \
 	CMPQ AX, $kind; \
 	JNE next; \
@@ -148,32 +121,12 @@ next:
 	JMP scaled; \
 next:
 
-// Minima of super-blocks are subtracted: minus m is added, which gives the same bits.
-#define HAFFINE HSCALES(0); HMINIMA(32)
-#define KAFFINE \
-	KSCALES(0); \
-	KMINIMA(16); \
-	CONSTANT(0x80000000, Z3); \
-	VPXORD Z3, Z2, Z2
-
 #define LINEARFLOAT \
 	SCALES(0, notHalf, HSCALES(0)) \
 	SCALES(1, notExponents, EXPONENTS(0)) \
 	KSIGNED(0); \
 scaled: \
 	STEPS(STEP, 1024)
-
-#define AFFINEFLOAT \
-	SCALES(0, notHalf, HAFFINE) \
-	KAFFINE; \
-scaled: \
-	STEPS(STEPPLUS, 1024)
-
-#define HALVESFLOAT \
-	KSIGNED(0); \
-	STEPS(STEP, 1024); \
-	KSIGNED(16); \
-	STEPS(STEP, 5120)
 
 #define OUTPUTS4(MOVE, a, b, c, d) \
 	MOVE((R14), a); \
@@ -320,9 +273,7 @@ next: \
 	VZEROUPPER; \
 	RET
 
-// Frames hold two buffers of levels (1024 bytes) and of sums (4096, or 8192 for halves), and a
-// panel's records. Linear types have scales, affine ones minima besides, and halves a scale for each
-// 16 columns.
+// The frame holds two buffers of levels (1024 bytes) and of sums (4096), and a panel's records.
 
 // func sixteenLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
 TEXT ·sixteenLinearAMX(SB), 0, $17280-72
