@@ -153,18 +153,25 @@ func (s *several) start(t *testing.T, cfg settings.Config, tee attested.Collecto
 	return stop, ended
 }
 
+// newSeveral has a broker with the keys of two sealed files, that of the guest and another one.
+func newSeveral(t *testing.T) (s *several, f *brokertest.Fixture, g tenuretest.Guest, other string, otherID [32]byte) {
+	t.Helper()
+	f, g = brokertest.New(t), tenuretest.New(t)
+	dir := t.TempDir()
+	other = filepath.Join(dir, "other.ahm")
+	otherID = g.Seal(t, other, tenuretest.NewKey, 3)
+	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
+	f.PutFor("models/other", tenuretest.NewKey, otherID)
+	return &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}, f, g, other, otherID
+}
+
 // TestSeveralModelsAreServedSideBySide, each under a lease and in a part of the memory of its own:
 // what one loses costs no other, and a reload adds, removes, and gives memory from one to another.
 func TestSeveralModelsAreServedSideBySide(t *testing.T) {
 	if !inSubprocess(t) {
 		return
 	}
-	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
-	other := filepath.Join(dir, "other.ahm")
-	otherID := g.Seal(t, other, tenuretest.NewKey, 3)
-	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
-	f.PutFor("models/other", tenuretest.NewKey, otherID)
-	s := &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}
+	s, f, g, other, otherID := newSeveral(t)
 	tiny := [4]string{"tiny", g.Sealed, brokertest.Resource, ", memory_mb: 16"}
 	second := [4]string{"second", other, "models/other", ""}
 	s.config(t, tiny, second)
@@ -274,12 +281,7 @@ func TestReloadsOfOneModelCostNoOther(t *testing.T) {
 	if !inSubprocess(t) {
 		return
 	}
-	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
-	other := filepath.Join(dir, "other.ahm")
-	otherID := g.Seal(t, other, tenuretest.NewKey, 3)
-	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
-	f.PutFor("models/other", tenuretest.NewKey, otherID)
-	s := &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}
+	s, f, g, other, otherID := newSeveral(t)
 	tiny := [4]string{"tiny", g.Sealed, brokertest.Resource, ", memory_mb: 4"}
 	second := [4]string{"second", other, "models/other", ", memory_mb: 4"}
 	third := [4]string{"third", g.Sealed, brokertest.Resource, ", memory_mb: 4"}
@@ -310,7 +312,7 @@ func TestReloadsOfOneModelCostNoOther(t *testing.T) {
 	}
 
 	// The first is refused as it is to be: the model that was to go stays.
-	s.config(t, [4]string{"tiny", filepath.Join(dir, "none.ahm"), brokertest.Resource, ", memory_mb: 4"}, third)
+	s.config(t, [4]string{"tiny", filepath.Join(filepath.Dir(other), "none.ahm"), brokertest.Resource, ", memory_mb: 4"}, third)
 	if err := s.d.reload(ctx); err == nil {
 		t.Error("a missing file was taken")
 	}

@@ -10,7 +10,6 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
-	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
 )
 
@@ -21,12 +20,7 @@ func TestModelsShareOneLimit(t *testing.T) {
 	if !inSubprocess(t) {
 		return
 	}
-	f, g, dir := brokertest.New(t), tenuretest.New(t), t.TempDir()
-	other := filepath.Join(dir, "other.ahm")
-	otherID := g.Seal(t, other, tenuretest.NewKey, 3)
-	f.PutFor(brokertest.Resource, tenuretest.ModelKey, g.Model)
-	f.PutFor("models/other", tenuretest.NewKey, otherID)
-	s := &several{base: underBroker(t, g.Config, f, dir), path: filepath.Join(dir, "agent.yaml"), root: f.Root.Public()}
+	s, f, g, other, otherID := newSeveral(t)
 	tiny := [4]string{"tiny", g.Sealed, brokertest.Resource, ""}
 	second := [4]string{"second", other, "models/other", ""}
 	third := [4]string{"third", other, "models/other", ""}
@@ -81,7 +75,7 @@ func TestModelsShareOneLimit(t *testing.T) {
 	if err := os.Truncate(other, 40<<20); err != nil {
 		t.Fatal(err)
 	}
-	s.config(t, [4]string{"tiny", filepath.Join(dir, "none.ahm"), brokertest.Resource, ", memory_mb: 4"}, third)
+	s.config(t, [4]string{"tiny", filepath.Join(filepath.Dir(other), "none.ahm"), brokertest.Resource, ", memory_mb: 4"}, third)
 	if err := s.d.reload(t.Context()); err == nil {
 		t.Error("a file that is not there was taken")
 	}
