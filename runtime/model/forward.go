@@ -235,26 +235,25 @@ func (m *Model) multiplyPart(worker, task int) error {
 	return nil
 }
 
-// Of a resident matrix, a task computes some row groups: few enough to share the matrix among workers, and enough to pay. For
-// one token, six do, or for one worker what the cache of the second level holds easily. For many tokens, groups share what it
-// takes to begin, and the codes that are read with them.
+// Of a resident matrix, a task computes some row groups: few enough to share the matrix among workers, two tasks for each, and
+// enough to pay: for one token, so many bytes that reading them outlasts the time until they flow; for many tokens, groups
+// that share what it takes to begin, and the codes that are read with them.
 const (
 	fewGroups, manyGroups = 6, 20
 	manyTokens            = 8
-	aloneBytes            = 192 << 10
+	taskBytes             = 384 << 10
 )
 
 // groups is the number of row groups of a task; 0 for a matrix that is streamed, whose tasks are chunks.
 func (m *Model) groups(t *kernels.Tensor) int {
-	switch {
-	case m.whole == nil:
+	if m.whole == nil {
 		return 0
-	case m.at.act.Tokens() >= manyTokens:
-		return max(fewGroups, min(manyGroups, ceilDiv(ceilDiv(t.Rows, kernels.TileRows), 2*m.threads)))
-	case m.threads == 1:
-		return max(fewGroups, aloneBytes/kernels.TileBytes(t.Type, t.Cols))
 	}
-	return fewGroups
+	share := ceilDiv(ceilDiv(t.Rows, kernels.TileRows), 2*m.threads)
+	if m.at.act.Tokens() >= manyTokens {
+		return max(fewGroups, min(manyGroups, share))
+	}
+	return max(1, min(taskBytes/kernels.TileBytes(t.Type, t.Cols), share))
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }

@@ -3,6 +3,7 @@ package x86test
 import (
 	"encoding/binary"
 	"errors"
+	"fmt"
 )
 
 // errUnknown means an encoding that no kernel uses, or should.
@@ -240,10 +241,11 @@ func (d *decoder) twoByteInstruction(in *instruction, p prefix) *instruction {
 		in.name, in.scalar, in.reg, in.immediate = "J", branch, int(opcode&1), d.int32()
 	case 0x18:
 		d.operands(in, p, 1)
-		if !in.operand.memory || in.reg&7 != 1 {
+		hint := in.reg & 7
+		if !in.operand.memory || hint != 1 && hint != 2 {
 			return nil
 		}
-		in.name, in.scalar = "PREFETCHT0", prefetch
+		in.name, in.scalar = fmt.Sprintf("PREFETCHT%d", hint-1), prefetch
 	default:
 		return nil
 	}
