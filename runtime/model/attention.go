@@ -24,9 +24,9 @@ func (m *Model) rememberToken(worker, t int) error {
 	p, cache, layer := &m.params, m.at.cache, m.at.layer
 	in, l := m.at.batch[t], &m.tensors.layers[layer]
 	q, k, v := m.projections(t)
-	addBias(q, l.qBias, 1)
-	addBias(k, l.kBias, 1)
-	addBias(v, l.vBias, 1)
+	addBias(q, l.qBias)
+	addBias(k, l.kBias)
+	addBias(v, l.vBias)
 	m.place(q, l.queryNorm, t)
 	m.place(k, l.keyNorm, t)
 	for h := range p.KVHeads {

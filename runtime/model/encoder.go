@@ -70,7 +70,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 	e.places, e.texts = make([]place, 0, e.batch), make([]place, 0, e.batch)
 	e.rows = make([][]float32, 0, e.batch)
 	e.core.bind()
-	e.jobs = encoderJobs{&job{e.remember}, &job{e.attend}, &job{e.settle}, &job{e.activate}}
+	e.jobs = encoderJobs{e.core.tokenJob(e.remember), &job{e.attend}, e.core.tokenJob(e.settle), e.core.tokenJob(e.activate)}
 	if !p.family.positions {
 		e.turns = p.turns(nil)
 	}
@@ -295,7 +295,7 @@ func (e *Encoder) block(l *encoderLayer) error {
 	if err := m.products(products); err != nil {
 		return err
 	}
-	if err := m.pool.run(n, e.jobs.remember); err != nil {
+	if err := m.runTokens(n, e.jobs.remember); err != nil {
 		return err
 	}
 	if err := m.pool.run(len(e.texts)*p.Heads, e.jobs.attend); err != nil {
@@ -325,14 +325,14 @@ func (e *Encoder) contribute(t *kernels.Tensor, bias []float32, norm *affine) er
 		return err
 	}
 	e.at.norm, e.at.bias = norm, bias
-	return e.core.pool.run(e.at.n, e.jobs.settle)
+	return e.core.runTokens(e.at.n, e.jobs.settle)
 }
 
 func (e *Encoder) settle(_, t int) error {
 	s, width := e.core.scratch, e.core.params.Width
 	x := s.x[t*width : (t+1)*width]
 	add(x, s.norm[t*width:(t+1)*width])
-	addBias(x, e.at.bias, 1)
+	addBias(x, e.at.bias)
 	layerNorm(x, e.at.norm, e.core.params.Epsilon)
 	return nil
 }
@@ -352,9 +352,9 @@ func (e *Encoder) projections(t int) (q, k, v []float32) {
 func (e *Encoder) remember(_, t int) error {
 	p, l := &e.core.params, e.at.layer
 	q, k, v := e.projections(t)
-	addBias(q, l.qBias, 1)
-	addBias(k, l.kBias, 1)
-	addBias(v, l.vBias, 1)
+	addBias(q, l.qBias)
+	addBias(k, l.kBias)
+	addBias(v, l.vBias)
 	if e.turns == nil {
 		return nil
 	}
@@ -399,7 +399,7 @@ func (e *Encoder) activate(_, t int) error {
 		e.core.set.SiLUMul(gate, inner)
 		copy(inner, gate)
 	} else {
-		addBias(inner, l.upBias, 1)
+		addBias(inner, l.upBias)
 		gelu(inner)
 	}
 	e.core.set.Quantize(&a.act, t, inner)

@@ -63,7 +63,7 @@ func scale(x []float32, by float32) {
 
 // jobs are the kinds of work that the workers share. They are bound once, and
 // what a job works on lies in Model.at, so that a forward pass takes no memory.
-type jobs struct{ normalize, quantize, activate, remember, attend, multiply *job }
+type jobs struct{ normalize, quantize, activate, remember, attend, contribute, multiply *job }
 
 // stage is what the job at hand works on. It changes only between jobs.
 type stage struct {
@@ -75,6 +75,10 @@ type stage struct {
 	cols   int                 // of each token
 	act    kernels.Activations // what products multiply
 	outs   [3]output
+	bias   []float32 // of the contribution
+	norm   []float32 // likewise
+	tokens int       // of a job of tokens
+	each   int       // likewise, of a task
 }
 
 // output is one matrix product of a stage: where it comes from and goes to.
@@ -84,8 +88,27 @@ type output struct {
 }
 
 func (m *Model) bind() {
-	m.jobs = jobs{normalize: &job{m.normalizeToken}, quantize: &job{m.quantizeToken}, activate: &job{m.activateToken},
-		remember: &job{m.rememberToken}, attend: &job{m.attendHeads}, multiply: &job{m.multiplyPart}}
+	m.jobs = jobs{normalize: m.tokenJob(m.normalizeToken), quantize: m.tokenJob(m.quantizeToken), activate: m.tokenJob(m.activateToken),
+		remember: m.tokenJob(m.rememberToken), attend: &job{m.attendHeads}, contribute: m.tokenJob(m.contributeToken), multiply: &job{m.multiplyPart}}
+}
+
+// tokenJob is a job for [Model.runTokens].
+func (m *Model) tokenJob(do func(worker, token int) error) *job {
+	return &job{func(worker, task int) error {
+		for t := task * m.at.each; t < min((task+1)*m.at.each, m.at.tokens); t++ {
+			if err := do(worker, t); err != nil {
+				return err
+			}
+		}
+		return nil
+	}}
+}
+
+// runTokens runs a job for each of n tokens. A task has up to 16, two tasks a worker, and a multiple of 4 where there are
+// so many: workers that write neighbouring tokens' codes would take cache lines from each other.
+func (m *Model) runTokens(n int, j *job) error {
+	m.at.tokens, m.at.each = n, max(1, min(16, n/(2*m.threads)&^3))
+	return m.pool.run(ceilDiv(n, m.at.each), j)
 }
 
 // block is one layer: attention and feed-forward, each around the residual stream.
@@ -102,7 +125,7 @@ func (m *Model) block(layer int) error {
 	if err := m.products(inputs); err != nil {
 		return err
 	}
-	if err := m.pool.run(n, m.jobs.remember); err != nil {
+	if err := m.runTokens(n, m.jobs.remember); err != nil {
 		return err
 	}
 	if err := m.pool.run(len(m.spans)*m.params.KVHeads, m.jobs.attend); err != nil {
@@ -128,19 +151,22 @@ func (m *Model) block(layer int) error {
 
 // contribute computes a product, its norm if it has one, and adds it to the residual stream.
 func (m *Model) contribute(t *kernels.Tensor, bias, norm []float32) error {
-	y, width, n := m.scratch.norm, m.params.Width, len(m.at.batch)
-	if err := m.products([3]output{{t, y}}); err != nil {
+	if err := m.products([3]output{{t, m.scratch.norm}}); err != nil {
 		return err
 	}
-	addBias(y, bias, n)
-	if norm != nil {
-		for t := range n {
-			row := y[t*width : (t+1)*width]
-			m.set.RMSNorm(row, row, norm, m.params.Epsilon)
-		}
+	m.at.bias, m.at.norm = bias, norm
+	return m.runTokens(len(m.at.batch), m.jobs.contribute)
+}
+
+func (m *Model) contributeToken(_, t int) error {
+	w := m.params.Width
+	y := m.scratch.norm[t*w : (t+1)*w]
+	addBias(y, m.at.bias)
+	if m.at.norm != nil {
+		m.set.RMSNorm(y, y, m.at.norm, m.params.Epsilon)
 	}
-	scale(y[:n*width], m.params.ResidualScale)
-	add(m.scratch.x[:n*width], y)
+	scale(y, m.params.ResidualScale)
+	add(m.scratch.x[t*w:(t+1)*w], y)
 	return nil
 }
 
@@ -151,13 +177,10 @@ func add(x, y []float32) {
 	}
 }
 
-// addBias adds a bias, which may be nil, to each of n rows.
-func addBias(rows, bias []float32, n int) {
-	if bias == nil {
-		return
-	}
-	for t := range n {
-		add(rows[t*len(bias):(t+1)*len(bias)], bias)
+// addBias adds a bias, which may be nil.
+func addBias(row, bias []float32) {
+	if bias != nil {
+		add(row[:len(bias)], bias)
 	}
 }
 
@@ -169,7 +192,7 @@ func (m *Model) inputs(j *job, x []float32, cols, n, room int) error {
 		return err
 	}
 	m.at.act, m.at.x, m.at.cols = act, x, cols
-	return m.pool.run(n, j)
+	return m.runTokens(n, j)
 }
 
 // normalize writes the norm of the residual stream and quantizes it.
@@ -201,8 +224,8 @@ func (m *Model) activateToken(_, t int) error {
 		copy(gate, both[:w])
 		up = both[w:]
 	}
-	addBias(gate, l.gateBias, 1)
-	addBias(up, l.upBias, 1)
+	addBias(gate, l.gateBias)
+	addBias(up, l.upBias)
 	if m.params.family.gelu {
 		m.set.GELUMul(gate, up)
 	} else {
@@ -249,11 +272,12 @@ func (m *Model) groups(t *kernels.Tensor) int {
 	if m.whole == nil {
 		return 0
 	}
-	share := ceilDiv(ceilDiv(t.Rows, kernels.TileRows), 2*m.threads)
+	all := ceilDiv(t.Rows, kernels.TileRows)
 	if m.at.act.Tokens() >= manyTokens {
-		return max(fewGroups, min(manyGroups, share))
+		tasks := ceilDiv(ceilDiv(all, manyGroups), m.threads) * m.threads // as many for each worker
+		return max(fewGroups, ceilDiv(all, tasks))
 	}
-	return max(1, min(taskBytes/kernels.TileBytes(t.Type, t.Cols), share))
+	return max(1, min(taskBytes/kernels.TileBytes(t.Type, t.Cols), ceilDiv(all, 2*m.threads)))
 }
 
 func ceilDiv(a, b int) int { return (a + b - 1) / b }
