@@ -27,16 +27,13 @@ const (
 // groupBytes apart, tokens tokenBytes in act and stride bytes in dst.
 type paneled func(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int)
 
-// widePaneled computes the products of at most widePanel blocks of each row group for 16 tokens in each of
-// tiles tiles, at most wideTiles, and adds them to dst, or writes them if first is not 0. The blocks begin skip bytes behind
-// groups, row groups are groupBytes apart, tiles codeBytes in codes.
-type widePaneled func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int)
+// widePaneled computes the products of all blocks of each row group for 16 tokens in each of tiles tiles, at most
+// wideTiles, and writes them to dst. Row groups are groupBytes apart, tiles codeBytes in codes.
+type widePaneled func(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int)
 
-// The codes of 2 tiles for 4 blocks, 18 KiB, stay in the cache beside the levels of a group.
-const (
-	widePanel = 4
-	wideTiles = 2
-)
+// wideTiles is how many tiles the kernels take at once: their codes for a panel of 4 blocks, 18 KiB, stay in the cache beside
+// the levels of a group.
+const wideTiles = 2
 
 // Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
@@ -98,7 +95,7 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 	if kernel := s.wide[t]; kernel != nil {
 		tiles := act.tiles(leastWide)
 		for tile := 0; tile < tiles; tile += wideTiles {
-			widePanels(kernel, dst[tile*wide*stride:], stride, groups, t, padded, act, tile, min(wideTiles, tiles-tile))
+			kernel(&dst[tile*wide*stride], stride*4, &groups[0], TileBytes(t, act.cols), &act.tile(tile)[0], n*wideBytes, n, padded/TileRows, min(wideTiles, tiles-tile))
 		}
 		token = tiles * wide
 	} else if kernel := s.sixteen[t]; kernel != nil {
@@ -121,18 +118,6 @@ func panels(kernel paneled, dst []float32, stride int, groups []byte, t Type, pa
 	for b := 0; b < n; b += panelBlocks {
 		at := b / (l.span / BlockCols) * l.tile()
 		kernel(&dst[0], stride*4, &groups[at], size, &in[b], n*recordBytes, min(panelBlocks, n-b), padded/TileRows)
-	}
-}
-
-// widePanels computes all blocks for tiles of tokens, from one on, no more than a kernel takes at once.
-func widePanels(kernel widePaneled, dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, tile, tiles int) {
-	n, l := act.cols/BlockCols, t.layout()
-	size, each, first := TileBytes(t, act.cols), l.span/BlockCols, 1
-	for b := 0; b < n; b += widePanel {
-		head := b / each * l.tile() // of a super-block, or where the block itself begins
-		kernel(&dst[0], stride*4, &groups[head], size, l.head+b%each*l.block, &act.tile(tile)[b*wideBytes], n*wideBytes,
-			min(widePanel, n-b), padded/TileRows, tiles, first)
-		first = 0
 	}
 }
 

@@ -75,15 +75,15 @@ func tiledTypes() map[Type]paneled {
 // codes of 15 bits, is a float32.
 func wideTypes() map[Type]widePaneled {
 	out := map[Type]widePaneled{}
-	for t, kernel := range map[Type]func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType){
+	for t, kernel := range map[Type]func(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType){
 		Q4_0: panelLinearAMX, Q5_0: panelLinearAMX, MXFP4: panelLinearAMX,
 		Q4_1: panelAffineAMX, Q4_K: panelAffineAMX,
 		Q5_1: panelFivesAMX, Q5_K: panelFivesAMX,
 		Q6_K: panelSplitAMX, Q3_K: panelSplitAMX,
 	} {
 		kind := kindOf(t)
-		out[t] = func(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int) {
-			kernel(dst, stride, groups, groupBytes, skip, codes, codeBytes, blocks, groupCount, tiles, first, kind)
+		out[t] = func(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int) {
+			kernel(dst, stride, groups, groupBytes, codes, codeBytes, blocks, groupCount, tiles, kind)
 		}
 	}
 	return out
@@ -121,16 +121,16 @@ func (k *tiledType) fillTable(l *layout) {
 func sixteenLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, act *record, tokenBytes, blocks, groupCount int, kind *tiledType)
 
 //go:noescape
-func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
 
 //go:noescape
-func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
 
 //go:noescape
-func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
 
 //go:noescape
-func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
+func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
 
 //go:noescape
 func wideRow(codes, scales *byte, records *record, blocks int)

@@ -8,7 +8,7 @@
 // they add. That leaves one fused operation of the float step, and one for minima. Sums are of blocks, of
 // 32 columns, or of their halves: types with a scale for each 16 columns, or whose levels have 5 bits and no sign.
 //
-// A panel is at most 4 blocks of each row group, and the tokens' codes for it stay in the cache of the
+// The blocks are taken in panels. A panel is at most 4 blocks of each row group, and the tokens' codes for it stay in the cache of the
 // first level while all groups pass. The levels of a group are looked up once for all tokens. A product
 // takes some hundred cycles until its sums are in memory: so while a block is multiplied, the sums of the block before it are
 // stored, and the float step of the one before that runs, from tile to tile without a pause.
@@ -17,7 +17,7 @@
 // 4j+1 and 4j+3: as VPERMW finds them, which looks 32 levels up at once by the lowest 5 bits of each word (VPERMI2W: by 6).
 // wideRow has the codes in the same order (activations.go says how they lie in memory).
 //
-// A tile load waits for stores to the same memory, so the levels of the next group are looked up between the products
+// A tile load waits for stores to the same memory, so the levels of the next group, or of the next panel's first, are looked up between the products
 // of this one. Blocks take turns at two sets of sums, because setting a tile to zero waits for the products before.
 //
 // Registers: R11 the frame: two sets of sums, at levelsAt two panels of levels, each block followed by
@@ -38,6 +38,13 @@
 #define tilesLeft (slots+56)(R11) // of the float step
 #define between (slots+64)(R11) // from the end of a tile's panel to the next tile
 #define groupsLeft (slots+72)(R11)
+#define blocksLeft (slots+80)(R11) // behind the panel
+#define firstOutput (slots+88)(R11) // of the first group
+#define outputs (slots+96)(R11) // of the next group
+#define head (slots+104)(R11) // of the next group's super-block, in which the panel begins skip bytes on
+#define skip (slots+112)(R11)
+#define panel (slots+120)(R11) // number of its blocks, at most 4
+#define adding (slots+128)(R11) // not the first panel
 
 // Shapes: palette 1; bytes of a row at 16, rows at 48. In the second, tiles of codes and levels have 16 columns.
 DATA ·fullTiles+0(SB)/8, $1
@@ -244,11 +251,52 @@ TEXT lookupAffine<>(SB), NOSPLIT|NOFRAME, $0-0
 TEXT lookupSplit<>(SB), NOSPLIT|NOFRAME, $0-0
 	LOOKUP(SPLITSCALES, SIXESORTHREES)
 
-// Of the group at groups+16(FP).
 #define FIRSTBLOCK \
-	MOVQ groups+16(FP), R15; \
-	MOVQ skip+32(FP), SI; \
+	MOVQ head, R15; \
+	MOVQ skip, SI; \
 	ADDQ R15, SI
+
+// Makes head and skip those of the first group's blocks behind the panel: 4 blocks on, or in the next super-block, of 8 blocks.
+#define BEHIND(plain, over, moved) \
+	MOVQ groups+16(FP), R15; \
+	MOVQ 24(DX), SI; \
+	MOVQ 32(DX), AX; \
+	TESTQ SI, SI; \
+	JE plain; \
+	CMPQ skip, SI; \
+	JNE over; \
+	LEAQ (SI)(AX*4), SI; \
+	JMP moved; \
+over: \
+	LEAQ (SI)(AX*8), AX; \
+	ADDQ AX, R15; \
+	JMP moved; \
+plain: \
+	LEAQ (R15)(AX*4), R15; \
+moved: \
+	MOVQ SI, skip; \
+	MOVQ R15, groups+16(FP); \
+	MOVQ R15, head
+
+// Takes the next panel's blocks, and begins with the first group.
+#define NEXTPANEL(whole) \
+	MOVQ blocksLeft, AX; \
+	CMPQ AX, $4; \
+	JLE whole; \
+	MOVQ $4, AX; \
+whole: \
+	MOVQ AX, panel; \
+	SUBQ AX, blocksLeft; \
+	IMULQ tiles+64(FP), AX; \
+	MOVQ AX, steps; \
+	IMUL3Q $2304, panel, AX; \
+	NEGQ AX; \
+	ADDQ codeBytes+40(FP), AX; \
+	MOVQ AX, between; \
+	MOVQ groupCount+56(FP), AX; \
+	MOVQ AX, groupsLeft; \
+	MOVQ dst+0(FP), AX; \
+	MOVQ AX, outputs
 
 // Outputs y plus d*t, of the block at R9 and BX, whose offsets are at at.
 #define ADDSUM(S, at, y) VFMADD231PS (S)(R11), Z1, y
@@ -318,8 +366,8 @@ TEXT lookupSplit<>(SB), NOSPLIT|NOFRAME, $0-0
 #define CLEAROUTPUT(at, y) VPXORD y, y, y
 
 #define BEGINOUTPUTS(clear, begun) \
-	CMPQ first+80(FP), $0; \
-	JNE clear; \
+	CMPQ adding, $0; \
+	JEQ clear; \
 	OUTPUTS(LOADOUTPUT); \
 	JMP begun; \
 clear: \
@@ -350,7 +398,7 @@ wipe: \
 	JNZ sameTile; \
 	ADDQ between, R10; \
 	MOVQ this, R14; \
-	MOVQ blocks+56(FP), AX; \
+	MOVQ panel, AX; \
 	MOVQ AX, left; \
 sameTile: \
 	CMPQ todo, $0; \
@@ -372,7 +420,7 @@ add: \
 	JZ done; \
 	ADDQ between, R9; \
 	MOVQ this, BX; \
-	MOVQ blocks+56(FP), AX; \
+	MOVQ panel, AX; \
 	MOVQ AX, leftFloat; \
 	BEGINOUTPUTS(clear, begun) \
 sameFloat: \
@@ -387,61 +435,71 @@ next: \
 	INCQ step
 
 #define PANEL(shapes, lookup, PRODUCTS, FLOAT, KEEP) \
-	MOVQ groupCount+64(FP), AX; \
 	LEAQ 2047(SP), R11; \
 	ANDQ $~2047, R11; \
-	MOVQ AX, groupsLeft; \
 	MOVQ stride+8(FP), CX; \
 	MOVQ $128, R13; \
 	MOVQ $64, R12; \
 	LEAQ shapes(SB), AX; \
 	LDTILECFG; \
-	MOVQ kind+88(FP), DX; \
+	MOVQ kind+72(FP), DX; \
 	VPBROADCASTD 40(DX), Z12; \
 	VPBROADCASTD 44(DX), Z13; \
 	VPBROADCASTD 48(DX), Z14; \
 	VMOVDQU32 72(DX), Z0; \
 	VMOVDQU32 136(DX), Z15; \
-	IMUL3Q $2304, blocks+56(FP), AX; \
-	NEGQ AX; \
-	ADDQ codeBytes+48(FP), AX; \
-	MOVQ AX, between; \
+	MOVQ groups+16(FP), AX; \
+	MOVQ AX, head; \
+	MOVQ 24(DX), AX; \
+	MOVQ AX, skip; \
+	MOVQ blocks+48(FP), AX; \
+	MOVQ AX, blocksLeft; \
+	MOVQ $0, adding; \
+	NEXTPANEL(whole1); \
+	MOVQ panel, AX; \
+	MOVQ AX, todo; \
 	FIRSTBLOCK; \
 	LEAQ levelsAt(R11), R8; \
 	MOVQ R8, this; \
 	LEAQ 4608(R8), AX; \
 	MOVQ AX, ahead; \
-	MOVQ blocks+56(FP), AX; \
-	MOVQ AX, todo; \
-	IMULQ tiles+72(FP), AX; \
-	MOVQ AX, steps; \
 begin: \
 	FETCH; \
 	CALL lookup<>(SB); \
 	DECQ todo; \
 	JNZ begin; \
 group: \
+	CMPQ groupsLeft, $1; \
+	JE last; \
 	MOVQ groupBytes+24(FP), AX; \
-	ADDQ AX, groups+16(FP); \
+	ADDQ AX, head; \
+	MOVQ panel, AX; \
+	JMP found; \
+last: \
+	MOVQ $0, AX; \
+	CMPQ blocksLeft, AX; \
+	JE found; \
+	BEHIND(plain, over, moved); \
+	MOVQ blocksLeft, AX; \
+	CMPQ AX, $4; \
+	JLE found; \
+	MOVQ $4, AX; \
+found: \
+	MOVQ AX, todo; \
 	FIRSTBLOCK; \
 	MOVQ ahead, R8; \
-	MOVQ blocks+56(FP), AX; \
+	MOVQ panel, AX; \
 	MOVQ AX, left; \
 	MOVQ AX, leftFloat; \
-	MOVQ AX, todo; \
-	CMPQ groupsLeft, $1; \
-	JNE notLast; \
-	MOVQ $0, todo; \
-notLast: \
-	MOVQ tiles+72(FP), AX; \
+	MOVQ tiles+64(FP), AX; \
 	MOVQ AX, tilesLeft; \
 	MOVQ $0, step; \
-	MOVQ codes+40(FP), R10; \
+	MOVQ codes+32(FP), R10; \
 	MOVQ R10, R9; \
 	MOVQ this, R14; \
 	MOVQ R14, BX; \
-	MOVQ dst+0(FP), DI; \
-	ADDQ $64, dst+0(FP); \
+	MOVQ outputs, DI; \
+	ADDQ $64, outputs; \
 	BEGINOUTPUTS(clear0, begun0) \
 steps2: \
 	STEP(0, 1, PRODUCTS, FLOAT, KEEP, lookup, add1, sameTile1, keep1, sameFloat1, clear1, begun1, next1); \
@@ -454,25 +512,32 @@ done: \
 	MOVQ R8, this; \
 	DECQ groupsLeft; \
 	JNZ group; \
+	CMPQ blocksLeft, $0; \
+	JE end; \
+	MOVQ $1, adding; \
+	ADDQ $9216, codes+32(FP); \
+	NEXTPANEL(whole2); \
+	JMP group; \
+end: \
 	TILERELEASE; \
 	WIPE; \
 	VZEROUPPER; \
 	RET
 
-// func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelLinearAMX(SB), 0, $15488-96
+// func panelLinearAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
+TEXT ·panelLinearAMX(SB), 0, $15504-80
 	PANEL(·fullTiles, lookupLinear, WHOLE, FLOATLINEAR, KEEPWHOLE)
 
-// func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelAffineAMX(SB), 0, $15488-96
+// func panelAffineAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
+TEXT ·panelAffineAMX(SB), 0, $15504-80
 	PANEL(·fullTiles, lookupAffine, WHOLE, FLOATAFFINE, KEEPWHOLE)
 
-// func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelFivesAMX(SB), 0, $15488-96
+// func panelFivesAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
+TEXT ·panelFivesAMX(SB), 0, $15504-80
 	PANEL(·splitTiles, lookupAffine, SPLIT, FLOATFIVES, KEEPSPLIT)
 
-// func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes, skip int, codes *byte, codeBytes, blocks, groupCount, tiles, first int, kind *tiledType)
-TEXT ·panelSplitAMX(SB), 0, $15488-96
+// func panelSplitAMX(dst *float32, stride int, groups *byte, groupBytes int, codes *byte, codeBytes, blocks, groupCount, tiles int, kind *tiledType)
+TEXT ·panelSplitAMX(SB), 0, $15504-80
 	PANEL(·splitTiles, lookupSplit, SPLIT, FLOATSPLIT, KEEPSPLIT)
 
 // 32 halves of codes at from(SI), shifted left and times Z7, as bfloat16 to to(DI).
