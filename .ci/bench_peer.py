@@ -8,6 +8,7 @@ OURS is the program of bench_peer_ours.go, WORK a directory on a disk, NAME a pe
 interpreter that has it.
 """
 import json
+import mmap
 import os
 import select
 import shutil
@@ -15,6 +16,7 @@ import signal
 import statistics
 import subprocess
 import sys
+import threading
 import time
 
 BEGAN = time.monotonic()
@@ -157,8 +159,8 @@ def row(figure, at_least, aim, value, unit, **more):
     progress(f"{figure}: {value:.3g} {unit}" + (f", {more['ours']:.4g} against {more['theirs']:.4g}" if "theirs" in more else ""))
 
 
-def rate(a, clock="wall"):
-    return a["tokens"] / a[clock]
+def rate(a, clock="wall", of="tokens"):
+    return a[of] / a[clock]
 
 
 def compare(figure, bounds, pairs, unit="tokens/s", **more):
@@ -191,7 +193,6 @@ def engines(model, threads):
 
 def beside_peers(model, n, seconds):
     """Decode and prompt, one and two threads; decode beside two busy processes."""
-    alone = []
     for threads in (1, 2):
         if left() < 30:
             LEFT_OUT.append(f"{model}, {threads} thread(s) beside the peers: no time left")
@@ -219,7 +220,6 @@ def beside_peers(model, n, seconds):
             if threads == 2:
                 compare(f"decode beside two busy processes, {model}, 2 threads, against {name}",
                         DECODE_BOUNDS[model, 1] if name == "llama.cpp" else (None, None), pairs("busy"))
-        alone.append(answers["busy", "ours"])
         if model != "SmolLM2":
             read = median(a["bytes"] / a["wall"] for a in (list["ours"].ask("read 3") for _ in range(3)))
             used = list["ours"].ask("pass")["bytes"] * median(rate(a) for a in answers["decode", "ours"])
@@ -227,9 +227,17 @@ def beside_peers(model, n, seconds):
                 ours=used / 1e9, theirs=read / 1e9, rate="GB/s")
         for e in list.values():
             e.close()
-    if len(alone) == 2:
-        row(f"beside two busy processes, {model}: 2 threads against 1 of our own", 1, None,
-            median(rate(a) for a in alone[1]) / median(rate(a) for a in alone[0]), "times", rounds=len(alone[0]))
+    beside_ourselves(model)
+
+
+def beside_ourselves(model):
+    """Our two threads against one of our own, beside two busy processes: long answers, for the scheduler favours who was idle."""
+    one, two = ours(SEALED[model], 1), ours(SEALED[model], 2)
+    n = 96 if model == "SmolLM2" else 24
+    with Busy():
+        pairs = [(two.ask(f"decode {n}"), one.ask(f"decode {n}")) for _ in rounds(9, 30)]
+    one.close(), two.close()
+    compare(f"beside two busy processes, {model}: 2 threads against 1 of our own", (1, None), pairs)
 
 
 def own_figures():
@@ -242,12 +250,13 @@ def own_figures():
 
 
 def streams():
-    e = ours(SEALED["SmolLM2"], 1, 16)
-    e.ask("streams 1")
-    pairs = [(e.ask("streams 16"), e.ask("streams 1")) for _ in rounds(5, 40)]
-    e.close()
-    row("16 streams against one, SmolLM2, 1 thread", 6, 10, median(rate(a, "cpu") / rate(b, "cpu") for a, b in pairs), "times",
-        ours=median(rate(a, "cpu") for a, _ in pairs), theirs=median(rate(b, "cpu") for _, b in pairs), rate="tokens/s of a processor")
+    for model, n in (("SmolLM2", 5), ("Qwen2.5-1.5B", 3)):
+        e = ours(SEALED[model], 1, 16)
+        e.ask("streams 1")
+        pairs = [(e.ask("streams 16"), e.ask("streams 1")) for _ in rounds(n, 40)]
+        e.close()
+        row(f"16 streams against one, {model}, 1 thread", 6, 10, median(rate(a, "cpu") / rate(b, "cpu") for a, b in pairs), "times",
+            ours=median(rate(a, "cpu") for a, _ in pairs), theirs=median(rate(b, "cpu") for _, b in pairs), rate="tokens/s of a processor")
 
 
 def second_turn():
@@ -255,6 +264,40 @@ def second_turn():
     pairs = [e.ask(f"turns {i}") for i in rounds(5, 30)]
     e.close()
     row("second turn, SmolLM2, 2 threads: time to first token against the first turn's", 0.2, 0.05, median(a["wall"] / a["first"] for a in pairs), "of it")
+
+
+def disk_rate(path):
+    """Bytes a second of plain reads by two threads, without the page cache; None where the file system has no such reads."""
+    size, piece = os.path.getsize(path) >> 20 << 20, 1 << 20
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_DIRECT)
+    except OSError:
+        return None
+
+    def read(half):
+        buffer = mmap.mmap(-1, piece)
+        for at in range(half * piece, size, 2 * piece):
+            os.preadv(file, [buffer], at)
+
+    list = []
+    try:
+        for _ in range(3):
+            begin = time.monotonic()
+            threads = [threading.Thread(target=read, args=(half,)) for half in range(2)]
+            for t in threads:
+                t.start()
+            for t in threads:
+                t.join()
+            list.append(size / (time.monotonic() - begin))
+    finally:
+        os.close(file)
+    return median(list)
+
+
+def beside_disk(figure, used, path):
+    """A row of what reading for us takes of the disk's rate."""
+    if disk := disk_rate(path):
+        row(figure, None, None, used / disk, "of it", ours=used / 1e9, theirs=disk / 1e9, rate="GB/s")
 
 
 def loading():
@@ -266,6 +309,10 @@ def loading():
             a = e.ask(f"load {n}")
             e.close()
             row(f"sealed load, {model}, from {where}", 2, 4, a["bytes"] / a["cpu"] / 1e9, "GB/s of a processor")
+    e = ours(SEALED["Qwen2.5-1.5B"], 2, flags=["-mib", "6144"])
+    a = e.ask("load 3")
+    e.close()
+    beside_disk("sealed load, Qwen2.5-1.5B, 2 threads, of the disk's rate", rate(a, of="bytes"), SEALED["Qwen2.5-1.5B"])
 
 
 def streaming():
@@ -276,8 +323,11 @@ def streaming():
             a, b = ours(files[model], 2, 8), ours(files[model], 2, 8, mode="streamed")
             a.ask("streams 2"), b.ask("streams 2")
             pairs = [(b.ask("streams 8"), a.ask("streams 8")) for _ in rounds(n, 40)]
+            size = b.ask("pass")["bytes"]
             a.close(), b.close()
             compare(f"streamed from {where} at batch 8 against resident, {model}, 2 threads", (0.4, 0.85), pairs)
+            if where == "disk":
+                beside_disk(f"streamed at batch 8, {model}, of the disk's rate", size * median(rate(o) for o, _ in pairs) / 8, files[model])
 
 
 def in_cgroup(limit, kind):

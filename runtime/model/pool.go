@@ -21,6 +21,16 @@ type job struct {
 	do func(worker, task int) error
 }
 
+// all does every task, until one fails.
+func (j *job) all(count int) error {
+	for i := range count {
+		if err := j.do(0, i); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
 // pool runs the tasks of one job at a time on a fixed number of workers, of
 // which the caller is the first. Each takes the next task from a counter, and the caller waits for tasks
 // under way, never for workers: one whose processor is taken away holds up at most the task in its
@@ -86,13 +96,14 @@ func (p *pool) close() {
 // run calls job for each task below count, on all workers, and returns the
 // first error after all have stopped.
 func (p *pool) run(count int, j *job) error {
-	if count <= 1 || len(p.workers) == 0 || p.balance.alone() {
-		for i := range count {
-			if err := j.do(0, i); err != nil {
-				return err
-			}
-		}
-		return nil
+	if count <= 1 || len(p.workers) == 0 {
+		return j.all(count)
+	}
+	if p.balance.alone() {
+		begin := time.Now()
+		err := j.all(count)
+		p.balance.note(count, time.Since(begin), 0)
+		return err
 	}
 	p.err = nil
 	p.failed.Store(false)
@@ -106,10 +117,10 @@ func (p *pool) run(count int, j *job) error {
 		w.rouse()
 	}
 	begin := time.Now()
-	own := p.take(0)
+	p.take(0)
 	end := time.Now()
 	p.await()
-	p.balance.note(own, count-own, end.Sub(begin), time.Since(end))
+	p.balance.note(count, time.Since(begin), time.Since(end))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
@@ -127,20 +138,19 @@ func (p *pool) await() {
 // available says whether a task of the job at hand is left to take.
 func (p *pool) available() bool { return uint32(p.next.Load()) < p.count.Load() }
 
-// take runs tasks until none is left, and returns how many. After an error the others are not run.
-func (p *pool) take(worker int) (taken int) {
+// take runs tasks until none is left. After an error the others are not run.
+func (p *pool) take(worker int) {
 	for {
 		next := p.next.Load()
 		// If the job changes meanwhile, so does the number, and the exchange fails.
 		j, count := p.job.Load(), p.count.Load()
 		task := uint32(next)
 		if task >= count {
-			return taken
+			return
 		}
 		if !p.next.CompareAndSwap(next, next+1) {
 			continue
 		}
-		taken++
 		if !p.failed.Load() {
 			if err := j.do(worker, int(task)); err != nil {
 				p.fail(err)
@@ -177,43 +187,61 @@ func (p *pool) work(id int, w *sleeper) {
 	}
 }
 
-// Workers are judged after window jobs, some tokens. The caller then works alone for that many jobs, for twice as many the next
-// time, and so on up to patience windows, if it waited longer for them than it would have worked without them.
+// Workers are judged by windows of so many jobs, some tokens: long enough that which processor the scheduler took away meanwhile
+// does not decide. What was found out holds for at most patience windows.
 const (
-	window   = 512
-	patience = 64
+	window   = 2048
+	patience = 32
 )
 
-// balance weighs what workers contribute against the wait for them. On a machine that others use, a worker's processor
-// may be gone for milliseconds, many times as long as a job takes.
+// balance finds out whether workers pay. On a machine that others use, a worker's processor may be gone for milliseconds, many
+// times as long as a job takes; and one that computes alone may get more of its own. So where the caller waits for a quarter of the
+// time, it works alone for a window, and goes on so for a while if tasks took less time.
 type balance struct {
-	jobs, rest, solo int
-	gained, waited   time.Duration
+	jobs, tasks   int // of the window
+	spent, waited time.Duration
+
+	together   float64 // time of a task with workers
+	solo       int     // windows to work alone
+	trial      bool    // the first of them
+	sure       int     // windows with workers until the next trial
+	rest, hold int     // how many windows the last findings held for
 }
 
-// alone says whether the caller works alone, and counts the job.
-func (b *balance) alone() bool {
-	if b.solo > 0 {
-		b.solo--
-		return true
-	}
-	return false
-}
+// alone says whether the caller works alone.
+func (b *balance) alone() bool { return b.solo > 0 }
 
-// note has the tasks of the caller and of the others, and for how long the caller worked and then waited.
-func (b *balance) note(own, others int, worked, waited time.Duration) {
-	b.waited += waited
-	if own > 0 {
-		b.gained += worked * time.Duration(others) / time.Duration(own)
-	}
+// note has the tasks of a job, the time that it took, and how long the caller waited at its end.
+func (b *balance) note(tasks int, spent, waited time.Duration) {
+	b.tasks, b.spent, b.waited = b.tasks+tasks, b.spent+spent, b.waited+waited
 	if b.jobs++; b.jobs < window {
 		return
 	}
-	if b.waited > b.gained {
-		b.rest = min(max(1, 2*b.rest), patience)
-		b.solo = b.rest * window
-	} else {
-		b.rest = b.rest / 2
+	each := float64(b.spent) / float64(b.tasks)
+	switch {
+	case b.solo > 0:
+		b.solo--
+		if b.trial {
+			b.decide(each)
+		}
+	case b.sure > 0:
+		b.sure--
+	case 4*b.waited > b.spent:
+		b.together, b.solo, b.trial = each, 1, true
+	default:
+		b.rest, b.hold = 0, 0
 	}
-	b.jobs, b.gained, b.waited = 0, 0, 0
+	b.jobs, b.tasks, b.spent, b.waited = 0, 0, 0, 0
+}
+
+// decide ends a trial, in which a task took so long.
+func (b *balance) decide(alone float64) {
+	b.trial = false
+	if alone < b.together {
+		b.rest, b.hold = min(max(1, 2*b.rest), patience), 0
+		b.solo = b.rest
+	} else {
+		b.rest, b.hold = 0, min(max(4, 2*b.hold), patience)
+		b.sure = b.hold
+	}
 }

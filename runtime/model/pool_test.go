@@ -71,28 +71,34 @@ func TestPoolWaitsForTasksAndNotForWorkers(t *testing.T) {
 	t.Logf("the other worker took %d of 2000 tasks", others.Load())
 }
 
-// TestCallerWorksAloneWhereWorkersOnlyCost: waits that outweigh what workers do end their use for a
-// while, and contributions bring them back.
+// TestCallerWorksAloneWhereWorkersOnlyCost: where the caller waits long, a window alone tells whether workers pay; what it tells
+// holds for longer and longer, and a job without waits ends it.
 func TestCallerWorksAloneWhereWorkersOnlyCost(t *testing.T) {
 	var b balance
-	jobs := func(n int, waited time.Duration) (alone int) {
-		for range n {
+	const job = time.Millisecond // of the caller alone
+	jobs := func(windows int, spent, waited time.Duration) (alone int) {
+		for range windows * window {
 			if b.alone() {
 				alone++
+				b.note(10, job, 0)
 			} else {
-				b.note(10, 10, time.Millisecond, waited)
+				b.note(10, spent, waited)
 			}
 		}
-		return alone
+		return alone / window
 	}
-	if n := jobs(10*window, time.Millisecond/2); n != 0 {
-		t.Errorf("alone for %d jobs though workers save half the time", n)
+	if n := jobs(100, job/2, job/10); n != 0 {
+		t.Errorf("alone for %d windows though nobody waits", n)
 	}
-	if n := jobs(100*window, 2*time.Millisecond); n < 90*window {
-		t.Errorf("alone for %d of %d jobs though workers only cost", n, 100*window)
+	if n := jobs(200, job*3/4, job/2); n < 5 || n > 20 {
+		t.Errorf("alone for %d of 200 windows, want some trials that show that workers pay", n)
 	}
-	jobs(2*patience*window, time.Millisecond/2)
-	if n := jobs(10*window, time.Millisecond/2); n != 0 {
-		t.Errorf("alone for %d jobs though workers save half the time again", n)
+	jobs(2*patience, job/2, job/10)
+	if n := jobs(200, 2*job, job); n < 180 {
+		t.Errorf("alone for %d of 200 windows though workers only cost", n)
+	}
+	jobs(2*patience, job/2, job/10)
+	if n := jobs(100, job/2, job/10); n != 0 {
+		t.Errorf("alone for %d windows though workers save half the time again", n)
 	}
 }
