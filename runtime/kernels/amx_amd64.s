@@ -100,7 +100,7 @@ GLOBL ·wholeTiles(SB), RODATA, $64
 	STEPS4(STEP, S+1024, 2304, Z24, Z25, Z26, Z27); \
 	STEPS4(STEP, S+1536, 2432, Z28, Z29, Z30, Z31)
 
-// Kinds of levels and of scales, as tiled_amd64.go numbers them.
+// Kinds of levels and of scales, as tiled_amd64.go numbers them: values and bytes, float16 and super-blocks.
 #define LEVELS(kind, next, UNPACK) \
 	CMPQ AX, $kind; \
 	JNE next; \
@@ -109,9 +109,7 @@ GLOBL ·wholeTiles(SB), RODATA, $64
 next:
 
 #define LINEARLEVELS \
-	LEVELS(0, notNibbles, NIBBLES) \
 	LEVELS(1, notValues, VALUES) \
-	LEVELS(2, notFives, FIVES) \
 	BYTES(0)
 
 #define SCALES(kind, next, LOAD) \
@@ -123,7 +121,6 @@ next:
 
 #define LINEARFLOAT \
 	SCALES(0, notHalf, HSCALES(0)) \
-	SCALES(1, notExponents, EXPONENTS(0)) \
 	KSIGNED(0); \
 scaled: \
 	STEPS(STEP, 1024)
@@ -204,11 +201,7 @@ wipe: \
 	GATHER; \
 	MOVQ kind+64(FP), DX; \
 	VPBROADCASTD 40(DX), Z12; \
-	VPBROADCASTD 44(DX), Z13; \
-	VPBROADCASTD 48(DX), Z14; \
 	VPBROADCASTD 52(DX), Z0; \
-	CMPQ (DX), $1; \
-	JNE group; \
 	VBROADCASTI32X4 56(DX), Z13; \
 group: \
 	ANDQ $~127, R11; \

@@ -455,7 +455,10 @@ next: \
 	MOVQ blocks+48(FP), AX; \
 	MOVQ AX, blocksLeft; \
 	MOVQ $0, adding; \
-	NEXTPANEL(whole1); \
+behind: \
+	NEXTPANEL(whole); \
+	CMPQ adding, $0; \
+	JNE group; \
 	MOVQ panel, AX; \
 	MOVQ AX, todo; \
 	FIRSTBLOCK; \
@@ -516,8 +519,7 @@ done: \
 	JE end; \
 	MOVQ $1, adding; \
 	ADDQ $9216, codes+32(FP); \
-	NEXTPANEL(whole2); \
-	JMP group; \
+	JMP behind; \
 end: \
 	TILERELEASE; \
 	WIPE; \
