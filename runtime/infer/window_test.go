@@ -12,22 +12,35 @@ import (
 
 	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
+	"github.com/anchorhold/anchorhold/runtime/model"
+	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
 // windowEngine is an engine over a model whose blocks see the last 8 positions, but for one. For these it keeps 128: the
 // window and a pass of 96, in whole tiles.
 func windowEngine(t *testing.T, sequences int, cache string) *Engine {
 	t.Helper()
+	src, f := load(t, windowFile(t))
+	return windowEngineOver(t, src, f, sequences, cache)
+}
+
+func windowFile(t *testing.T) (path string) {
+	t.Helper()
 	raw, err := gguftest.Of("gemma3", 3).Bytes()
 	if err != nil {
 		t.Fatal(err)
 	}
-	path := filepath.Join(t.TempDir(), "gemma3.gguf")
+	path = filepath.Join(t.TempDir(), "gemma3.gguf")
 	if err := os.WriteFile(path, raw, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	src, f := load(t, path)
+	return path
+}
+
+func windowEngineOver(t *testing.T, src model.Source, f *gguf.File, sequences int, cache string) *Engine {
+	t.Helper()
 	budget := arena.NewBudget(64 << 20)
 	cfg := Config{Source: src, File: f, Budget: budget, Threads: 1, Context: 256, MaxSequences: sequences, Cache: cache}
 	want, err := Memory(cfg)
@@ -114,6 +127,34 @@ func TestPrefixesBehindWindows(t *testing.T) {
 			if (from == 50) != (reused == 0) {
 				t.Errorf("%s: likelihoods from %d on: %d tokens reused", cache, from, reused)
 			}
+		}
+	}
+}
+
+// TestWindowsOverSealedWeights: weights that are resident, streamed, or in part one and in part the other give the answers and
+// likelihoods of the plain file behind windows, too.
+func TestWindowsOverSealedWeights(t *testing.T) {
+	in := windowFile(t)
+	prompt, given := pattern(200, 3), pattern(20, 5)
+	plain := windowEngine(t, 1, "f16")
+	want, _ := answer(t, plain, Request{Prompt: prompt, MaxTokens: 30})
+	wantLikely, _ := likely(t, plain, "", prompt, given)
+	_, open := sealedFile(t, in)
+	for name, opt := range map[string]weights.Options{
+		"resident": {Mode: weights.Resident, Workers: 1},
+		"streamed": {Mode: weights.Streamed, Workers: 1},
+		"mixed":    {Mode: weights.Streamed, Workers: 1, Pin: 1 << 20},
+	} {
+		w := open(arena.NewBudget(16<<20), opt)
+		if kept := w.Pinned() > 0; kept != (name != "streamed") || w.Resident() != (name == "resident") {
+			t.Errorf("%s: %d bytes of the weights are kept, resident: %t", name, w.Pinned(), w.Resident())
+		}
+		e := windowEngineOver(t, w, header(t, w), 1, "f16")
+		if got, _ := answer(t, e, Request{Prompt: prompt, MaxTokens: 30}); got != want {
+			t.Errorf("%s: %q, from the plain file %q", name, got, want)
+		}
+		if got, _ := likely(t, e, "", prompt, given); !reflect.DeepEqual(got, wantLikely) {
+			t.Errorf("%s: likelihoods %v, from the plain file %v", name, got, wantLikely)
 		}
 	}
 }
