@@ -17,11 +17,15 @@ func loaders(workers int) int { return min(2*workers, 16) }
 // loadCost is what filling takes from the budget while it lasts, at least.
 func loadCost(workers, slot int) int64 { return arena.Cost(int64(loaders(workers)) * int64(slot)) }
 
+// window is how many chunks a loader reads at once, at most: enough to find some of like sizes to check together, for
+// chunks that lie one behind another in the file rarely are.
+const window = 4 * chunkseal.Together
+
 // fill decrypts everything that is kept in memory straight into its place. Each loader has room for
-// as many chunks as chunkseal checks together, if the budget has, else for fewer.
+// a window, if the budget has, else for fewer chunks.
 func (w *Weights) fill(budget *arena.Budget, workers int) error {
 	n, slot := loaders(workers), w.layout.largestSlot
-	each := int(max(1, min(chunkseal.Together, budget.Available()/loadCost(workers, slot))))
+	each := int(max(1, min(window, budget.Available()/loadCost(workers, slot))))
 	staging, err := budget.Map("load buffers", int64(n)*int64(each)*int64(slot))
 	if err != nil {
 		return err
@@ -54,8 +58,7 @@ type loadJob struct {
 	dst   []byte
 }
 
-// loadJobs lists the chunks to open by their size, the largest first: digests of chunks of one size
-// are computed together in the least time.
+// loadJobs lists the chunks to open as they lie in the file.
 func (w *Weights) loadJobs() []loadJob {
 	jobs := w.layout.header.jobs(nil)
 	for _, v := range w.layout.vectors {
@@ -64,16 +67,21 @@ func (w *Weights) loadJobs() []loadJob {
 	for i := range w.layout.tensors {
 		jobs = w.layout.tensors[i].jobs(jobs)
 	}
-	keys := make([]int, len(jobs)) // sizes and numbers: sorting integers needs no code of its own
-	for i, job := range jobs {
-		keys[i] = (chunkseal.MaxChunkBytes-len(job.dst))<<32 | i
+	return sorted(jobs, func(j loadJob) int { return j.chunk })
+}
+
+// sorted is the list by a key of less than 31 bits: sorting integers needs no code of its own.
+func sorted[T any](list []T, key func(T) int) []T {
+	keys := make([]int, len(list))
+	for i, v := range list {
+		keys[i] = key(v)<<32 | i
 	}
 	slices.Sort(keys)
-	sorted := make([]loadJob, len(jobs))
+	out := make([]T, len(list))
 	for at, key := range keys {
-		sorted[at] = jobs[uint32(key)]
+		out[at] = list[uint32(key)]
 	}
-	return sorted
+	return out
 }
 
 // jobs adds those of the chunks that are kept.
@@ -84,9 +92,10 @@ func (r *chunkRun) jobs(list []loadJob) []loadJob {
 	return list
 }
 
-// loadChunks reads a few chunks into buf and opens them.
+// loadChunks reads a window of chunks into buf and opens them, the largest first: digests of chunks of one size
+// are computed together in the least time.
 func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
-	var list [chunkseal.Together]chunkseal.Opening
+	list := make([]chunkseal.Opening, len(jobs))
 	for i := 0; i < len(jobs); {
 		n, err := w.readRun(jobs[i:], list[i:], &buf)
 		if err != nil {
@@ -94,7 +103,11 @@ func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
 		}
 		i += n
 	}
-	err := w.reader.OpenSlots(list[:len(jobs)])
+	list = sorted(list, func(o chunkseal.Opening) int { return w.layout.largestSlot - len(o.Slot) })
+	var err error
+	for at := 0; at < len(list) && err == nil; at += chunkseal.Together {
+		err = w.reader.OpenSlots(list[at:min(at+chunkseal.Together, len(list))])
+	}
 	if !w.file.ended() {
 		return err
 	}

@@ -205,12 +205,12 @@ func loadParts(b *testing.B, path string, whole, memory, read, digests, decrypt 
 
 // readJobs reads what fill does, in the same requests, and opens nothing.
 func readJobs(w *Weights) error {
-	buf, err := arena.NewBudget(64<<20).Map("load buffers", int64(chunkseal.Together)*int64(w.layout.largestSlot))
+	buf, err := arena.NewBudget(64<<20).Map("load buffers", window*int64(w.layout.largestSlot))
 	if err != nil {
 		return err
 	}
-	for jobs := range slices.Chunk(w.loadJobs(), chunkseal.Together) {
-		var list [chunkseal.Together]chunkseal.Opening
+	for jobs := range slices.Chunk(w.loadJobs(), window) {
+		list := make([]chunkseal.Opening, len(jobs))
 		rest := buf.Bytes()
 		for i := 0; i < len(jobs); {
 			n, err := w.readRun(jobs[i:], list[i:], &rest)
