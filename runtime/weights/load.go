@@ -18,14 +18,19 @@ func loaders(workers int) int { return min(2*workers, 16) }
 func loadCost(workers, slot int) int64 { return arena.Cost(int64(loaders(workers)) * int64(slot)) }
 
 // window is how many chunks a loader reads at once, at most: enough to find some of like sizes to check together, for
-// chunks that lie one behind another in the file rarely are.
-const window = 4 * chunkseal.Together
+// chunks that lie one behind another in the file rarely are. Many loaders have fewer each, in stagingBytes together, but as many
+// as are checked together.
+const (
+	window       = 4 * chunkseal.Together
+	stagingBytes = 32 << 20
+)
 
 // fill decrypts everything that is kept in memory straight into its place. Each loader has room for
 // a window, if the budget has, else for fewer chunks.
 func (w *Weights) fill(budget *arena.Budget, workers int) error {
 	n, slot := loaders(workers), w.layout.largestSlot
-	each := int(max(1, min(window, budget.Available()/loadCost(workers, slot))))
+	each := max(chunkseal.Together, min(window, stagingBytes/(n*slot)))
+	each = max(1, min(each, int(budget.Available()/loadCost(workers, slot))))
 	staging, err := budget.Map("load buffers", int64(n)*int64(each)*int64(slot))
 	if err != nil {
 		return err
