@@ -15,6 +15,10 @@ func (m *Model) Forward(cache *Cache, batch []Input) ([][]float32, error) {
 		return nil, err
 	}
 	m.at.cache, m.at.batch = cache, batch
+	m.pool.many = 0
+	if len(batch) >= manyTokens {
+		m.pool.many = 1
+	}
 	m.rotate(batch)
 	m.cut(batch)
 	if err := m.embed(batch); err != nil {
@@ -258,9 +262,9 @@ func (m *Model) multiplyPart(worker, task int) error {
 	return nil
 }
 
-// Of a resident matrix, a task computes some row groups: few enough to share the matrix among workers, two tasks for each, and
-// enough to pay: for one token, so many bytes that reading them outlasts the time until they flow; for many tokens, groups
-// that share what it takes to begin, and the codes that are read with them.
+// Of a resident matrix, a task computes some row groups: few enough to share the matrix among workers, and
+// enough to pay: for few tokens, two tasks a worker, or so many bytes that reading them outlasts the time until they flow; for many tokens,
+// groups that share what it takes to begin, and the codes that are read with them, and as many tasks for each worker.
 const (
 	fewGroups, manyGroups = 6, 20
 	manyTokens            = 8

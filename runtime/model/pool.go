@@ -50,7 +50,9 @@ type pool struct {
 	mu  sync.Mutex
 	err error // first error of the job
 
-	balance balance // the caller's own
+	// The caller's own: one for few tokens, one for many, whose tasks take times that have nothing to do with each other.
+	balances [2]balance
+	many     int // which of them
 }
 
 // sleeper is a goroutine that parks.
@@ -99,10 +101,11 @@ func (p *pool) run(count int, j *job) error {
 	if count <= 1 || len(p.workers) == 0 {
 		return j.all(count)
 	}
-	if p.balance.alone() {
+	balance := &p.balances[p.many]
+	if balance.alone() {
 		begin := time.Now()
 		err := j.all(count)
-		p.balance.note(count, time.Since(begin), 0)
+		balance.note(count, time.Since(begin), 0)
 		return err
 	}
 	p.err = nil
@@ -120,7 +123,7 @@ func (p *pool) run(count int, j *job) error {
 	p.take(0)
 	end := time.Now()
 	p.await()
-	p.balance.note(count, time.Since(begin), time.Since(end))
+	balance.note(count, time.Since(begin), time.Since(end))
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
@@ -187,11 +190,12 @@ func (p *pool) work(id int, w *sleeper) {
 	}
 }
 
-// Workers are judged by windows of so many jobs, some tokens: long enough that which processor the scheduler took away meanwhile
-// does not decide. What was found out holds for at most patience windows.
+// Workers are judged by windows of so many jobs, some tokens, or of so much time: long enough that which processor the scheduler
+// took away meanwhile does not decide. What was found out holds for at most patience windows.
 const (
-	window   = 2048
-	patience = 32
+	window     = 2048
+	windowTime = 200 * time.Millisecond
+	patience   = 32
 )
 
 // balance finds out whether workers pay. On a machine that others use, a worker's processor may be gone for milliseconds, many
@@ -214,7 +218,7 @@ func (b *balance) alone() bool { return b.solo > 0 }
 // note has the tasks of a job, the time that it took, and how long the caller waited at its end.
 func (b *balance) note(tasks int, spent, waited time.Duration) {
 	b.tasks, b.spent, b.waited = b.tasks+tasks, b.spent+spent, b.waited+waited
-	if b.jobs++; b.jobs < window {
+	if b.jobs++; b.jobs < window && b.spent < windowTime {
 		return
 	}
 	each := float64(b.spent) / float64(b.tasks)

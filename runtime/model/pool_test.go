@@ -14,7 +14,7 @@ func TestPoolRunsEachTaskOnce(t *testing.T) {
 	defer p.close()
 	var runs [97]atomic.Int32
 	for round := range 3000 {
-		p.balance = balance{} // all take part, however slow that is
+		p.balances[0] = balance{} // all take part, however slow that is
 		count := round%len(runs) + 1
 		j := &job{func(worker, task int) error {
 			runs[task].Add(1)
@@ -75,7 +75,7 @@ func TestPoolWaitsForTasksAndNotForWorkers(t *testing.T) {
 // holds for longer and longer, and a job without waits ends it.
 func TestCallerWorksAloneWhereWorkersOnlyCost(t *testing.T) {
 	var b balance
-	const job = time.Millisecond // of the caller alone
+	const job = 10 * time.Microsecond // of the caller alone
 	jobs := func(windows int, spent, waited time.Duration) (alone int) {
 		for range windows * window {
 			if b.alone() {
@@ -100,5 +100,10 @@ func TestCallerWorksAloneWhereWorkersOnlyCost(t *testing.T) {
 	jobs(2*patience, job/2, job/10)
 	if n := jobs(100, job/2, job/10); n != 0 {
 		t.Errorf("alone for %d windows though workers save half the time again", n)
+	}
+	b = balance{}
+	b.note(10, windowTime, windowTime/2) // one long job
+	if !b.alone() {
+		t.Error("a window of one long job has not ended")
 	}
 }
