@@ -202,7 +202,9 @@ def beside_peers(model, n, seconds):
         for e in list.values():
             e.ask("decode 4")
         answers = {}
-        work = [("decode", f"decode {DECODE}", None), ("prompt", f"prompt {PROMPT}", None), ("busy", f"decode {DECODE // 2}", Busy())]
+        work = [("decode", f"decode {DECODE}", None), ("prompt", f"prompt {PROMPT}", None)]
+        if threads == 2:
+            work.append(("busy", f"decode {DECODE // 2}", Busy()))
         for _ in rounds(n, seconds):
             for name, line, busy in work:
                 if busy:

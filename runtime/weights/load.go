@@ -100,16 +100,11 @@ func (r *chunkRun) jobs(list []loadJob) []loadJob {
 // loadChunks reads a window of chunks into buf and opens them, the largest first: digests of chunks of one size
 // are computed together in the least time.
 func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
-	list := make([]chunkseal.Opening, len(jobs))
-	for i := 0; i < len(jobs); {
-		n, err := w.readRun(jobs[i:], list[i:], &buf)
-		if err != nil {
-			return err
-		}
-		i += n
+	list, err := w.readWindow(jobs, buf)
+	if err != nil {
+		return err
 	}
 	list = sorted(list, func(o chunkseal.Opening) int { return w.layout.largestSlot - len(o.Slot) })
-	var err error
 	for at := 0; at < len(list) && err == nil; at += chunkseal.Together {
 		err = w.reader.OpenSlots(list[at:min(at+chunkseal.Together, len(list))])
 	}
@@ -120,6 +115,19 @@ func (w *Weights) loadChunks(jobs []loadJob, buf []byte) error {
 		clear(job.dst)
 	}
 	return ErrClosed
+}
+
+// readWindow reads chunks into buf, those that lie one behind another with one request.
+func (w *Weights) readWindow(jobs []loadJob, buf []byte) ([]chunkseal.Opening, error) {
+	list := make([]chunkseal.Opening, len(jobs))
+	for i := 0; i < len(jobs); {
+		n, err := w.readRun(jobs[i:], list[i:], &buf)
+		if err != nil {
+			return nil, err
+		}
+		i += n
+	}
+	return list, nil
 }
 
 // readRun reads the first chunks of jobs that lie one behind another in the file, with one request,

@@ -210,14 +210,8 @@ func readJobs(w *Weights) error {
 		return err
 	}
 	for jobs := range slices.Chunk(w.loadJobs(), window) {
-		list := make([]chunkseal.Opening, len(jobs))
-		rest := buf.Bytes()
-		for i := 0; i < len(jobs); {
-			n, err := w.readRun(jobs[i:], list[i:], &rest)
-			if err != nil {
-				return err
-			}
-			i += n
+		if _, err := w.readWindow(jobs, buf.Bytes()); err != nil {
+			return err
 		}
 	}
 	return buf.Release()
