@@ -142,12 +142,12 @@ func (h *Held) read(ctx context.Context, b Body) ([]byte, error) {
 		return nil, err
 	case errors.As(err, &large):
 		return nil, tooLarge(fmt.Sprintf("the request is larger than %d bytes", large.Limit))
-	case ctx.Err() != nil:
-		return nil, context.Cause(ctx)
 	case slow:
 		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s, and other requests are waiting for its memory", Grace))
 	case errors.As(err, &timeout) && timeout.Timeout():
 		return nil, slowBody(fmt.Sprintf("the body did not arrive within %s", bodyTime))
+	case ctx.Err() != nil && !errors.Is(context.Cause(ctx), context.Canceled): // which is all that net/http says of any read that fails
+		return nil, context.Cause(ctx)
 	}
 	return nil, BadRequest("", string(ReasonIncomplete), "the request's body could not be read")
 }

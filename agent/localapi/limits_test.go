@@ -87,12 +87,14 @@ func TestAModelThatIsRefusedKeepsNoClassifierFromAnswering(t *testing.T) {
 // it have the memory of all requests; an honest one of the same user is served all the same.
 func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {
 	f := start(t, nil)
+	var conns []net.Conn
 	for range 64 {
 		conn, err := net.Dial("unix", f.socket)
 		if err != nil {
 			t.Fatal(err)
 		}
 		defer conn.Close()
+		conns = append(conns, conn)
 		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n{", 1<<20)
 	}
 	await(t, func() bool { return f.server.Intake().Budget.Used() > 2<<20 })
@@ -101,6 +103,34 @@ func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {
 	if r := f.chat(t, `,"max_tokens":1`); r.status != 200 || time.Since(begun) > 15*time.Second {
 		t.Errorf("%v after %s", r, time.Since(begun))
 	}
+	told(t, conns[0], http.StatusRequestTimeout, localapi.ReasonSlow)
+}
+
+// told reads an answer from a connection.
+func told(t *testing.T, conn net.Conn, status int, reason refusal.Reason) {
+	t.Helper()
+	if err := conn.SetReadDeadline(time.Now().Add(20 * time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	answer, err := io.ReadAll(conn)
+	if err != nil || !strings.HasPrefix(string(answer), fmt.Sprintf("HTTP/1.1 %d ", status)) || !strings.Contains(string(answer), string(reason)) {
+		t.Errorf("got %q and %v, want %d %s", answer, err, status, reason)
+	}
+}
+
+// TestABodyThatEndsEarlyIsToldSo: net/http ends a request's context at any error of reading its body.
+func TestABodyThatEndsEarlyIsToldSo(t *testing.T) {
+	f := start(t, nil)
+	conn, err := net.Dial("unix", f.socket)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer conn.Close()
+	fmt.Fprint(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: 5\r\n\r\n{")
+	if err := conn.(*net.UnixConn).CloseWrite(); err != nil {
+		t.Fatal(err)
+	}
+	told(t, conn, http.StatusBadRequest, localapi.ReasonIncomplete)
 }
 
 func TestClientThatLeavesStopsItsAnswer(t *testing.T) {

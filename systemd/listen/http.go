@@ -47,15 +47,21 @@ func watch(h http.Handler) http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		c := From(r.Context())
 		c.Advance(Ready)
+		var sent *body
 		if r.Body == nil || r.Body == http.NoBody {
 			c.Advance(Heard)
 		} else {
 			// A copy: by the body of its own request the server knows whether to wait for a
 			// peer that still sends.
 			r = r.WithContext(r.Context())
-			r.Body = &body{r.Body, c}
+			sent = &body{ReadCloser: r.Body, conn: c}
+			r.Body = sent
 		}
 		h.ServeHTTP(w, r)
+		if sent != nil && !sent.ended {
+			// The server reads a short rest before it answers, however long that takes to come.
+			_ = http.NewResponseController(w).SetReadDeadline(time.Now().Add(discardTime)) // of a connection that is there
+		}
 		if c.lost() {
 			// Else the server would wait for half a second until the peer has read an
 			// answer that it cannot get, and hold memory meanwhile.
@@ -67,13 +73,15 @@ func watch(h http.Handler) http.Handler {
 // body notes its end.
 type body struct {
 	io.ReadCloser
-	conn *Conn
+	conn  *Conn
+	ended bool
 }
 
 // Read reads.
 func (b *body) Read(p []byte) (int, error) {
 	n, err := b.ReadCloser.Read(p)
 	if err == io.EOF {
+		b.ended = true
 		b.conn.Advance(Heard)
 	}
 	return n, err

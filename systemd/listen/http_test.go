@@ -143,6 +143,30 @@ func TestRefusalOfABodyThatIsStillSentIsRead(t *testing.T) {
 	}
 }
 
+// The server discards a short rest of a body before it sends the answer: one that never came held
+// the answer and the connection for ever.
+func TestAnswerDoesNotWaitForABodyThatNeverComes(t *testing.T) {
+	_, url := serve(t, Limits{}, func(w http.ResponseWriter, _ *http.Request) { w.WriteHeader(http.StatusTeapot) })
+	conns := map[string]net.Conn{}
+	for _, begin := range []string{"Content-Length: 10\r\n\r\n", "Content-Length: 10\r\n\r\n123", "Transfer-Encoding: chunked\r\n\r\n3\r\n123"} {
+		c, err := net.Dial("tcp", strings.TrimPrefix(url, "http://"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer c.Close()
+		fmt.Fprintf(c, "POST / HTTP/1.1\r\nHost: x\r\n%s", begin)
+		conns[begin] = c
+	}
+	for begin, c := range conns {
+		if err := c.SetDeadline(time.Now().Add(20 * time.Second)); err != nil {
+			t.Fatal(err)
+		}
+		if answer, err := io.ReadAll(c); err != nil || !strings.Contains(string(answer), "418") {
+			t.Errorf("%q: %q %v", begin, answer, err)
+		}
+	}
+}
+
 func TestBodyThatStallsIsGivenUp(t *testing.T) {
 	ended := make(chan error, 1)
 	_, url := serve(t, Limits{BodySeconds: 1}, func(w http.ResponseWriter, r *http.Request) {
