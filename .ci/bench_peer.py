@@ -233,11 +233,14 @@ def beside_peers(model, n, seconds):
 
 
 def beside_ourselves(model):
-    """Our two threads against one of our own, beside two busy processes: long answers, for the scheduler favours who was idle."""
+    """Our two threads against one of our own, beside two busy processes: long answers, for the scheduler favours who was idle,
+    and by turns first and second."""
     one, two = ours(SEALED[model], 1), ours(SEALED[model], 2)
-    n = 96 if model == "SmolLM2" else 24
+    pairs, n = [], 96 if model == "SmolLM2" else 24
     with Busy():
-        pairs = [(two.ask(f"decode {n}"), one.ask(f"decode {n}")) for _ in rounds(9, 30)]
+        for i in rounds(32, 45):
+            answers = {e: e.ask(f"decode {n}") for e in ((one, two), (two, one))[i % 2]}
+            pairs.append((answers[two], answers[one]))
     one.close(), two.close()
     compare(f"beside two busy processes, {model}: 2 threads against 1 of our own", (1, None), pairs)
 
