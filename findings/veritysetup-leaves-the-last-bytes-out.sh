@@ -5,8 +5,7 @@
 # that number of blocks ends there, too. SquashFS keeps its tables at the very end and needs no padding by
 # its format (mksquashfs -nopad), so such an image gets a root hash and cannot be read through it:
 # unsquashfs lists the image, and fails on the part of it that is hashed. Padded to 4 KiB, as mksquashfs
-# does by default, all of it is hashed. mkfs.ext4 or a padded SquashFS never shows this, so a build that
-# changes one option shows it first at boot.
+# does by default, all of it is hashed. The step that makes the hashes succeeds either way.
 #
 # Wants apt-get with Debian 12's package lists.
 set -euo pipefail
