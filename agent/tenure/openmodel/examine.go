@@ -56,12 +56,14 @@ func (o *Model) need(publisher identity.Public, limit, room int64) (least, most 
 	if err != nil {
 		return 0, 0, err
 	}
+	heap := vocabularyBeyondReserve(header)
 	for _, try := range attempts(o.Model) {
 		engine, err := infer.Memory(o.engineConfig(header, try.context))
 		if err != nil {
 			return 0, 0, err
 		}
 		kept, peak := w.Memory(try.mode, o.Threads)
+		kept, peak = kept+heap, peak+heap
 		need := max(kept+engine, peak)
 		if need <= limit {
 			return need, max(kept+engine+engineRounding, peak), nil

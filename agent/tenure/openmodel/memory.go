@@ -9,6 +9,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/anchorhold/anchorhold/agent/settings"
+	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
 
 // ProcessReserve is the part of memory_limit_mb that is left to the Go heap, the
@@ -26,6 +27,20 @@ func requests(cfg settings.Config) int64 { return max(0, cfg.RequestMemory()-req
 // Reserve is what the limit keeps from models: each beside the first has a vocabulary in the heap.
 func Reserve(cfg settings.Config) int64 {
 	return ProcessReserve + requests(cfg) + int64(max(len(cfg.Models), 1)-1)*HeapLimit
+}
+
+// A vocabulary of this many tokens has room in the reserve. Each further one takes up to so many
+// bytes, the most while the tokenizer is built: Gemma's 262,144 had an agent of 48 MiB reach 52,
+// and SmolLM2's 49,152 stay below (`make demo MODEL=gemma`).
+const (
+	tokensInReserve = 96 << 10
+	bytesPerToken   = 40
+)
+
+// vocabularyBeyondReserve is what a vocabulary takes in the heap that the reserve has no room for.
+func vocabularyBeyondReserve(header *gguf.File) int64 {
+	tokens, _ := header.Strings("tokenizer.ggml.tokens")
+	return bytesPerToken * int64(max(0, tokens.Len()-tokensInReserve))
 }
 
 // room is what a model gets with all that it takes.

@@ -1,10 +1,14 @@
 package openmodel
 
 import (
+	"bytes"
 	"fmt"
 	"os"
 	"strings"
 	"testing"
+
+	"github.com/anchorhold/anchorhold/runtime/gguf"
+	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 )
 
 // TestThePagesOfTheProgramLeave: fewer pages of files are in memory afterwards, and the program goes on.
@@ -30,4 +34,23 @@ func filePages(t *testing.T) (kib int) {
 		t.Fatal(err)
 	}
 	return kib
+}
+
+// TestALargeVocabularyCountsAgainstTheLimit: what the reserve has no room for is left out of what the arena gets.
+func TestALargeVocabularyCountsAgainstTheLimit(t *testing.T) {
+	for tokens, want := range map[int]int64{49_152: 0, tokensInReserve: 0, tokensInReserve + 1: bytesPerToken, 262_144: 163_840 * bytesPerToken} {
+		m := gguftest.New(1)
+		m.Set("tokenizer.ggml.tokens", make([]string, tokens))
+		file, err := m.Bytes()
+		if err != nil {
+			t.Fatal(err)
+		}
+		header, err := gguf.Parse(bytes.NewReader(file), int64(len(file)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := vocabularyBeyondReserve(header); got != want {
+			t.Errorf("%d tokens take %d bytes beyond the reserve, want %d", tokens, got, want)
+		}
+	}
 }

@@ -136,10 +136,11 @@ func attempts(m settings.Model) []attempt {
 // openWith maps weights and engine for one context size, or nothing.
 func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
 	limit := room(cfg, o.Model)
-	need, err := o.engineMemory(publisher, limit-taken)
+	need, heap, err := o.engineMemory(publisher, limit-taken)
 	if err != nil {
 		return err
 	}
+	limit -= heap
 	o.Memory = o.Budget(limit)
 	if taken > 0 {
 		if o.Taken, err = o.Memory.Charge("the model before", taken); err != nil {
@@ -190,19 +191,20 @@ func (o *Model) engineConfig(header *gguf.File, context int) infer.Config {
 const verifying = 2 << 20
 
 // engineMemory reads the sealed header, which needs little memory, to learn
-// what the engine will take: so much must stay free beside the weights.
-func (o *Model) engineMemory(publisher identity.Public, limit int64) (int64, error) {
+// what the engine will take, and what its vocabulary takes in the heap beyond the reserve:
+// so much must stay free beside the weights.
+func (o *Model) engineMemory(publisher identity.Public, limit int64) (need, heap int64, err error) {
 	w, err := weights.Open(o.Path, o.Key, o.Budget(limit), o.options(publisher, weights.Streamed, 0))
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
 	defer w.Close() // wipes what was read only to look at it
 	header, err := gguf.ParseHeader(w.Header())
 	if err != nil {
-		return 0, err
+		return 0, 0, err
 	}
-	need, err := infer.Memory(o.engineConfig(header, o.contextSize))
-	return need + engineRounding, err
+	need, err = infer.Memory(o.engineConfig(header, o.contextSize))
+	return need + engineRounding, vocabularyBeyondReserve(header), err
 }
 
 func (o *Model) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
