@@ -70,7 +70,7 @@ func (b *Builder) finish(root int32) (*Grammar, error) {
 	g := &Grammar{sets: b.sets, root: root, rules: make([][]int32, len(b.rules))}
 	for i, alternatives := range b.rules {
 		if alternatives == nil {
-			return nil, fmt.Errorf("%w: rule %q is not defined", ErrGrammar, b.name(int32(i)))
+			return nil, fmt.Errorf("%w: rule %.100q is not defined", ErrGrammar, b.name(int32(i)))
 		}
 		for _, e := range alternatives {
 			g.rules[i] = append(g.rules[i], int32(len(g.elements)))
@@ -81,11 +81,11 @@ func (b *Builder) finish(root int32) (*Grammar, error) {
 	ends := g.fixpoint(true)
 	for i, ok := range ends {
 		if !ok {
-			return nil, fmt.Errorf("%w: rule %q can never end", ErrGrammar, b.name(int32(i)))
+			return nil, fmt.Errorf("%w: rule %.100q can never end", ErrGrammar, b.name(int32(i)))
 		}
 	}
 	if rule := g.leftRecursive(g.fixpoint(false)); rule >= 0 {
-		return nil, fmt.Errorf("%w: rule %q begins with itself, or repeats what may be empty", ErrGrammar, b.name(rule))
+		return nil, fmt.Errorf("%w: rule %.100q begins with itself, or repeats what may be empty", ErrGrammar, b.name(rule))
 	}
 	return g, nil
 }

@@ -156,9 +156,17 @@ func parseValue(d *json.Decoder, depth int) (any, error) {
 	switch t := token.(type) {
 	case json.Number:
 		if strings.ContainsAny(t.String(), ".eE") {
-			return t.Float64()
+			f, err := t.Float64()
+			if err != nil {
+				return nil, fmt.Errorf("%.40s is beyond the numbers of 64 bits", t)
+			}
+			return f, nil
 		}
-		return strconv.ParseInt(t.String(), 10, 64)
+		n, err := strconv.ParseInt(t.String(), 10, 64)
+		if err != nil {
+			return nil, fmt.Errorf("%.40s is beyond the whole numbers of 64 bits", t)
+		}
+		return n, nil
 	case json.Delim:
 		if t == '[' {
 			list := []any{}
