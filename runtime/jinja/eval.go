@@ -88,7 +88,7 @@ func (r *rendering) evalNode(n *node) (any, error) {
 	case "method":
 		return r.method(n.text, left, rest)
 	}
-	return operate(n.op, left, rest[0])
+	return r.operate(n.op, left, rest[0])
 }
 
 // evalAll evaluates expressions in order; a missing one, as in a slice, is none.
@@ -349,14 +349,13 @@ func sliced(list []any, from, to, step *int64) ([]any, error) {
 	return out, nil
 }
 
-func operate(op string, a, b any) (any, error) {
+func (r *rendering) operate(op string, a, b any) (any, error) {
 	switch op {
-	case "==":
-		return equal(a, b), nil
-	case "!=":
-		return !equal(a, b), nil
+	case "==", "!=":
+		same, err := r.equal(a, b)
+		return same == (op == "=="), err
 	case "in", "notin":
-		has, err := contains(a, b)
+		has, err := r.contains(a, b)
 		return has == (op == "in"), err
 	case "~":
 		x, err := toString(a)
@@ -441,7 +440,7 @@ func (r *rendering) filter(name string, v any, args []any, keys []string) (any, 
 		}
 		return toJSON(v, indent)
 	case "items", "list", "first", "last", "selectattr", "rejectattr", "select", "reject", "map", "join":
-		return ofList(name, v, args, keys)
+		return r.ofList(name, v, args, keys)
 	case "replace":
 		text, err := toString(v)
 		if err != nil {

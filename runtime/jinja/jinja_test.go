@@ -397,6 +397,30 @@ func TestRaisedErrorCarriesTheTemplatesWords(t *testing.T) {
 	}
 }
 
+// TestComparisonsAreCharged: shared lists have exponentially many members, and a test of each item of
+// a list against all of another is one expression.
+func TestComparisonsAreCharged(t *testing.T) {
+	grown := func(times, by string) string {
+		return "{% set n = namespace(x=[1], y=[1]) %}{% for i in range(" + times + ") %}{% set n.x = [n.x" + by + "] %}{% set n.y = [n.y" + strings.ReplaceAll(by, "x", "y") + "] %}{% endfor %}"
+	}
+	for source, want := range map[string]string{
+		grown("40", ", n.x") + "{{ n.x == n.y }}":                                           "steps",
+		grown("40", ", n.x") + "{{ n.x in [n.y] }}":                                         "steps",
+		grown("40", ", n.x") + "{{ [n.x] | select('ne', n.y) | list }}":                     "steps",
+		grown("1000", "") + "{{ n.x == n.y }}":                                              "levels deep",
+		grown("1000", "") + "{{ {'a': n.x} == {'a': n.y} }}":                                "levels deep",
+		"{% set r = range(65536) | list %}{{ r | reject('in', r[:1] + ['x'] + r) | list }}": "steps",
+	} {
+		tmpl, err := Compile(source)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if out, err := tmpl.Render(t.Context(), nil); err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%.90s: got %.40q and %v, want %q", source, out, err, want)
+		}
+	}
+}
+
 // TestRenderingEndsWithItsCall, in the middle of a loop.
 func TestRenderingEndsWithItsCall(t *testing.T) {
 	tmpl, err := Compile("{% for a in list %}{% for b in list %}{{ a }}{% endfor %}{% endfor %}")

@@ -69,7 +69,7 @@ func ofMapping(name string, keys []string, values map[string]any, args []any) (a
 }
 
 // ofList applies one of the filters of lists.
-func ofList(name string, v any, args []any, keys []string) (any, error) {
+func (r *rendering) ofList(name string, v any, args []any, keys []string) (any, error) {
 	if name == "items" && len(args) == 0 {
 		if _, missing := v.(undefined); missing {
 			return &generator{}, nil
@@ -97,9 +97,9 @@ func ofList(name string, v any, args []any, keys []string) (any, error) {
 	case name == "map" && len(args) == 1 && keys[0] == "attribute":
 		return attributes(list, args[0])
 	case name == "selectattr" || name == "rejectattr":
-		return selected(list, args, name == "selectattr")
+		return r.selected(list, args, name == "selectattr")
 	case name == "select" || name == "reject":
-		return passing(list, args, name == "select")
+		return r.passing(list, args, name == "select")
 	case name == "join" && len(args) <= 1:
 		return join(list, append(args, "")[0])
 	}
@@ -123,7 +123,7 @@ func attributes(list []any, name any) (any, error) {
 }
 
 // selected are the items whose attribute is true, or passes a test; or the others.
-func selected(list []any, args []any, want bool) (any, error) {
+func (r *rendering) selected(list []any, args []any, want bool) (any, error) {
 	words := make([]string, 0, 2)
 	for _, arg := range args[:min(len(args), 2)] {
 		if word, ok := arg.(string); ok && (len(words) > 0 || !strings.Contains(word, ".")) {
@@ -136,7 +136,7 @@ func selected(list []any, args []any, want bool) (any, error) {
 	test := func(v any) (bool, error) { return truth(v), nil }
 	if len(args) > 1 {
 		var err error
-		if test, err = testOf(words[1], args[2:]); err != nil {
+		if test, err = r.testOf(words[1], args[2:]); err != nil {
 			return nil, err
 		}
 	}
@@ -158,7 +158,7 @@ func selected(list []any, args []any, want bool) (any, error) {
 }
 
 // passing are the items that are true, or pass a test; or the others.
-func passing(list []any, args []any, want bool) (any, error) {
+func (r *rendering) passing(list []any, args []any, want bool) (any, error) {
 	test := func(v any) (bool, error) { return truth(v), nil }
 	if len(args) > 0 {
 		name, ok := args[0].(string)
@@ -166,7 +166,7 @@ func passing(list []any, args []any, want bool) (any, error) {
 			return nil, fmt.Errorf("a test named by %s", kindName(args[0]))
 		}
 		var err error
-		if test, err = testOf(name, args[1:]); err != nil {
+		if test, err = r.testOf(name, args[1:]); err != nil {
 			return nil, err
 		}
 	}
@@ -207,7 +207,7 @@ func join(list []any, between any) (any, error) {
 }
 
 // testOf is a test by name, with its argument if it takes one.
-func testOf(name string, args []any) (func(v any) (bool, error), error) {
+func (r *rendering) testOf(name string, args []any) (func(v any) (bool, error), error) {
 	switch {
 	case len(args) == 0 && slices.Contains(knownTests[:], name):
 		return func(v any) (bool, error) { return is(v, name), nil }, nil
@@ -215,11 +215,12 @@ func testOf(name string, args []any) (func(v any) (bool, error), error) {
 		return func(v any) (bool, error) {
 			switch name {
 			case "in":
-				return contains(v, args[0])
+				return r.contains(v, args[0])
 			case "ne", "!=":
-				return !equal(v, args[0]), nil
+				same, err := r.equal(v, args[0])
+				return !same, err
 			}
-			return equal(v, args[0]), nil
+			return r.equal(v, args[0])
 		}, nil
 	}
 	return nil, fmt.Errorf("test %q is not supported with %d arguments", name, len(args))

@@ -176,39 +176,51 @@ func toString(v any) (string, error) {
 	return "", fmt.Errorf("cannot print %s", kindName(v))
 }
 
-// equal is Python's ==, in which True is 1.
-func equal(a, b any) bool {
+// equal is Python's ==, in which True is 1. It charges for what it compares: lists that hold one list several times have
+// exponentially many members.
+func (r *rendering) equal(a, b any) (bool, error) { return r.equalAt(a, b, 0) }
+
+func (r *rendering) equalAt(a, b any, depth int) (bool, error) {
+	if depth > maxDepth {
+		return false, fmt.Errorf("values nested more than %d levels deep are compared", maxDepth)
+	}
 	if x, ok := number(a); ok {
 		y, ok := number(b)
-		return ok && x == y
+		return ok && x == y, r.spend(0)
 	}
 	switch a := a.(type) {
 	case string:
 		s, ok := b.(string)
-		return ok && a == s
+		if !ok || len(a) != len(s) {
+			return false, r.spend(0)
+		}
+		return a == s, r.spend(len(a))
 	case nil:
-		return b == nil
+		return b == nil, r.spend(0)
 	case undefined:
 		_, ok := b.(undefined)
-		return ok
+		return ok, r.spend(0)
 	case []any:
 		other, ok := b.([]any)
-		if !ok || len(a) != len(other) {
-			return false
+		same, err := ok && len(a) == len(other), r.spend(0)
+		for i := 0; i < len(a) && same && err == nil; i++ {
+			same, err = r.equalAt(a[i], other[i], depth+1)
 		}
-		for i := range a {
-			if !equal(a[i], other[i]) {
-				return false
-			}
-		}
-		return true
+		return same, err
 	case float64:
 		x, ok := b.(float64)
-		return ok && x == a
+		return ok && x == a, r.spend(0)
 	}
-	_, x, okX := members(a)
+	keys, x, okX := members(a)
 	_, y, okY := members(b)
-	return okX && okY && maps.EqualFunc(x, y, equal)
+	same, err := okX && okY && len(x) == len(y), r.spend(0)
+	for i := 0; i < len(keys) && same && err == nil; i++ {
+		var other any
+		if other, same = y[keys[i]]; same {
+			same, err = r.equalAt(x[keys[i]], other, depth+1)
+		}
+	}
+	return same, err
 }
 
 func number(v any) (int64, bool) {
@@ -225,16 +237,16 @@ func number(v any) (int64, bool) {
 }
 
 // contains is Python's in.
-func contains(item, in any) (bool, error) {
+func (r *rendering) contains(item, in any) (bool, error) {
 	switch in := in.(type) {
 	case string:
 		if s, ok := item.(string); ok {
-			return strings.Contains(in, s), nil
+			return strings.Contains(in, s), r.spend(len(in))
 		}
 	case []any:
 		for _, x := range in {
-			if equal(item, x) {
-				return true, nil
+			if same, err := r.equal(item, x); same || err != nil {
+				return same, err
 			}
 		}
 		return false, nil

@@ -66,7 +66,7 @@ func loadMerges(f *gguf.File, v *vocabulary) (merges, error) {
 			continue // ends a turn, and no word contains it
 		}
 		if left < 0 || right < 0 || result < 0 {
-			return merges{}, fmt.Errorf("merge %d (%q) joins tokens that are not in the vocabulary", rank, line)
+			return merges{}, fmt.Errorf("merge %d (%.100q) joins tokens that are not in the vocabulary", rank, line)
 		}
 		inOrder = inOrder && result == m.elsewhere[0]+int32(rank)
 		m.enter(pairOf(left, right), uint32(rank))

@@ -87,7 +87,7 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	case "":
 		err = errors.New("the file has no tokenizer (tokenizer.ggml.model is missing)")
 	default:
-		err = fmt.Errorf(`model %q is not supported, only "gpt2" (byte-level BPE), "llama" (SentencePiece BPE), "bert" (WordPiece) and "t5" (unigram)`, model)
+		err = fmt.Errorf(`model %.100q is not supported, only "gpt2" (byte-level BPE), "llama" (SentencePiece BPE), "bert" (WordPiece) and "t5" (unigram)`, model)
 	}
 	if err != nil {
 		return nil, err
