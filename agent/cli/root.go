@@ -34,15 +34,18 @@ func anchorhold(*Invocation) *cobra.Command {
 		Long: `anchorhold is the command line of Anchorhold. Its commands, by who uses them:
 
   publisher       keygen publisher, keygen model, seal, inspect
-  broker operator keygen broker, policy, secret, leases, epoch, audit, collateral, status
+  broker operator keygen broker, policy, secret, volume, leases, epoch, audit, collateral, status
   client          chat, embed, score, evidence, receipt, proof, status
+  guest           secret get, status
   federation      fed, jobs, params
   admin           doctor, release, version
 
-Every command takes --json for scripts and then prints one object; a list is in it by name. A
-command that fails without a result prints {"error": {"reason": CODE, "message": TEXT}}. Exit status: 0 done, 1 failed,
-2 wrong command line, 3 refused or does not hold, 4 holds as far as it was checked
-(audit verify).`,
+Every command takes --json for scripts and then prints one object; a list is one of its
+members. A command that fails without a result prints
+{"error": {"reason": CODE, "message": TEXT}}.
+
+Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused or does not hold, 4 holds as
+far as it was checked (audit verify).`,
 		RunE: func(c *cobra.Command, _ []string) error { return c.Help() },
 	}
 }

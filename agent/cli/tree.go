@@ -19,6 +19,12 @@ func PrintTree(w io.Writer, data []byte, indent string) {
 		keys = append(keys, k)
 	}
 	slices.Sort(keys)
+	width := 18
+	for _, k := range keys {
+		if v := object[k]; len(v) > 0 && v[0] != '{' {
+			width = max(width, len(k))
+		}
+	}
 	for _, k := range keys {
 		var text string
 		switch value := object[k]; {
@@ -26,11 +32,11 @@ func PrintTree(w io.Writer, data []byte, indent string) {
 			fmt.Fprintf(w, "%s%s:\n", indent, k)
 			PrintTree(w, value, indent+"  ")
 		case json.Unmarshal(value, &text) == nil:
-			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, text)
+			fmt.Fprintf(w, "%s%-*s %s\n", indent, width, k, text)
 		case len(value) > 0 && value[0] == '[':
-			fmt.Fprintf(w, "%s%-18s %d\n", indent, k, entries(value))
+			fmt.Fprintf(w, "%s%-*s %d\n", indent, width, k, entries(value))
 		default:
-			fmt.Fprintf(w, "%s%-18s %s\n", indent, k, value)
+			fmt.Fprintf(w, "%s%-*s %s\n", indent, width, k, value)
 		}
 	}
 }

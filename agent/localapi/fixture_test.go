@@ -170,6 +170,7 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 
 // fakeGate is an agent's tenure: a lease that can end.
 type fakeGate struct {
+	more   []string // models beside tiny
 	engine *fakeEngine
 	key    *identity.Private
 	mu     sync.Mutex
@@ -191,7 +192,7 @@ func newFakeGate(t testing.TB) *fakeGate {
 	return g
 }
 
-func (g *fakeGate) Models() []string { return []string{"tiny"} }
+func (g *fakeGate) Models() []string { return append([]string{"tiny"}, g.more...) }
 
 func (g *fakeGate) Serving() error {
 	g.mu.Lock()

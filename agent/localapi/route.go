@@ -36,7 +36,7 @@ func (s *Server) handler() http.Handler {
 	}
 	mux.Handle("/", s.wrap(Route{Name: "unknown", Handle: func(_ http.ResponseWriter, r *http.Request) error {
 		if slices.Contains(known, r.URL.Path) {
-			return &Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path has another method"}
+			return &Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path does not take " + r.Method}
 		}
 		return noSuchPath()
 	}}))
@@ -44,7 +44,7 @@ func (s *Server) handler() http.Handler {
 }
 
 func noSuchPath() error {
-	return &Error{Status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path"}
+	return &Error{Status: http.StatusNotFound, Type: "invalid_request_error", Code: "not-found", Message: "no such path; docs/operations.md lists those there are under \"Ask it from an application\""}
 }
 
 // wrap runs a handler under the request's time limit.

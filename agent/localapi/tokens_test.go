@@ -57,6 +57,10 @@ func TestTokenRequestsRefusedByName(t *testing.T) {
 			}
 		}
 	}
+	f.more = []string{"other"}
+	if r := f.do(t, "POST", "/tokenize", `{"content":"a"}`); r.status != 400 || r.code() != "missing-parameter" || !strings.Contains(r.body, "tiny, other") {
+		t.Errorf("no model of two: %d %s", r.status, r.body)
+	}
 	f.expire()
 	for _, path := range []string{"/tokenize", "/detokenize"} {
 		if r := f.do(t, "POST", path, `{"content":"a"}`); r.status != 503 || r.code() != "lease-expired" {

@@ -118,7 +118,7 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 	defer t.mu.RUnlock()
 	s.LastRefusal = t.denied
 	if l := t.lease; l != nil {
-		s.Lease = &LeaseStatus{ID: l.ID, Policy: l.PolicyID, PolicyVersion: l.PolicyVersion, RemainingSeconds: l.Remaining(time.Now()).Seconds(),
+		s.Lease = &LeaseStatus{ID: l.ID, Policy: l.PolicyID, PolicyVersion: l.PolicyVersion, RemainingSeconds: l.Remaining(time.Now()).Round(time.Millisecond).Seconds(),
 			TTLSeconds: l.TTL.Seconds(), TLSGroup: l.TLSGroup, Broker: hex.EncodeToString(l.BrokerID[:]), Epoch: l.Epoch,
 			EvidenceKind: string(l.EvidenceKind), EvidenceDigest: hex.EncodeToString(l.EvidenceDigest[:]),
 			AuditIndex: l.AuditIndex, AuditLeaf: hex.EncodeToString(l.AuditLeaf[:]), Permit: permitStatus(l, time.Now())}

@@ -45,8 +45,9 @@ instead, and the exit status is 1; with --strict the first one ends the run.
 As many requests are under way as the agent has places for. If it stops or is restarted, they are
 asked again, and if nothing has come back for the time of --patience the run ends ("agent-silent"). So
 it does if the agent has had no place for any line for the time of --busy-patience, status 429 again and
-again ("agent-busy"). Such a line has no record. Whatever ended a run, the same command takes it up: no line is lost or asked again that has its record. An OUTPUT of
-another input, model or set of flags is refused.
+again ("agent-busy"). Such a line has no record. Whatever ended a run, the same command takes it up:
+no line is lost, and none that has its record is asked again. An OUTPUT of another input, model or
+set of flags is refused.
 
 With --receipts each record has the whole signed receipt, and under "request" the bytes that it
 commits to, of a text also those under "output": 'anchorhold receipt verify' checks them.

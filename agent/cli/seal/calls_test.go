@@ -69,3 +69,11 @@ func TestAVerdictNamesEachReason(t *testing.T) {
 		t.Errorf("got %q, want %q", out.String(), want)
 	}
 }
+
+func TestSizesOfSmallFilesAreNotZero(t *testing.T) {
+	for bytes, want := range map[int64]string{9886: "9.9 kB", 999_999: "1000.0 kB", 100_100_000: "100.1 MB"} {
+		if got := size(bytes); got != want {
+			t.Errorf("%d bytes are shown as %s, want %s", bytes, got, want)
+		}
+	}
+}

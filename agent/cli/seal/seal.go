@@ -57,7 +57,7 @@ Exit status:
 	sealNeeds               = "one GGUF or ONNX file"
 	sealParameterSetUnknown = "--parameter-set: %w (anchorhold params list shows them)"
 	sealKeyIsCredential     = "--key is the credential that protects the publisher's key, and every guest that serves the model would receive it; make a model key (anchorhold keygen model)"
-	sealResult              = "%s\n  size      %.1f MB (source %.1f MB)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
+	sealResult              = "%s\n  size      %s (source %s)\n  contents  %d tensors in %d chunks\n  time      %.2f s, %.0f MB/s\n"
 	sealFlagCheck           = "report whether agents can serve the model and what prevents it; seal nothing"
 	sealFlagOut             = "new file for the sealed model"
 	sealFlagKey             = "file with the model key (keygen model)"
@@ -183,10 +183,18 @@ func (o *sealOptions) run(ctx context.Context, inv *cli.Invocation, args []strin
 	quantized.Warn(inv.Err)
 	return inv.Print(result, func(w io.Writer) {
 		fmt.Fprintf(w, sealResult,
-			o.opt.Out, float64(s.SealedBytes)/1e6, float64(s.SourceBytes)/1e6, s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
+			o.opt.Out, size(s.SealedBytes), size(s.SourceBytes), s.Tensors, s.Chunks, s.Duration.Seconds(), float64(s.SourceBytes)/1e6/s.Duration.Seconds())
 		convert.Print(w, quantized)
 		printModelID(w, id)
 	})
+}
+
+// size is a file's size: classifiers have a few kB.
+func size(bytes int64) string {
+	if bytes < 1e6 {
+		return fmt.Sprintf("%.1f kB", float64(bytes)/1e3)
+	}
+	return fmt.Sprintf("%.1f MB", float64(bytes)/1e6)
 }
 
 // progress shows a percentage on a terminal, and a line each 10 % elsewhere.

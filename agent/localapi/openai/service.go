@@ -130,6 +130,9 @@ func (s *Service) checkModel(name string) error {
 	if slices.Contains(s.Models.Models(), name) {
 		return nil
 	}
+	if name == "" {
+		return localapi.BadRequest("model", "missing-parameter", "model is required: "+strings.Join(s.Models.Models(), ", "))
+	}
 	p := localapi.BadRequest("model", "model_not_found", fmt.Sprintf("this agent has no model %.64q; it has %s", name, strings.Join(s.Models.Models(), ", ")))
 	p.Status = http.StatusNotFound
 	return p

@@ -32,7 +32,7 @@ func Examine(ctx context.Context, cfg settings.Config, m settings.Model, held *C
 	case err != nil:
 		return false, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 	case least > limit:
-		return false, doesNotFit(cfg, m, &arena.DoesNotFit{For: "model " + m.Name, Need: least, Available: limit, Limit: limit})
+		return false, doesNotFit(cfg, m, 0, &arena.DoesNotFit{For: "model " + m.Name, Need: least, Available: limit, Limit: limit})
 	case most <= limit-taken:
 		return true, nil
 	}

@@ -53,6 +53,7 @@ type Model struct {
 	Embedder *infer.Embedder
 
 	contextSize int
+	heap        int64     // what its vocabulary takes beyond the reserve
 	once        sync.Once // closes it
 	closeErr    error     // once's
 }
@@ -70,6 +71,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		log.Warn("pages of the program stay in memory", "error", err)
 	}
 	var tooLarge *arena.DoesNotFit
+	var heap int64
 	for _, try := range attempts(m) {
 		o := &Model{Model: m, Custody: held, Gone: make(chan struct{}), KeyVersion: version, contextSize: try.context, Threads: threads(m), Limit: cfg.MemoryLimit()}
 		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
@@ -78,21 +80,22 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 				"context", o.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
 			return o, nil
 		}
+		heap = o.heap
 		if !errors.As(err, &tooLarge) || ctx.Err() != nil {
 			held.Wipe()
 			return nil, fmt.Errorf("model %s: %w", m.Name, held.notGranted(m, err))
 		}
 	}
 	held.Wipe()
-	return nil, doesNotFit(cfg, m, tooLarge)
+	return nil, doesNotFit(cfg, m, heap, tooLarge)
 }
 
-func doesNotFit(cfg settings.Config, m settings.Model, err error) error {
+func doesNotFit(cfg settings.Config, m settings.Model, heap int64, err error) error {
 	if m.MemoryMB > 0 {
 		return fmt.Errorf("model %s does not fit: its part of compute.tee.memory_limit_mb is %d MiB: %w", m.Name, m.MemoryMB, err)
 	}
 	return fmt.Errorf("model %s does not fit: compute.tee.memory_limit_mb is %d, of which the process and its requests need %d MiB: %w",
-		m.Name, cfg.Compute.TEE.MemoryLimitMB, Reserve(cfg)>>20, err)
+		m.Name, cfg.Compute.TEE.MemoryLimitMB, (Reserve(cfg)+heap)>>20, err)
 }
 
 func threads(m settings.Model) int {
@@ -136,11 +139,11 @@ func attempts(m settings.Model) []attempt {
 // openWith maps weights and engine for one context size, or nothing.
 func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
 	limit := room(cfg, o.Model)
-	need, heap, err := o.engineMemory(publisher, limit-taken)
+	need, err := o.engineMemory(publisher, limit-taken)
 	if err != nil {
 		return err
 	}
-	limit -= heap
+	limit -= o.heap
 	o.Memory = o.Budget(limit)
 	if taken > 0 {
 		if o.Taken, err = o.Memory.Charge("the model before", taken); err != nil {
@@ -191,20 +194,21 @@ func (o *Model) engineConfig(header *gguf.File, context int) infer.Config {
 const verifying = 2 << 20
 
 // engineMemory reads the sealed header, which needs little memory, to learn
-// what the engine will take, and what its vocabulary takes in the heap beyond the reserve:
-// so much must stay free beside the weights.
-func (o *Model) engineMemory(publisher identity.Public, limit int64) (need, heap int64, err error) {
+// what the engine will take, which must stay free beside the weights, and what the vocabulary
+// takes in the heap.
+func (o *Model) engineMemory(publisher identity.Public, limit int64) (int64, error) {
 	w, err := weights.Open(o.Path, o.Key, o.Budget(limit), o.options(publisher, weights.Streamed, 0))
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
 	defer w.Close() // wipes what was read only to look at it
 	header, err := gguf.ParseHeader(w.Header())
 	if err != nil {
-		return 0, 0, err
+		return 0, err
 	}
-	need, err = infer.Memory(o.engineConfig(header, o.contextSize))
-	return need + engineRounding, vocabularyBeyondReserve(header), err
+	o.heap = vocabularyBeyondReserve(header)
+	need, err := infer.Memory(o.engineConfig(header, o.contextSize))
+	return need + engineRounding, err
 }
 
 func (o *Model) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
