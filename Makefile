@@ -46,9 +46,9 @@ flower-demo: demo-build ## flwr run on top of rounds, with both of Flower's APIs
 	@.ci/python-package "$(PEERS)" .cache/wheels --build-only
 	@$(DEMOBIN)/demo -bin $(DEMOBIN) -cache "$(CACHE)" -flower "$(PEERS)" -wheels .cache/wheels
 
-proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody (installs Python packages once, 500 MB)
-	@PEERS_TORCH=0 .ci/peers-zk "$(PEERS)"
-	@$(DEMOBIN)/demo -bin $(DEMOBIN) -proofs "$(PEERS)/zk/classifiers"
+proof-demo: demo-build ## a real classifier: answers at once, proofs later, verified by anybody (installs Python packages once, 500 MB; CLASSIFIER=DIRECTORY/NAME for files of your own)
+	@$(if $(CLASSIFIER),,PEERS_TORCH=0 .ci/peers-zk "$(PEERS)")
+	@$(DEMOBIN)/demo -bin $(DEMOBIN) $(if $(CLASSIFIER),-proofs "$(dir $(CLASSIFIER))" -classifier "$(notdir $(CLASSIFIER))",-proofs "$(PEERS)/zk/classifiers")
 
 ##@ Test
 

@@ -26,19 +26,20 @@ func main() {
 	flower := flag.String("flower", "", "run Flower on top of federated rounds instead, with the peers of this directory")
 	wheels := flag.String("wheels", "", "with -flower: directory of the Python package's wheel")
 	proofs := flag.String("proofs", "", "run the demo of proofs instead, with the classifiers of this directory")
+	classifier := flag.String("classifier", "", "with -proofs: serve the classifier of this name instead, compare its answers with onnxruntime's and prove one")
 	beside := flag.String("beside", "", "measure inference beside proving instead, with the classifiers of this directory")
 	flag.Parse()
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, opt, *fetchOnly, *federated, *proofs, *beside, *flower, *wheels); err != nil {
+	if err := run(ctx, opt, *fetchOnly, *federated, *proofs, *classifier, *beside, *flower, *wheels); err != nil {
 		fmt.Fprintf(os.Stderr, "\ndemo: %v\n", err)
 		stop()
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, beside, flower, wheels string) error {
+func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, classifier, beside, flower, wheels string) error {
 	if opt.cache == "" {
 		dir, err := os.UserCacheDir()
 		if err != nil {
@@ -54,6 +55,9 @@ func run(ctx context.Context, opt options, fetchOnly bool, python, classifiers, 
 	}
 	if beside != "" {
 		return newBesideDemo(opt, beside).run(ctx)
+	}
+	if classifier != "" {
+		return newServedDemo(opt, classifiers, classifier).run(ctx)
 	}
 	if classifiers != "" {
 		return newProofDemo(opt, classifiers).run(ctx)

@@ -37,10 +37,11 @@ type proofDemo struct {
 	registry        string        // its address, once the agent is to use it
 	accuracy        float64       // of the integer reference on the same rows
 	fed             *deployment   // of the federated round
+	proofMemory     int           // of a prover, in MiB
 }
 
 func newProofDemo(opt options, models string) *proofDemo {
-	return &proofDemo{demo: *newDemo(opt), models: models}
+	return &proofDemo{demo: *newDemo(opt), models: models, proofMemory: 512}
 }
 
 func (d *proofDemo) run(ctx context.Context) (err error) {
@@ -173,12 +174,12 @@ broker: {address: %q, tls_roots: %s, root_keys: [%s], minimum_epoch: 1}
 guest: {image_id: demo-image, state_dir: %s, software_measurement: %q}
 classifiers:
   - {name: %s, path: %s, resource: %s, publisher: %s, minimum_version: 1}
-proofs: {keys: %s, mode: %s, registry: %q, allow_development_setup: %t, memory_mb: 512}
+proofs: {keys: %s, mode: %s, registry: %q, allow_development_setup: %t, memory_mb: %d}
 workers: {path: %s}
 socket: {path: %s}
 log: {level: info, format: text}
 `, d.brokerAddress, d.path("broker", "tls.crt"), d.path("root.key.pub"), state, goodMeasurement,
-		model, d.path(file), resource, d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
+		model, d.path(file), resource, d.path("publisher.key.pub"), d.path(keys), mode, d.registry, development, d.proofMemory, filepath.Join(absolute(d.opt.bin), "anchorhold-worker"), d.path(name+".sock"))
 	path := d.path(name + ".yaml")
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
