@@ -41,8 +41,8 @@ func avx2Set() *Set {
 	}
 }
 
-// avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. Products with floating-point numbers and
-// most operations on vectors are AVX2's.
+// avx512Set needs AVX512F, AVX512BW and AVX512_VNNI besides. Products with floating-point numbers of
+// fewer than 16 tokens and most operations on vectors are AVX2's.
 func avx512Set() *Set {
 	s := avx2Set()
 	s.name = "avx512"
@@ -54,6 +54,7 @@ func avx512Set() *Set {
 	s.four = map[Type]batched[record]{Q4_0: fourQ40AVX512, Q4_1: fourQ41AVX512, Q5_0: fourQ50AVX512, Q5_1: fourQ51AVX512, Q8_0: fourQ80AVX512,
 		Q2_K: fourQ2KAVX512, Q3_K: fourQ3KAVX512, Q4_K: fourQ4KAVX512, Q5_K: fourQ5KAVX512, Q6_K: fourQ6KAVX512,
 		IQ4_NL: fourIQ4NLAVX512, IQ4_XS: fourIQ4XSAVX512, MXFP4: fourMXFP4AVX512}
+	s.sixteenFloat = map[Type]batched[float32]{F32: sixteenF32AVX512, F16: sixteenF16AVX512, BF16: sixteenBF16AVX512}
 	return s
 }
 

@@ -3,8 +3,8 @@
 // with the same results.
 //
 // It guarantees that the plain Go, AVX2, AVX-512, AMX and NEON kernels agree to the last
-// bit: block sums are exact integers, and the float operations after
-// them stand in one fixed order without fused multiply-add. Where tests run on a processor
+// bit: block sums are exact integers, and the float operations stand in one fixed
+// order, with the same of them fused. Where tests run on a processor
 // without AVX-512, they interpret its kernels (package x86test); those of AMX are tested
 // only on a processor that has it, and those of NEON under emulation (.ci/neon). It trusts its
 // callers with nothing: every length is checked before assembly runs. It

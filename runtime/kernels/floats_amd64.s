@@ -1,7 +1,7 @@
 #include "textflag.h"
 
 // AVX2 with F16C: tiles of floating-point numbers with unquantized inputs, column
-// after column as the reference does (reference.go), unfused. AX is the distance of
+// after column as the reference does (reference.go), fused. AX is the distance of
 // two tokens' inputs, R10 to R13 the tokens' inputs, Y8 and Y9 the weights of rows 0-7
 // and 8-15.
 
@@ -24,10 +24,8 @@
 
 #define TOKEN(x, a, b) \
 	VBROADCASTSS (x), Y10; \
-	VMULPS Y8, Y10, Y11; \
-	VADDPS Y11, a, a; \
-	VMULPS Y9, Y10, Y11; \
-	VADDPS Y11, b, b; \
+	VFMADD231PS Y8, Y10, a; \
+	VFMADD231PS Y9, Y10, b; \
 	ADDQ $4, x
 
 #define ONE(WEIGHTS) \

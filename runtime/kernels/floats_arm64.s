@@ -2,7 +2,7 @@
 #include "words_arm64.h"
 
 // Tiles of floating-point numbers with unquantized inputs, column after column as the reference
-// does (reference.go), unfused. R16 is the distance of two tokens' inputs, R10 to R13 the tokens' inputs, of
+// does (reference.go), fused. R16 is the distance of two tokens' inputs, R10 to R13 the tokens' inputs, of
 // which V20 to V23 have 4 columns, V16 to V19 the weights of 4 rows each.
 
 #define WEIGHTS32 VLD1.P 64(R1), [V16.S4, V17.S4, V18.S4, V19.S4]
@@ -24,14 +24,10 @@
 
 // Column i of 4, for the token whose inputs are in vector x and whose sums from a on.
 #define TOKEN(x, a, i) \
-	FMULE(24, 16, x, i); \
-	FADD(a, a, 24); \
-	FMULE(24, 17, x, i); \
-	FADD(a+1, a+1, 24); \
-	FMULE(24, 18, x, i); \
-	FADD(a+2, a+2, 24); \
-	FMULE(24, 19, x, i); \
-	FADD(a+3, a+3, 24)
+	FMLAE(a, 16, x, i); \
+	FMLAE(a+1, 17, x, i); \
+	FMLAE(a+2, 18, x, i); \
+	FMLAE(a+3, 19, x, i)
 
 #define ZERO4(a) ZERO(a); ZERO(a+1); ZERO(a+2); ZERO(a+3)
 

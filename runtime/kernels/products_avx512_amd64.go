@@ -80,3 +80,12 @@ func fourIQ4XSAVX512(dst *float32, stride int, groups *byte, act *record, blocks
 
 //go:noescape
 func fourMXFP4AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
+
+//go:noescape
+func sixteenF32AVX512(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func sixteenF16AVX512(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)
+
+//go:noescape
+func sixteenBF16AVX512(dst *float32, stride int, groups *byte, x *float32, cols, groupCount int)

@@ -63,7 +63,7 @@ func (l *layout) addBlock(y float32, s scales, q, codes *[BlockCols]int32, a *re
 func (r *record) code(c int) int32 { return int32(r.high[c])<<8 + int32(r.low[c]) }
 
 // referenceFloats does the same for weights that are floating-point numbers,
-// with unquantized inputs: column after column, unfused.
+// with unquantized inputs: column after column, product and sum rounded once, together.
 func referenceFloats(dst []float32, groups []byte, t Type, x []float32) {
 	size := t.layout().block / BlockCols
 	for g := range len(dst) / TileRows {
@@ -72,7 +72,7 @@ func referenceFloats(dst []float32, groups []byte, t Type, x []float32) {
 		for c, v := range x {
 			column := group[c*size : (c+1)*size]
 			for r := range TileRows {
-				y[r] += float32(weightAt(column, t, 0, r) * v)
+				y[r] = fused(weightAt(column, t, 0, r), v, y[r])
 			}
 		}
 		copy(dst[g*TileRows:], y[:])

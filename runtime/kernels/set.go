@@ -12,7 +12,7 @@ const batch = 4
 // (of floating-point ones) each for one token: dst gets 16 values for each group.
 type kernel[In any] func(dst *float32, groups *byte, in *In, n, groupCount int)
 
-// batched is the same for 4 tokens: token i's inputs follow those of token i-1,
+// batched is the same for 4 tokens, of sixteenFloat for 16: token i's inputs follow those of token i-1,
 // its outputs stand stride bytes after.
 type batched[In any] func(dst *float32, stride int, groups *byte, in *In, n, groupCount int)
 
@@ -37,14 +37,15 @@ const wideTiles = 2
 
 // Set is the set of kernels for one instruction set. It is safe for concurrent use.
 type Set struct {
-	name      string
-	one       map[Type]kernel[record]
-	four      map[Type]batched[record]
-	sixteen   map[Type]paneled
-	wide      map[Type]widePaneled
-	oneFloat  map[Type]kernel[float32]
-	fourFloat map[Type]batched[float32]
-	vector    vectorOps
+	name         string
+	one          map[Type]kernel[record]
+	four         map[Type]batched[record]
+	sixteen      map[Type]paneled
+	wide         map[Type]widePaneled
+	oneFloat     map[Type]kernel[float32]
+	fourFloat    map[Type]batched[float32]
+	sixteenFloat map[Type]batched[float32]
+	vector       vectorOps
 }
 
 // Name is "generic", "avx2", "avx512", "amx", "neon" or "dotprod".
@@ -88,7 +89,7 @@ func (s *Set) MatMul(dst []float32, stride int, groups []byte, t Type, rows int,
 // multiply runs on checked lengths.
 func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded int, act *Activations, x []float32) {
 	if t.float() {
-		each(s.oneFloat[t], s.fourFloat[t], referenceFloats, dst, stride, groups, t, padded, x[:act.tokens*act.cols], act.tokens)
+		s.multiplyFloats(dst, stride, groups, t, padded, x[:act.tokens*act.cols], act.tokens)
 		return
 	}
 	token, n := 0, act.cols/BlockCols
@@ -105,6 +106,19 @@ func (s *Set) multiply(dst []float32, stride int, groups []byte, t Type, padded 
 	}
 	if token < act.tokens {
 		each(s.one[t], s.four[t], referenceMatMul, dst[token*stride:], stride, groups, t, padded, act.records[token*n:act.tokens*n], act.tokens-token)
+	}
+}
+
+// multiplyFloats does so for floating-point weights.
+func (s *Set) multiplyFloats(dst []float32, stride int, groups []byte, t Type, padded int, x []float32, tokens int) {
+	token, n := 0, len(x)/tokens
+	if kernel := s.sixteenFloat[t]; kernel != nil {
+		for ; token+wide <= tokens; token += wide {
+			kernel(&dst[token*stride], stride*4, &groups[0], &x[token*n], n, padded/TileRows)
+		}
+	}
+	if token < tokens {
+		each(s.oneFloat[t], s.fourFloat[t], referenceFloats, dst[token*stride:], stride, groups, t, padded, x[token*n:], tokens-token)
 	}
 }
 

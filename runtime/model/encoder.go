@@ -24,6 +24,7 @@ const (
 type Encoder struct {
 	core    Model // its products, workers and scratch memory
 	tensors encoderTensors
+	tails   *tails // of GELU
 	context int
 	batch   int // tokens
 	turns   []turn
@@ -57,7 +58,7 @@ func NewEncoder(cfg Config) (*Encoder, error) {
 	if cfg.Threads < 1 || cfg.Threads > 1024 || cfg.Context < 1 || cfg.Context > p.Context || !p.family.encoder {
 		return nil, fmt.Errorf("model: %d threads or a context of %d is out of range, or the model is no encoder", cfg.Threads, cfg.Context)
 	}
-	e := &Encoder{context: cfg.Context, batch: cfg.Context}
+	e := &Encoder{context: cfg.Context, batch: cfg.Context, tails: newTails()}
 	r := &resolver{src: cfg.Source}
 	e.tensors = r.encoder(&p)
 	if r.wrong != nil {
@@ -400,18 +401,10 @@ func (e *Encoder) activate(_, t int) error {
 		copy(inner, gate)
 	} else {
 		addBias(inner, l.upBias)
-		gelu(inner)
+		e.tails.gelu(inner)
 	}
 	e.core.set.Quantize(&a.act, t, inner)
 	return nil
-}
-
-// gelu is x times the normal distribution function of x, as the models were trained; llama.cpp
-// takes its tanh form.
-func gelu(x []float32) {
-	for i, v := range x {
-		x[i] = float32(float64(v) * 0.5 * (1 + math.Erf(float64(v)*(1/math.Sqrt2))))
-	}
 }
 
 // pool makes one vector of each text, of length 1.
