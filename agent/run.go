@@ -103,7 +103,7 @@ func (d *daemon) prepare() (err error) {
 	if d.beside, err = d.newBeside(first, others); err != nil {
 		return err
 	}
-	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, TenureOf: d.tenureOf, Tenures: d.tenures, Guest: d.guest, Models: d.modelNames, Classifiers: d.classifiers, Proofs: d.proofs,
+	d.api, err = serving.New(serving.Config{Settings: d.Config, Tenure: d.tenure, TenureOf: d.tenureOf, Tenures: d.tenures, Guest: d.guest, InForce: d.cfg.Load, Classifiers: d.classifiers, Proofs: d.proofs,
 		Opened: d.guest.Opened(d.tenure.Held, d.cfg.Load),
 		Status: func() any { return d.status() }, Version: d.Version, Logger: d.Logger})
 	if err != nil {
@@ -131,14 +131,6 @@ func (d *daemon) status() tenure.Status {
 	s.AgentKey = hex.EncodeToString(id[:])
 	s.Secrets = d.api.Secrets.Held()
 	return s
-}
-
-func (d *daemon) modelNames() []string {
-	names := []string{}
-	for _, m := range d.cfg.Load().Models {
-		names = append(names, m.Name)
-	}
-	return names
 }
 
 // serve runs the keeper, the API, the watchdog and reloads until the context

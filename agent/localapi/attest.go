@@ -41,7 +41,7 @@ func (s *Server) attest(w http.ResponseWriter, r *http.Request) error {
 func (s *Server) quote(ctx context.Context, nonce []byte) (*attestation, error) {
 	ctx, cancel := s.Bound(ctx)
 	defer cancel(nil)
-	leave, err := s.quotes.Enter(ctx, s.UID(ctx))
+	leave, err := s.quotes.Enter(ctx, s.UID(ctx), nil)
 	if err != nil {
 		return nil, err
 	}

@@ -249,6 +249,17 @@ func (h *Held) Release() {
 	b.settle()
 }
 
+// size is how many bytes are held; none of nil.
+func (h *Held) size() int64 {
+	if h == nil {
+		return 0
+	}
+	h.budget.mu.Lock()
+	n := h.bytes + h.more
+	h.budget.mu.Unlock()
+	return n
+}
+
 // More asks for n more bytes for the same request, as one more of its user's: whoever holds bytes
 // does not wait for others to give back theirs. What it returns is given back with Release, and
 // is nil for no bytes.
@@ -256,9 +267,7 @@ func (h *Held) More(n int64) (*Held, error) {
 	if n <= 0 {
 		return nil, nil
 	}
-	h.budget.mu.Lock()
-	bytes := h.bytes + h.more
-	h.budget.mu.Unlock()
+	bytes := h.size()
 	if most := h.budget.share; n > most-bytes {
 		return nil, tooLarge(fmt.Sprintf("the answers need up to %d bytes of memory beside the request's %d; one request gets at most %d (socket.memory_mb): ask for fewer choices, tokens or top_logprobs, or for a stream", n, bytes, most))
 	}

@@ -221,14 +221,14 @@ func TestBodiesAreReadWholeAndNoFurther(t *testing.T) {
 func TestUsersTakeTurnsInALine(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLine(1, 8)
-		leave, err := l.Enter(t.Context(), 1)
+		leave, err := l.Enter(t.Context(), 1, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		order := make(chan uint32, 8)
 		for _, uid := range []uint32{1, 1, 1, 2, 2, 3} {
 			go func() {
-				leave, err := l.Enter(t.Context(), uid)
+				leave, err := l.Enter(t.Context(), uid, nil)
 				if err != nil {
 					t.Error(err)
 					return
@@ -257,14 +257,14 @@ func TestUsersTakeTurnsInALine(t *testing.T) {
 func TestALineIsBoundedAndFair(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		l := NewLine(1, 4)
-		leave, err := l.Enter(t.Context(), 1)
+		leave, err := l.Enter(t.Context(), 1, nil)
 		if err != nil {
 			t.Fatal(err)
 		}
 		ctx, cancel := context.WithCancel(t.Context())
 		wait := func(uid uint32) {
 			go func() {
-				if _, err := l.Enter(ctx, uid); !errors.Is(err, context.Canceled) {
+				if _, err := l.Enter(ctx, uid, nil); !errors.Is(err, context.Canceled) {
 					t.Error(err)
 				}
 			}()
@@ -273,10 +273,10 @@ func TestALineIsBoundedAndFair(t *testing.T) {
 		for range 3 {
 			wait(1)
 		}
-		_, err = l.Enter(t.Context(), 1)
+		_, err = l.Enter(t.Context(), 1, nil)
 		refused(t, "three of four places are one user's", err, http.StatusTooManyRequests, ReasonQueue)
 		wait(2)
-		_, err = l.Enter(t.Context(), 3)
+		_, err = l.Enter(t.Context(), 3, nil)
 		refused(t, "all places", err, http.StatusTooManyRequests, ReasonQueue)
 		cancel()
 		synctest.Wait()
@@ -284,7 +284,7 @@ func TestALineIsBoundedAndFair(t *testing.T) {
 			t.Error(running, waiting)
 		}
 		leave()
-		if _, err := NewLine(1, 0).Enter(t.Context(), 1); err != nil {
+		if _, err := NewLine(1, 0).Enter(t.Context(), 1, nil); err != nil {
 			t.Error("a line without places has its slots:", err)
 		}
 	})

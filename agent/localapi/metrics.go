@@ -66,6 +66,11 @@ func (s *Server) writeMetrics(w http.ResponseWriter, _ *http.Request) error {
 	for _, g := range gauges {
 		fmt.Fprintf(&b, "# HELP %s %s\n# TYPE %s gauge\n%s %s\n", g.Name, g.Help, g.Name, g.Name, strconv.FormatFloat(g.Value, 'g', -1, 64))
 	}
+	b.WriteString("# HELP anchorhold_model_requests Requests that run and wait, by model; those of classifiers have none.\n# TYPE anchorhold_model_requests gauge\n")
+	for _, m := range s.intake.Line.models() { // names of the configuration, not of clients
+		running, waiting := s.intake.Line.LoadOf(m.Model)
+		fmt.Fprintf(&b, "anchorhold_model_requests{model=%[1]q,state=\"running\"} %[2]d\nanchorhold_model_requests{model=%[1]q,state=\"waiting\"} %[3]d\n", m.Model, running, waiting)
+	}
 	w.Header().Set("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
 	_, _ = w.Write(b.Bytes())
 	return nil

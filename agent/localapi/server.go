@@ -65,17 +65,20 @@ type Config struct {
 	Logger   *slog.Logger
 	// AllowedUIDs and members of AllowedGIDs may connect, by any of a peer's groups.
 	AllowedUIDs, AllowedGIDs []uint32
-	Concurrent               int            // answers at the same time; 1
-	Queue                    int            // requests that may wait; 16. Negative: none
-	Memory                   int64          // of all requests together, in bytes; 4 MiB
-	Limits                   listen.Limits  // of connections; 256, of one user 224
-	Receipts                 receipt.Limits // of the receipts that are kept
-	RequestTime              time.Duration  // one request, waiting included; 5 minutes
-	WriteTime                time.Duration  // all writes of an answer together, and a second for each MiB; 10 seconds
-	DrainTime                time.Duration  // for answers under way at the end; 20 seconds
-	Status                   func() any     // JSON of /v1/status, optional; no secrets
-	Gauges                   func() []Gauge // more metrics, optional
-	OnPermit                 func() bool    // whether the agent serves on a permit, without a lease; optional
+	Concurrent               int // answers at the same time; 1
+	Queue                    int // requests that may wait; 16. Negative: none
+	// Models says of each language model how many answers it makes at a time, and has the empty name for
+	// classifiers, which take slots of models, if there are any. With nil, requests are not told apart.
+	Models      func() []Slots
+	Memory      int64          // of all requests together, in bytes; 4 MiB
+	Limits      listen.Limits  // of connections; 256, of one user 224
+	Receipts    receipt.Limits // of the receipts that are kept
+	RequestTime time.Duration  // one request, waiting included; 5 minutes
+	WriteTime   time.Duration  // all writes of an answer together, and a second for each MiB; 10 seconds
+	DrainTime   time.Duration  // for answers under way at the end; 20 seconds
+	Status      func() any     // JSON of /v1/status, optional; no secrets
+	Gauges      func() []Gauge // more metrics, optional
+	OnPermit    func() bool    // whether the agent serves on a permit, without a lease; optional
 }
 
 // Server is the local API.
@@ -130,7 +133,12 @@ func setDefault[T int | int64 | time.Duration](v *T, d T) {
 // newIntake makes what lets requests in.
 func newIntake(cfg *Config) *Intake {
 	places := max(cfg.Queue, 0)
-	return &Intake{Budget: NewBudget(cfg.Memory, largest(cfg.Memory), cfg.Concurrent+places, Grace), Line: NewLine(cfg.Concurrent, places)}
+	line := NewLine(cfg.Concurrent, places)
+	line.memory = cfg.Memory / 2
+	if cfg.Models != nil {
+		line.models = cfg.Models
+	}
+	return &Intake{Budget: NewBudget(cfg.Memory, largest(cfg.Memory), cfg.Concurrent+places, Grace), Line: line}
 }
 
 // largest is how much one request gets of the memory of all. The rest is never one user's.

@@ -375,7 +375,7 @@ type Socket struct {
 	AllowedUsers  []Account `yaml:"allowed_users"`
 	AllowedGroups []Account `yaml:"allowed_groups"`
 	// Queue is the number of requests that may wait; 0 is 16. One user gets three of
-	// four places.
+	// four places, and some are kept for each of several models.
 	Queue int `yaml:"queue"`
 	// MemoryMB bounds what all requests hold together, in MiB: bodies, what is read from
 	// them, answers. One request gets seven eighths. 0 is 4, with classifiers 16, and more

@@ -311,7 +311,7 @@ func (s *Service) ask(ctx context.Context, m classify.Model, b localapi.Body, ea
 			held.Release()
 		}
 	}()
-	leave, err := s.Intake.Line.Enter(ctx, uid)
+	leave, err := s.Intake.Line.Enter(ctx, uid, held)
 	if err != nil {
 		return nil, err
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
+	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/digest"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
@@ -136,7 +137,7 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, he
 		}
 		return q.Model, nil
 	}
-	err = s.inTurn(r.Context(), decode, func(ctx context.Context, session Session) error {
+	err = s.inTurn(r.Context(), body, held.held, decode, func(ctx context.Context, session Session) error {
 		c := &completion{service: s, request: q, session: session, form: as, full: full, held: held, created: s.Now().Unix()}
 		if c.id, err = receipt.NewID(); err != nil {
 			return err
@@ -152,26 +153,35 @@ func (s *Service) answer(w http.ResponseWriter, r *http.Request, body []byte, he
 
 // inTurn decodes a request once it has its place in the line, and calls work with the model
 // that it names once it has its slot, under the lease of that moment. The context of work ends
-// with the lease.
-func (s *Service) inTurn(ctx context.Context, decode func() (model string, err error), work func(context.Context, Session) error) error {
-	return s.turn(ctx, s.generative, decode, work)
+// with the lease. Held is what the request holds meanwhile.
+func (s *Service) inTurn(ctx context.Context, body []byte, held *localapi.Held, decode func() (model string, err error), work func(context.Context, Session) error) error {
+	return s.turn(ctx, s.generative, body, held, decode, work)
 }
 
 // turn is inTurn with the sessions that open gives.
-func (s *Service) turn(ctx context.Context, open func(ctx context.Context, model string) (Session, error), decode func() (model string, err error), work func(context.Context, Session) error) error {
+func (s *Service) turn(ctx context.Context, open func(ctx context.Context, model string) (Session, error), body []byte, held *localapi.Held, decode func() (model string, err error), work func(context.Context, Session) error) error {
 	ctx, cancel := s.api.Bound(ctx)
 	defer cancel(nil)
-	place, err := s.api.Intake().Line.Join(s.api.UID(ctx))
+	line, uid, asked := s.api.Intake().Line, s.api.UID(ctx), s.asked(body)
+	place, err := line.Join(uid, asked, held)
 	if err != nil {
 		return err
 	}
-	defer place.Leave()
+	defer func() { place.Leave() }()
 	model, err := s.decode(ctx, decode)
 	if err != nil {
 		return err
 	}
 	if err := s.checkModel(model); err != nil {
 		return err
+	}
+	if model != asked { // or one could wait in another's place
+		place.Leave()
+		other, err := line.Join(uid, model, held)
+		if err != nil {
+			return err
+		}
+		place = other
 	}
 	if err := place.Wait(ctx); err != nil {
 		return err
@@ -196,6 +206,17 @@ func (s *Service) turn(ctx context.Context, open func(ctx context.Context, model
 		return err
 	}
 	return nil
+}
+
+// asked is the model that a body names, for its place in the line: seen without decoding the body,
+// which is done in that place and says what counts.
+func (s *Service) asked(body []byte) (model string) {
+	if all := s.Models.Models(); len(all) == 1 {
+		return all[0]
+	}
+	members, _ := rawjson.Members(body)
+	_ = json.Unmarshal(members["model"], &model) // decoding tells what is wrong with it
+	return strings.TrimSuffix(model, ":latest")
 }
 
 // decode decodes a request that has its place, one at a time: those that wait take no more

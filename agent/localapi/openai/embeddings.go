@@ -42,7 +42,7 @@ const (
 	// valueBytes is the longest that a value of a vector is as JSON, with a comma, and 4 bytes more
 	// for the receipt.
 	valueBytes = 16 + 4
-	// roomPerByte reserves memory for vectors by the length of the request. Texts of eight letters
+	// roomPerByte bounds the memory for vectors by the length of the request. Texts of eight letters
 	// have room for vectors of 1000 values.
 	roomPerByte = 2500
 )
@@ -71,23 +71,19 @@ func (s *Service) embeddings(w http.ResponseWriter, r *http.Request, ollama bool
 	if err != nil {
 		return err
 	}
-	room := int64(0)
-	cost := func(n int64) int64 {
-		most := max(Cost(n), min(inputCost(n)+roomPerByte*n, s.api.Largest()))
-		room = most - inputCost(n)
-		return most
-	}
-	body, held, err := s.read(w, r, cost)
+	body, held, err := s.read(w, r, func(n int64) int64 { return max(Cost(n), min(inputCost(n), s.api.Largest())) })
 	if err != nil {
 		return err
 	}
-	defer held.Release()
-	e := &embedding{service: s, ollama: ollama, full: full, room: room}
+	e := &embedding{service: s, ollama: ollama, full: full, held: memory{held: held}}
+	defer e.held.release()
+	n := int64(len(body))
+	e.room = min(roomPerByte*n, s.api.Largest()-inputCost(n))
 	if err := e.answer(r.Context(), w, body); err != nil {
 		w.Header().Del(localapi.ReceiptHeader)
 		return err
 	}
-	held.Shrink(int64(cap(e.out)) + localapi.Overhead)
+	e.held.keep(cap(e.out))
 	localapi.WriteBody(w, http.StatusOK, e.out)
 	return nil
 }
@@ -100,7 +96,8 @@ type embedding struct {
 	id      digest.ReceiptID
 	ollama  bool
 	full    bool
-	room    int64  // memory for vectors
+	held    memory
+	room    int64  // that vectors may take of it
 	tokens  int    // of all texts
 	out     []byte // the answer
 	values  []byte // what the receipt commits to
@@ -115,7 +112,7 @@ func (e *embedding) answer(ctx context.Context, w http.ResponseWriter, body []by
 		}
 		return e.request.model, nil
 	}
-	return e.service.turn(ctx, e.service.embedding, decode, func(ctx context.Context, session Session) (err error) {
+	return e.service.turn(ctx, e.service.embedding, body, e.held.held, decode, func(ctx context.Context, session Session) (err error) {
 		e.session = session
 		if e.id, err = receipt.NewID(); err != nil {
 			return err
@@ -132,6 +129,9 @@ func (e *embedding) answer(ctx context.Context, w http.ResponseWriter, body []by
 // run checks all texts, then computes them, and signs the receipt.
 func (e *embedding) run(ctx context.Context) error {
 	if err := e.check(ctx); err != nil {
+		return err
+	}
+	if err := e.held.grow(e.need()); err != nil {
 		return err
 	}
 	e.begin()
@@ -170,7 +170,7 @@ func (e *embedding) check(ctx context.Context) error {
 	if q.dimensions != 0 && q.dimensions != m.Width() {
 		return localapi.BadRequest("dimensions", "unsupported-value", fmt.Sprintf("the model's vectors have %d values, and shorter ones would be others; leave dimensions out", m.Width()))
 	}
-	if need := int64(q.texts()) * (int64(m.Width())*valueBytes + 128); need > e.room {
+	if need := e.need(); need > e.room {
 		return localapi.BadRequest("input", "too-many-inputs", fmt.Sprintf("%d vectors of %d values take %d bytes, and a request of this length has room for %d; send fewer texts at once", q.texts(), m.Width(), need, max(e.room, 0)))
 	}
 	for i := range q.texts() {
@@ -187,6 +187,11 @@ func (e *embedding) check(ctx context.Context) error {
 		e.tokens += len(ids)
 	}
 	return nil
+}
+
+// need is how many bytes the vectors take, as values and in the answer.
+func (e *embedding) need() int64 {
+	return int64(e.request.texts()) * (int64(e.session.Embedder.Width())*valueBytes + 128)
 }
 
 // text returns the tokens of a text. They are made twice rather than kept: they would hold many

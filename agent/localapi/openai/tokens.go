@@ -136,7 +136,7 @@ func (s *Service) onTokens(w http.ResponseWriter, r *http.Request, decode func(f
 	m := &memory{held: held}
 	defer m.release()
 	var whole []byte
-	err = s.inTurn(r.Context(), func() (model string, err error) {
+	err = s.inTurn(r.Context(), body, held, func() (model string, err error) {
 		f, err := object(body)
 		if err != nil {
 			return "", err

@@ -5,6 +5,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
+	"github.com/anchorhold/anchorhold/agent/settings"
 	"github.com/anchorhold/anchorhold/agent/tenure"
 	"github.com/anchorhold/anchorhold/agent/tenure/attested"
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -20,12 +21,34 @@ type gate struct {
 	tenure *tenure.Tenure // of the first model, and of all that is no model
 	of     func(name string) *tenure.Tenure
 	all    func() []*tenure.Tenure
-	names  func() []string
 	guest  *attested.Guest // whose key signs receipts
+	// inForce is the configuration in force.
+	inForce func() *settings.Config
 }
 
 // Models names the configured models.
-func (g gate) Models() []string { return g.names() }
+func (g gate) Models() []string {
+	models := g.inForce().Models
+	names := make([]string, len(models))
+	for i := range models {
+		names[i] = models[i].Name
+	}
+	return names
+}
+
+// slots are those of each model, for the line of requests, in which classifiers count as one more.
+func (g gate) slots() []localapi.Slots {
+	cfg := g.inForce()
+	n := len(cfg.Models)
+	list := make([]localapi.Slots, n+1) // the last is that of classifiers
+	for i := range cfg.Models {
+		list[i] = localapi.Slots{Model: cfg.Models[i].Name, N: max(1, cfg.Models[i].Sequences)}
+	}
+	if len(cfg.Classifiers) == 0 {
+		list = list[:n]
+	}
+	return list
+}
 
 // Serving returns nil if a model is served, or why the first is not.
 func (g gate) Serving() error {

@@ -37,8 +37,8 @@ type Config struct {
 	TenureOf func(model string) *tenure.Tenure
 	Tenures  func() []*tenure.Tenure
 	Guest    *attested.Guest
-	// Models names the language models that are configured now.
-	Models func() []string
+	// InForce is the configuration in force, whose language models are served.
+	InForce func() *settings.Config
 	// Classifiers are those served; nil where none is configured. Proofs makes proofs of their
 	// answers, or is why nothing does.
 	Classifiers *classify.Service
@@ -68,12 +68,12 @@ func New(cfg Config) (*API, error) {
 	if err != nil {
 		return nil, fmt.Errorf("socket: %w", err)
 	}
-	models := gate{tenure: cfg.Tenure, of: cfg.TenureOf, all: cfg.Tenures, names: cfg.Models, guest: cfg.Guest}
+	models := gate{tenure: cfg.Tenure, of: cfg.TenureOf, all: cfg.Tenures, inForce: cfg.InForce, guest: cfg.Guest}
 	api := &API{}
 	api.Server, err = localapi.New(localapi.Config{
 		Gate:     models,
 		Attester: cfg.Guest, Logger: cfg.Logger,
-		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: cfg.Settings.Sequences(), Queue: s.Queue, Limits: s.Limits,
+		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: cfg.Settings.Sequences(), Queue: s.Queue, Models: models.slots, Limits: s.Limits,
 		Memory: cfg.Settings.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   cfg.Status,
