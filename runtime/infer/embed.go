@@ -24,7 +24,6 @@ type Embedder struct {
 	tokenizer *tokenize.Tokenizer
 	turn      chan struct{} // holds one while a pass runs, and for ever after Close
 	closed    chan struct{}
-	fatal     error // of the weights; the holder of turn's
 }
 
 // NewEmbedder checks the model and takes all memory. Of cfg, MaxSequences is not used: a pass holds
@@ -121,16 +120,12 @@ func (e *Embedder) pass(ctx context.Context, texts [][]int32, emit func([]float3
 		return ErrClosed
 	default:
 	}
-	if e.fatal != nil {
-		return e.fatal
-	}
 	rows, err := e.encoder.Encode(texts)
 	if errors.Is(err, model.ErrVector) {
 		return ErrLogits
 	}
 	if err != nil {
-		e.fatal = fmt.Errorf("infer: %w", err)
-		return e.fatal
+		return fmt.Errorf("infer: %w", err)
 	}
 	for _, row := range rows {
 		err := emit(row)

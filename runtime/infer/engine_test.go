@@ -12,6 +12,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
+	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
 func newEngine(t testing.TB, threads, sequences int) (*Engine, *plain) {
@@ -94,8 +95,11 @@ func TestAnswersDoNotDependOnWhatRunsBeside(t *testing.T) {
 	}
 }
 
+// TestChangedWeightsEndEveryAnswer for as long as they are changed, and leave nothing behind.
 func TestChangedWeightsEndEveryAnswer(t *testing.T) {
 	e, src := newEngine(t, 1, 1)
+	again := Request{Prompt: question(t, e, "Tell a long story."), MaxTokens: 8, Owner: "one"}
+	want, _ := answer(t, e, again)
 	broken := errors.New("chunk 7 was changed")
 	n := 0
 	_, err := e.Generate(context.Background(), Request{Prompt: question(t, e, "Tell a long story."), MaxTokens: 100}, func(string) error {
@@ -109,6 +113,22 @@ func TestChangedWeightsEndEveryAnswer(t *testing.T) {
 	}
 	if _, err := e.Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 1}, nil); !errors.Is(err, broken) {
 		t.Errorf("a later answer: %v", err)
+	}
+	src.setFail(nil)
+	if got, _ := answer(t, e, again); got != want {
+		t.Errorf("once they are back: %q, want %q", got, want)
+	}
+}
+
+// TestClosedWeightsEndTheEngine: they do not come back.
+func TestClosedWeightsEndTheEngine(t *testing.T) {
+	e, src := newEngine(t, 1, 1)
+	src.setFail(weights.ErrClosed)
+	for range 2 {
+		if _, err := e.Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 1}, nil); !errors.Is(err, weights.ErrClosed) {
+			t.Errorf("an answer over closed weights: %v", err)
+		}
+		src.setFail(nil)
 	}
 }
 

@@ -2,10 +2,12 @@ package infer
 
 import (
 	"encoding/binary"
+	"errors"
 	"fmt"
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/runtime/model"
+	"github.com/anchorhold/anchorhold/runtime/weights"
 )
 
 // sequence is one answer under way. The scheduler owns it, but for tokens,
@@ -52,7 +54,8 @@ func (s *sequence) end(reason string, err error) {
 }
 
 // schedule runs steps for as long as there are sequences, and waits when there
-// are none. It ends when the engine closes or the weights fail.
+// are none. Weights that cannot be read end the sequences, and the next one tries again: the disk may be
+// back, or the file. It ends when the engine or the weights are closed.
 func (e *Engine) schedule() {
 	defer close(e.done)
 	defer e.beside.Wait()
@@ -62,9 +65,12 @@ func (e *Engine) schedule() {
 			return
 		}
 		if err := e.step(); err != nil {
-			e.fatal = fmt.Errorf("infer: %w", err)
-			e.endAll(e.fatal)
-			return
+			err = fmt.Errorf("infer: %w", err)
+			e.endAll(err)
+			if errors.Is(err, weights.ErrClosed) {
+				e.fatal = err
+				return
+			}
 		}
 	}
 }
