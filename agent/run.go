@@ -393,7 +393,7 @@ func sequencesChanged(old, now []settings.Model) bool {
 	for _, m := range now {
 		for _, before := range old {
 			same := m.Name == before.Name || len(old) == 1 && len(now) == 1
-			if same && max(1, m.Sequences) != max(1, before.Sequences) {
+			if same && m.Sequences != before.Sequences {
 				return true
 			}
 		}

@@ -96,8 +96,8 @@ func TestBodiesThatStandStillKeepNobodyOut(t *testing.T) {
 		defer conn.Close()
 		conns = append(conns, conn)
 		fmt.Fprintf(conn, "POST /v1/chat/completions HTTP/1.1\r\nHost: agent\r\nContent-Length: %d\r\n\r\n{", 1<<20)
+		await(t, func() bool { return f.server.Intake().Budget.Used() > 2<<20 }) // by the first
 	}
-	await(t, func() bool { return f.server.Intake().Budget.Used() > 2<<20 })
 	begun := time.Now()
 	// A body that is waited for takes half a minute, one that gives way a second.
 	if r := f.chat(t, `,"max_tokens":1`); r.status != 200 || time.Since(begun) > 15*time.Second {

@@ -226,7 +226,8 @@ type Model struct {
 	// Context is the largest number of tokens of a conversation; 0 takes what
 	// fits the memory limit, at most 4096.
 	Context int `yaml:"context"`
-	// Sequences is the number of requests that run at the same time; 0 is 1.
+	// Sequences is the number of requests that run at the same time; 0 is as many as the memory limit has room
+	// for beside resident weights and a whole context, at most 4.
 	Sequences int `yaml:"sequences"`
 	// Threads is the number of compute threads; 0 is one for each CPU.
 	Threads int `yaml:"threads"`

@@ -98,6 +98,7 @@ type ModelStatus struct {
 	KeyVersion uint64 `json:"key_version"`
 	Mode       string `json:"mode"`
 	Context    int    `json:"context"`
+	Sequences  int    `json:"sequences"` // answers at a time
 	Threads    int    `json:"threads"`
 	ArenaBytes int64  `json:"arena_bytes"`
 	// CacheBytes is the part of it that holds keys and values, which would be SavedByWindows more if layers with a
@@ -133,12 +134,22 @@ func (t *Tenure) Status(version string, softwareTEE bool, limit int64) Status {
 	}
 	if m := t.model; m != nil {
 		s.Model = &ModelStatus{Name: m.Name, ID: m.ID(), Version: m.Weights.Public().Version, KeyVersion: m.KeyVersion,
-			Mode: m.Weights.Mode().String(), Context: m.ContextSize(), Threads: m.Threads, ArenaBytes: m.Memory.Used(), CacheBytes: m.CacheBytes(), SavedByWindows: m.SavedByWindows()}
+			Mode: m.Weights.Mode().String(), Context: m.ContextSize(), Sequences: m.AtOnce(), Threads: m.Threads, ArenaBytes: m.Memory.Used(), CacheBytes: m.CacheBytes(), SavedByWindows: m.SavedByWindows()}
 		if t.lease != nil {
 			s.Model.Receipts = m.Receipts(t.lease.Roles[m.Resource])
 		}
 	}
 	return s
+}
+
+// AtOnce is how many answers the model of this name makes at a time; 0 if it is not served.
+func (t *Tenure) AtOnce(name string) int {
+	t.mu.RLock()
+	defer t.mu.RUnlock()
+	if t.model == nil || t.model.Name != name {
+		return 0
+	}
+	return t.model.AtOnce()
 }
 
 // Gauges are the agent's own figures for /metrics.

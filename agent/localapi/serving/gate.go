@@ -43,6 +43,7 @@ func (g gate) slots() []localapi.Slots {
 	list := make([]localapi.Slots, n+1) // the last is that of classifiers
 	for i := range cfg.Models {
 		list[i] = localapi.Slots{Model: cfg.Models[i].Name, N: max(1, cfg.Models[i].Sequences)}
+		list[i].N = max(list[i].N, g.of(list[i].Model).AtOnce(list[i].Model))
 	}
 	if len(cfg.Classifiers) == 0 {
 		list = list[:n]

@@ -53,6 +53,7 @@ type Model struct {
 	Embedder *infer.Embedder
 
 	contextSize int
+	sequences   int       // answers at a time, once that is decided
 	heap        int64     // what its vocabulary takes beyond the reserve
 	once        sync.Once // closes it
 	closeErr    error     // once's
@@ -77,7 +78,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.ID(), "key_version", version, "mode", o.Weights.Mode().String(),
-				"context", o.ContextSize(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
+				"context", o.ContextSize(), "sequences", o.AtOnce(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
 			return o, nil
 		}
 		heap = o.heap
@@ -139,7 +140,7 @@ func attempts(m settings.Model) []attempt {
 // openWith maps weights and engine for one context size, or nothing.
 func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
 	limit := room(cfg, o.Model)
-	need, err := o.engineMemory(publisher, limit-taken)
+	need, err := o.engineMemory(publisher, mode, limit-taken)
 	if err != nil {
 		return err
 	}
@@ -186,7 +187,7 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 
 // engineConfig is what the engine's memory depends on, and its kernels.
 func (o *Model) engineConfig(header *gguf.File, context int) infer.Config {
-	return infer.Config{File: header, Threads: o.Threads, Context: context, MaxSequences: max(o.Sequences, 1), Cache: o.Model.Cache, Kernel: o.Kernel}
+	return infer.Config{File: header, Threads: o.Threads, Context: context, MaxSequences: max(o.Sequences, o.sequences, 1), Cache: o.Model.Cache, Kernel: o.Kernel}
 }
 
 // verifying is what the process takes beyond its reserve while it verifies a streamed file, whose
@@ -195,8 +196,8 @@ const verifying = 2 << 20
 
 // engineMemory reads the sealed header, which needs little memory, to learn
 // what the engine will take, which must stay free beside the weights, and what the vocabulary
-// takes in the heap.
-func (o *Model) engineMemory(publisher identity.Public, limit int64) (int64, error) {
+// takes in the heap. It decides how many answers are made at a time.
+func (o *Model) engineMemory(publisher identity.Public, mode weights.Mode, limit int64) (int64, error) {
 	w, err := weights.Open(o.Path, o.Key, o.Budget(limit), o.options(publisher, weights.Streamed, 0))
 	if err != nil {
 		return 0, err
@@ -208,7 +209,36 @@ func (o *Model) engineMemory(publisher identity.Public, limit int64) (int64, err
 	}
 	o.heap = vocabularyBeyondReserve(header)
 	need, err := infer.Memory(o.engineConfig(header, o.contextSize))
-	return need + engineRounding, err
+	if err != nil || o.Sequences != 0 || mode != weights.Resident || infer.Embeds(header) {
+		return need + engineRounding, err
+	}
+	kept, peak := w.Memory(weights.Resident, o.Threads)
+	more := spare(limit, o.heap+max(kept+need+engineRounding, peak))
+	for n := mostSequences; n > 1; n-- {
+		o.sequences = n
+		several, err := infer.Memory(o.engineConfig(header, o.contextSize))
+		if err != nil {
+			return 0, err
+		}
+		if several-need <= more {
+			return several + engineRounding, nil
+		}
+	}
+	o.sequences = 1
+	return need + engineRounding, nil
+}
+
+// mostSequences is how many answers are made at a time, at most, where the configuration leaves it open: what requests
+// that run take of the heap has room in the reserve.
+const mostSequences = 4
+
+// spare is what a model that takes so much of the limit leaves for more than one answer at a time. Where the limit has room
+// for its next version beside it, that stays free.
+func spare(limit, taken int64) int64 {
+	if left := limit - taken; left < taken {
+		return left
+	}
+	return limit - 2*taken
 }
 
 func (o *Model) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
@@ -257,6 +287,9 @@ func (o *Model) engine() interface {
 
 // ContextSize is the longest text that the model takes, in tokens.
 func (o *Model) ContextSize() int { return o.engine().ContextSize() }
+
+// AtOnce is how many answers are made at a time: more wait.
+func (o *Model) AtOnce() int { return max(o.Sequences, o.sequences, 1) }
 
 // CacheBytes is the memory of keys and values; none of an embedding model.
 func (o *Model) CacheBytes() int64 { taken, _ := o.cache(); return taken }
