@@ -89,6 +89,7 @@ type Engine struct {
 
 	slots    []*sequence // by cache slot; nil where free. The scheduler's own, as is prefixes.
 	prefixes *prefixes
+	first    int // slot whose prompt has the next pass first
 	batch    []model.Input
 	pick     *sampler
 	drafts   int   // guessed at once, at most

@@ -22,7 +22,8 @@ type plain struct {
 	vectors map[string][]float32
 	shared  bool
 	mu      sync.Mutex
-	fail    error // returned by every Chunk if set
+	fail    error         // returned by every Chunk if set
+	gate    chan struct{} // each Chunk waits for one of these, if set
 }
 
 func (p *plain) setFail(err error) {
@@ -51,6 +52,9 @@ func (p *plain) Chunk(_, tensor, chunk int) ([]byte, error) {
 	p.mu.Lock()
 	fail := p.fail
 	p.mu.Unlock()
+	if p.gate != nil {
+		<-p.gate
+	}
 	if fail != nil {
 		return nil, fail
 	}

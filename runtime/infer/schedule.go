@@ -161,7 +161,10 @@ func (e *Engine) step() error {
 		alone = -1
 	}
 	spare := outputs(len(e.slots)) - active // each has one for certain
-	for slot, s := range e.slots {
+	first := e.first                        // prompts that one pass has no room for take turns
+	for i := range e.slots {
+		slot := (first + i) % len(e.slots)
+		s := e.slots[slot]
 		if s == nil || s.waiting != nil {
 			continue
 		}
@@ -175,6 +178,9 @@ func (e *Engine) step() error {
 		}
 		spare -= max(n-sure-1, 0)
 		if len(s.pending) > 1 {
+			if e.first == first {
+				e.first = (slot + 1) % len(e.slots)
+			}
 			room -= n
 		}
 		for i, token := range s.pending[:n] {

@@ -3,9 +3,73 @@ package infer
 import (
 	"context"
 	"fmt"
+	"slices"
 	"sync"
 	"testing"
+	"testing/synctest"
+
+	"github.com/anchorhold/anchorhold/runtime/arena"
 )
+
+// TestLongPromptsKeepNoShortOneOut: prompts take turns, pass by pass, whichever slot they have; and an answer goes on beside them.
+func TestLongPromptsKeepNoShortOneOut(t *testing.T) {
+	src, f := load(t, smallFile(t))
+	synctest.Test(t, func(t *testing.T) {
+		e, err := New(Config{Source: src, File: f, Budget: arena.NewBudget(64 << 20), Threads: 1, Context: 256, MaxSequences: 5})
+		if err != nil {
+			t.Fatal(err)
+		}
+		src.gate = make(chan struct{})
+		var mu sync.Mutex
+		var order []string // of tokens
+		done := 0
+		ask := func(name string, prompt, tokens int) {
+			go func() {
+				_, err := e.Generate(t.Context(), Request{Prompt: slices.Repeat([]int32{1}, prompt), MaxTokens: tokens, Observe: func(list []Scored) error {
+					mu.Lock()
+					defer mu.Unlock()
+					for range list {
+						order = append(order, name)
+					}
+					return nil
+				}}, func(string) error { return nil })
+				if err != nil {
+					t.Error(err)
+				}
+				mu.Lock()
+				defer mu.Unlock()
+				done++
+			}()
+			synctest.Wait()
+		}
+		ask("answer", 1, 12)
+		for _, name := range []string{"long 1", "long 2", "long 3"} {
+			ask(name, 255, 1)
+		}
+		ask("short", 10, 1)
+		for done < 5 {
+			select {
+			case src.gate <- struct{}{}:
+			default:
+				t.Fatalf("nobody computes after %v", order)
+			}
+			synctest.Wait()
+		}
+		src.gate = nil
+		if err := e.Close(); err != nil {
+			t.Error(err)
+		}
+		short := slices.Index(order, "short")
+		for _, name := range []string{"long 1", "long 2", "long 3"} {
+			if slices.Index(order, name) < short {
+				t.Errorf("%s is computed before the short prompt: %v", name, order)
+			}
+		}
+		if until := order[:slices.Index(order, "long 1")]; len(until)-len(slices.DeleteFunc(slices.Clone(until), func(s string) bool { return s == "answer" })) < 5 {
+			t.Errorf("an answer stands still beside long prompts: %v", order)
+		}
+	})
+}
 
 // BenchmarkStreams decodes with one sequence and with many at once, one thread: tokens for a second
 // of the processor, and how many times one sequence's.
