@@ -11,8 +11,9 @@ import (
 // that begins alike, go on behind what they share.
 //
 // Only requests of one owner share. What another's requests contain therefore changes neither what
-// is computed for a request nor how long that takes. That there are other requests shows, as it
-// does in the line for the processors: they may take the slot of the least recently used prefix.
+// is computed for a request nor how long that takes. How many slots others use may show, as it does in the line for
+// the processors: an owner with more of them than others loses its own first, so one with a single conversation
+// loses it only where there are more owners than slots.
 //
 // Where layers have a window, the cache has of a long sequence only the last positions for them. A sequence then goes on
 // behind the whole of what a slot holds, or as far back as a pass is long; one that parts from it earlier is computed from
@@ -95,19 +96,39 @@ func (p *prefixes) longest(owner string, prompt []int32, resumes func(slot, posi
 }
 
 // room returns the free slot for a sequence that shares so many tokens with the slot source. It is
-// source itself if that loses little of what source holds; else an empty one, or the least
-// recently used.
-func (p *prefixes) room(free func(slot int) bool, source, shared int) int {
+// source itself if that loses little of what source holds; else an empty one, or one of the owner that has the most, which the
+// sequence's own counts to; of those the least recently used.
+func (p *prefixes) room(owner string, free func(slot int) bool, source, shared int) int {
 	if shared > 0 && free(source) && 2*shared >= p.slots[source].length {
 		return source
 	}
-	best := -1
+	best, most := -1, 0
 	for i := range p.slots {
-		if free(i) && (best < 0 || p.slots[i].used < p.slots[best].used) {
-			best = i
+		if !free(i) {
+			continue
+		}
+		n := p.count(p.slots[i].owner, owner)
+		if best < 0 || n > most || n == most && p.slots[i].used < p.slots[best].used {
+			best, most = i, n
 		}
 	}
 	return best
+}
+
+// count is how many slots an owner has once next has one more. Empty ones come before all.
+func (p *prefixes) count(owner, next string) (n int) {
+	if owner == "" {
+		return len(p.slots) + 1
+	}
+	for i := range p.slots {
+		if p.slots[i].owner == owner {
+			n++
+		}
+	}
+	if owner == next {
+		n++
+	}
+	return n
 }
 
 // take gives a slot to an owner's sequence that goes on behind the first tokens of source.
@@ -144,7 +165,7 @@ func (p *prefixes) forget(slot int) {
 func (e *Engine) begin(s *sequence) {
 	// The prompt's last token is computed in any case: its outputs are what the answer begins with.
 	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)], e.cache.Resumes)
-	slot := e.prefixes.room(func(i int) bool { return e.slots[i] == nil }, source, shared)
+	slot := e.prefixes.room(s.owner, func(i int) bool { return e.slots[i] == nil }, source, shared)
 	keeps := 0
 	if slot == source {
 		keeps = shared

@@ -219,6 +219,35 @@ func TestLeastRecentlyUsedPrefixGoesAndIsWiped(t *testing.T) {
 }
 
 // TestNobodySharesWithNobody: two requests without an owner have nothing in common.
+// TestOwnersWithMostPrefixesLoseTheirs: one owner's many conversations take nothing of another's.
+func TestOwnersWithMostPrefixesLoseTheirs(t *testing.T) {
+	for name, c := range map[string]struct {
+		owners string // of the slots, used in this order; '-' is empty, capitals are busy
+		next   string
+		want   int
+	}{
+		"an empty one first":            {"aa-b", "a", 2},
+		"of one's own, being the most":  {"baaa", "a", 1},
+		"as many as another, its own":   {"bbaa", "a", 2},
+		"of the owner with more":        {"baaa", "b", 1},
+		"all have one, and a newcomer":  {"abcd", "e", 0},
+		"all have one, and one of them": {"abcd", "c", 2},
+		"its own are busy":              {"bAAc", "a", 0},
+		"busy ones count":               {"bcCA", "a", 1},
+		"without an owner":              {"abbc", "", 1},
+	} {
+		p := &prefixes{slots: make([]prefix, len(c.owners))}
+		for i, owner := range strings.ToLower(c.owners) {
+			if owner != '-' {
+				p.slots[i] = prefix{owner: string(owner), used: uint64(i + 1)}
+			}
+		}
+		if got := p.room(c.next, func(slot int) bool { return c.owners[slot] >= 'a' || c.owners[slot] == '-' }, 0, 0); got != c.want {
+			t.Errorf("%s: slot %d, want %d", name, got, c.want)
+		}
+	}
+}
+
 func TestNobodySharesWithNobody(t *testing.T) {
 	p, err := newPrefixes(arena.NewBudget(1<<20), 1, 16)
 	if err != nil {
