@@ -122,7 +122,8 @@ func TestChangedWeightsEndEveryAnswer(t *testing.T) {
 
 // TestClosedWeightsEndTheEngine: they do not come back.
 func TestClosedWeightsEndTheEngine(t *testing.T) {
-	e, src := newEngine(t, 1, 1)
+	src, f := load(t, smallFile(t))
+	e := smallEngine(t, src, f, 1, 1)
 	src.setFail(weights.ErrClosed)
 	for range 2 {
 		if _, err := e.Generate(context.Background(), Request{Prompt: []int32{1}, MaxTokens: 1}, nil); !errors.Is(err, weights.ErrClosed) {
