@@ -4,9 +4,11 @@ package agent
 
 import (
 	"bufio"
+	"bytes"
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -18,6 +20,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/agent/cli"
+	"github.com/anchorhold/anchorhold/agent/cli/score"
 	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
 	"github.com/anchorhold/anchorhold/keybroker/audit"
 	"github.com/anchorhold/anchorhold/keybroker/brokertest"
@@ -83,8 +87,11 @@ func TestServeFigures(t *testing.T) {
 			t.Errorf("%+v", fig)
 		}
 	}
+	scored := s.scoring(t, cfg.Socket.Path, dir, 16*sequences)
+	t.Logf("anchorhold score: %d lines, %d tokens, %.1f tokens/s, %.2f times the %d streams' for a second of the processor", scored.Requests, scored.Tokens, scored.PerSecond,
+		scored.PerCPU/all[len(all)-1].PerCPU, sequences)
 	if path := os.Getenv("ANCHORHOLD_BENCH_SERVE_JSON"); path != "" {
-		raw, err := json.MarshalIndent(map[string]any{"model": filepath.Base(model), "threads": runtime.NumCPU(), "lease_seconds": lease, "levels": all}, "", "  ")
+		raw, err := json.MarshalIndent(map[string]any{"model": filepath.Base(model), "threads": runtime.NumCPU(), "lease_seconds": lease, "levels": all, "score": scored}, "", "  ")
 		if err := errors.Join(err, os.WriteFile(path, append(raw, '\n'), 0o644)); err != nil {
 			t.Fatal(err)
 		}
@@ -125,6 +132,37 @@ func (s *several) streams(t *testing.T, clients int, each time.Duration) (fig se
 	fig.First50, fig.First99 = quantile(first, 0.5), quantile(first, 0.99)
 	fig.Between50, fig.Between99 = quantile(between, 0.5), quantile(between, 0.99)
 	return fig
+}
+
+// scoring has `anchorhold score` ask so many questions like those of streams.
+func (s *several) scoring(t *testing.T, socket, dir string, lines int) (fig serveFigures) {
+	t.Helper()
+	in := filepath.Join(dir, "questions.jsonl")
+	var text strings.Builder
+	for n := range lines {
+		fmt.Fprintf(&text, `{"messages":[{"role":"user","content":"Client %d, question %d: tell a story about the number %d."}]}`+"\n", n%16, n, n)
+	}
+	if err := os.WriteFile(in, []byte(text.String()), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	command := score.New(&cli.Invocation{AsJSON: true})
+	command.SetOut(&out)
+	command.SetErr(io.Discard)
+	command.SetArgs([]string{in, "--out", filepath.Join(dir, "answers.jsonl"), "--agent", socket, "--max-tokens", "64", "--temperature", "0.8", "--seed", "1"})
+	began, busy := time.Now(), processorTime(t)
+	if err := command.ExecuteContext(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	took, cpu := time.Since(began), processorTime(t)-busy
+	var sum struct {
+		Done, Failed int
+		Tokens       int `json:"completion_tokens"`
+	}
+	if err := json.Unmarshal(out.Bytes(), &sum); err != nil || sum.Done != lines || sum.Failed != 0 {
+		t.Fatalf("%s: %v", out.Bytes(), err)
+	}
+	return serveFigures{Requests: lines, Tokens: sum.Tokens, PerSecond: float64(sum.Tokens) / took.Seconds(), PerCPU: float64(sum.Tokens) / cpu.Seconds()}
 }
 
 // releases is how many leases the broker has granted.

@@ -58,13 +58,16 @@ func TestStockClients(t *testing.T) {
 				t.Skip("NOT TESTED against stock clients: set ANCHORHOLD_PEERS to a directory that .ci/peers filled")
 			}
 			f := start(t, withEngine(randomEngine(t, toolTemplate)))
-			address := "http://" + overTCP(t, f.socket)
+			vectors, _ := startEmbeddings(t, nil)
+			calls := start(t, nil)
+			calls.engine.says = []string{"<tool_call>\n{\"name\": \"add\", \"argum", "ents\": {\"a\": 1, \"b\": 2}}\n</tool_call>"}
+			address, embedding, calling := "http://"+overTCP(t, f.socket), "http://"+overTCP(t, vectors.socket), "http://"+overTCP(t, calls.socket)
 			var cmd *exec.Cmd
 			if c.language == "python" {
 				if out, err := exec.CommandContext(t.Context(), python, "-c", "import "+c.needs).CombinedOutput(); err != nil {
 					t.Skipf("NOT TESTED against %s: %v %s", c.needs, err, out)
 				}
-				cmd = exec.CommandContext(t.Context(), python, "testdata/clients.py", address, c.client)
+				cmd = exec.CommandContext(t.Context(), python, "testdata/clients.py", address, c.client, embedding, calling)
 			} else {
 				if _, err := os.Stat(filepath.Join(modules, c.needs)); err != nil {
 					t.Skipf("NOT TESTED against %s: %v", c.needs, err)
@@ -73,7 +76,7 @@ func TestStockClients(t *testing.T) {
 				if _, err := os.Stat(node); err != nil {
 					node = "node"
 				}
-				cmd = exec.CommandContext(t.Context(), node, beside(t, modules), address, c.client)
+				cmd = exec.CommandContext(t.Context(), node, beside(t, modules), address, c.client, embedding, calling)
 			}
 			// Nothing of the user's own configuration, and no word to anybody else.
 			cmd.Env = []string{"PATH=" + os.Getenv("PATH"), "HOME=" + t.TempDir(), "LITELLM_LOCAL_MODEL_COST_MAP=True", "DO_NOT_TRACK=1", "AI_SDK_LOG_WARNINGS=false", "LANGSMITH_TRACING=false"}

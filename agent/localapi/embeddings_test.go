@@ -206,7 +206,7 @@ func TestOllamaEmbeds(t *testing.T) {
 	if _, r := f.embed(t, "/api/embed", long+`,"truncate":false`); r.code() != "context_length_exceeded" {
 		t.Errorf("a long text that is not to be cut: %d %s", r.status, r.body)
 	}
-	if _, r := f.embed(t, "/api/embed", `"input":"a","options":{"num_ctx":1}`); r.code() != "unsupported-parameter" {
+	if _, r := f.embed(t, "/api/embed", `"input":"a","options":{"num_ctx":1}`); r.code() != "unsupported-parameter" || r.param() != "options.num_ctx" {
 		t.Errorf("options: %d %s", r.status, r.body)
 	}
 	if r := f.do(t, "POST", "/api/embed", `{"model":"tiny:latest","input":"a"}`); r.status != http.StatusOK {

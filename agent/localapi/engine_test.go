@@ -326,3 +326,54 @@ func TestCachedTokensAreCounted(t *testing.T) {
 		}
 	}
 }
+
+// TestThinkingIsSwitchedOffOrRefused: by the template's own switch, or with a reason.
+func TestThinkingIsSwitchedOffOrRefused(t *testing.T) {
+	const turn = "{{ messages[0].content }}"
+	for _, c := range []struct {
+		template  string
+		on        bool
+		off, told string // code of a refusal: of off, of on
+	}{
+		{turn + "{% if enable_thinking is defined and not enable_thinking %} the cat sat on the mat{% endif %}", true, "", ""},
+		{turn, false, "", "thinking-unsupported"},
+		{turn + "<think>", false, "thinking-unsupported", "thinking-unsupported"},
+	} {
+		f := start(t, withEngine(randomEngine(t, c.template)))
+		prompt := func(path, extra, code string) (tokens int) {
+			t.Helper()
+			body := `"messages":[{"role":"user","content":"x"}],"max_tokens":1`
+			switch path {
+			case "/v1/responses":
+				body = `"input":"x","max_output_tokens":1`
+			case "/api/chat":
+				body = `"messages":[{"role":"user","content":"x"}],"stream":false,"options":{"num_predict":1}`
+			}
+			r := f.do(t, "POST", path, `{"model":"tiny",`+body+extra+`}`)
+			if code != "" {
+				if r.status != 400 || r.code() != code {
+					t.Errorf("%q with %s at %s: %v, want %s", c.template, extra, path, r, code)
+				}
+				return 0
+			}
+			var answer struct {
+				Usage struct {
+					Prompt int `json:"prompt_tokens"`
+					Input  int `json:"input_tokens"`
+				}
+				Prompt int `json:"prompt_eval_count"`
+			}
+			if err := json.Unmarshal([]byte(r.body), &answer); err != nil || r.status != 200 {
+				t.Fatalf("%q with %s at %s: %v, %v", c.template, extra, path, r, err)
+			}
+			return answer.Usage.Prompt + answer.Usage.Input + answer.Prompt
+		}
+		usual := prompt("/v1/chat/completions", "", "")
+		for path, extra := range map[string]string{"/v1/chat/completions": `,"reasoning_effort":"none"`, "/v1/responses": `,"reasoning":{"effort":"none"}`, "/api/chat": `,"think":false`} {
+			if silent := prompt(path, extra, c.off); c.off == "" && (silent != usual) != c.on {
+				t.Errorf("%q with %s: %d tokens, and %d without it", c.template, extra, silent, usual)
+			}
+		}
+		prompt("/v1/chat/completions", `,"chat_template_kwargs":{"enable_thinking":true}`, c.told)
+	}
+}

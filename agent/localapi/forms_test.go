@@ -152,6 +152,91 @@ func TestResponses(t *testing.T) {
 	}
 }
 
+// TestLikelihoodsOfOllamaAndResponses: as their documentation has them, whole and streamed.
+func TestLikelihoodsOfOllamaAndResponses(t *testing.T) {
+	f := start(t, nil)
+	type token struct {
+		Token   string
+		Logprob float64
+		Bytes   []int
+		Top     []struct{ Token string } `json:"top_logprobs"`
+	}
+	check := func(where string, list []token, top int) {
+		t.Helper()
+		if len(list) != 2 {
+			t.Fatalf("%s: %+v", where, list)
+		}
+		for i, l := range list {
+			if want := fmt.Sprintf("w%d ", i); l.Token != want || l.Logprob != -0.5 || len(l.Bytes) != len(want) || len(l.Top) != top || l.Top == nil {
+				t.Errorf("%s: %+v, want %q", where, l, want)
+			}
+		}
+	}
+	for _, top := range []int{0, 2} {
+		for path, prompt := range map[string]string{"/api/chat": `"messages":[{"role":"user","content":"a"}]`, "/api/generate": `"prompt":"a"`} {
+			for _, stream := range []bool{false, true} {
+				r := f.do(t, "POST", path, fmt.Sprintf(`{"model":"tiny",%s,"stream":%v,"logprobs":true,"top_logprobs":%d,"options":{"num_predict":2}}`, prompt, stream, top))
+				var all []token
+				for line := range strings.Lines(r.body) {
+					var part struct{ Logprobs []token }
+					if err := json.Unmarshal([]byte(line), &part); err != nil {
+						t.Fatal(line, err)
+					}
+					if stream && len(part.Logprobs) > 1 {
+						t.Errorf("%s: a piece of one token has %+v", path, part.Logprobs)
+					}
+					all = append(all, part.Logprobs...)
+				}
+				check(path, all, top)
+			}
+		}
+		ask := fmt.Sprintf(`{"model":"tiny","input":"a","max_output_tokens":2,"include":["message.output_text.logprobs"],"top_logprobs":%d`, top)
+		read := func(body string) []token {
+			var whole struct {
+				Output []struct{ Content []struct{ Logprobs []token } }
+			}
+			if err := json.Unmarshal([]byte(body), &whole); err != nil || len(whole.Output) != 1 {
+				t.Fatal(body, err)
+			}
+			return whole.Output[0].Content[0].Logprobs
+		}
+		check("responses", read(f.do(t, "POST", "/v1/responses", ask+`}`).body), top)
+		var deltas []token
+		for block := range strings.SplitSeq(f.do(t, "POST", "/v1/responses", ask+`,"stream":true}`).body, "\n\n") {
+			_, data, ok := strings.Cut(block, "\ndata: ")
+			var e struct {
+				Type     string
+				Logprobs []token
+				Response json.RawMessage
+			}
+			if !ok {
+				continue
+			}
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				t.Fatal(data, err)
+			}
+			switch e.Type {
+			case "response.output_text.delta":
+				deltas = append(deltas, e.Logprobs...)
+			case "response.output_text.done":
+				check("text done", e.Logprobs, top)
+			case "response.incomplete":
+				check("the whole response", read(string(e.Response)), top)
+			}
+		}
+		check("streamed responses", deltas, top)
+	}
+	for path, body := range map[string]string{
+		"/api/chat":     `"messages":[{"role":"user","content":"a"}],"top_logprobs":2`,
+		"/api/generate": `"prompt":"a","logprobs":true,"top_logprobs":21`,
+		"/v1/responses": `"input":"a","top_logprobs":2`,
+	} {
+		if r := f.do(t, "POST", path, `{"model":"tiny",`+body+`}`); r.status != 400 || r.param() != "top_logprobs" {
+			t.Errorf("%s: %v", path, r)
+		}
+	}
+}
+
 // TestOllama: lines of pieces, and an answer in one.
 func TestOllama(t *testing.T) {
 	f := start(t, nil)

@@ -226,8 +226,8 @@ type Model struct {
 	// Context is the largest number of tokens of a conversation; 0 takes what
 	// fits the memory limit, at most 4096.
 	Context int `yaml:"context"`
-	// Sequences is the number of requests that run at the same time; 0 is as many as the memory limit has room
-	// for beside resident weights and a whole context, at most 4.
+	// Sequences is the number of requests that run at the same time, each with room for a whole context; 0 is at most 16 that
+	// share the room of as many contexts as the memory limit has beside the weights, four to a context.
 	Sequences int `yaml:"sequences"`
 	// Threads is the number of compute threads; 0 is one for each CPU.
 	Threads int `yaml:"threads"`

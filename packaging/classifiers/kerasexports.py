@@ -98,9 +98,8 @@ def cases():
         yield f"opset-{v}", False, mobile([k.Dense(10, activation="softmax")]), {"opset": v}
 
 
-def fitted(shape, stack, y, x, two, last):
+def fitted(shape, stack, y, x, two, scores):
     model = keras.Sequential([k.Input(shape), *stack])
-    scores = last == "scores"
     loss = keras.losses.BinaryCrossentropy() if two else keras.losses.SparseCategoricalCrossentropy(from_logits=scores)
     model.compile(optimizer=keras.optimizers.Adam(4e-3), loss=loss)
     model.fit(x, y, epochs=14, batch_size=64, verbose=0)
@@ -114,7 +113,7 @@ def export(out, name, large, stack, options):
         y, answers = y % 2, answers % 2
     activation = getattr(stack[-1], "activation", None)
     scores = isinstance(stack[-1], k.Dense) and activation is keras.activations.linear
-    model = fitted(x.shape[1:], stack, y, x, options.get("two"), "scores" if scores else "")
+    model = fitted(x.shape[1:], stack, y, x, options.get("two"), scores)
 
     def call(images):
         p = model(images, training=False)
@@ -140,8 +139,8 @@ def export(out, name, large, stack, options):
     predicted = labels[0].reshape(-1) if labels else (have[:, 0] > 0.5).astype(int) if have.shape[1] == 1 else have.argmax(1)
     for part, rows in (("calibration", x), ("test", test)):
         np.save(os.path.join(out, f"{name}.{part}.npy"), np.ascontiguousarray(rows.reshape(len(rows), -1)))
-    for part, list in (("answers", answers), ("predicted", predicted)):
-        np.save(os.path.join(out, f"{name}.{part}.npy"), list.astype(np.int64))
+    for part, classes in (("answers", answers), ("predicted", predicted)):
+        np.save(os.path.join(out, f"{name}.{part}.npy"), classes.astype(np.int64))
     ops = [n.op_type for n in onnx.load(path).graph.node]
     print(f"{name}: {np.mean(predicted == answers):.3f} right, {' '.join(ops)}", file=sys.stderr)
     return {"name": name, "accuracy": float(np.mean(predicted == answers)), "rows": len(rows)}

@@ -140,12 +140,19 @@ func (d *demo) auditRecord(ctx context.Context, index uint64) (auditEntry, error
 func (d *demo) chat(ctx context.Context) (string, error) {
 	var answer strings.Builder
 	var figures string
-	var err error
 	d.receipt = d.path("answer.receipt.json")
-	if d.base() {
+	embeds, err := d.embeds()
+	if err != nil {
+		return "", err
+	}
+	switch {
+	case embeds:
+		fmt.Printf("    the model answers nothing; it embeds: %s", d.opt.question)
+		figures, err = d.embed(ctx, &answer)
+	case d.base():
 		figures, err = d.goOn(ctx, "agent", &answer, d.receipt)
 		fmt.Printf("    text: %s\n    goes on: %s", continued, answer.String())
-	} else {
+	default:
 		fmt.Printf("    question: %s\n    answer:   ", d.opt.question)
 		figures, err = d.say(ctx, &answer)
 	}
@@ -221,6 +228,9 @@ func (d *demo) goOn(ctx context.Context, agent string, answer *strings.Builder, 
 // chatStreamed asks the same question of an agent whose limit is half the
 // model's size, and expects the same answer.
 func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
+	if embeds, err := d.embeds(); err != nil || embeds {
+		return "left out: it compares answers, and an embedding model gives none", err
+	}
 	agent, err := d.runAgent("streamed", d.path("model.ahm"), goodMeasurement, d.streamedMB)
 	if err != nil {
 		return "", err

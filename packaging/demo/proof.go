@@ -83,6 +83,22 @@ func (d *proofDemo) run(ctx context.Context) (err error) {
 
 func (d *proofDemo) model(name string) string { return filepath.Join(d.models, name) }
 
+// network reads a classifier's ONNX file, and counts its weights.
+func (d *proofDemo) network(name string) (*layers.Network, error) {
+	m, err := onnx.ParseFile(d.model(name + ".onnx"))
+	if err != nil {
+		return nil, err
+	}
+	network, err := layers.FromONNX(m)
+	if err != nil {
+		return nil, err
+	}
+	for _, l := range network.Layers {
+		d.weights += len(l.Weights)
+	}
+	return network, nil
+}
+
 func (d *proofDemo) findDigits(context.Context) (string, error) {
 	var err error
 	if d.rows, err = quantize.ReadRows(d.model("digits.test.npy")); err != nil {
@@ -91,16 +107,9 @@ func (d *proofDemo) findDigits(context.Context) (string, error) {
 	if d.rows.Len() < proofRequests {
 		return "", fmt.Errorf("only %d rows", d.rows.Len())
 	}
-	m, err := onnx.ParseFile(d.model("digits.onnx"))
+	network, err := d.network("digits")
 	if err != nil {
 		return "", err
-	}
-	network, err := layers.FromONNX(m)
-	if err != nil {
-		return "", err
-	}
-	for _, l := range network.Layers {
-		d.weights += len(l.Weights)
 	}
 	answers, err := quantize.ReadAnswers(d.model("digits.answers.npy"), network)
 	if err != nil {
@@ -121,9 +130,14 @@ func (d *proofDemo) findDigits(context.Context) (string, error) {
 }
 
 func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
-	out, err := d.tool(ctx, "seal", d.model("digits.onnx"), "--calibration", d.model("digits.calibration.npy"), "--test", d.path("test.csv"), "--answers", d.path("test.labels"),
+	return d.sealClassifier(ctx, "digits", d.path("test.csv"), d.path("test.labels"))
+}
+
+// sealClassifier quantizes and seals a classifier; its accuracy is that of test rows with their answers.
+func (d *proofDemo) sealClassifier(ctx context.Context, name, test, answers string) (string, error) {
+	out, err := d.tool(ctx, "seal", d.model(name+".onnx"), "--calibration", d.model(name+".calibration.npy"), "--test", test, "--answers", answers,
 		"--out", d.path("model.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key"), "--credential-file", d.path("publisher.credential"),
-		"--name", "digits", "--model-version", "1", "--json")
+		"--name", name, "--model-version", "1", "--json")
 	if err != nil {
 		return "", err
 	}
@@ -131,7 +145,7 @@ func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
 		ModelID      string  `json:"model_id"`
 		Bytes        float64 `json:"bytes"`
 		Quantization struct {
-			Agreed  float64 `json:"agreed"`
+			Rows    int     `json:"rows"`
 			Float   float64 `json:"float_accuracy"`
 			Integer float64 `json:"integer_accuracy"`
 		} `json:"quantization"`
@@ -142,7 +156,7 @@ func (d *proofDemo) sealDigits(ctx context.Context) (string, error) {
 	d.modelID = sealed.ModelID
 	q := sealed.Quantization
 	d.accuracy = q.Integer
-	return fmt.Sprintf("%.0f bytes; of %d rows %.1f %% right as INT8, %.1f %% in floating point", sealed.Bytes, proofRequests, 100*q.Integer, 100*q.Float), nil
+	return fmt.Sprintf("%.0f bytes; of %d rows %.1f %% right as INT8, %.1f %% in floating point", sealed.Bytes, q.Rows, 100*q.Integer, 100*q.Float), nil
 }
 
 func (d *proofDemo) setUpKeys(ctx context.Context) (string, error) {
@@ -184,19 +198,23 @@ log: {level: info, format: text}
 	return path, os.WriteFile(path, []byte(config), 0o600)
 }
 
-func (d *proofDemo) startProver(ctx context.Context) (string, error) {
-	config, err := d.proverConfig("agent", "digits", "models/demo", "model.ahm", "keys", "all", true)
+// serveClassifier starts the agent and waits until it serves the sealed classifier.
+func (d *proofDemo) serveClassifier(ctx context.Context, name, mode string) error {
+	config, err := d.proverConfig("agent", name, "models/demo", "model.ahm", "keys", mode, true)
 	if err != nil {
-		return "", err
+		return err
 	}
 	if d.agent, err = start(d.dir, "agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
-		return "", err
+		return err
 	}
-	err = d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {
+	return d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {
 		s, err := d.status(ctx, "agent")
 		return err == nil && s.Agent.State == "serving"
 	})
-	if err != nil {
+}
+
+func (d *proofDemo) startProver(ctx context.Context) (string, error) {
+	if err := d.serveClassifier(ctx, "digits", "all"); err != nil {
 		return "", err
 	}
 	var meta struct {

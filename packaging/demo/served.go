@@ -2,15 +2,11 @@ package main
 
 import (
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
-	"path/filepath"
 	"time"
 
-	"github.com/anchorhold/anchorhold/runtime/layers"
-	"github.com/anchorhold/anchorhold/runtime/onnx"
 	"github.com/anchorhold/anchorhold/runtime/quantize"
 )
 
@@ -57,11 +53,7 @@ func (d *servedDemo) run(ctx context.Context) (err error) {
 func (d *servedDemo) part(name string) string { return d.model(d.name + name) }
 
 func (d *servedDemo) readData(context.Context) (string, error) {
-	m, err := onnx.ParseFile(d.part(".onnx"))
-	if err != nil {
-		return "", err
-	}
-	network, err := layers.FromONNX(m)
+	network, err := d.network(d.name)
 	if err != nil {
 		return "", err
 	}
@@ -75,9 +67,6 @@ func (d *servedDemo) readData(context.Context) (string, error) {
 	if len(answers) != d.rows.Len() {
 		return "", fmt.Errorf("%d answers for %d rows", len(answers), d.rows.Len())
 	}
-	for _, l := range network.Layers {
-		d.weights += len(l.Weights)
-	}
 	for _, class := range answers[:min(len(answers), servedRequests)] {
 		label := fmt.Sprint(class)
 		if network.Labels != nil {
@@ -89,40 +78,12 @@ func (d *servedDemo) readData(context.Context) (string, error) {
 }
 
 func (d *servedDemo) seal(ctx context.Context) (string, error) {
-	out, err := d.tool(ctx, "seal", d.part(".onnx"), "--calibration", d.part(".calibration.npy"), "--test", d.part(".test.npy"), "--answers", d.part(".answers.npy"),
-		"--out", d.path("model.ahm"), "--key", d.path("model.key"), "--publisher", d.path("publisher.key"), "--credential-file", d.path("publisher.credential"),
-		"--name", d.name, "--model-version", "1", "--json")
-	if err != nil {
-		return "", err
-	}
-	var sealed struct {
-		ModelID      string  `json:"model_id"`
-		Bytes        float64 `json:"bytes"`
-		Quantization struct {
-			Float   float64 `json:"float_accuracy"`
-			Integer float64 `json:"integer_accuracy"`
-		} `json:"quantization"`
-	}
-	if err := json.Unmarshal(out, &sealed); err != nil {
-		return "", err
-	}
-	d.modelID = sealed.ModelID
-	return fmt.Sprintf("%.0f bytes; of the test rows %.1f %% right as INT8, %.1f %% in floating point", sealed.Bytes, 100*sealed.Quantization.Integer, 100*sealed.Quantization.Float), nil
+	return d.sealClassifier(ctx, d.name, d.part(".test.npy"), d.part(".answers.npy"))
 }
 
 func (d *servedDemo) serve(ctx context.Context) (string, error) {
 	d.proofMemory = 1024 // LeNet-5's proof takes 700 MB
-	config, err := d.proverConfig("agent", d.name, "models/demo", "model.ahm", "keys", "on-demand", true)
-	if err != nil {
-		return "", err
-	}
-	if d.agent, err = start(d.dir, "agent", nil, filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config); err != nil {
-		return "", err
-	}
-	return "", d.agent.waitFor(ctx, "served classifier", 40*time.Second, func() bool {
-		s, err := d.status(ctx, "agent")
-		return err == nil && s.Agent.State == "serving"
-	})
+	return "", d.serveClassifier(ctx, d.name, "on-demand")
 }
 
 func (d *servedDemo) compare(ctx context.Context) (string, error) {

@@ -63,7 +63,7 @@ func TestGuessesLeaveNothingBehind(t *testing.T) {
 			continue
 		}
 		ended++
-		if n := valuesLeft(e, 0); n != 0 { // its slot was freed before the answer ended
+		if n := valuesLeft(e); n != 0 { // its slot was freed before the answer ended
 			t.Errorf("seed %d: %d values left", seed, n)
 		}
 		if b := e.prefixes.region.Bytes(); !bytes.Equal(b, make([]byte, len(b))) {

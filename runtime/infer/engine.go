@@ -4,7 +4,8 @@
 // One pass over the weights serves every active sequence. A sequence's tokens do not depend on
 // what runs beside it, and a seed gives the same answer every time. A sequence's keys and values
 // are wiped when it ends; if it has an owner, they stay for this owner's next requests until
-// another sequence takes their place or the engine closes. An error in the weights (a changed chunk) ends every answer under way,
+// another sequence takes their place or the engine closes. It begins once there is room for all that it may become, so
+// that none runs out of it; others wait behind it. Owners take turns, and the requests of each are taken in the order in which they came. An error in the weights (a changed chunk) ends every answer under way,
 // and nothing more is served. All large memory comes from the budget at the start.
 //
 // The [Engine] trusts its source for the authenticity of the weights. It refuses models that it
@@ -65,6 +66,9 @@ type Config struct {
 	Threads int
 	// Context is the longest sequence; MaxSequences run at the same time.
 	Context, MaxSequences int
+	// Positions is how many tokens all sequences have room for together, with the most that they may answer, at least Context: a
+	// sequence for which there is no room waits until others end. 0 stands for MaxSequences whole contexts.
+	Positions int
 	// Cache is how keys and values are kept: "f16", which "" is, too, or "q8".
 	Cache string
 	// Kernel is "auto", "amx", "avx512", "avx2", "dotprod", "neon" or "generic".
@@ -78,6 +82,7 @@ type Engine struct {
 	tokenizer *tokenize.Tokenizer
 	template  *tokenize.Template
 	context   int
+	size      model.CacheSize
 
 	submit chan *sequence
 	quit   chan struct{}
@@ -87,8 +92,11 @@ type Engine struct {
 	sort  sync.Once
 	words *words // once it is done
 
-	slots    []*sequence // by cache slot; nil where free. The scheduler's own, as is prefixes.
+	slots    []*sequence // by cache slot; nil where free. The scheduler's own, as are prefixes, line, served and clock.
 	prefixes *prefixes
+	line     []*sequence       // that wait for a slot or pages, as they came
+	served   map[string]uint64 // clock at which an owner's was last taken from the line
+	clock    uint64
 	first    int // slot whose prompt has the next pass first
 	batch    []model.Input
 	pick     *sampler
@@ -103,9 +111,9 @@ type Engine struct {
 
 // Memory is the amount that an engine takes from its budget for a model with this header, in
 // bytes: the cache and the scratch memory; of an embedding model, what an Embedder takes. For a header whose model the engine cannot serve
-// exactly, Memory and New return a *servable.Error. Of cfg, it takes File, Threads, Context, MaxSequences and Cache.
+// exactly, Memory and New return a *servable.Error. Of cfg, it takes File, Threads, Context, MaxSequences, Positions and Cache.
 func Memory(cfg Config) (int64, error) {
-	f, threads, contextSize, sequences := cfg.File, cfg.Threads, cfg.Context, cfg.MaxSequences
+	f, threads, sequences := cfg.File, cfg.Threads, cfg.MaxSequences
 	if err := servable.Refuse(servable.Header(f)); err != nil {
 		return 0, err
 	}
@@ -116,14 +124,20 @@ func Memory(cfg Config) (int64, error) {
 	if t, ok := f.Tensor("token_embd.weight"); ok {
 		p.Vocabulary = t.Rows()
 	}
-	contextSize = min(contextSize, p.Context) // as New does
+	size := cfg.cacheSize(p)
 	if p.Encoder() {
-		return model.EncoderBytes(p, threads, contextSize), nil
+		return model.EncoderBytes(p, threads, size.Length), nil
 	}
 	if err := keep(&p, cfg.Cache); err != nil {
 		return 0, err
 	}
-	return model.CacheBytes(p, sequences, contextSize, batchSize(sequences)) + prefixBytes(sequences, contextSize) + model.ScratchBytes(p, threads, batchSize(sequences), outputs(sequences), contextSize), nil
+	return model.CacheBytes(p, size) + prefixBytes(sequences, size.Length) + model.ScratchBytes(p, threads, size.Batch, outputs(sequences), size.Length), nil
+}
+
+// cacheSize is what the cache of a model has room for.
+func (cfg Config) cacheSize(p model.Params) model.CacheSize {
+	length := min(cfg.Context, p.Context)
+	return model.CacheSize{Slots: cfg.MaxSequences, Length: length, Batch: batchSize(cfg.MaxSequences), Positions: cfg.Positions}
 }
 
 // batchSize is the number of tokens of a pass: six tiles of 16, or as many as there are sequences. More would make
@@ -147,12 +161,13 @@ func New(cfg Config) (*Engine, error) {
 	if err != nil {
 		return nil, err
 	}
-	cfg.Context = min(cfg.Context, h.params.Context)
+	size := cfg.cacheSize(h.params)
+	cfg.Context = size.Length
 	if err := keep(&h.params, cfg.Cache); err != nil {
 		return nil, err
 	}
-	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: cfg.Context, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
-		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, batchSize(cfg.MaxSequences)), drafts: maxDrafts, ready: make(chan struct{}, 1), compute: (*constraint).mask, patience: maskGrace}
+	e := &Engine{tokenizer: h.tokenizer, template: h.template, context: size.Length, size: size, submit: make(chan *sequence), quit: make(chan struct{}), done: make(chan struct{}),
+		slots: make([]*sequence, cfg.MaxSequences), batch: make([]model.Input, 0, batchSize(cfg.MaxSequences)), drafts: maxDrafts, ready: make(chan struct{}, 1), served: map[string]uint64{}, compute: (*constraint).mask, patience: maskGrace}
 	e.model, err = model.New(model.Config{Source: cfg.Source, Params: h.params, Kernels: h.kernels, Threads: cfg.Threads,
 		Budget: cfg.Budget, Batch: batchSize(cfg.MaxSequences), Outputs: outputs(cfg.MaxSequences), Context: cfg.Context})
 	if err != nil {
@@ -161,7 +176,7 @@ func New(cfg Config) (*Engine, error) {
 	if err := h.sameVocabulary(e.model.Params()); err != nil {
 		return nil, errors.Join(err, e.model.Close())
 	}
-	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), cfg.MaxSequences, cfg.Context, batchSize(cfg.MaxSequences)); err != nil {
+	if e.cache, err = model.NewCache(cfg.Budget, e.model.Params(), size); err != nil {
 		return nil, errors.Join(err, e.model.Close())
 	}
 	if e.prefixes, err = newPrefixes(cfg.Budget, cfg.MaxSequences, cfg.Context); err != nil {
@@ -183,8 +198,8 @@ func (e *Engine) ContextSize() int { return e.context }
 
 // CacheBytes is the memory of keys and values, and by how much it is less than if layers with a window kept all positions.
 func (e *Engine) CacheBytes() (taken, saved int64) {
-	p, sequences := e.model.Params(), len(e.slots)
-	return model.CacheBytes(p, sequences, e.context, batchSize(sequences)), model.WindowSaving(p, sequences, e.context, batchSize(sequences))
+	p := e.model.Params()
+	return model.CacheBytes(p, e.size), model.WindowSaving(p, e.size)
 }
 
 // Close ends every answer under way with ErrClosed, waits for the scheduler and
@@ -272,6 +287,11 @@ func (e *Engine) Generate(ctx context.Context, req Request, emit func(text strin
 		return result, e.why()
 	}
 	defer seq.cancelled.Store(true)
+	select {
+	case <-seq.begun:
+	case <-ctx.Done():
+		return result, context.Cause(ctx)
+	}
 	out := output{tokenizer: e.tokenizer, text: newTextStream(req.Stop), emit: emit, observe: req.Observe}
 	for {
 		select {

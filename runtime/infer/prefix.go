@@ -2,6 +2,7 @@ package infer
 
 import (
 	"encoding/binary"
+	"math"
 
 	"github.com/anchorhold/anchorhold/runtime/arena"
 )
@@ -13,7 +14,7 @@ import (
 // Only requests of one owner share. What another's requests contain therefore changes neither what
 // is computed for a request nor how long that takes. How many slots others use may show, as it does in the line for
 // the processors: an owner with more of them than others loses its own first, so one with a single conversation
-// loses it only where there are more owners than slots.
+// loses it only where there are more owners than slots. Likewise how many pages others have; of those, prefixes give up their last ones.
 //
 // Where layers have a window, the cache has of a long sequence only the last positions for them. A sequence then goes on
 // behind the whole of what a slot holds, or as far back as a pass is long; one that parts from it earlier is computed from
@@ -102,12 +103,24 @@ func (p *prefixes) room(owner string, free func(slot int) bool, source, shared i
 	if shared > 0 && free(source) && 2*shared >= p.slots[source].length {
 		return source
 	}
+	return p.first(owner, 1, free, func(int) int { return 1 })
+}
+
+// first finds the slot of candidates that goes first once an owner has so much more: an empty one, or one of the owner that has the
+// most, which that counts to; of those the least recently used. It is -1 if there is none.
+func (p *prefixes) first(owner string, more int, candidate func(slot int) bool, weight func(slot int) int) int {
 	best, most := -1, 0
 	for i := range p.slots {
-		if !free(i) {
+		if !candidate(i) {
 			continue
 		}
-		n := p.count(p.slots[i].owner, owner)
+		n := p.has(p.slots[i].owner, weight)
+		if p.slots[i].owner == owner {
+			n += more
+		}
+		if p.slots[i].owner == "" {
+			n = math.MaxInt
+		}
 		if best < 0 || n > most || n == most && p.slots[i].used < p.slots[best].used {
 			best, most = i, n
 		}
@@ -115,18 +128,12 @@ func (p *prefixes) room(owner string, free func(slot int) bool, source, shared i
 	return best
 }
 
-// count is how many slots an owner has once next has one more. Empty ones come before all.
-func (p *prefixes) count(owner, next string) (n int) {
-	if owner == "" {
-		return len(p.slots) + 1
-	}
+// has is what an owner has in all slots.
+func (p *prefixes) has(owner string, weight func(slot int) int) (n int) {
 	for i := range p.slots {
 		if p.slots[i].owner == owner {
-			n++
+			n += weight(i)
 		}
-	}
-	if owner == next {
-		n++
 	}
 	return n
 }
@@ -149,7 +156,18 @@ func (p *prefixes) take(slot int, owner string, source, shared int) {
 func (p *prefixes) leave(slot int) (keeps bool) {
 	p.clock++
 	p.slots[slot].used = p.clock
-	return p.slots[slot].owner != ""
+	return p.slots[slot].owner != "" && p.slots[slot].length > 0
+}
+
+// shorten leaves a slot the first tokens, if it has more.
+func (p *prefixes) shorten(slot, positions int) {
+	s := &p.slots[slot]
+	if positions == 0 {
+		p.forget(slot)
+	} else if positions < s.length {
+		clear(s.tokens[positions*tokenBytes : s.length*tokenBytes])
+		s.length = positions
+	}
 }
 
 // forget clears a slot's tokens.
@@ -159,26 +177,73 @@ func (p *prefixes) forget(slot int) {
 	s.owner, s.length, s.used = "", 0, 0
 }
 
-// begin places a new sequence into a free slot. Nothing of another sequence is left there: the
-// whole slot is cleared each time, so that the time does not tell how long another's was, or
+// begin places a new sequence into a free slot, with pages for all that it may become, so that none is ever missing. It
+// changes nothing and returns false if they are not to be had yet. Nothing of another sequence is left in the place: all
+// of it is cleared each time, so that the time does not tell how long another's was, or
 // whether there was one. Other sequences' passes go on meanwhile.
-func (e *Engine) begin(s *sequence) {
+func (e *Engine) begin(s *sequence) bool {
 	// The prompt's last token is computed in any case: its outputs are what the answer begins with.
 	source, shared := e.prefixes.longest(s.owner, s.pending[:len(s.pending)-max(len(s.given), 1)], e.cache.Resumes)
-	slot := e.prefixes.room(s.owner, func(i int) bool { return e.slots[i] == nil }, source, shared)
-	keeps := 0
-	if slot == source {
-		keeps = shared
+	slot := e.prefixes.room(s.owner, e.idling, source, shared)
+	keep := -1
+	if shared > 0 {
+		keep = source
 	}
-	if keeps != shared {
+	if !e.obtain(slot, s, keep) {
+		if shared == 0 || !e.idling(source) || !e.obtain(source, s, -1) {
+			return false
+		}
+		slot = source // at the price of what the prompt does not share
+	}
+	if slot != source && shared > 0 {
 		if from := e.slots[source]; from != nil {
 			from.settle() // the tile in which its own beginning ends is being cleared
 		}
 		e.cache.Copy(slot, source, shared)
 	}
+	clear := e.cache.Shed(slot, s.most)
 	e.apart(s, func() { e.cache.Wipe(slot, shared, e.context) })
+	if clear != nil { // which the sequence does not wait for
+		e.beside.Go(func() { clear(); e.wake() })
+	}
 	e.prefixes.take(slot, s.owner, source, shared)
 	s.pending, s.position = s.pending[shared:], shared
 	s.reused = shared
 	e.slots[slot] = s
+	s.begin()
+	return true
+}
+
+// idling says whether no sequence is at work in a slot.
+func (e *Engine) idling(slot int) bool { return e.slots[slot] == nil }
+
+// obtain gives a slot the pages that a sequence needs: free ones, and then the last ones of prefixes, but for one slot's. It takes none if
+// there are not enough. What pages of prefixes hold is still there.
+func (e *Engine) obtain(slot int, s *sequence, keep int) bool {
+	has := func(i int) bool { return i != slot && i != keep && e.idling(i) && e.cache.Held(i) > 0 }
+	need := e.cache.Pages(s.most) - e.cache.Held(slot)
+	free := e.cache.Free()
+	short, kept := need-free, 0
+	for i := range e.slots {
+		if has(i) {
+			kept += e.cache.Held(i)
+		}
+	}
+	if short > kept {
+		return false
+	}
+	if need > 0 {
+		e.cache.Take(slot, min(need, free))
+	}
+	for short > 0 {
+		from := e.prefixes.first(s.owner, e.cache.Pages(s.most), has, e.cache.Held)
+		n := min(short, e.cache.Held(from))
+		e.cache.Move(slot, from, n)
+		e.prefixes.shorten(from, e.cache.Positions(from))
+		if e.cache.Held(from) == 0 { // nobody can go on behind what layers with a window have of it
+			e.cache.Wipe(from, 0, e.context)
+		}
+		short -= n
+	}
+	return true
 }

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"slices"
 	"sync/atomic"
 
 	"github.com/anchorhold/anchorhold/runtime/model"
@@ -20,6 +21,7 @@ type sequence struct {
 	pending   []int32 // tokens to feed: the rest of the prompt, then the last choice
 	given     []int32 // rest of an answer that is only scored: pending ends with all but its last
 	position  int     // of pending[0]
+	most      int     // tokens of prompt and answer, which it has pages for before it begins; guesses are among them
 	last      [1]int32
 	left      int // tokens that may still be chosen
 	choose    choice
@@ -27,7 +29,8 @@ type sequence struct {
 	again     bool          // it waits for a mask: its last token goes through the model again
 	scored    bool          // with top likeliest tokens
 	top       int
-	tokens    chan chosen // room for the whole answer: the scheduler never waits
+	begun     chan struct{} // closed once there is tokens
+	tokens    chan chosen   // room for the whole answer: the scheduler never waits. While a sequence waits it takes none
 	cancelled atomic.Bool
 	reason    string
 	err       error
@@ -38,13 +41,19 @@ func newSequence(req Request, limit int) *sequence {
 	if n := len(req.Given); n > 0 {
 		pending = append(pending, req.Given[:n-1]...)
 	}
-	return &sequence{owner: req.Owner, pending: pending, given: req.Given, left: limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, tokens: make(chan chosen, limit)}
+	return &sequence{owner: req.Owner, pending: pending, given: req.Given, left: limit, most: len(req.Prompt) + limit, choose: newChoice(req), scored: req.Observe != nil, top: req.Top, begun: make(chan struct{})}
 }
 
 // chosen is a token of an answer, scored if the request asks for it.
 type chosen struct {
 	id     int32
 	scored *Scored
+}
+
+// begin makes the sequence's channel.
+func (s *sequence) begin() {
+	s.tokens = make(chan chosen, s.left)
+	close(s.begun)
 }
 
 // end closes the sequence's channel, once.
@@ -62,6 +71,7 @@ func (e *Engine) schedule() {
 	for {
 		if !e.admit() {
 			e.endAll(ErrClosed)
+			e.endWaiting(ErrClosed)
 			return
 		}
 		if err := e.step(); err != nil {
@@ -69,6 +79,7 @@ func (e *Engine) schedule() {
 			e.endAll(err)
 			if errors.Is(err, weights.ErrClosed) {
 				e.fatal = err
+				e.endWaiting(err)
 				return
 			}
 		}
@@ -83,8 +94,17 @@ func (e *Engine) endAll(err error) {
 	}
 }
 
+// endWaiting ends the sequences that wait for pages.
+func (e *Engine) endWaiting(err error) {
+	for _, s := range e.line {
+		s.begin()
+		s.end("", err)
+	}
+	e.line = nil
+}
+
 // free ends the sequence of a slot. What the cache keeps of it is wiped unless its owner may go on
-// behind it; then it is wiped before another sequence takes the slot.
+// behind it; then it is wiped before another sequence takes its place. The other pages are free from now on.
 func (e *Engine) free(slot int, reason string, err error) {
 	s := e.slots[slot]
 	s.settle()
@@ -92,39 +112,35 @@ func (e *Engine) free(slot int, reason string, err error) {
 	e.prefixes.cut(slot, s.position)
 	if err != nil || !e.prefixes.leave(slot) {
 		e.prefixes.forget(slot)
-		e.cache.Wipe(slot, 0, s.position+maxDrafts)
+		e.cache.Keep(slot, 0)
+	} else {
+		e.cache.Keep(slot, s.position)
 	}
 	s.end(reason, err)
 }
 
-// admit frees the slots of cancelled sequences and takes new ones while slots
-// are free. With no sequence at all it waits. It returns false at the end.
+// admit frees the slots of cancelled sequences and takes new ones while there are slots and pages for
+// them, whose turn it is first: one that waits for pages has the next ones before any that would come behind it. With no sequence at
+// all it waits. It returns false at the end.
 func (e *Engine) admit() bool {
-	active := 0
 	for slot, s := range e.slots {
 		if s != nil && s.cancelled.Load() {
 			e.free(slot, "", nil)
-		} else if s != nil {
-			active++
 		}
 	}
-	for ; active < len(e.slots); active++ {
-		if active == 0 {
-			select {
-			case s := <-e.submit:
-				e.begin(s)
-			case <-e.quit:
-				return false
-			}
-		} else {
-			select {
-			case s := <-e.submit:
-				e.begin(s)
-			case <-e.quit:
-				return false
-			default:
-				return true
-			}
+	for e.receive() && e.active() < len(e.slots) && len(e.line) > 0 {
+		s := e.turn()
+		if e.begin(s) {
+			e.serve(s)
+			continue
+		}
+		if e.active() > 0 {
+			break
+		}
+		select { // until the pages are clear that nobody has
+		case <-e.ready:
+		case <-e.quit:
+			return false
 		}
 	}
 	select {
@@ -132,6 +148,52 @@ func (e *Engine) admit() bool {
 		return false
 	default:
 		return true
+	}
+}
+
+// receive takes in the sequences that were submitted, and lets those go whose callers left while they waited. If there is none at
+// all, it waits for one; it returns false at the end.
+func (e *Engine) receive() bool {
+	e.line = slices.DeleteFunc(e.line, func(s *sequence) bool { return s.cancelled.Load() })
+	for {
+		if e.active()+len(e.line) == 0 {
+			select {
+			case s := <-e.submit:
+				e.line = append(e.line, s)
+			case <-e.quit:
+				return false
+			}
+		}
+		select {
+		case s := <-e.submit:
+			e.line = append(e.line, s)
+		case <-e.quit:
+			return false
+		default:
+			return true
+		}
+	}
+}
+
+// turn is the sequence that is next of those that wait: owners take turns, so that one with many long ones keeps no other waiting for
+// all of them; of an owner's, the first.
+func (e *Engine) turn() *sequence {
+	next := e.line[0]
+	for _, s := range e.line {
+		if e.served[s.owner] < e.served[next.owner] {
+			next = s
+		}
+	}
+	return next
+}
+
+// serve takes a sequence that has begun out of the line.
+func (e *Engine) serve(s *sequence) {
+	e.line = slices.DeleteFunc(e.line, func(o *sequence) bool { return o == s })
+	e.clock++
+	e.served[s.owner] = e.clock
+	if len(e.line) == 0 {
+		clear(e.served) // or they would grow with all that ever came
 	}
 }
 
@@ -254,14 +316,10 @@ func (e *Engine) rejoin() {
 
 // idle waits for the first sequence that can go on, or a new one, if no sequence can.
 func (e *Engine) idle() {
-	var submit chan *sequence // where there is room
-	if e.active() < len(e.slots) {
-		submit = e.submit
-	}
 	select {
 	case <-e.ready:
-	case s := <-submit:
-		e.begin(s)
+	case s := <-e.submit:
+		e.line = append(e.line, s)
 	case <-e.quit:
 	}
 }
@@ -280,12 +338,17 @@ func (e *Engine) apart(s *sequence, work func()) (done chan struct{}) {
 	e.beside.Go(func() {
 		work()
 		close(done)
-		select {
-		case e.ready <- struct{}{}:
-		default: // the scheduler will look at all of them
-		}
+		e.wake()
 	})
 	return done
+}
+
+// wake says that something of beside is done.
+func (e *Engine) wake() {
+	select {
+	case e.ready <- struct{}{}:
+	default: // the scheduler will look at all of them
+	}
 }
 
 // choose takes the next token of a sequence and ends it where it ends.

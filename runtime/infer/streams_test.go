@@ -65,7 +65,13 @@ func TestLongPromptsKeepNoShortOneOut(t *testing.T) {
 				t.Errorf("%s is computed before the short prompt: %v", name, order)
 			}
 		}
-		if until := order[:slices.Index(order, "long 1")]; len(until)-len(slices.DeleteFunc(slices.Clone(until), func(s string) bool { return s == "answer" })) < 5 {
+		answered := 0
+		for _, name := range order[:slices.Index(order, "long 1")] {
+			if name == "answer" {
+				answered++
+			}
+		}
+		if answered < 5 {
 			t.Errorf("an answer stands still beside long prompts: %v", order)
 		}
 	})

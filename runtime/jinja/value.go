@@ -184,36 +184,42 @@ func (r *rendering) equalAt(a, b any, depth int) (bool, error) {
 	if depth > maxDepth {
 		return false, fmt.Errorf("values nested more than %d levels deep are compared", maxDepth)
 	}
+	compared := 0 // bytes
+	if s, ok := a.(string); ok {
+		if t, ok := b.(string); ok && len(s) == len(t) {
+			compared = len(s)
+		}
+	}
+	if err := r.spend(compared); err != nil {
+		return false, err
+	}
 	if x, ok := number(a); ok {
 		y, ok := number(b)
-		return ok && x == y, r.spend(0)
+		return ok && x == y, nil
 	}
 	switch a := a.(type) {
 	case string:
 		s, ok := b.(string)
-		if !ok || len(a) != len(s) {
-			return false, r.spend(0)
-		}
-		return a == s, r.spend(len(a))
+		return ok && a == s, nil
 	case nil:
-		return b == nil, r.spend(0)
+		return b == nil, nil
 	case undefined:
 		_, ok := b.(undefined)
-		return ok, r.spend(0)
+		return ok, nil
 	case []any:
 		other, ok := b.([]any)
-		same, err := ok && len(a) == len(other), r.spend(0)
+		same, err := ok && len(a) == len(other), error(nil)
 		for i := 0; i < len(a) && same && err == nil; i++ {
 			same, err = r.equalAt(a[i], other[i], depth+1)
 		}
 		return same, err
 	case float64:
 		x, ok := b.(float64)
-		return ok && x == a, r.spend(0)
+		return ok && x == a, nil
 	}
 	keys, x, okX := members(a)
 	_, y, okY := members(b)
-	same, err := okX && okY && len(x) == len(y), r.spend(0)
+	same, err := okX && okY && len(x) == len(y), error(nil)
 	for i := 0; i < len(keys) && same && err == nil; i++ {
 		var other any
 		if other, same = y[keys[i]]; same {

@@ -136,3 +136,34 @@ func interpret[In any](t testing.TB, program *x86test.Program, typ Type, tokens 
 func bytesOf[T any](first *T, n int) []byte {
 	return unsafe.Slice((*byte)(unsafe.Pointer(first)), n*int(unsafe.Sizeof(*first)))
 }
+
+// TestInterpretedWideForm: the form for tiles of bfloat16 is the reference's, and writing a token's row reaches nothing of
+// other rows.
+func TestInterpretedWideForm(t *testing.T) {
+	program := load(t, wideRow)
+	rng := rand.New(rand.NewPCG(25, 26))
+	for _, inputs := range inputKinds {
+		for _, row := range []int{0, 7, wide - 1} {
+			const blocks = 5
+			act, x := quantize(t, rng, 1, blocks*BlockCols)
+			fill(x, rng, inputs)
+			act.Quantize(0, x)
+			got := make([]byte, blocks*wideBytes)
+			want := slices.Clone(got)
+			genericWiden(want, row, act.records)
+			var m x86test.Machine
+			m.Map(inputsAt, bytesOf(&act.records[0], blocks), false)
+			for b := range uint64(blocks) {
+				block := got[b*wideBytes:][:wideBytes]
+				m.Map(outputAt+b*wideBytes+uint64(row)*128, block[row*128:][:128], true)
+				m.Map(outputAt+b*wideBytes+wideScales+uint64(row)*16, block[wideScales+row*16:][:16], true)
+			}
+			if err := m.Call(program, outputAt+uint64(row)*128, outputAt+wideScales+uint64(row)*16, inputsAt, blocks); err != nil {
+				t.Fatal(err)
+			}
+			if inputs != "infinite" && !slices.Equal(got, want) {
+				t.Errorf("%s, row %d: another form", inputs, row)
+			}
+		}
+	}
+}

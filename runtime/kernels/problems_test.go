@@ -216,6 +216,9 @@ func FuzzProducts(f *testing.F) {
 		atStart := seed%2 == 0
 		p.groups, p.x = guardedCopy(t, p.groups, atStart), guardedCopy(t, p.x, atStart)
 		p.act.records = guardedCopy(t, p.act.records, atStart)
+		if len(p.act.wide) > 0 { // a multiple of what it is aligned to
+			p.act.wide = guardedCopy(t, p.act.wide, atStart)
+		}
 		got := guardedCopy(t, want, atStart)
 		for _, s := range sets() {
 			for i := range got {

@@ -24,7 +24,7 @@ type family struct {
 	// fused: one matrix makes query, key and value, and one gate and inner values.
 	fused bool
 	// frequencies: rope_freqs.weight may divide the frequencies; longRope: other vectors may, by
-	// the length of the context.
+	// the length of the context, whatever kind of scaling a file names.
 	frequencies, longRope bool
 	// unrotatedEvery: each block of this number leaves queries and keys as they are.
 	unrotatedEvery int
@@ -53,13 +53,13 @@ var products = []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_gate",
 // families are the architectures that the forward pass computes, as llama.cpp 0.5.0 understands
 // their names (src/models).
 var families = [...]family{
-	{name: "llama", biased: products, frequencies: true, scalings: []string{"linear", "yarn"}},
+	{name: "llama", biased: products, frequencies: true, scalings: []string{"linear", "yarn", "longrope"}},
 	{name: "qwen2", biased: products[:3], bound: true, halves: true, scalings: []string{"linear", "yarn"}},
 	{name: "qwen3", halves: true, headNorms: true, scalings: []string{"linear", "yarn"}},
 	{name: "gemma3", halves: true, gelu: true, headNorms: true, postNorms: true, globalEvery: 6, wideEmbedding: true, scalings: []string{"linear"}},
 	{name: "phi3", halves: true, fused: true, longRope: true, windowed: true, scalings: []string{"longrope"}},
 	{name: "smollm3", unrotatedEvery: 4, scalings: []string{"linear", "yarn"}},
-	{name: "granite", biased: products, scales: true, scalings: []string{"linear", "yarn"}},
+	{name: "granite", biased: products, frequencies: true, scales: true, scalings: []string{"linear", "yarn", "longrope"}},
 	{name: "bert", encoder: true, positions: true, biased: []string{"attn_q", "attn_k", "attn_v", "attn_output", "ffn_up", "ffn_down"}, bound: true},
 	{name: "nomic-bert", encoder: true, gated: true, halves: true},
 }
@@ -108,11 +108,12 @@ func (p Params) Tensors() map[string]Tensor {
 		"output_norm.weight": {Dims: []int{p.Width}},
 	}
 	switch {
-	case p.family.frequencies:
-		list[RopeFactorsName] = Tensor{Dims: []int{p.RopeDims / 2}, Optional: true}
-	case p.family.longRope && p.RopeFactors: // a file that has one must have both
+	case p.longRope() && p.RopeFactors: // a file that has one must have both
 		list[RopeLongName] = Tensor{Dims: []int{p.RopeDims / 2}}
 		list[RopeShortName] = Tensor{Dims: []int{p.RopeDims / 2}}
+	case p.longRope():
+	case p.family.frequencies:
+		list[RopeFactorsName] = Tensor{Dims: []int{p.RopeDims / 2}, Optional: true}
 	}
 	matrices := p.matrices()
 	for block := range p.Layers {

@@ -105,10 +105,11 @@ func (m *Model) attendHeads(worker, task int) error {
 
 // attention is what one worker computes attention with: some queries, over the keys and values of one head.
 type attention struct {
-	keys, vals []uint16    // tiles, and rows
-	packed     *[2]packed8 // what they are unpacked from, if the cache keeps them so
-	room       int         // positions behind which a cache's keys and values begin anew
-	stretches  [2]stretch  // what compute goes over; the second is most often empty
+	keys, vals  []uint16    // tiles, and rows
+	cache       *Cache      // what they are of; nil if there is no cache
+	slot, layer int         // likewise
+	packed      *[2]packed8 // what they are unpacked from, if the cache keeps them so
+	start       int         // position that is first where keys and values are an attention's own; begins a tile
 
 	n, size int
 	reach   [kernels.MaxQueries]reach     // positions that each query sees
@@ -122,12 +123,6 @@ type attention struct {
 
 // reach is some positions, from the first to before the end.
 type reach struct{ first, end int }
-
-// stretch is positions whose keys and values lie one behind the other; the first begins a tile.
-type stretch struct {
-	reach
-	keys, vals []uint16
-}
 
 // ownsHead says whether an attention has room of its own for the keys and values of one head over the
 // context: of a cache that packs them, and where there is no cache.
@@ -168,7 +163,7 @@ func newAttention(memory []float32, p Params, context int) attention {
 
 // read has the attention go over one head of a sequence in a cache.
 func (a *attention) read(c *Cache, slot, layer, head int) {
-	a.room = c.layers[layer].room
+	a.cache, a.slot, a.layer = c, slot, layer
 	if c.kind == Float16 {
 		a.keys, a.vals = c.keys(slot, layer, head), c.vals(slot, layer, head)
 		return
@@ -176,28 +171,29 @@ func (a *attention) read(c *Cache, slot, layer, head int) {
 	*a.packed = [2]packed8{c.packed(slot, layer, head, 0), c.packed(slot, layer, head, 1)}
 }
 
-// view finds positions from start, which begins a tile, to before end: those of a layer that keeps its last ones may lie
-// in two stretches.
-func (a *attention) view(set *kernels.Set, start, end int) {
-	if a.room == 0 { // no cache
-		a.stretches = [2]stretch{{reach{start, end}, a.keys[start*a.size:], a.vals[start*a.size:]}, {reach: reach{end, end}}}
+// unpack unpacks positions from start on, which begins a tile, to before end, if the cache packs them.
+func (a *attention) unpack(set *kernels.Set, start, end int) {
+	if a.packed == nil {
 		return
 	}
-	middle := min(end, start+a.room-start%a.room)
-	a.stretches = [2]stretch{a.stretch(set, start, start, middle), a.stretch(set, start, middle, end)}
+	a.start = start
+	k, v := a.packed[0], a.packed[1]
+	for p := start; p < end; {
+		at, n := a.cache.place(a.slot, a.layer, p, end)
+		at *= a.size
+		own, block := (p-start)*a.size, at/kernels.PackedBlock
+		set.Unpack8Keys(a.keys[own:], k.codes[at:], k.scales[block:], a.size, tiled(n)/kernels.KeyTile)
+		set.Unpack8(a.vals[own:], v.codes[at:at+n*a.size], v.scales[block:])
+		p += n
+	}
 }
 
-// stretch finds positions that lie one behind the other. Packed ones it unpacks to where they are counted from start.
-func (a *attention) stretch(set *kernels.Set, start, from, to int) stretch {
-	at := from % a.room * a.size
-	if from == to || a.packed == nil {
-		return stretch{reach{from, to}, a.keys[at:], a.vals[at:]}
+// place is where a position lies in keys and vals, and how many from it to before end lie one behind the other there.
+func (a *attention) place(position, end int) (at, n int) {
+	if a.cache == nil || a.packed != nil {
+		return position - a.start, end - position
 	}
-	k, v, block := a.packed[0], a.packed[1], at/kernels.PackedBlock
-	s := stretch{reach{from, to}, a.keys[(from-start)*a.size:], a.vals[(from-start)*a.size:]}
-	set.Unpack8Keys(s.keys, k.codes[at:], k.scales[block:], a.size, tiled(to-from)/kernels.KeyTile)
-	set.Unpack8(s.vals, v.codes[at:at+(to-from)*a.size], v.scales[block:])
-	return s
+	return a.cache.place(a.slot, a.layer, position, end)
 }
 
 // begin makes room for n queries of size elements, which add gives it.
@@ -224,9 +220,11 @@ func (a *attention) compute(set *kernels.Set) {
 	start := low / kernels.KeyTile * kernels.KeyTile // position of the first score
 	stride := tiled(high - start)
 	scores, sums := a.scores[:a.n*stride], a.sums[:a.n*a.size]
-	a.view(set, start, high)
-	for _, s := range a.stretches {
-		set.Scores(scores[s.first-start:], stride, a.queries[:a.n*a.size], a.n, s.keys, tiled(s.end-s.first)/kernels.KeyTile)
+	a.unpack(set, start, high)
+	for p := start; p < high; {
+		at, n := a.place(p, high)
+		set.Scores(scores[p-start:], stride, a.queries[:a.n*a.size], a.n, a.keys[at*a.size:], tiled(n)/kernels.KeyTile)
+		p += n
 	}
 	clear(sums)
 	var inverse [kernels.MaxQueries]float32
@@ -245,10 +243,10 @@ func (a *attention) compute(set *kernels.Set) {
 
 // sum adds the values of some positions for n queries from one on, whose scores begin with that of position start.
 func (a *attention) sum(set *kernels.Set, query, n int, r reach, start, stride int) {
-	for _, s := range a.stretches {
-		if first, end := max(r.first, s.first), min(r.end, s.end); first < end {
-			set.WeightedSum(a.sums[query*a.size:][:n*a.size], n, a.size, a.scores[query*stride+first-start:], stride, s.vals[(first-s.first)*a.size:], end-first)
-		}
+	for p := r.first; p < r.end; {
+		at, positions := a.place(p, r.end)
+		set.WeightedSum(a.sums[query*a.size:][:n*a.size], n, a.size, a.scores[query*stride+p-start:], stride, a.vals[at*a.size:], positions)
+		p += positions
 	}
 }
 

@@ -2,6 +2,7 @@ package model
 
 import (
 	"fmt"
+	"sync"
 	"unsafe"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
@@ -38,53 +39,98 @@ func (t CacheType) bytes(values int) int {
 	return 2 * values
 }
 
-// Cache keeps the keys and values of several sequences: for each sequence, layer and head, tiles of keys
-// (kernels.KeyTile) and then the values, position after position. Of Q8, each of the two parts has its codes first.
+// Cache keeps the keys and values of several sequences in pages, which sequences take as they need them: for each layer and
+// head, tiles of keys (kernels.KeyTile) and then the values of all pages, page after page. Of Q8, each of the two parts has
+// its codes first. Pages that a sequence has one behind the other thus are one stretch.
 //
-// A layer that attends to a window keeps its last positions only: position p stands where p modulo the layer's room
-// would, so that each later one takes the place of one that no token will see again.
+// A layer that attends to a window keeps the last positions only, of each sequence apart: position p stands where p modulo the
+// layer's room would, so that each later one takes the place of one that no token will see again.
 type Cache struct {
 	region   *arena.Region
 	memory   []byte
 	kind     CacheType
 	slots    int
-	length   int // positions of a slot
+	length   int // positions of a sequence, at most
+	page     int // positions of a page, whole tiles
 	window   int // positions that a layer with a window attends to
-	ring     int // positions that such a layer has room for, whole tiles
+	ring     int // positions that such a layer has room for, whole tiles; 0 if there is none
 	headSize int
 	kvHeads  int
 	layers   []layerPart
-	size     int // bytes of a slot
+	pooled   int // bytes of all pages, which are first
+	size     int // bytes that each slot has of its own, for layers with a window
+
+	pages [][]int32 // of each slot, in the order of its positions
+	mu    sync.Mutex
+	taken []bool // of each page, whether it is a slot's or being cleared; under mu
 
 	// from is, for each slot, the first position that layers with a window still have; next is what it will be behind
-	// a batch that is being checked.
-	from, next []int
+	// a batch that is being checked. Behind end, nothing was stored since it was cleared.
+	from, next, end []int
 }
 
-// layerPart is where a layer lies in a slot, and for how many positions it has room, whole tiles.
+// layerPart is where a layer lies, and for how many positions it has room, whole tiles: all pages, or those of each slot.
 type layerPart struct {
 	at, room int
+	ring     bool
 }
 
-// NewCache maps room for slots sequences of length positions each, of which a pass computes at most batch.
-func NewCache(budget *arena.Budget, p Params, slots, length, batch int) (*Cache, error) {
-	if slots < 1 || length < 1 || length > maxContext || batch < 1 || batch > MaxBatch {
-		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions for passes of %d is out of range", slots, length, batch)
+// pagePositions is the number of positions of a page, for contexts that have so many.
+const pagePositions = 2 * kernels.KeyTile
+
+// CacheSize is what a cache has room for.
+type CacheSize struct {
+	// Slots is the number of sequences, Length their positions at most, and Batch how many a pass computes at most.
+	Slots, Length, Batch int
+	// Positions is what all sequences have together, at least Length; 0 stands for Slots times Length.
+	Positions int
+}
+
+// page is the number of positions of a page, pages the number of pages.
+func (s CacheSize) page() int { return min(pagePositions, tiled(s.Length)) }
+
+func (s CacheSize) pages() int {
+	whole := s.Slots * ceilDiv(s.Length, s.page())
+	if s.Positions == 0 {
+		return whole
+	}
+	return min(ceilDiv(s.Positions, s.page()), whole)
+}
+
+// ring is for how many positions a layer has room of its own for each slot. That is the window and what one pass stores
+// before its first token attends; 0 if the layer keeps all, in pages.
+func (s CacheSize) ring(p *Params, layer int) int {
+	if room := tiled(p.Window + s.Batch - 1); p.local(layer) && room < s.Length {
+		return room
+	}
+	return 0
+}
+
+// NewCache maps the memory of a cache, whose slots have no pages.
+func NewCache(budget *arena.Budget, p Params, s CacheSize) (*Cache, error) {
+	if s.Slots < 1 || s.Slots > MaxBatch || s.Length < 1 || s.Length > maxContext || s.Batch < 1 || s.Batch > MaxBatch || s.Positions != 0 && s.Positions < s.Length {
+		return nil, fmt.Errorf("model: a cache of %d sequences of %d positions, of %d together, for passes of %d is out of range", s.Slots, s.Length, s.Positions, s.Batch)
 	}
 	if err := p.CanKeep(); err != nil {
 		return nil, err
 	}
-	region, err := budget.Map("key and value cache", CacheBytes(p, slots, length, batch))
+	region, err := budget.Map("key and value cache", CacheBytes(p, s))
 	if err != nil {
 		return nil, err
 	}
-	c := &Cache{region: region, memory: region.Bytes(), kind: p.Cache, slots: slots, length: length, window: p.Window, ring: p.room(0, length, batch),
-		headSize: p.HeadSize, kvHeads: p.KVHeads, layers: make([]layerPart, p.Layers), from: make([]int, slots), next: make([]int, slots)}
+	c := &Cache{region: region, memory: region.Bytes(), kind: p.Cache, slots: s.Slots, length: s.Length, page: s.page(), window: p.Window, headSize: p.HeadSize, kvHeads: p.KVHeads,
+		layers: make([]layerPart, p.Layers), pages: make([][]int32, s.Slots), taken: make([]bool, s.pages()), from: make([]int, s.Slots), next: make([]int, s.Slots), end: make([]int, s.Slots)}
 	for i := range c.layers {
-		room := p.room(i, length, batch)
-		c.layers[i] = layerPart{c.size, room}
-		c.size += p.KVHeads * 2 * p.Cache.bytes(room*p.HeadSize)
-		c.ring = min(c.ring, room)
+		l, size := layerPart{c.pooled, s.pages() * c.page, false}, &c.pooled
+		if room := s.ring(&p, i); room > 0 {
+			l, size = layerPart{c.size, room, true}, &c.size
+			c.ring = room
+		}
+		c.layers[i] = l
+		*size += p.KVHeads * 2 * p.Cache.bytes(l.room*p.HeadSize)
+	}
+	for i := range c.pages {
+		c.pages[i] = make([]int32, 0, len(c.taken))
 	}
 	return c, nil
 }
@@ -101,28 +147,23 @@ func (p Params) CanKeep() error {
 }
 
 // CacheBytes is the memory that NewCache takes.
-func CacheBytes(p Params, slots, length, batch int) int64 {
+func CacheBytes(p Params, s CacheSize) int64 {
 	positions := int64(0)
 	for i := range p.Layers {
-		positions += int64(p.room(i, length, batch))
+		if room := s.ring(&p, i); room > 0 {
+			positions += int64(s.Slots) * int64(room)
+		} else {
+			positions += int64(s.pages()) * int64(s.page())
+		}
 	}
-	return positions * int64(slots) * int64(p.KVHeads*2*p.Cache.bytes(p.HeadSize))
+	return positions * int64(p.KVHeads*2*p.Cache.bytes(p.HeadSize))
 }
 
 // WindowSaving is by how much less CacheBytes is than it were if layers with a window kept all positions.
-func WindowSaving(p Params, slots, length, batch int) int64 {
+func WindowSaving(p Params, s CacheSize) int64 {
 	whole := p
-	whole.Window = length
-	return CacheBytes(whole, slots, length, batch) - CacheBytes(p, slots, length, batch)
-}
-
-// room is for how many positions a layer has room. With a window, that is what all tokens of one pass attend to, which
-// are stored before the first of them attends.
-func (p *Params) room(layer, length, batch int) int {
-	if p.local(layer) {
-		length = min(length, p.Window+batch-1)
-	}
-	return tiled(length)
+	whole.Window = s.Length
+	return CacheBytes(whole, s) - CacheBytes(p, s)
 }
 
 // tiled rounds positions up to whole tiles of keys.
@@ -130,13 +171,7 @@ func tiled(positions int) int {
 	return (positions + kernels.KeyTile - 1) / kernels.KeyTile * kernels.KeyTile
 }
 
-// Length is the number of positions of each sequence; Slots of sequences.
-func (c *Cache) Length() int { return c.length }
-
-// Slots is the number of sequences.
-func (c *Cache) Slots() int { return c.slots }
-
-// keys returns the tiles of one head, vals its values: those of position p at p, modulo the layer's room, times headSize. Both are of a cache of Float16.
+// keys returns the tiles of one head, vals its values: those of a position at its place times headSize. Both are of a cache of Float16.
 func (c *Cache) keys(slot, layer, head int) []uint16 { return halves(c.part(slot, layer, head, 0)) }
 func (c *Cache) vals(slot, layer, head int) []uint16 { return halves(c.part(slot, layer, head, 1)) }
 
@@ -152,8 +187,12 @@ func (c *Cache) packed(slot, layer, head, which int) packed8 {
 }
 
 func (c *Cache) part(slot, layer, head, which int) []byte {
-	size := c.kind.bytes(c.layers[layer].room * c.headSize)
-	at := slot*c.size + c.layers[layer].at + (head*2+which)*size
+	l := &c.layers[layer]
+	size := c.kind.bytes(l.room * c.headSize)
+	at := l.at + (head*2+which)*size
+	if l.ring {
+		at += c.pooled + slot*c.size
+	}
 	return c.memory[at : at+size : at+size]
 }
 
@@ -161,9 +200,23 @@ func halves(b []byte) []uint16 {
 	return unsafe.Slice((*uint16)(unsafe.Pointer(unsafe.SliceData(b))), len(b)/2)
 }
 
+// place is where a position of a sequence lies in a layer, and how many from it to before end lie one behind the other there.
+func (c *Cache) place(slot, layer, position, end int) (at, n int) {
+	if l := &c.layers[layer]; l.ring {
+		at = position % l.room
+		return at, min(end-position, l.room-at)
+	}
+	pages, i := c.pages[slot], position/c.page
+	at = int(pages[i])*c.page + position%c.page
+	for n = c.page - position%c.page; n < end-position && pages[i+1] == pages[i]+1; i++ {
+		n += c.page
+	}
+	return at, min(n, end-position)
+}
+
 // put stores the key and the value of a position; spare has room for one head.
 func (c *Cache) put(set *kernels.Set, slot, layer, head, position int, k, v []float32, spare []uint16) {
-	position %= c.layers[layer].room
+	position, _ = c.place(slot, layer, position, position+1)
 	at := position * c.headSize
 	if c.kind == Float16 {
 		set.Halves(spare, k)
@@ -179,10 +232,25 @@ func (c *Cache) put(set *kernels.Set, slot, layer, head, position int, k, v []fl
 	kernels.Pack8(vals.codes[at:at+c.headSize], vals.scales[position*blocks:][:blocks], v)
 }
 
-// ahead checks that the cache still has what the tokens of a batch attend to, and will behind the batch: layers with a
-// window keep only the last positions. It takes note of those that go.
+// ahead checks that the cache has pages for a batch, still has what its tokens attend to, and will behind the batch: layers with a
+// window keep only the last positions. It takes note of those that go, and of what is stored.
 func (c *Cache) ahead(batch []Input) error {
-	if c.ring >= c.length { // all are kept
+	for _, in := range batch {
+		if in.Position >= c.Positions(in.Slot) {
+			return fmt.Errorf("%w: position %d of slot %d, whose pages have %d", ErrInput, in.Position, in.Slot, c.Positions(in.Slot))
+		}
+	}
+	if err := c.behind(batch); err != nil {
+		return err
+	}
+	for _, in := range batch {
+		c.end[in.Slot] = max(c.end[in.Slot], in.Position+1)
+	}
+	return nil
+}
+
+func (c *Cache) behind(batch []Input) error {
+	if c.ring == 0 { // all are kept
 		return nil
 	}
 	copy(c.next, c.from)
@@ -206,39 +274,43 @@ func (c *Cache) ahead(batch []Input) error {
 // Resumes says whether a sequence can go on at a position: whether the cache has all that a token there attends to, if it
 // ever had it. Layers with a window lose it once the sequence went on for longer than their room.
 func (c *Cache) Resumes(slot, position int) bool {
-	return position == 0 || max(0, position+1-c.window) >= c.from[slot]
+	return position == 0 || c.ring == 0 || max(0, position+1-c.window) >= c.from[slot]
 }
 
-// Wipe clears the positions of a sequence from one to before another. It does not run beside a Forward of this sequence.
+// Wipe clears the positions of a sequence from one to before another, as far as it has pages. It does not run beside a Forward of
+// this sequence.
 func (c *Cache) Wipe(slot, from, to int) {
 	if slot < 0 || slot >= c.slots {
 		return
 	}
 	to = max(0, min(to, c.length))
 	from = max(0, min(from, to))
+	if to >= c.end[slot] {
+		c.end[slot] = min(c.end[slot], from)
+	}
 	if to == c.length {
-		to = tiled(to)
+		to = max(tiled(to), c.Positions(slot))
 	}
 	for layer, part := range c.layers {
-		first, end := c.held(slot, part.room, from, to)
-		for room := part.room; first < end; {
-			n := min(end-first, room-first%room)
-			c.clear(slot, layer, first%room, first%room+n)
+		first, end := from, min(to, c.Positions(slot))
+		if part.ring {
+			first, end = c.lasting(slot, from, to)
+		}
+		for first < end {
+			at, n := c.place(slot, layer, first, end)
+			c.clear(slot, layer, at, at+n)
 			first += n
 		}
 	}
 }
 
-// held are those of some positions that a layer with so much room has: others that share a place with one are gone already,
+// lasting are those of some positions that a layer with a window has: others that share a place with one are gone already,
 // or have not been. Where they take all places, they are counted from the first, so that the time of clearing them does not
 // tell where in a tile a sequence ended.
-func (c *Cache) held(slot, room, from, to int) (first, end int) {
-	if room == tiled(c.length) {
-		return from, to
-	}
-	first, end = max(from, c.from[slot]), min(to, c.from[slot]+room)
-	if end-first == room {
-		return 0, room
+func (c *Cache) lasting(slot, from, to int) (first, end int) {
+	first, end = max(from, c.from[slot]), min(to, c.from[slot]+c.ring)
+	if end-first == c.ring {
+		return 0, c.ring
 	}
 	return first, end
 }
@@ -279,26 +351,40 @@ func (c *Cache) Copy(to, from, positions int) {
 	if min(to, from) < 0 || max(to, from) >= c.slots {
 		return
 	}
-	positions = max(0, min(positions, c.length))
+	positions = max(0, min(positions, c.length, c.Positions(to), c.Positions(from)))
 	for layer, part := range c.layers {
-		n := min(tiled(positions), part.room) * c.headSize
-		for head := range c.kvHeads {
-			for which := range 2 {
-				if c.kind == Float16 {
-					copy(c.part(to, layer, head, which), c.part(from, layer, head, which)[:2*n])
-					continue
-				}
-				out, in := c.packed(to, layer, head, which), c.packed(from, layer, head, which)
-				copy(out.codes, in.codes[:n])
-				copy(out.scales, in.scales[:n/kernels.PackedBlock])
+		end := tiled(positions)
+		if part.ring {
+			end = min(end, part.room)
+		}
+		for first := 0; first < end; {
+			source, n := c.place(from, layer, first, end)
+			target, m := c.place(to, layer, first, end)
+			n = min(n, m)
+			for which := range 2 * c.kvHeads {
+				c.copy(to, from, layer, which, target*c.headSize, source*c.headSize, n*c.headSize)
 			}
+			first += n
 		}
 	}
+	c.end[to] = max(c.end[to], positions)
 	end := tiled(positions)
 	if c.from[to] = c.from[from]; c.from[to] > 0 { // all places of a window were copied
 		end = max(end, c.from[to]+c.ring)
 	}
 	c.Wipe(to, positions, end)
+}
+
+// copy copies values of one part of a layer, of each head's two.
+func (c *Cache) copy(to, from, layer, which, target, source, values int) {
+	if c.kind == Float16 {
+		copy(c.part(to, layer, which/2, which%2)[2*target:], c.part(from, layer, which/2, which%2)[2*source:2*(source+values)])
+		return
+	}
+	out, in := c.packed(to, layer, which/2, which%2), c.packed(from, layer, which/2, which%2)
+	const block = kernels.PackedBlock
+	copy(out.codes[target:], in.codes[source:source+values])
+	copy(out.scales[target/block:], in.scales[source/block:(source+values)/block])
 }
 
 // Release wipes the cache.

@@ -102,15 +102,18 @@ func (h *header) rotation(p *Params) {
 		}
 	}
 	switch {
-	case p.family.frequencies:
-		p.RopeFactors = hasTensor(h.f, RopeFactorsName)
-	case p.family.longRope:
+	case p.longRope():
 		p.RopeFactors = hasTensor(h.f, RopeLongName) || hasTensor(h.f, RopeShortName)
 		if p.RopeFactors && p.Scaling.Original == 0 {
 			h.missing("rope.scaling.original_context_length")
 		}
+	case p.family.frequencies:
+		p.RopeFactors = hasTensor(h.f, RopeFactorsName)
 	}
 }
+
+// longRope says whether the factors of frequencies are chosen by the length of the context.
+func (p *Params) longRope() bool { return p.family.longRope || p.Scaling.Kind == "longrope" }
 
 // scaling reads how the rotation is stretched.
 func (h *header) scaling(p *Params) {
@@ -137,9 +140,6 @@ func (h *header) scaling(p *Params) {
 		return
 	}
 	s.Kind = kind
-	if kind == "longrope" {
-		return
-	}
 	if s.Factor = h.float(key, 1); s.Factor < 1 {
 		h.refuse(key, fmt.Sprintf("is %g; want 1 or more", s.Factor))
 	}

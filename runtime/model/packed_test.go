@@ -74,26 +74,28 @@ func TestPackedCacheGivesTheSameBits(t *testing.T) {
 // TestPackedCacheIsSmallAndWiped: 34 bytes for 32 values, and nothing is left of a sequence.
 func TestPackedCacheIsSmallAndWiped(t *testing.T) {
 	p := Params{Layers: 2, Heads: 4, KVHeads: 2, HeadSize: 64, Cache: Q8}
-	if got, want := CacheBytes(p, 2, 40, 64), int64(2*2*2*2*64*64*34/32); got != want {
+	if got, want := CacheBytes(p, CacheSize{Slots: 2, Length: 40, Batch: 64}), int64(2*2*2*2*64*64*34/32); got != want {
 		t.Errorf("%d bytes, want %d", got, want)
 	}
-	c, err := NewCache(arena.NewBudget(1<<20), p, 2, 40, 64)
+	c, err := NewCache(arena.NewBudget(1<<20), p, CacheSize{Slots: 2, Length: 40, Batch: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
+	scatter(c)
 	defer c.Release()
 	for i := range c.memory {
 		c.memory[i] = 7
 	}
 	c.Wipe(1, 33, 40)
 	c.Wipe(1, 0, 33)
-	for i, v := range c.memory {
-		if first := i < len(c.memory)/2; (v == 0) == first {
-			t.Fatalf("byte %d of %d is %d", i, len(c.memory), v)
-		}
+	if n := used(c, 1); n != 0 {
+		t.Errorf("%d bytes of the wiped sequence are left", n)
+	}
+	if n := used(c, 0); n != len(c.memory)/2 {
+		t.Errorf("%d bytes of the other are left", n)
 	}
 	p.HeadSize = 80
-	_, err = NewCache(arena.NewBudget(1<<20), p, 2, 40, 64)
+	_, err = NewCache(arena.NewBudget(1<<20), p, CacheSize{Slots: 2, Length: 40, Batch: 64})
 	refusaltest.Want(t, "heads of 80 elements", err, ReasonCacheType)
 }
 

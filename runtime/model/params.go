@@ -86,7 +86,7 @@ type Scaling struct {
 }
 
 // The tensors that [Params].RopeFactors is about. Llama 3.1 and later have the first, Phi-3 with
-// a long context the others.
+// a long context and others with longrope the other two.
 const (
 	RopeFactorsName = "rope_freqs.weight"
 	RopeLongName    = "rope_factors_long.weight"

@@ -41,24 +41,42 @@ func forms() []form {
 				a+".rope.scaling.original_context_length", uint32(512), a+".rope.scaling.attn_factor", float32(0.8))},
 		)
 	}
+	freqs := func(m *gguftest.Model) { m.Values("rope_freqs.weight", 1, 1.25, 1.5, 2, 3.7, 6, 8, 8) }
 	// llama.cpp rounds contexts up to multiples of 256.
-	long := func(original int) func(*gguftest.Model) {
+	long := func(a string, original int) func(*gguftest.Model) {
 		return func(m *gguftest.Model) {
-			m.Set("phi3.rope.scaling.original_context_length", uint32(original))
-			m.Set("phi3.rope.scaling.attn_factor", float32(1.19))
+			m.Set(a+".rope.scaling.original_context_length", uint32(original))
+			m.Set(a+".rope.scaling.attn_factor", float32(1.19))
 			m.Values("rope_factors_short.weight", 1, 1.1, 1.2, 1.3, 1.4, 1.5, 1.6, 1.7)
 			m.Values("rope_factors_long.weight", 1, 1.5, 2, 3, 5, 8, 13, 21)
 		}
 	}
+	for _, a := range []string{"llama", "granite"} {
+		longrope := func(original int, factor float32) func(*gguftest.Model) {
+			return func(m *gguftest.Model) {
+				long(a, original)(m)
+				m.Set(a+".rope.scaling.type", "longrope")
+				if factor != 0 {
+					m.Set(a+".rope.scaling.factor", factor)
+				}
+			}
+		}
+		list = append(list,
+			form{name: a + " with short factors", architecture: a, edit: longrope(256, 0)},
+			form{name: a + " with long factors", architecture: a, edit: longrope(32, 0)},
+			form{name: a + " with long factors and a factor of all", architecture: a, edit: longrope(32, 3)},
+			form{name: a + " with longrope and a factor alone", architecture: a, edit: set(a+".rope.scaling.type", "longrope", a+".rope.scaling.factor", float32(3))},
+			form{name: a + " with factors of frequencies", architecture: a, edit: freqs},
+		)
+	}
 	return append(list,
 		form{name: "llama with a factor alone", architecture: "llama", edit: set("llama.rope.scaling.factor", float32(3))},
 		form{name: "llama with the older name of the factor", architecture: "llama", edit: set("llama.rope.scale_linear", float32(3))},
-		form{name: "llama with factors of frequencies", architecture: "llama", edit: func(m *gguftest.Model) { m.Values("rope_freqs.weight", 1, 1.25, 1.5, 2, 3.7, 6, 8, 8) }},
 		form{name: "gemma3 with linear scaling of global blocks", architecture: "gemma3", edit: set("gemma3.rope.scaling.type", "linear", "gemma3.rope.scaling.factor", float32(8))},
 		form{name: "gemma3 with another local base", architecture: "gemma3", edit: set("gemma3.rope.freq_base_swa", float32(500))},
 		form{name: "gemma3 of 62 blocks", architecture: "gemma3", edit: func(m *gguftest.Model) { m.Blocks("gemma3", 62) }},
-		form{name: "phi3 with short factors", architecture: "phi3", edit: long(256)},
-		form{name: "phi3 with long factors", architecture: "phi3", edit: long(32)},
+		form{name: "phi3 with short factors", architecture: "phi3", edit: long("phi3", 256)},
+		form{name: "phi3 with long factors", architecture: "phi3", edit: long("phi3", 32)},
 		form{name: "phi3 with a partial rotation", architecture: "phi3", edit: set("phi3.rope.dimension_count", uint32(12))},
 	)
 }

@@ -57,10 +57,11 @@ func newModelWith(t testing.TB, src Source, params Params, set string, threads, 
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := NewCache(budget, m.Params(), slots, context, 64)
+	cache, err := NewCache(budget, m.Params(), CacheSize{Slots: slots, Length: context, Batch: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
+	scatter(cache)
 	t.Cleanup(func() {
 		if err := m.Close(); err != nil {
 			t.Error(err)

@@ -45,7 +45,7 @@ const yarnFast, yarnSlow = 32, 1
 func (p *Params) scaled(f float64, pair int) float64 {
 	s := &p.Scaling
 	switch s.Kind {
-	case "linear":
+	case "linear", "longrope":
 		return f / s.Factor
 	case "yarn":
 		kept := 1 - ramp(float64(pair), math.Floor(p.pairOf(yarnFast)), math.Ceil(p.pairOf(yarnSlow)), float64(p.RopeDims-1))

@@ -124,7 +124,7 @@ func resolve(src Source, p *Params, context int) (*tensors, error) {
 	t.outputNorm = r.vector("output_norm.weight", p.Width)
 	switch {
 	case !p.RopeFactors:
-	case p.family.frequencies:
+	case !p.longRope():
 		t.ropeFactors = r.factors(RopeFactorsName, p.RopeDims/2)
 	default:
 		short, long := r.factors(RopeShortName, p.RopeDims/2), r.factors(RopeLongName, p.RopeDims/2)

@@ -16,10 +16,11 @@ import (
 func wholeCache(t *testing.T, p Params, slots, length int) *Cache {
 	t.Helper()
 	p.Window = length
-	c, err := NewCache(arena.NewBudget(1<<30), p, slots, length, 64)
+	c, err := NewCache(arena.NewBudget(1<<30), p, CacheSize{Slots: slots, Length: length, Batch: 64})
 	if err != nil {
 		t.Fatal(err)
 	}
+	scatter(c)
 	t.Cleanup(func() {
 		if err := c.Release(); err != nil {
 			t.Error(err)
@@ -61,10 +62,11 @@ func TestWindowsKeepWhatTokensSee(t *testing.T) {
 			for threads, set := range map[int]string{1: "avx2", 2: "generic", 3: "auto"} {
 				t.Run(fmt.Sprintf("window %d, type %d, %s, %d threads", window, kind, set, threads), func(t *testing.T) {
 					m, _ := newModelWith(t, src, params, set, threads, length, 1)
-					cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), 3, length, batch)
+					cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 3, Length: length, Batch: batch})
 					if err != nil {
 						t.Fatal(err)
 					}
+					scatter(cache)
 					defer cache.Release()
 					w := walk{t: t, m: m, cache: cache, tokens: tokens, want: want, rng: rand.New(rand.NewPCG(uint64(window), uint64(kind)))}
 					w.run(batch)
@@ -152,10 +154,11 @@ func (w *walk) compare(in []Input, slots [2]int) {
 func TestPositionsThatWindowsLostAreRefused(t *testing.T) {
 	src, params := windowed(t, 8)
 	m, _ := newModelWith(t, src, params, "auto", 1, 256, 1)
-	cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), 2, 256, 25)
+	cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 2, Length: 256, Batch: 25})
 	if err != nil {
 		t.Fatal(err)
 	}
+	scatter(cache)
 	defer cache.Release()
 	if cache.ring != 32 {
 		t.Fatalf("a window of 8 and passes of 25 take %d positions, want 32", cache.ring)
@@ -205,10 +208,11 @@ func TestWipeClearsWindows(t *testing.T) {
 	for _, kind := range []CacheType{Float16, Q8} {
 		params.Cache = kind
 		m, _ := newModelWith(t, src, params, "auto", 1, 256, 1)
-		cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), 2, 256, 25)
+		cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 2, Length: 256, Batch: 25})
 		if err != nil {
 			t.Fatal(err)
 		}
+		scatter(cache)
 		defer cache.Release()
 		for p := range 90 { // to the middle of a window's room
 			for slot := range 2 {
@@ -217,22 +221,15 @@ func TestWipeClearsWindows(t *testing.T) {
 				}
 			}
 		}
-		used := func(slot int) (n int) {
-			for _, b := range cache.memory[slot*cache.size:][:cache.size] {
-				if b != 0 {
-					n++
-				}
-			}
-			return n
-		}
-		other := used(1)
+		other := used(cache, 1)
 		cache.Wipe(0, 85, 256)
 		for layer, part := range cache.layers {
 			for p := range 256 {
 				if p < 90-part.room || p >= 90 {
 					continue
 				}
-				at := p % part.room * cache.headSize
+				at, _ := cache.place(0, layer, p, p+1)
+				at *= cache.headSize
 				some := func(head int) bool {
 					if kind == Q8 {
 						return slices.Max(cache.packed(0, layer, head, 1).codes[at:at+cache.headSize]) > 0
@@ -245,12 +242,12 @@ func TestWipeClearsWindows(t *testing.T) {
 			}
 		}
 		cache.Copy(1, 0, 85)
-		if got, want := used(1), used(0); got != want || got >= other {
+		if got, want := used(cache, 1), used(cache, 0); got != want || got >= other {
 			t.Errorf("type %d: the copy has %d bytes, its source %d", kind, got, want)
 		}
 		for slot := range 2 {
 			cache.Wipe(slot, 0, 90)
-			if n := used(slot); n != 0 {
+			if n := used(cache, slot); n != 0 {
 				t.Errorf("type %d: %d bytes of slot %d are left", kind, n, slot)
 			}
 		}
@@ -260,14 +257,15 @@ func TestWipeClearsWindows(t *testing.T) {
 // TestWholeSlotsAreClearedAlike: clearing a slot takes the same steps, whatever length a sequence before had.
 func TestWholeSlotsAreClearedAlike(t *testing.T) {
 	_, params := windowed(t, 8)
-	cache, err := NewCache(arena.NewBudget(1<<30), params, 1, 256, 25)
+	cache, err := NewCache(arena.NewBudget(1<<30), params, CacheSize{Slots: 1, Length: 256, Batch: 25})
 	if err != nil {
 		t.Fatal(err)
 	}
+	scatter(cache)
 	defer cache.Release()
 	for end := range 257 {
 		cache.from[0] = max(0, end-cache.ring)
-		if first, last := cache.held(0, cache.ring, 0, 256); first != 0 || last != cache.ring {
+		if first, last := cache.lasting(0, 0, 256); first != 0 || last != cache.ring {
 			t.Errorf("behind %d positions, %d to %d are cleared, want 0 to %d", end, first, last, cache.ring)
 		}
 	}
@@ -278,18 +276,19 @@ func TestWindowsAreCountedInTheBudget(t *testing.T) {
 	_, params := windowed(t, 8) // 7 blocks, of which one sees all
 	each := int64(params.KVHeads * params.HeadSize * 2 * 2)
 	for length, want := range map[int]int64{16: 7 * 32, 100: 7 * 128, 120: 6*128 + 128, 4096: 6*128 + 4096} {
-		got := CacheBytes(params, 3, length, 96)
+		got := CacheBytes(params, CacheSize{Slots: 3, Length: length, Batch: 96})
 		if got != 3*want*each {
 			t.Errorf("%d positions: %d bytes, want %d", length, got, 3*want*each)
 		}
-		if saved := WindowSaving(params, 3, length, 96); got+saved != 3*7*int64(tiled(length))*each {
+		if saved := WindowSaving(params, CacheSize{Slots: 3, Length: length, Batch: 96}); got+saved != 3*7*int64(tiled(length))*each {
 			t.Errorf("%d positions: %d bytes and %d saved are not those of all positions", length, got, saved)
 		}
 		budget := arena.NewBudget(got)
-		c, err := NewCache(budget, params, 3, length, 96)
+		c, err := NewCache(budget, params, CacheSize{Slots: 3, Length: length, Batch: 96})
 		if err != nil {
 			t.Fatal(err)
 		}
+		scatter(c)
 		if used := budget.Used(); used != got {
 			t.Errorf("%d positions: %d bytes taken, want %d", length, used, got)
 		}
@@ -297,7 +296,7 @@ func TestWindowsAreCountedInTheBudget(t *testing.T) {
 			t.Error(err)
 		}
 	}
-	if _, err := NewCache(arena.NewBudget(1<<20), params, 1, 16, MaxBatch+1); err == nil {
+	if _, err := NewCache(arena.NewBudget(1<<20), params, CacheSize{Slots: 1, Length: 16, Batch: MaxBatch + 1}); err == nil {
 		t.Error("passes longer than the longest were taken")
 	}
 }
@@ -322,12 +321,13 @@ func TestWindowsOfTheRealGemma(t *testing.T) {
 		m, _ := newModelWith(t, src, params, "auto", 2, length, 1)
 		const last = 150 // rows have a megabyte each
 		want := forced(t, m, wholeCache(t, m.Params(), 1, length), tokens, len(tokens)-last)
-		cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), 1, length, 64)
+		cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 1, Length: length, Batch: 64})
 		if err != nil {
 			t.Fatal(err)
 		}
+		scatter(cache)
 		defer cache.Release()
-		t.Logf("type %d: %d bytes, %d less than with all positions", kind, cache.size, WindowSaving(m.Params(), 1, length, 64))
+		t.Logf("type %d: %d bytes, %d less than with all positions", kind, len(cache.memory), WindowSaving(m.Params(), CacheSize{Slots: 1, Length: length, Batch: 64}))
 		rng := rand.New(rand.NewPCG(1, uint64(kind)))
 		for at := 0; at < len(tokens); {
 			var batch []Input

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
@@ -131,6 +132,7 @@ json.dump(out, sys.stdout)
 // TestRandomChainsAnswerAsOnnxruntime: what is accepted computes what the file computes,
 // however its operators are put together.
 func TestRandomChainsAnswerAsOnnxruntime(t *testing.T) {
+	longtest.WithoutRace(t, "networks compute thousands of answers")
 	const n = 800
 	python := filepath.Join(zkPeers(t), "bin/python")
 	if err := exec.CommandContext(t.Context(), python, "-c", "import onnx, onnxruntime").Run(); err != nil {

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
@@ -62,6 +63,7 @@ func (x *export) load(dir string) (*layers.Network, error) {
 // TestExportsAnswerAsOnnxruntime: of each file that is accepted, the label of every row and
 // the file's own scores; and INT8 keeps the answers.
 func TestExportsAnswerAsOnnxruntime(t *testing.T) {
+	longtest.WithoutRace(t, "networks compute thousands of answers")
 	dir, list := exports(t)
 	accepted := 0
 	for _, x := range list.Exports {

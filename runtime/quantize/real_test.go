@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 	"github.com/anchorhold/anchorhold/runtime/onnx"
 )
@@ -55,6 +56,7 @@ func madeClassifiers(t testing.TB) (dir string, list made) {
 
 // TestNetworkComputesWhatOnnxruntimeDoes: onnxruntime ran the whole graph, tail included.
 func TestNetworkComputesWhatOnnxruntimeDoes(t *testing.T) {
+	longtest.WithoutRace(t, "networks compute thousands of answers")
 	dir, list := madeClassifiers(t)
 	for _, model := range list.Models {
 		t.Run(model.Name, func(t *testing.T) {
@@ -110,6 +112,7 @@ func read(t testing.TB, path string) *layers.Network {
 // TestAccuracyIsWithinHalfAPoint of the floating-point model's, on rows that neither
 // training nor calibration saw.
 func TestAccuracyIsWithinHalfAPoint(t *testing.T) {
+	longtest.WithoutRace(t, "networks compute thousands of answers")
 	dir, list := madeClassifiers(t)
 	for _, model := range list.Models {
 		t.Run(model.Name, func(t *testing.T) {

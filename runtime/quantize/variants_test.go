@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"github.com/anchorhold/anchorhold/crypto/refusal"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/layers"
 )
 
@@ -26,6 +27,7 @@ type variant struct {
 // and random ones. Whatever is accepted answers and scores as onnxruntime does; whatever is
 // refused has a reason. ANCHORHOLD_VARIANTS="SEED COUNT" draws others.
 func TestVariantsAnswerAsOnnxruntime(t *testing.T) {
+	longtest.WithoutRace(t, "networks compute thousands of answers")
 	python := filepath.Join(zkPeers(t), "bin", "python")
 	if _, err := os.Stat(python); err != nil {
 		t.Skip("onnxruntime is not there; install it with .ci/peers-zk: ", err)

@@ -81,8 +81,8 @@ var ofTokenizer = table{
 	{"ggml.cls_token_id", entry{rule: judge(token), what: "used with WordPiece, before a text (bos_token_id if absent); the chat template's `cls_token`"}},
 	{"ggml.mask_token_id", entry{rule: judge(token), what: "for models that fill gaps; the chat template's `mask_token`"}},
 	{"ggml.add_bos_token", computed},
-	{"ggml.add_eos_token", entry{rule: judge(enclosed), what: "only false; with WordPiece and unigram only true"}},
-	{"ggml.add_sep_token", entry{rule: judge(separated), what: "only false; with WordPiece only true; with unigram for pairs of texts, which are not offered"}},
+	{"ggml.add_eos_token", entry{rule: judge(enclosed), what: "only false; with WordPiece, unigram and the pre-tokenizer roberta-bpe only true"}},
+	{"ggml.add_sep_token", entry{rule: judge(separated), what: "only false; with WordPiece only true; with unigram and roberta-bpe for pairs of texts, which are not offered"}},
 	{"ggml.token_type_count", entry{rule: judge(tokenTypes), what: "used by embedding models: rows of token_types.weight, of which a text has the first"}},
 	{"ggml.add_space_prefix", entry{rule: judge(spacePrefix), what: "used with SentencePiece, true if absent; with unigram only true; with byte-level BPE only false"}},
 	{"ggml.remove_extra_whitespaces", entry{rule: judge(extraSpaces), what: "only false; with unigram only true"}},
@@ -282,18 +282,24 @@ func spacePrefix(c *checker, key string) string {
 
 // enclosed is the key that puts a token behind a text.
 func enclosed(c *checker, key string) string {
-	if c.reads("bert", "t5") {
+	if c.reads("bert", "t5") || c.roberta() {
 		return ""
 	}
 	return boolean(false).wrong(c, key)
 }
 
-// separated is the key that puts another behind it; with unigram, between two texts.
+// roberta says whether byte-level BPE is that of embedding models.
+func (c *checker) roberta() bool {
+	pre, _ := c.f.String("tokenizer.ggml.pre")
+	return c.reads("gpt2") && pre == "roberta-bpe"
+}
+
+// separated is the key that puts another behind it; with unigram and roberta-bpe, between two texts.
 func separated(c *checker, key string) string {
 	if c.reads("bert") {
 		return ""
 	}
-	if _, ok := c.f.Bool(key); ok && c.reads("t5") {
+	if _, ok := c.f.Bool(key); ok && (c.reads("t5") || c.roberta()) {
 		return ""
 	}
 	return boolean(false).wrong(c, key)

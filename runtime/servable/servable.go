@@ -156,17 +156,20 @@ func Text(f *gguf.File) (*tokenize.Tokenizer, *tokenize.Template, []Finding) {
 // Embeds says whether an architecture is one of embedding models.
 func Embeds(architecture string) bool { return model.IsEncoder(architecture) }
 
-// mismatch refuses WordPiece and unigram, which have no way back to text, for models that write, and other
-// tokenizers for those that do not.
+// mismatch refuses tokenizers of embedding models for models that write, and other tokenizers for those that
+// do not.
 func mismatch(f *gguf.File, t *tokenize.Tokenizer) *Finding {
 	architecture, _ := f.String("general.architecture")
 	_, _, pieces := t.Enclosed()
 	if encoder := model.IsEncoder(architecture); slices.Contains(served, architecture) && pieces != encoder {
-		need := "generative models need `gpt2` or `llama`, which turn tokens back into text"
-		if encoder {
-			need = "embedding models are served with `bert` (WordPiece) and `t5` (unigram)"
-		}
 		kind, _ := f.String("tokenizer.ggml.model")
+		need := "generative models need `gpt2` or `llama`, which turn tokens back into text"
+		switch {
+		case encoder:
+			need = "embedding models are served with `bert` (WordPiece), `t5` (unigram) and `gpt2` with the pre-tokenizer `roberta-bpe`"
+		case kind == "gpt2":
+			need = "its pre-tokenizer `roberta-bpe` is for embedding models"
+		}
 		return &Finding{Code: CodeTokenizer, Name: "tokenizer.ggml.model", Detail: fmt.Sprintf("is %q in a %s model; %s", kind, architecture, need)}
 	}
 	return nil

@@ -14,7 +14,7 @@ func FuzzEncode(f *testing.F) {
 		f.Add(s)
 	}
 	var toks []*Tokenizer
-	for _, pre := range []string{"gpt-2", "default", "falcon", "smollm", "llama-bpe", "qwen2", "qwen35", "seed-coder", "minicpm5", "tekken", "gpt-4o", "deepseek-coder", "deepseek-v3", "bloom", "viking"} {
+	for _, pre := range []string{"gpt-2", "default", "falcon", "smollm", "llama-bpe", "qwen2", "qwen35", "seed-coder", "minicpm5", "tekken", "gpt-4o", "deepseek-llm", "deepseek-coder", "deepseek-v3", "bloom", "viking"} {
 		file, err := tiny(f, func(kv map[string]any) { kv["tokenizer.ggml.pre"] = pre })
 		if err != nil {
 			f.Fatal(err)

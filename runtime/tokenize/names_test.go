@@ -22,7 +22,7 @@ const markerNames = "<|eot_id|> <|im_end|> <|end|> <end_of_turn> <|endoftext|> <
 // TestMarkersOfEveryTypeEqualLlamaCpp: a token of each of these texts, as a user-defined and as a control
 // token, is found in plain text, in text with special tokens, and ends a turn where it does in llama.cpp.
 func TestMarkersOfEveryTypeEqualLlamaCpp(t *testing.T) {
-	longtest.Run(t, "llama.cpp loads a hundred files")
+	longtest.Arithmetic(t, "llama.cpp loads a hundred files")
 	dir := t.TempDir()
 	var jobs []gguftest.Job
 	var toks []*Tokenizer

@@ -17,16 +17,17 @@ type preTokenizer struct {
 	rules  []rule
 	direct bool // a word that is a token is taken whole
 	addBOS bool // unless the file says otherwise
+	embeds bool // only embedding models have it: a text is between two tokens
 }
 
 // preTokenizerNames are those of tokenizer.ggml.pre that are served: of the names that llama.cpp knows,
-// those whose rules are here. What each means is llama.cpp's reading of it (src/llama-vocab.cpp): where that
+// those that files of the architectures served name. What each means is llama.cpp's reading of it (src/llama-vocab.cpp): where that
 // differs from the publisher's tokenizer, a GGUF file was quantized and measured with llama.cpp's.
 const preTokenizerNames = "gpt-2 gpt2 phi-2 gigachat a.x-4.0 mellum exaone4 mpt olmo jais trillion granite-docling default falcon " +
 	"smollm starcoder refact command-r codeshell exaone minerva-7b mellum2 llama-bpe llama3 llama-v3 falcon3 falcon-h1 pixtral midm-2.0 lfm2 " +
 	"dbrx smaug-bpe glm4 chatglm-bpe qwen2 deepseek-r1-qwen kormo f2llmv2 megrez stablelm2 hunyuan solar-open grok-2 bailingmoe bailingmoe2 llada-moe " +
-	"qwen35 seed-coder ufakzeka minicpm5 tekken gpt-4o llama4 kanana2 talkie minimax-m2 deepseek-coder deepseek-v3 hunyuan-dense joyai-llm hy_v4 " +
-	"bloom poro-chat gpt3-finnish viking"
+	"qwen35 seed-coder ufakzeka minicpm5 tekken gpt-4o llama4 kanana2 talkie minimax-m2 deepseek-llm deepseek-coder deepseek-v3 hunyuan-dense joyai-llm " +
+	"hy_v4 bloom poro-chat gpt3-finnish viking roberta-bpe"
 
 func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
 	name, ok := f.String("tokenizer.ggml.pre")
@@ -38,6 +39,8 @@ func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
 	switch name {
 	case "gpt-2", "gpt2", "phi-2", "gigachat", "a.x-4.0", "mellum", "exaone4", "mpt", "olmo", "jais", "trillion", "granite-docling":
 		return rules(matchGPT2)
+	case "roberta-bpe":
+		return preTokenizer{rules: []rule{matchGPT2}, embeds: true}, nil
 	case "default":
 		return rules(matchRun(defaultPunctuation), matchGPT2, matchRun(unicode.IsNumber), matchThreeDigits)
 	case "falcon":
@@ -65,6 +68,8 @@ func newPreTokenizer(f *gguf.File) (preTokenizer, error) {
 		return preTokenizer{rules: []rule{modern{1, caseWord, isOther, isNewlineOrSlash}.match}, direct: true, addBOS: true}, nil
 	case "gpt-4o", "llama4", "kanana2", "talkie", "minimax-m2":
 		return rules(modern{3, caseWordAndContraction, isOther, isNewlineOrSlash}.match)
+	case "deepseek-llm":
+		return rules(matchOne(isNewline), matchSpaced(isCased), matchSpaced(isDeepSeekSign), matchTrailingSpace, matchRun(isEastAsian), matchRun(unicode.IsNumber))
 	case "deepseek-coder":
 		return rules(matchOne(isNewline), matchSpaced(unicode.IsLetter), matchSpaced(unicode.IsPunct), matchRun(isEastAsian), matchOne(unicode.IsNumber))
 	case "deepseek-v3", "hunyuan-dense", "joyai-llm", "hy_v4":

@@ -5,6 +5,8 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
+	"time"
 
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/jinja"
@@ -23,9 +25,10 @@ type Message struct {
 // Template is a model's compiled chat template. It is immutable and safe for
 // concurrent use.
 type Template struct {
-	program *jinja.Template
-	tools   bool
-	markers map[string]string // texts of tokens by the names that templates know them by
+	program          *jinja.Template
+	tools            bool
+	switched, thinks bool
+	markers          map[string]string // texts of tokens by the names that templates know them by
 }
 
 // RaisedError is a template's own refusal of a conversation, for example of two user turns in a
@@ -49,8 +52,36 @@ func NewTemplate(f *gguf.File) (*Template, error) {
 			t.markers[name] = text
 		}
 	}
+	t.probe(source)
 	return t, nil
 }
+
+// probe finds out whether the template's text depends on enable_thinking, and whether its model
+// thinks where nothing is said: without a switch it does if the template speaks of thinking at all.
+func (t *Template) probe(source string) {
+	says := func(thinking *bool) (string, bool) {
+		c := Conversation{Messages: []Message{{Role: "user", Content: "x"}}, Thinking: thinking}
+		o := jinja.Options{Now: func() time.Time { return time.Unix(0, 0) }}
+		text, err := t.render(context.Background(), c, func(text string) string { return text }, o, true)
+		return text, err == nil
+	}
+	on, off := true, false
+	usual, ok := says(nil)
+	silent, okOff := says(&off)
+	thinking, okOn := says(&on)
+	t.switched = ok && okOff && okOn && silent != thinking
+	if t.switched {
+		t.thinks = usual != silent
+	} else {
+		t.thinks = strings.Contains(strings.ToLower(source), "think")
+	}
+}
+
+// ThinkingSwitch says whether the template heeds [Conversation.Thinking].
+func (t *Template) ThinkingSwitch() bool { return t.switched }
+
+// Thinks says whether the model thinks before it answers where nothing is said about it.
+func (t *Template) Thinks() bool { return t.thinks }
 
 // markerKeys are the tokens that Hugging Face's apply_chat_template hands to a template, and
 // the keys that name them.
@@ -87,6 +118,9 @@ func (t *Template) render(ctx context.Context, c Conversation, guard func(string
 	}
 	for name, text := range t.markers {
 		variables[name] = text
+	}
+	if c.Thinking != nil {
+		variables["enable_thinking"] = *c.Thinking
 	}
 	text, err := t.program.RenderWith(ctx, variables, o)
 	if err != nil {

@@ -61,7 +61,11 @@ type Tokenizer struct {
 	bos, eos       int32
 	ends           []int32 // tokens that end a turn
 	addBOS, direct bool    // direct: a word that is a token needs no merging
+	around         *around // of byte-level BPE that is for embedding models, else nil
 }
+
+// around are the tokens that a text is between.
+type around struct{ begin, end int32 }
 
 // New builds the tokenizer that the file describes. It keeps nothing of the file.
 func New(f *gguf.File) (*Tokenizer, error) {
@@ -98,15 +102,20 @@ func load(f *gguf.File) (*Tokenizer, error) {
 	if err := t.distinct(); err != nil {
 		return nil, err
 	}
-	if t.wordPieces != nil || t.unigram != nil { // they write no answers
-		t.bos, t.eos = -1, -1
-		return t, nil
+	if t.split.embeds {
+		err = t.loadAround(f)
+	} else if t.wordPieces == nil && t.unigram == nil {
+		err = t.loadStripping(f)
 	}
-	if err := t.loadStripping(f); err != nil {
+	if err != nil {
 		return nil, err
 	}
-	if t.pieces == nil && !t.direct {
+	if t.pieces == nil && t.wordPieces == nil && t.unigram == nil && !t.direct {
 		t.vocab.forgetTexts() // merges go by numbers
+	}
+	if _, _, embeds := t.Enclosed(); embeds { // it writes no answers
+		t.bos, t.eos = -1, -1
+		return t, nil
 	}
 	return t, t.loadMarkers(f)
 }
@@ -129,6 +138,22 @@ func (t *Tokenizer) loadBPE(f *gguf.File) (err error) {
 		t.byteID[b] = t.vocab.find([]byte{byte(b)})
 	}
 	return nil
+}
+
+// loadAround reads which tokens a text is between. Files of RoBERTa and its kin say that both are added;
+// without them, readers would leave them out.
+func (t *Tokenizer) loadAround(f *gguf.File) (err error) {
+	for _, key := range []string{"tokenizer.ggml.add_bos_token", "tokenizer.ggml.add_eos_token"} {
+		if on, ok := f.Bool(key); !ok || !on {
+			return fmt.Errorf("%s is not true; with this pre-tokenizer, a text is between the tokens that begin and end it", key)
+		}
+	}
+	t.around = &around{}
+	if t.around.begin, err = t.marker(f, "tokenizer.ggml.bos_token_id"); err != nil {
+		return err
+	}
+	t.around.end, err = t.marker(f, "tokenizer.ggml.eos_token_id")
+	return err
 }
 
 // loadSentencePiece reads what SentencePiece BPE needs. Prompts begin with BOS unless the file

@@ -23,6 +23,9 @@ type Conversation struct {
 	// Tools is a JSON list of the functions that may be called, as OpenAI's API has it; nil
 	// without any.
 	Tools []byte
+	// Thinking is what the template is told about thinking before the answer (enable_thinking);
+	// nil: nothing, and it does what its model usually does.
+	Thinking *bool
 }
 
 // Texts around a call of a tool, in the form that Qwen 2.5, Qwen 3 and the Hermes models write

@@ -140,7 +140,7 @@ func unigramKeys(v trained) map[string]any {
 // with each of SentencePiece's normalizations. A blank that ends a text is a space to SentencePiece alone,
 // and not compared with it.
 func TestUnigramEqualsSentencePiece(t *testing.T) {
-	longtest.Run(t, "vocabularies are trained, and three libraries asked")
+	longtest.Arithmetic(t, "vocabularies are trained, and three libraries asked")
 	python(t)
 	for i, c := range []struct {
 		normal string
@@ -167,7 +167,7 @@ func TestUnigramEqualsSentencePiece(t *testing.T) {
 
 // TestPiecesEqualSentencePiece: BPE of SentencePiece with bytes for what is no token.
 func TestPiecesEqualSentencePiece(t *testing.T) {
-	longtest.Run(t, "vocabularies are trained, and three libraries asked")
+	longtest.Arithmetic(t, "vocabularies are trained, and three libraries asked")
 	python(t)
 	for i, size := range []int{450, 1000} {
 		texts := randomTexts(3000, uint64(10+i))
@@ -188,7 +188,7 @@ func TestPiecesEqualSentencePiece(t *testing.T) {
 
 // TestCasedWordPieceEqualsHuggingFace: every combination of the two keys.
 func TestCasedWordPieceEqualsHuggingFace(t *testing.T) {
-	longtest.Run(t, "vocabularies are trained by another library")
+	longtest.Arithmetic(t, "vocabularies are trained by another library")
 	python(t)
 	for i, n := range []normalizer{{}, {lower: true}, {strip: true}, {lower: true, strip: true}} {
 		t.Run(fmt.Sprintf("%+v", n), func(t *testing.T) {

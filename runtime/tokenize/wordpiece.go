@@ -115,6 +115,8 @@ func (t *Tokenizer) Enclosed() (begin, end int32, ok bool) {
 		return t.wordPieces.begin, t.wordPieces.end, true
 	case t.unigram != nil:
 		return t.unigram.begin, t.unigram.end, true
+	case t.around != nil:
+		return t.around.begin, t.around.end, true
 	}
 	return -1, -1, false
 }

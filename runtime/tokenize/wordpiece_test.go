@@ -41,7 +41,7 @@ func wordPieceTexts() []string {
 // TestWordPieceEqualsHuggingFace compares the tokens of real vocabulary with those of Hugging
 // Face's library: of texts, and what becomes of every character there is.
 func TestWordPieceEqualsHuggingFace(t *testing.T) {
-	longtest.Run(t, "a million characters go through another library")
+	longtest.Arithmetic(t, "a million characters go through another library")
 	path, err := gguftest.MiniLMPath()
 	if err != nil {
 		t.Skip(err)

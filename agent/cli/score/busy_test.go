@@ -1,6 +1,8 @@
 package score
 
 import (
+	"errors"
+	"os"
 	"path/filepath"
 	"testing"
 	"time"
@@ -43,5 +45,15 @@ func TestTenMillionLinesTakeAMegabyte(t *testing.T) {
 	}
 	if took := 8 * cap(done.set); done.count != (n+2)/3 || took > 3<<19 {
 		t.Errorf("%d lines take %d bytes", done.count, took)
+	}
+}
+
+// TestAnEmbeddingModelIsRefusedAtOnce, and no output is made.
+func TestAnEmbeddingModelIsRefusedAtOnce(t *testing.T) {
+	agent := &fakeAgent{places: 4, embeds: true}
+	o := defaults(filepath.Join(t.TempDir(), "out.jsonl"))
+	clitest.Call{Run: o.run, Args: []string{questions(t, 3)}, Agent: clitest.ServeUnix(t, agent), Status: cli.StatusFailed, Reason: "embeddings-only", Says: "/v1/embeddings"}.Expect(t, "an embedding model")
+	if _, err := os.Stat(o.out); !errors.Is(err, os.ErrNotExist) || agent.count() != 0 {
+		t.Errorf("the output: %v; %d lines were asked", err, agent.count())
 	}
 }

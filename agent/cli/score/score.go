@@ -16,6 +16,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/http"
+	"slices"
 	"time"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
@@ -75,6 +77,7 @@ INPUT, OUTPUT and model to standard output.`
 	flagBusyPatience = "how long the agent may have no place for any line before the run ends"
 	mistakeParallel  = "--parallel %d is outside 1 to %d"
 	mistakePatience  = "--%s %s leaves no time"
+	onlyEmbeds       = "the model %q makes embeddings: it answers nothing and finds no text likely; /v1/embeddings has its vectors"
 	unknownModel     = "the agent has no model %q; it has %q"
 	linesFailed      = "%d of %d lines have an error in place of an answer: %s has the reasons"
 	interrupted      = "%w; %d of %d lines are done, and the same command goes on"
@@ -86,6 +89,7 @@ const (
 	reasonLines  = "lines-failed"
 	reasonModel  = "model-not-found"
 	reasonSilent = "agent-silent"
+	reasonEmbeds = "embeddings-only"
 	reasonSwap   = "model-changed"
 
 	reasonBusyAgent = "agent-busy"
@@ -148,6 +152,9 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, args []string) e
 	agent := dial.Agent(inv.Agent)
 	name, id, err := o.served(ctx, agent)
 	if err != nil {
+		return err
+	}
+	if err := o.generates(ctx, agent, name); err != nil {
 		return err
 	}
 	out, err := openOutput(o.out, in.last, header{Format: format, Input: in.digest, Lines: in.lines, Model: name, ModelID: id, Options: o.stated()}, inv.Err)
@@ -224,6 +231,30 @@ func (o *options) served(ctx context.Context, agent *dial.AgentClient) (name, id
 		return name, status.Model.ID, nil
 	}
 	return name, status.Models[name].ID, nil
+}
+
+// generates refuses an embedding model before any output is made. Whatever else is wrong, the lines'
+// own requests tell, and wait for.
+func (o *options) generates(ctx context.Context, agent *dial.AgentClient, name string) error {
+	ctx, cancel := context.WithTimeoutCause(ctx, min(o.timeout, o.patience), errSilent)
+	defer cancel()
+	body, err := json.Marshal(map[string]string{"model": name})
+	if err != nil {
+		return err
+	}
+	resp, err := agent.Send(ctx, http.MethodPost, "/api/show", body, nil)
+	if err != nil {
+		return nil
+	}
+	defer resp.Body.Close()
+	var shown struct{ Capabilities []string }
+	if resp.StatusCode != http.StatusOK || json.NewDecoder(io.LimitReader(resp.Body, dial.MaxAnswer)).Decode(&shown) != nil {
+		return nil
+	}
+	if slices.Contains(shown.Capabilities, "embedding") {
+		return cli.Named(reasonEmbeds, fmt.Errorf(onlyEmbeds, name))
+	}
+	return nil
 }
 
 // errSilent is why a request was given up.

@@ -28,6 +28,7 @@ type fakeAgent struct {
 	places int32
 	delay  time.Duration
 	mute   bool // takes requests and says nothing
+	embeds bool // its model makes vectors alone
 
 	under, most atomic.Int32
 	refused     atomic.Int32
@@ -46,6 +47,13 @@ func (a *fakeAgent) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	switch r.URL.Path {
 	case "/v1/models":
 		_, _ = io.WriteString(w, `{"data":[{"id":"tiny"},{"id":"other"}]}`)
+		return
+	case "/api/show":
+		kind := "completion"
+		if a.embeds {
+			kind = "embedding"
+		}
+		fmt.Fprintf(w, `{"capabilities":[%q]}`, kind)
 		return
 	case "/v1/status":
 		_, _ = io.WriteString(w, `{"model":{"name":"tiny","id":"aa"}}`)

@@ -20,7 +20,7 @@ const (
 	checkKindLanguage   = "language model"
 	checkKindEmbedding  = "embedding model"
 	verdictServable     = "%s can be served: %s"
-	verdictArchitecture = " of the architecture %s, %d tensors, %.1f MB"
+	verdictArchitecture = " of the architecture %s, %d tensors, %s"
 	verdictNotServable  = "%s cannot be served (%s):\n"
 	verdictNote         = "not used"
 	verdictCount        = "%s (%d of them)"
@@ -83,7 +83,7 @@ func (v Verdict) write(w io.Writer) {
 	if v.Servable {
 		fmt.Fprintf(w, verdictServable, v.File, v.Kind)
 		if v.Architecture != "" {
-			fmt.Fprintf(w, verdictArchitecture, v.Architecture, v.Tensors, float64(v.Bytes)/1e6)
+			fmt.Fprintf(w, verdictArchitecture, v.Architecture, v.Tensors, size(v.Bytes))
 		}
 		fmt.Fprintln(w)
 	} else {

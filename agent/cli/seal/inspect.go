@@ -29,7 +29,7 @@ sealed contents: --key shows the id that receipts carry, for either kind.`
 	inspectExample           = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
 	inspectNeeds             = "one sealed file"
 	inspectPublisherInvalid  = "%w: the publisher's key: %w"
-	inspectResult            = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %.1f MB sealed in %.1f MB\nverified        %s\n"
+	inspectResult            = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %s sealed in %s\nverified        %s\n"
 	inspectFlagPublisher     = "verify this publisher's signature (ahpub1... or a file)"
 	inspectFlagKey           = "file with the model key, to show the id that receipts carry"
 	inspectFlagChunks        = "also verify every chunk against the index"
@@ -98,7 +98,7 @@ func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 	return inv.Print(result, func(w io.Writer) {
 		fmt.Fprintf(w, inspectResult,
 			p.Name, p.Version, p.Root, cmp.Or(id, inspectNoKey), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
-			float64(p.PlainBytes)/1e6, float64(p.FileBytes)/1e6, checked)
+			size(p.PlainBytes), size(p.FileBytes), checked)
 	})
 }
 

@@ -267,7 +267,7 @@ func (c *completion) prepare(ctx context.Context) error {
 	q.Gen.Owner = fmt.Sprintf("uid %d", c.service.api.UID(ctx)) // another user's prompts must not show in the time
 	var err error
 	if q.Messages != nil {
-		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, tokenize.Conversation{Messages: q.Messages, Tools: q.ToolList})
+		q.Gen.Prompt, err = c.session.Engine.Chat(ctx, tokenize.Conversation{Messages: q.Messages, Tools: q.ToolList, Thinking: q.thinking})
 	} else {
 		q.Gen.Prompt, err = c.session.Engine.Text(ctx, q.Prompt)
 	}

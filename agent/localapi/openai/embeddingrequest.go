@@ -55,10 +55,7 @@ func parseEmbedding(raw []byte, ollama bool) (*embeddingRequest, error) {
 	if err != nil {
 		return nil, err
 	}
-	for name := range f {
-		return nil, localapi.BadRequest(clip(name), "unsupported-parameter", fmt.Sprintf("parameter %.64q is not supported", name))
-	}
-	return q, nil
+	return q, f.none()
 }
 
 // takeEncoding takes what only OpenAI's form has.
@@ -71,23 +68,31 @@ func (f fields) takeEncoding(q *embeddingRequest) error {
 		return localapi.BadRequest("encoding_format", "invalid-value", `encoding_format must be "float" or "base64"`)
 	}
 	q.base64 = encoding == "base64"
-	delete(f, "user") // a label
-	return nil
+	return f.takeNeutral(inEmbeddings)(nil)
 }
 
-// takeOllamaEmbed takes what only Ollama's form has: how long a model stays in memory changes nothing
-// here, and options would.
+// takeOllamaEmbed takes what only Ollama's form has.
 func (f fields) takeOllamaEmbed(q *embeddingRequest) error {
 	q.model = strings.TrimSuffix(q.model, ":latest") // which clients add
-	delete(f, "keep_alive")
 	q.truncate = true
 	if err := f.take("truncate", &q.truncate); err != nil {
 		return err
 	}
-	if strings.Join(strings.Fields(string(f["options"])), "") == "{}" {
+	if raw, ok := f["options"]; ok {
+		members, err := rawjson.Members(raw)
+		if err != nil {
+			return localapi.BadRequest("options", "invalid-type", "options must be an object")
+		}
+		options := fields(members)
+		if err := options.takeNeutral(inEmbedOptions)(nil); err != nil {
+			return err
+		}
+		if err := options.noneOf("options"); err != nil {
+			return err
+		}
 		delete(f, "options")
 	}
-	return nil
+	return f.takeNeutral(inEmbed)(nil)
 }
 
 // takeInputs reads a text, a list of texts, the tokens of a text, or a list of those.

@@ -51,6 +51,13 @@ func (e Inference) Chat(ctx context.Context, c tokenize.Conversation) ([]int32, 
 			}
 		}
 	}
+	switch {
+	case c.Thinking == nil, template.ThinkingSwitch():
+	case *c.Thinking:
+		return nil, localapi.BadRequest("enable_thinking", "thinking-unsupported", "this model's chat template has no switch that makes it think")
+	case template.Thinks():
+		return nil, localapi.BadRequest("enable_thinking", "thinking-unsupported", "this model thinks before it answers, and its chat template has no switch against it; leave the parameter out")
+	}
 	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), c, true, e.ContextSize())
 	if errors.Is(err, tokenize.ErrTools) {
 		return nil, localapi.BadRequest("tools", "invalid-value", err.Error())

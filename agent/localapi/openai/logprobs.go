@@ -9,14 +9,20 @@ import (
 
 // chatLogprobs is the form of a chat.
 type chatLogprobs struct {
-	Content []tokenLogprob `json:"content"`
+	Content []scoredToken `json:"content"`
+}
+
+// scoredToken is a token of an answer; the list of others is there even if it is empty, because
+// clients require it.
+type scoredToken struct {
+	tokenLogprob
+	Top []tokenLogprob `json:"top_logprobs"`
 }
 
 type tokenLogprob struct {
-	Token   string         `json:"token"`
-	Logprob float32        `json:"logprob"`
-	Bytes   []int          `json:"bytes"`
-	Top     []tokenLogprob `json:"top_logprobs,omitempty"`
+	Token   string  `json:"token"`
+	Logprob float32 `json:"logprob"`
+	Bytes   []int   `json:"bytes"`
 }
 
 // textLogprobs is the form of a plain completion: lists side by side.
@@ -34,14 +40,7 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 		return nil
 	}
 	if c.request.Messages != nil {
-		out := chatLogprobs{Content: make([]tokenLogprob, len(list))}
-		for i, s := range list {
-			out.Content[i] = c.tokenLogprob(s.Likelihood)
-			for _, l := range s.Top {
-				out.Content[i].Top = append(out.Content[i].Top, c.tokenLogprob(l))
-			}
-		}
-		return out
+		return chatLogprobs{Content: c.scoredTokens(list)}
 	}
 	out := textLogprobs{Tokens: []string{}, Values: []*float32{}, Top: []map[string]float32{}, Offsets: []int{}}
 	for i, s := range list {
@@ -56,6 +55,18 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 		}
 		if out.Top = append(out.Top, top); i < len(c.request.first) {
 			out.Values[i], out.Top[i] = nil, nil
+		}
+	}
+	return out
+}
+
+// scoredTokens writes tokens in the form that chats, responses and Ollama's API share.
+func (c *completion) scoredTokens(list []infer.Scored) []scoredToken {
+	out := make([]scoredToken, len(list))
+	for i, s := range list {
+		out[i] = scoredToken{c.tokenLogprob(s.Likelihood), []tokenLogprob{}}
+		for _, l := range s.Top {
+			out[i].Top = append(out[i].Top, c.tokenLogprob(l))
 		}
 	}
 	return out
@@ -87,7 +98,7 @@ func answerCost(q *Request) int64 {
 	each := int64(textCost)
 	if q.Logprobs {
 		each += scoreCost + likelihoodCost*int64(q.Gen.Top)
-		if !q.Stream {
+		if !q.Stream || q.repeats {
 			each += jsonCost * int64(1+q.Gen.Top)
 		}
 	}

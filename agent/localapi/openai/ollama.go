@@ -35,17 +35,8 @@ func (o ollama) parse(raw []byte) (*Request, error) {
 	if err != nil {
 		return q, err
 	}
-	return q, f.rest(q, f.takeStream, f.takeOptions, f.takeOllamaFormat, f.takeLabels)
+	return q, f.rest(q, f.takeStream, f.takeOptions, f.takeOllamaFormat, f.takeChatLogprobs, f.takeThinking, f.takeNeutral(inOllama))
 }
-
-// labels are values of parameters of Ollama's API that change nothing here: how long a model is
-// kept, and how its process runs.
-var labels = map[string][]string{
-	"keep_alive": nil, "think": {"false"}, "template": {`""`}, "context": {"[]"}, "suffix": {`""`}, "images": {"[]"}, "logprobs": {"false"}, "top_logprobs": {"0"},
-	"num_ctx": nil, "num_batch": nil, "num_gpu": nil, "main_gpu": nil, "num_thread": nil, "use_mmap": nil, "use_mlock": nil, "low_vram": nil, "numa": nil, "f16_kv": nil, "num_keep": nil,
-}
-
-func (f fields) takeLabels(*Request) error { return f.takeValues(labels) }
 
 // takeOptions reads what the other forms have beside the messages.
 func (f fields) takeOptions(q *Request) error {
@@ -67,7 +58,7 @@ func (f fields) takeOptions(q *Request) error {
 		return err
 	}
 	q.MaxTokens = max(q.MaxTokens, 0) // below is no limit
-	return options.rest(q, options.takeSampling, options.takeStop, options.takeNeutral, options.takeLabels)
+	return options.rest(q, options.takeSampling, options.takeStop, options.takeNeutral(inOptions))
 }
 
 // takeOllamaFormat reads "json", or a schema.
@@ -116,21 +107,26 @@ func (f fields) takeGenerate(q *Request) error {
 	return nil
 }
 
-// part is a piece of an answer, the last one or all of it.
+// part is a piece of an answer, the last one or all of it. The tokens of it that were scored and not
+// passed on yet are passed on with it.
 func (o ollama) part(c *completion, text string, calls []receipt.Call, a *answer) members {
+	said := c.answers[0]
 	m := members{"model": c.request.Model, "created_at": time.Unix(c.created, 0).UTC().Format(time.RFC3339), "done": a != nil}
 	if o.generate {
 		m["response"] = text
 	} else {
-		said := members{"role": "assistant", "content": text}
+		message := members{"role": "assistant", "content": text}
 		var list []members
 		for _, call := range calls {
 			list = append(list, members{"function": members{"name": call.Name, "arguments": json.RawMessage(call.Arguments)}})
 		}
 		if list != nil {
-			said["tool_calls"] = list
+			message["tool_calls"] = list
 		}
-		m["message"] = said
+		m["message"] = message
+	}
+	if len(said.scored) > 0 {
+		m["logprobs"], said.scored = c.scoredTokens(said.scored), nil
 	}
 	if a != nil {
 		m["done_reason"] = a.result.FinishReason

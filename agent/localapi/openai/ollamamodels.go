@@ -94,7 +94,7 @@ func (s *Service) show(w http.ResponseWriter, r *http.Request) error {
 	if name == "" {
 		name = older
 	}
-	if err := f.takeValues(map[string][]string{"verbose": nil, "system": {`""`}, "template": {`""`}, "options": {"{}"}}); err != nil {
+	if err := f.takeNeutral(inShow)(nil); err != nil {
 		return err
 	}
 	if err := f.none(); err != nil {

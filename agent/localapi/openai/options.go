@@ -5,7 +5,6 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
@@ -26,6 +25,10 @@ func (f fields) takeLimits(q *Request) error {
 		}
 		if err := f.take(name, &q.MaxTokens); err != nil {
 			return err
+		}
+		if q.MaxTokens == -1 { // no limit, as llama.cpp's clients say
+			q.MaxTokens = 0
+			continue
 		}
 		if q.MaxTokens < 1 {
 			return localapi.BadRequest(name, "invalid-value", name+" must be at least 1")
@@ -149,6 +152,10 @@ func (f fields) takeLogprobs(q *Request, chat bool) error {
 		}
 		return f.takeWhole("logprobs", &q.Gen.Top, 0, 5)
 	}
+	return f.takeChatLogprobs(q)
+}
+
+func (f fields) takeChatLogprobs(q *Request) error {
 	if err := f.take("logprobs", &q.Logprobs); err != nil {
 		return err
 	}
@@ -180,35 +187,6 @@ func (f fields) takeStop(q *Request) error {
 		if stop == "" || len(stop) > infer.MaxStopBytes {
 			return localapi.BadRequest("stop", "invalid-value", fmt.Sprintf("a stop string must have 1 to %d bytes", infer.MaxStopBytes))
 		}
-	}
-	return nil
-}
-
-// neutral are the values that mean not to use a parameter that is not implemented, or to do what
-// is done anyway. A name without values is a label, which does not change the answer.
-var neutral = map[string][]string{
-	"user": nil, "metadata": nil, "safety_identifier": nil, "prompt_cache_key": nil, "prompt_cache_retention": nil, "cache_prompt": nil,
-	"best_of": {"1"}, "store": {"false"}, "suffix": {`""`},
-	"functions": {"[]"}, "function_call": {`"none"`, `"auto"`},
-	"service_tier": {`"auto"`, `"default"`}, "modalities": {`["text"]`}, "verbosity": {`"medium"`},
-	"typical_p": {"1"}, "tfs_z": {"1"}, "mirostat": {"0"}, "xtc_probability": {"0"}, "dry_multiplier": {"0"}, "dynatemp_range": {"0"},
-	"top_n_sigma": {"-1"}, "n_probs": {"0"}, "n_keep": {"0"}, "min_keep": {"0"}, "ignore_eos": {"false"}, "id_slot": {"-1"},
-	"timings_per_token": {"false"}, "return_progress": {"false"}, "post_sampling_probs": {"false"},
-}
-
-// takeNeutral takes parameters with a neutral value, and refuses the known ones with another.
-func (f fields) takeNeutral(*Request) error { return f.takeValues(neutral) }
-
-func (f fields) takeValues(known map[string][]string) error {
-	for name, values := range known {
-		raw, ok := f[name]
-		if !ok {
-			continue
-		}
-		if values != nil && !slices.ContainsFunc(values, func(v string) bool { return same(raw, v) }) {
-			return localapi.BadRequest(name, "unsupported-value", fmt.Sprintf("%s other than %s is not supported", name, values[0]))
-		}
-		delete(f, name)
 	}
 	return nil
 }

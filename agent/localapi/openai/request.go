@@ -51,6 +51,8 @@ type Request struct {
 	loosened  []string // tools whose schema is not enforced
 	callNames map[string]string
 	calls     int    // in the conversation
+	repeats   bool   // a stream ends with all of its answer
+	thinking  *bool  // what the template is told; nil: nothing
 	byName    bool   // answers of tools have the tool's name instead of an id
 	values    int    // in tools, arguments and schemas
 	grammar   string // in GBNF
@@ -111,7 +113,9 @@ func (f fields) decode(q *Request, chat bool) error {
 	if err != nil {
 		return err
 	}
+	in := inPlain
 	if chat {
+		in = inChat
 		if err = f.takeTools(q); err == nil {
 			err = f.takeMessages(q)
 		}
@@ -122,7 +126,7 @@ func (f fields) decode(q *Request, chat bool) error {
 		return err
 	}
 	return f.rest(q, f.takeStream, f.takeLimits, f.takeSampling, f.takeBias, f.takeStop, f.takeFormat,
-		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeNeutral)
+		func(q *Request) error { return f.takeLogprobs(q, chat) }, f.takeThinking, f.takeNeutral(in))
 }
 
 // rest takes the parameters that are left, and refuses those that nothing takes.
@@ -356,16 +360,19 @@ func (f fields) takeStream(q *Request) error {
 		return localapi.BadRequest("stream_options", "invalid-type", "stream_options has the wrong type")
 	}
 	options := fields(members)
-	if !q.Stream {
-		return localapi.BadRequest("stream_options", "invalid-value", "stream_options requires stream")
-	}
 	if err := options.take("include_usage", &q.IncludeUsage); err != nil {
 		return err
+	}
+	if q.IncludeUsage && !q.Stream {
+		return localapi.BadRequest("stream_options", "invalid-value", "stream_options requires stream")
 	}
 	if string(options["include_obfuscation"]) == "false" {
 		delete(options, "include_obfuscation")
 	}
-	for key := range options {
+	for key, v := range options {
+		if rawjson.Null(v) {
+			continue
+		}
 		return localapi.BadRequest("stream_options."+clip(key), "unsupported-parameter", fmt.Sprintf("stream option %.64q is not supported", key))
 	}
 	return nil

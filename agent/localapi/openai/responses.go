@@ -9,6 +9,7 @@ import (
 	"github.com/anchorhold/anchorhold/agent/localapi"
 	"github.com/anchorhold/anchorhold/agent/localapi/rawjson"
 	"github.com/anchorhold/anchorhold/keybroker/receipt"
+	"github.com/anchorhold/anchorhold/runtime/infer"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 )
 
@@ -20,17 +21,41 @@ func (responses) parse(raw []byte) (*Request, error) {
 	if err != nil {
 		return nil, err
 	}
-	q := &Request{Raw: raw, Choices: 1}
-	return q, f.rest(q, f.takeModel, f.takeFlatTools, f.takeInput, f.takeStream, f.takeOutputLimit, f.takeSampling, f.takeTextFormat, f.takeUnstored, f.takeNeutral)
+	q := &Request{Raw: raw, Choices: 1, repeats: true}
+	return q, f.rest(q, f.takeModel, f.takeFlatTools, f.takeInput, f.takeStream, f.takeOutputLimit, f.takeSampling, f.takeTextFormat, f.takeIncluded, f.takeThinking, f.takeNeutral(inResponses))
 }
 
-// unstored are values of parameters of the Responses API that change nothing here.
-var unstored = map[string][]string{
-	"previous_response_id": {`""`}, "background": {"false"}, "truncation": {`"disabled"`}, "include": {"[]", `["reasoning.encrypted_content"]`},
-	"top_logprobs": {"0"}, "max_tool_calls": nil, "reasoning": {`{}`, `{"effort":null}`, `{"effort":"none"}`}, "prompt": {`{}`}, "conversation": {`""`},
+// Parts of a response that a client asks to be included. Nothing that is encrypted is kept, so that
+// there is none of it to include.
+const includeLogprobs, includeEncrypted = "message.output_text.logprobs", "reasoning.encrypted_content"
+
+// takeIncluded reads whether the likelihoods of the answer's tokens are wanted.
+func (f fields) takeIncluded(q *Request) error {
+	list, err := texts(f["include"], maxIncluded)
+	if _, ok := f["include"]; ok && err != nil {
+		return localapi.BadRequest("include", "invalid-type", fmt.Sprintf("include must be a list of at most %d strings", maxIncluded))
+	}
+	delete(f, "include")
+	for _, part := range list {
+		switch part {
+		case includeLogprobs:
+			q.Logprobs = true
+		case includeEncrypted:
+		default:
+			return localapi.BadRequest("include", "unsupported-value", fmt.Sprintf("%.64q in include is not supported", part))
+		}
+	}
+	if err := f.takeWhole("top_logprobs", &q.Gen.Top, 0, infer.MaxTop); err != nil {
+		return err
+	}
+	if q.Gen.Top > 0 && !q.Logprobs {
+		return localapi.BadRequest("top_logprobs", "invalid-value", "top_logprobs requires "+includeLogprobs+" in include")
+	}
+	return nil
 }
 
-func (f fields) takeUnstored(*Request) error { return f.takeValues(unstored) }
+// maxIncluded is more than there are parts.
+const maxIncluded = 16
 
 func (f fields) takeOutputLimit(q *Request) error {
 	if _, ok := f["max_output_tokens"]; !ok {
@@ -177,8 +202,11 @@ func (f fields) item(q *Request, name string) error {
 // object is JSON of many members, of which few have the same ones.
 type members map[string]any
 
-func outputText(text string) members {
-	return members{"type": "output_text", "text": text, "annotations": []any{}, "logprobs": []any{}}
+func outputText(text string, logprobs []scoredToken) members {
+	if logprobs == nil {
+		logprobs = []scoredToken{}
+	}
+	return members{"type": "output_text", "text": text, "annotations": []any{}, "logprobs": logprobs}
 }
 
 // message is the item of an answer's text.
@@ -220,7 +248,7 @@ func (r responses) whole(c *completion) any {
 	}
 	output := []members{}
 	if a.text.Len() > 0 || a.calls == nil {
-		output = append(output, r.message(c, status, outputText(a.text.String())))
+		output = append(output, r.message(c, status, outputText(a.text.String(), c.scoredTokens(a.scored))))
 	}
 	for i, call := range a.calls {
 		output = append(output, r.call(c, i, call, "completed"))
@@ -237,6 +265,7 @@ type responseStream struct {
 	begun  bool
 	said   string // the text so far
 	textAt int    // which item that is
+	told   int    // tokens whose likelihood was passed on
 	items  int    // that were begun
 	calls  int
 }
@@ -271,6 +300,14 @@ func (s *responseStream) at(m members) members {
 	return m
 }
 
+// scored are the tokens since the last piece of text.
+func (s *responseStream) scored() []scoredToken {
+	list := s.c.answers[0].scored
+	from := s.told
+	s.told = len(list)
+	return s.c.scoredTokens(list[from:])
+}
+
 func (s *responseStream) pass(_ int, p piece) error {
 	err := s.begin()
 	if p.text != "" {
@@ -278,10 +315,10 @@ func (s *responseStream) pass(_ int, p piece) error {
 			s.textAt = s.items
 			s.items++
 			err = s.event(err, "response.output_item.added", members{"output_index": s.textAt, "item": s.message(s.c, "in_progress")})
-			err = s.event(err, "response.content_part.added", s.at(members{"content_index": 0, "part": outputText("")}))
+			err = s.event(err, "response.content_part.added", s.at(members{"content_index": 0, "part": outputText("", nil)}))
 		}
 		s.said += p.text
-		err = s.event(err, "response.output_text.delta", s.at(members{"content_index": 0, "delta": p.text, "logprobs": []any{}}))
+		err = s.event(err, "response.output_text.delta", s.at(members{"content_index": 0, "delta": p.text, "logprobs": s.scored()}))
 	}
 	for _, call := range p.calls {
 		at := members{"output_index": s.items, "item": s.call(s.c, s.calls, receipt.Call{Name: call.Name}, "in_progress")}
@@ -300,9 +337,9 @@ func (s *responseStream) end(int, bool) error {
 	err := s.begin()
 	whole, _ := s.whole(s.c).(members)
 	if s.said != "" {
-		err = s.event(err, "response.output_text.done", s.at(members{"content_index": 0, "text": s.said, "logprobs": []any{}}))
-		err = s.event(err, "response.content_part.done", s.at(members{"content_index": 0, "part": outputText(s.said)}))
-		err = s.event(err, "response.output_item.done", members{"output_index": s.textAt, "item": s.message(s.c, whole["status"].(string), outputText(s.said))})
+		err = s.event(err, "response.output_text.done", s.at(members{"content_index": 0, "text": s.said, "logprobs": s.c.scoredTokens(s.c.answers[0].scored)}))
+		err = s.event(err, "response.content_part.done", s.at(members{"content_index": 0, "part": outputText(s.said, s.c.scoredTokens(s.c.answers[0].scored))}))
+		err = s.event(err, "response.output_item.done", members{"output_index": s.textAt, "item": s.message(s.c, whole["status"].(string), outputText(s.said, s.c.scoredTokens(s.c.answers[0].scored)))})
 	}
 	return s.event(err, "response."+whole["status"].(string), members{"response": whole})
 }

@@ -42,8 +42,8 @@ func (g gate) slots() []localapi.Slots {
 	n := len(cfg.Models)
 	list := make([]localapi.Slots, n+1) // the last is that of classifiers
 	for i := range cfg.Models {
-		list[i] = localapi.Slots{Model: cfg.Models[i].Name, N: max(1, cfg.Models[i].Sequences)}
-		list[i].N = max(list[i].N, g.of(list[i].Model).AtOnce(list[i].Model))
+		name := cfg.Models[i].Name
+		list[i] = localapi.Slots{Model: name, N: max(1, cfg.Models[i].Sequences, g.of(name).AtOnce(name))}
 	}
 	if len(cfg.Classifiers) == 0 {
 		list = list[:n]

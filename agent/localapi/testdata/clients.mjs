@@ -1,8 +1,8 @@
 // Talks to the agent with the JavaScript clients that people use, as clients.py does in Python.
-// Arguments: the address, and the client.
+// Arguments: the address, the client, and the address of an agent whose model embeds.
 import assert from "node:assert";
 
-const [base, client] = process.argv.slice(2);
+const [base, client, vectors] = process.argv.slice(2);
 const messages = [{ role: "user", content: "Which city?" }];
 const schema = {
   type: "object",
@@ -28,10 +28,62 @@ function added(args) {
   assert.deepEqual(Object.keys(v).sort(), ["a", "b"]);
 }
 
+async function token(text) {
+  const { tokens } = await (await fetch(base + "/tokenize", { method: "POST", body: JSON.stringify({ content: text }) })).json();
+  assert.equal(tokens.length, 1);
+  return tokens[0];
+}
+
+// Options of sampling, each by its effect. ask takes them by OpenAI's names, and llama.cpp's.
+async function sampled(ask, { biased = true, more = true } = {}) {
+  const greedy = await ask({ temperature: 0 });
+  assert.equal(await ask({ temperature: 0 }), greedy);
+  const seeds = [];
+  for (const seed of [5, 5, 6]) seeds.push(await ask({ temperature: 1.5, seed }));
+  assert.equal(seeds[0], seeds[1]);
+  assert.notEqual(seeds[1], seeds[2]);
+  if (more) {
+    assert.equal(await ask({ temperature: 1.5, seed: 7, min_p: 1 }), greedy);
+    assert.notEqual(await ask({ temperature: 0, repeat_penalty: 10 }), greedy);
+  }
+  if (!biased) return assert.notEqual(await ask({ temperature: 0, presence_penalty: 2, frequency_penalty: 2 }), greedy);
+  const q = await token("q"), z = await token("z");
+  assert.match(await ask({ temperature: 0, logit_bias: { [q]: 100, [z]: 60 } }), /^q+$/);
+  assert.match(await ask({ temperature: 0, logit_bias: { [q]: -100, [z]: 60 } }), /^z+$/);
+  const usual = await ask({ temperature: 0, logit_bias: { [q]: 60, [z]: 60 } });
+  for (const penalty of ["frequency_penalty", "presence_penalty"]) {
+    const told = await ask({ temperature: 0, logit_bias: { [q]: 60, [z]: 60 }, [penalty]: 2 });
+    assert.match(told, /^[qz]+$/);
+    assert.notEqual(told, usual);
+  }
+  if (more) assert.match(await ask({ grammar: 'root ::= [qz]{5} "!"' }), /^[qz]{5}!$/);
+}
+
+function embedded(lists, again) {
+  assert.deepEqual(lists.map((v) => v.length), [4, 4]);
+  assert.notDeepEqual(lists[0], lists[1]);
+  lists.forEach((v, i) => v.forEach((x, j) => assert(Math.abs(x - again[i][j]) < 1e-6, `${lists} ${again}`)));
+}
+
 const clients = {
   async openai() {
     const { default: OpenAI } = await import("openai");
     const c = new OpenAI({ baseURL: base + "/v1", apiKey: "none", maxRetries: 0 });
+    const ask = async (o) => (await c.chat.completions.create({ model: "tiny", messages, max_tokens: 24, ...o })).choices[0].message.content;
+    await sampled(ask);
+    const two = await c.chat.completions.create({ model: "tiny", messages, max_tokens: 5, n: 2, seed: 1, logprobs: true, top_logprobs: 2, logit_bias: { [await token("q")]: 100 } });
+    assert.equal(two.choices.length, 2);
+    for (const { message, logprobs } of two.choices) {
+      assert.equal(Buffer.from(logprobs.content.flatMap((t) => t.bytes)).toString(), message.content);
+      assert(logprobs.content.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));
+    }
+    const said = "Grüße, 漢字 🙂";
+    const { tokens } = await c.post(base + "/tokenize", { body: { content: said } });
+    assert.equal((await c.post(base + "/detokenize", { body: { tokens } })).content, said);
+    const v = new OpenAI({ baseURL: vectors + "/v1", apiKey: "none", maxRetries: 0 });
+    const embed = async (o) => (await v.embeddings.create({ model: "tiny", input: ["the to", "fives"], ...o })).data.map((d) => d.embedding);
+    embedded(await embed({ encoding_format: "float" }), await embed({}));
+    embedded(await embed({ encoding_format: "float" }), (await embed({ encoding_format: "base64" })).map((b) => [...new Float32Array(new Uint8Array(Buffer.from(b, "base64")).buffer)]));
     const response_format = { type: "json_schema", json_schema: { name: "city", schema, strict: true } };
     city((await c.chat.completions.create({ model: "tiny", messages, response_format })).choices[0].message.content);
     let text = "";
@@ -57,6 +109,22 @@ const clients = {
     const { createOpenAI } = await import("@ai-sdk/openai");
     const compatible = createOpenAICompatible({ name: "agent", baseURL: base + "/v1", supportsStructuredOutputs: true });
     const official = createOpenAI({ baseURL: base + "/v1", apiKey: "none" });
+    const { embedMany } = await import("ai");
+    const rename = { frequency_penalty: "frequencyPenalty", presence_penalty: "presencePenalty", seed: "seed", temperature: "temperature" };
+    const asks = (model, provider, own = {}) => async (o) => {
+      const settings = {}, options = {};
+      for (const [k, value] of Object.entries(o)) if (rename[k]) settings[rename[k]] = value; else options[own[k] ?? k] = value;
+      return (await generateText({ model, prompt: "Which city?", maxOutputTokens: 24, maxRetries: 0, ...settings, providerOptions: { [provider]: options } })).text;
+    };
+    await sampled(asks(compatible("tiny"), "agent"));
+    await sampled(asks(official.chat("tiny"), "openai", { logit_bias: "logitBias" }), { more: false });
+    for (const model of [official.chat("tiny"), official.responses("tiny")])
+      for (const logprobs of [true, 2]) {
+        const { providerMetadata, text } = await generateText({ model, prompt: "x", maxOutputTokens: 16, maxRetries: 0, providerOptions: { openai: { logprobs } } });
+        assert(text && providerMetadata.openai.logprobs.flat().length > 0, JSON.stringify(providerMetadata));
+      }
+    const embed = async (provider) => (await embedMany({ model: provider.textEmbeddingModel("tiny"), values: ["the to", "fives"], maxRetries: 0 })).embeddings;
+    embedded(await embed(createOpenAICompatible({ name: "agent", baseURL: vectors + "/v1" })), await embed(createOpenAI({ baseURL: vectors + "/v1", apiKey: "none" })));
     for (const model of [compatible("tiny"), official.chat("tiny"), official.responses("tiny")]) {
       city((await generateObject({ model, prompt: "Which city?", schema: jsonSchema(schema), maxRetries: 0 })).object);
       const o = streamObject({ model, prompt: "Which city?", schema: jsonSchema(schema), maxRetries: 0 });
@@ -78,6 +146,11 @@ const clients = {
     const { Ollama } = await import("ollama");
     const c = new Ollama({ host: base });
     assert.equal((await c.list()).models[0].name, "tiny");
+    await sampled(async (o) => (await c.chat({ model: "tiny", messages, options: { num_predict: 40, ...o } })).message.content, { biased: false });
+    const scored = await c.chat({ model: "tiny", messages, logprobs: true, top_logprobs: 2, think: false, options: { num_predict: 5, temperature: 0 } });
+    assert(scored.logprobs.length === 5 && scored.logprobs[0].top_logprobs.length === 2);
+    const v = new Ollama({ host: vectors });
+    embedded((await v.embed({ model: "tiny", input: ["the to", "fives"] })).embeddings, [(await v.embed({ model: "tiny", input: "the to" })).embeddings[0], (await v.embed({ model: "tiny", input: "fives" })).embeddings[0]]);
     city((await c.chat({ model: "tiny", messages, format: schema })).message.content);
     let text = "";
     for await (const part of await c.generate({ model: "tiny", prompt: "Which city?", format: schema, stream: true })) text += part.response;

@@ -1,11 +1,14 @@
 # Talks to the agent with the Python clients that people use, and asserts what their users rely
 # on. Its model has random weights: whatever is well formed is the agent's doing. Arguments: the
-# address, and the client.
+# address, the client, and the addresses of an agent whose model embeds and of one
+# whose model calls add with 1 and 2.
 import asyncio
 import json
+import os
 import sys
+import urllib.request
 
-base, client = sys.argv[1], sys.argv[2]
+base, client, vectors, calls = sys.argv[1:5]
 v1 = base + "/v1"
 question = [{"role": "user", "content": "Which city?"}]
 schema = {
@@ -33,6 +36,53 @@ def added(arguments):
     assert set(value) == {"a", "b"} and 0 <= value["a"] <= 99, value
 
 
+def token(text):
+    raw = urllib.request.urlopen(urllib.request.Request(base + "/tokenize", json.dumps({"content": text}).encode())).read()
+    (one,) = json.loads(raw)["tokens"]
+    return one
+
+
+def sampled(ask, biased=True, more=True):
+    """Options of sampling, each by its effect. ask takes them by OpenAI's names, and llama.cpp's."""
+    greedy = ask(temperature=0)
+    assert greedy and greedy == ask(temperature=0), greedy
+    seeds = [ask(temperature=1.5, seed=s) for s in (5, 5, 6)]
+    assert seeds[0] == seeds[1] != seeds[2], seeds
+    if more:
+        assert ask(temperature=1.5, seed=7, min_p=1) == greedy
+        assert ask(temperature=0, repeat_penalty=10) != greedy
+    if not biased:
+        assert ask(temperature=0, presence_penalty=2, frequency_penalty=2) != greedy
+        return
+    q, z = str(token("q")), str(token("z"))
+    assert set(ask(temperature=0, logit_bias={q: 100, z: 60})) == {"q"}
+    assert set(ask(temperature=0, logit_bias={q: -100, z: 60})) == {"z"}
+    close = {q: 60, z: 60}
+    usual = ask(temperature=0, logit_bias=close)
+    assert set(usual) <= {"q", "z"}, usual
+    least = min(usual.count("q"), usual.count("z"))
+    for penalty in ("frequency_penalty", "presence_penalty"):
+        told = ask(temperature=0, logit_bias=close, **{penalty: 2})
+        assert set(told) <= {"q", "z"} and min(told.count("q"), told.count("z")) >= least and told != usual, (penalty, usual, told)
+    if more:
+        told = ask(grammar='root ::= [qz]{5} "!"')
+        assert len(told) == 6 and set(told[:5]) <= {"q", "z"} and told[5] == "!", told
+
+
+def likely(tokens, text):
+    """Tokens with their likelihoods, in OpenAI's form as objects, that make a text."""
+    assert b"".join(bytes(t["bytes"]) for t in tokens).decode() == text, (tokens, text)
+    for t in tokens:
+        assert t["logprob"] <= 0 and len(t["top_logprobs"]) == 2 and t["top_logprobs"][0]["logprob"] >= t["top_logprobs"][1]["logprob"], t
+
+
+def embedded(lists, again=None):
+    """Vectors of "the to" and "fives", of length 4; and the same in another format."""
+    assert [len(v) for v in lists] == [4, 4] and lists[0] != lists[1], lists
+    for a, b in zip(lists, again or lists):
+        assert all(abs(x - y) < 1e-6 for x, y in zip(a, b)), (lists, again)
+
+
 def openai():
     import openai
     from pydantic import BaseModel
@@ -42,6 +92,24 @@ def openai():
         floors: list[int | None]
 
     c = openai.OpenAI(base_url=v1, api_key="none", max_retries=0)
+    extra = ("min_p", "repeat_penalty", "grammar")
+
+    def ask(**o):
+        rest = {k: o.pop(k) for k in extra if k in o}
+        return c.chat.completions.create(model="tiny", messages=question, max_tokens=24, extra_body=rest, **o).choices[0].message.content
+
+    sampled(ask)
+    choice = c.chat.completions.create(model="tiny", messages=question, max_tokens=5, temperature=0, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100}).choices[0]
+    likely([t.model_dump() for t in choice.logprobs.content], choice.message.content)
+    said = "Grüße, 漢字 🙂"
+    ids = c.post(base + "/tokenize", body={"content": said}, cast_to=object)["tokens"]
+    assert c.post(base + "/detokenize", body={"tokens": ids}, cast_to=object)["content"] == said
+    v = openai.OpenAI(base_url=vectors + "/v1", api_key="none", max_retries=0)
+    both = [[d.embedding for d in v.embeddings.create(model="tiny", input=["the to", "fives"], encoding_format=f).data] for f in ("float", "base64")]
+    assert isinstance(both[1][0], str), both
+    embedded(both[0], [d.embedding for d in v.embeddings.create(model="tiny", input=["the to", "fives"]).data])
+    r = c.responses.create(model="tiny", input="Which city?", max_output_tokens=5, include=["message.output_text.logprobs"], top_logprobs=2, temperature=0, extra_body={"logit_bias": None})
+    assert len(r.output[0].content[0].logprobs) == 5 and len(r.output[0].content[0].logprobs[0].top_logprobs) == 2, r
     form = {"type": "json_schema", "json_schema": {"name": "city", "schema": schema, "strict": True}}
     city(c.chat.completions.create(model="tiny", messages=question, response_format=form, seed=1).choices[0].message.content)
     two = c.chat.completions.create(model="tiny", messages=question, response_format=form, n=2, logprobs=True, top_logprobs=3, seed=2, max_tokens=300)
@@ -83,6 +151,20 @@ def langchain():
     from langchain_openai import ChatOpenAI
     from langchain_core.messages import AIMessage, HumanMessage, ToolMessage
 
+    from langchain_openai import OpenAIEmbeddings
+
+    def ask(**o):
+        rest = {k: o.pop(k) for k in ("min_p", "repeat_penalty", "grammar") if k in o}
+        return ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=24, extra_body=rest, **o).invoke("Which city?").text
+
+    sampled(ask)
+    m = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=5, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100})
+    answer = m.invoke("Which city?")
+    likely(answer.response_metadata["logprobs"]["content"], answer.text)
+    two = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=5, n=2, seed=3).generate([[HumanMessage("Which city?")]])
+    assert len(two.generations[0]) == 2, two
+    e = OpenAIEmbeddings(model="tiny", base_url=vectors + "/v1", api_key="none", max_retries=0, check_embedding_ctx_length=False)
+    embedded(e.embed_documents(["the to", "fives"]), [e.embed_query("the to"), e.embed_query("fives")])
     for responses in (False, True):
         m = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, use_responses_api=responses)
         city(m.with_structured_output({"title": "city", **schema}, method="json_schema", strict=True).invoke("Which city?"))
@@ -103,6 +185,21 @@ def litellm():
     city("".join(c.choices[0].delta.content or "" for c in litellm.completion(response_format=form, stream=True, **more)))
     m = litellm.completion(tools=tools, tool_choice="required", parallel_tool_calls=False, **more).choices[0].message
     added(m.tool_calls[0].function.arguments)
+
+    def ask(**o):
+        rest = {k: o.pop(k) for k in ("min_p", "repeat_penalty", "grammar") if k in o}
+        return litellm.completion(max_tokens=24, extra_body=rest, **more, **o).choices[0].message.content
+
+    sampled(ask)
+    answer = litellm.completion(max_tokens=5, n=2, seed=1, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100}, **more)
+    assert len(answer.choices) == 2, answer
+    for choice in answer.choices:
+        likely([dict(t, top_logprobs=[dict(o) for o in t["top_logprobs"]]) for t in (x.model_dump() for x in choice.logprobs.content)], choice.message.content)
+    ways = {"openai/tiny": vectors + "/v1", "ollama/tiny": vectors}
+    found = [[d["embedding"] for d in litellm.embedding(model=w, api_base=a, api_key="none", input=["the to", "fives"]).data] for w, a in ways.items()]
+    embedded(*found)
+    plain = litellm.embedding(model="openai/tiny", api_base=vectors + "/v1", api_key="none", input=["the to", "fives"], encoding_format="float")
+    embedded(found[0], [d["embedding"] for d in plain.data])
     more["model"], more["api_base"] = "ollama_chat/tiny", base
     city(litellm.completion(response_format=form, **more).choices[0].message.content)
 
@@ -112,6 +209,13 @@ def ollama():
 
     c = ollama.Client(host=base)
     assert [m.model for m in c.list().models] == ["tiny"]
+    sampled(lambda **o: c.chat(model="tiny", messages=question, options={"num_predict": 40, **o}).message.content, biased=False)
+    for answer in (c.chat(model="tiny", messages=question, logprobs=True, top_logprobs=2, options={"num_predict": 5, "temperature": 0}), c.generate(model="tiny", prompt="x", logprobs=True, top_logprobs=2, options={"num_predict": 5, "temperature": 0})):
+        assert len(answer.logprobs) == 5 and len(answer.logprobs[0].top_logprobs) == 2 and answer.logprobs[0].logprob <= 0, answer
+    parts = list(c.chat(model="tiny", messages=question, logprobs=True, stream=True, think=False, options={"num_predict": 5, "temperature": 0}))
+    assert sum(len(p.logprobs or []) for p in parts) == 5, parts
+    v = ollama.Client(host=vectors)
+    embedded(v.embed(model="tiny", input=["the to", "fives"]).embeddings, [v.embed(model="tiny", input=t, truncate=False).embeddings[0] for t in ("the to", "fives")])
     city(c.chat(model="tiny", messages=question, format=schema, options={"temperature": 0.7, "seed": 3}).message.content)
     city("".join(part.message.content for part in c.chat(model="tiny", messages=question, format=schema, stream=True)))
     city(c.generate(model="tiny", prompt="Which city?", system="Be brief.", format=schema).response)
@@ -142,6 +246,26 @@ def llm():
     m.key, m.needs_key = "none", None
     city(m.prompt("Which city?", schema=schema, stream=False).text())
     city("".join(m.prompt("Which city?", schema=schema, stream=True)))
+    sampled(lambda **o: m.prompt("Which city?", stream=False, max_tokens=24, **o).text(), more=False)
+
+    def add(a: int, b: int) -> int:
+        "adds"
+        called.append((a, b))
+        return a + b
+
+    called = []
+    caller = Chat("tiny", model_name="tiny", api_base=calls + "/v1", supports_tools=True)
+    caller.key, caller.needs_key = "none", None
+    for stream in (False, True):
+        (result,) = caller.prompt("Add.", tools=[add], stream=stream).execute_tool_calls()
+        assert result.name == "add" and result.output == "3", result
+    assert called == [(1, 2), (1, 2)], called
+    os.environ["OPENAI_BASE_URL"] = vectors + "/v1"
+    from llm.default_plugins.openai_models import OpenAIEmbeddingModel
+
+    e = OpenAIEmbeddingModel("tiny", "tiny")
+    e.key = "none"
+    embedded(list(e.embed_multi(["the to", "fives"])), [e.embed("the to"), e.embed("fives")])
     assert m.prompt("Which city?", max_tokens=3, temperature=0, stream=False).usage().output <= 3
 
 

@@ -22,6 +22,36 @@ func TestThePagesOfTheProgramLeave(t *testing.T) {
 	}
 }
 
+// TestInstructionsAreReadInPieces: no mapping of the program's instructions is longer than what may be read at once, however
+// often its pages left.
+func TestInstructionsAreReadInPieces(t *testing.T) {
+	for range 2 {
+		if err := releaseProgram(); err != nil {
+			t.Fatal(err)
+		}
+		program, err := os.Readlink("/proc/self/exe")
+		if err != nil {
+			t.Fatal(err)
+		}
+		maps, err := os.ReadFile("/proc/self/maps")
+		if err != nil {
+			t.Fatal(err)
+		}
+		pieces := 0
+		for line := range strings.Lines(string(maps)) {
+			var from, to int
+			if n, _ := fmt.Sscanf(line, "%x-%x r-xp", &from, &to); n == 2 && strings.Contains(line, " r-xp ") && strings.HasSuffix(line, " "+program+"\n") {
+				if pieces++; to-from > programPiece {
+					t.Errorf("a mapping of %d bytes", to-from)
+				}
+			}
+		}
+		if pieces < 50 {
+			t.Errorf("%d mappings of instructions", pieces)
+		}
+	}
+}
+
 // filePages is how much of files this process has mapped and present, in KiB.
 func filePages(t *testing.T) (kib int) {
 	t.Helper()

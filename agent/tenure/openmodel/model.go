@@ -53,7 +53,8 @@ type Model struct {
 	Embedder *infer.Embedder
 
 	contextSize int
-	sequences   int       // answers at a time, once that is decided
+	sequences   int       // answers at a time, once that is decided and the configuration leaves it open
+	positions   int       // tokens that they have room for together, likewise
 	heap        int64     // what its vocabulary takes beyond the reserve
 	once        sync.Once // closes it
 	closeErr    error     // once's
@@ -187,7 +188,7 @@ func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher ide
 
 // engineConfig is what the engine's memory depends on, and its kernels.
 func (o *Model) engineConfig(header *gguf.File, context int) infer.Config {
-	return infer.Config{File: header, Threads: o.Threads, Context: context, MaxSequences: max(o.Sequences, o.sequences, 1), Cache: o.Model.Cache, Kernel: o.Kernel}
+	return infer.Config{File: header, Threads: o.Threads, Context: context, MaxSequences: o.AtOnce(), Positions: o.positions, Cache: o.Model.Cache, Kernel: o.Kernel}
 }
 
 // verifying is what the process takes beyond its reserve while it verifies a streamed file, whose
@@ -209,28 +210,50 @@ func (o *Model) engineMemory(publisher identity.Public, mode weights.Mode, limit
 	}
 	o.heap = vocabularyBeyondReserve(header)
 	need, err := infer.Memory(o.engineConfig(header, o.contextSize))
-	if err != nil || o.Sequences != 0 || mode != weights.Resident || infer.Embeds(header) {
+	if err != nil || o.Sequences != 0 || infer.Embeds(header) {
 		return need + engineRounding, err
 	}
-	kept, peak := w.Memory(weights.Resident, o.Threads)
-	more := spare(limit, o.heap+max(kept+need+engineRounding, peak))
+	more := o.more(w, mode, limit, need+engineRounding)
 	for n := mostSequences; n > 1; n-- {
-		o.sequences = n
+		o.sequences, o.positions = n, max(o.contextSize, n*o.contextSize/perContext)
 		several, err := infer.Memory(o.engineConfig(header, o.contextSize))
 		if err != nil {
 			return 0, err
 		}
+		several += int64(n-1) * heapOfAnswer
 		if several-need <= more {
 			return several + engineRounding, nil
 		}
 	}
-	o.sequences = 1
+	o.sequences, o.positions = 1, 0
 	return need + engineRounding, nil
 }
 
-// mostSequences is how many answers are made at a time, at most, where the configuration leaves it open: what requests
-// that run take of the heap has room in the reserve.
-const mostSequences = 4
+// Where the configuration leaves open how many answers are made at a time, they are mostSequences at most, of which perContext share
+// the room of a whole context: one that may become so long has it alone. What a request that runs takes of the heap has room
+// in the reserve for one, and beside it for each further one.
+const (
+	mostSequences = 16
+	perContext    = 4
+	heapOfAnswer  = 1 << 20
+)
+
+// streamedPart is the part of the limit that more than one answer at a time takes from weights, of which the rest is streamed.
+const streamedPart = 32
+
+// more is what the limit leaves for more than one answer at a time beside the weights and an engine for one.
+func (o *Model) more(w *weights.Weights, mode weights.Mode, limit, engine int64) int64 {
+	kept, peak := w.Memory(weights.Resident, o.Threads)
+	taken := o.heap + max(kept+engine, peak)
+	if mode == weights.Auto { // as weights.Open decides then
+		taken = o.heap + peak + engine + verifying
+	}
+	if mode != weights.Streamed && taken <= limit {
+		return spare(limit, taken)
+	}
+	kept, peak = w.Memory(weights.Streamed, o.Threads)
+	return min(limit/streamedPart, spare(limit, o.heap+max(kept+engine, peak)+verifying))
+}
 
 // spare is what a model that takes so much of the limit leaves for more than one answer at a time. Where the limit has room
 // for its next version beside it, that stays free.

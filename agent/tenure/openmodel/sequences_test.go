@@ -10,7 +10,7 @@ import (
 )
 
 // TestSequencesAreWhatTheLimitHasRoomFor: as many as configured, else as many as fit beside resident weights, the next
-// version of the model and a whole context, at most four; one over streamed weights.
+// version of the model and a whole context, at most sixteen.
 func TestSequencesAreWhatTheLimitHasRoomFor(t *testing.T) {
 	g := tenuretest.New(t)
 	for name, c := range map[string]struct {
@@ -18,9 +18,9 @@ func TestSequencesAreWhatTheLimitHasRoomFor(t *testing.T) {
 		mode              string
 		want              int
 	}{
-		"a large limit": {1024, 0, "", 4},
+		"a large limit": {1024, 0, "", 16},
 		"configured":    {1024, 2, "", 2},
-		"streamed":      {1024, 0, "streamed", 1},
+		"streamed":      {1024, 0, "streamed", 16},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg, m := g.Config, g.Config.Models[0]
@@ -60,7 +60,7 @@ func TestSequencesTakeNothingFromWeightsAndContext(t *testing.T) {
 		}
 		return o
 	}
-	for _, more := range []int{0, 1, 2, 3, 4, 6, 9} {
+	for _, more := range []int{0, 1, 2, 3, 4, 6, 9, 40} {
 		mb := int(Reserve(cfg)>>20) + more
 		cfg.Compute.TEE.MemoryLimitMB = mb
 		one, several := open(1), open(0)

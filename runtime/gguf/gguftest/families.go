@@ -124,6 +124,25 @@ func (m *Model) Unigram() {
 	m.Matrix("token_embd.weight", len(tokens), Width)
 }
 
+// RoBERTa gives an embedding model byte-level BPE with all keys that converters write.
+func (m *Model) RoBERTa() {
+	from := New(1)
+	for _, key := range []string{"model", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"} {
+		m.Set("tokenizer.ggml."+key, from.Value("tokenizer.ggml."+key))
+	}
+	m.Set("tokenizer.ggml.pre", "roberta-bpe")
+	for _, key := range []string{"add_bos_token", "add_eos_token", "add_sep_token"} {
+		m.Set("tokenizer.ggml."+key, true)
+	}
+	for key, from := range map[string]string{"cls": "bos", "seperator": "eos"} {
+		m.Set("tokenizer.ggml."+key+"_token_id", m.Value("tokenizer.ggml."+from+"_token_id"))
+	}
+	m.Set("tokenizer.ggml.token_type_count", uint32(1))
+	m.Unset("tokenizer.ggml.unknown_token_id")
+	m.Matrix("token_embd.weight", len(from.Value("tokenizer.ggml.tokens").([]string)), Width)
+	m.Matrix("token_types.weight", 1, Width)
+}
+
 // block makes the tensors of a block.
 func (m *Model) block(architecture, at string) {
 	const narrow = KVHeads * HeadSize
@@ -178,12 +197,26 @@ func variant(name, architecture string, edit func(*Model), want ...string) Varia
 
 // ofFamilies are whole models of each architecture, and parts that are right in another.
 func ofFamilies() []Variant {
+	long := func(m *Model) {
+		m.Set("llama.rope.scaling.type", "longrope")
+		m.Set("llama.rope.scaling.original_context_length", uint32(64))
+		m.Values("rope_factors_short.weight", 1, 1, 1, 1, 1, 1, 1, 1)
+		m.Values("rope_factors_long.weight", 1, 2, 3, 4, 5, 6, 7, 8)
+	}
 	factors := func(m *Model) {
 		m.Set("phi3.rope.scaling.original_context_length", uint32(64))
 		m.Values("rope_factors_short.weight", 1, 1, 1, 1, 1, 1, 1, 1)
 		m.Values("rope_factors_long.weight", 1, 2, 3, 4, 5, 6, 7, 8)
 	}
 	return []Variant{
+		variant("llama with longrope", "llama", long),
+		variant("llama with the factors of longrope and another kind of scaling", "llama", func(m *Model) { long(m); m.Set("llama.rope.scaling.type", "yarn") },
+			"tensor-unknown rope_factors_long.weight", "tensor-unknown rope_factors_short.weight"),
+		variant("llama with longrope and factors of every context", "llama", func(m *Model) { long(m); m.Values("rope_freqs.weight", 1, 1, 1, 1, 2, 4, 8, 8) },
+			"tensor-unknown rope_freqs.weight"),
+		variant("llama with longrope that nothing chooses", "llama", func(m *Model) { long(m); m.Unset("llama.rope.scaling.original_context_length") },
+			"key-missing llama.rope.scaling.original_context_length"),
+		variant("qwen2 with longrope, which llama.cpp has no factors for", "qwen2", set("qwen2.rope.scaling.type", "longrope"), "key-value qwen2.rope.scaling.type"),
 		variant("a whole qwen2 model", "qwen2", nil),
 		variant("qwen2 without a bias", "qwen2", func(m *Model) { m.Unset("blk.1.attn_v.bias") }, "tensor-missing blk.1.attn_v.bias"),
 		variant("qwen2 with the bias of another product", "qwen2", bias("ffn_down.bias", Width), "tensor-unknown blk.*.ffn_down.bias"),
@@ -279,13 +312,15 @@ func ofEncoders() []Variant {
 			m.Unset("tokenizer.ggml.merges", "tokenizer.ggml.add_eos_token", "tokenizer.chat_template", "tokenizer.ggml.pre", "llama.vocab_size")
 			m.Set("tokenizer.ggml.add_eos_token", true)
 		}, "tokenizer-unsupported tokenizer.ggml.model"),
-		variant("a bert model with byte-level BPE", "bert", func(m *Model) {
-			from := New(1)
-			for _, key := range []string{"model", "pre", "tokens", "token_type", "merges", "bos_token_id", "eos_token_id"} {
-				m.Set("tokenizer.ggml."+key, from.Value("tokenizer.ggml."+key))
-			}
-			m.Unset("tokenizer.ggml.seperator_token_id", "tokenizer.ggml.unknown_token_id")
-			m.Matrix("token_embd.weight", len(from.Value("tokenizer.ggml.tokens").([]string)), Width)
+		variant("a bert model with byte-level BPE of a generative model", "bert", func(m *Model) { m.RoBERTa(); m.Set("tokenizer.ggml.pre", "gpt-2") },
+			"key-value tokenizer.ggml.add_eos_token", "key-value tokenizer.ggml.add_sep_token", "tokenizer-unsupported tokenizer.ggml.model"),
+		variant("a bert model with byte-level BPE, as RoBERTa has it", "bert", (*Model).RoBERTa),
+		variant("a bert model like RoBERTa whose texts do not say how they end", "bert", func(m *Model) { m.RoBERTa(); m.Unset("tokenizer.ggml.add_eos_token") },
+			"tokenizer-unsupported tokenizer.ggml"),
+		variant("a llama model with the pre-tokenizer of RoBERTa", "llama", func(m *Model) {
+			m.Set("tokenizer.ggml.pre", "roberta-bpe")
+			m.Set("tokenizer.ggml.add_bos_token", true)
+			m.Set("tokenizer.ggml.add_eos_token", true)
 		}, "tokenizer-unsupported tokenizer.ggml.model"),
 		variant("a llama model with WordPiece", "llama", func(m *Model) {
 			from := Of("bert", 1)

@@ -27,6 +27,8 @@ type Job struct {
 	// Texts are to be tokenized, with the texts of special tokens taken for these if Special.
 	Texts   []string `json:"texts,omitempty"`
 	Special bool     `json:"special,omitempty"`
+	// Around asks for the tokens that the file puts around a text as well.
+	Around bool `json:"around,omitempty"`
 	// Ends asks for the tokens that end an answer.
 	Ends bool `json:"ends,omitempty"`
 	// Tokens are computed one by one, with keys and values in float32, in a context of this
@@ -34,6 +36,9 @@ type Job struct {
 	Tokens  []int32 `json:"tokens,omitempty"`
 	Context int     `json:"context,omitempty"`
 	From    int     `json:"from,omitempty"`
+	// Whole means that Tokens are computed in one batch of Context, all at once, and the logits after
+	// each are written to this file, as float32.
+	Whole string `json:"whole,omitempty"`
 	// Embed are the tokens of a text whose vector is wanted.
 	Embed []int32 `json:"embed,omitempty"`
 }

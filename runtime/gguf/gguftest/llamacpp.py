@@ -52,11 +52,21 @@ def answer(job):
         for t in job["texts"]:
             b = t.encode(); buf = (C.c_int32 * (len(b) + 16))()
             began = time.process_time()
-            n = llama.llama_tokenize(v, b, len(b), buf, len(buf), False, job.get("special", False))
+            n = llama.llama_tokenize(v, b, len(b), buf, len(buf), job.get("around", False), job.get("special", False))
             out["seconds"] = out.get("seconds", 0) + time.process_time() - began
             out["ids"].append(buf[:n])
     if job.get("ends"): out["ends"] = [i for i in range(llama.llama_vocab_n_tokens(v)) if llama.llama_vocab_is_eog(v, i)]
-    if job.get("tokens"):
+    if job.get("whole"):
+        ctx, ids = llama.llama_init_from_model(m, parameters(job["context"])), job["tokens"]
+        if not ctx: return {"error": "no context"}
+        buf, wanted = (C.c_int32 * len(ids))(*ids), (C.c_int8 * len(ids))(*[1] * len(ids))
+        batch = llama.llama_batch_get_one(buf, len(ids))
+        batch.logits = wanted
+        if llama.llama_decode(ctx, batch) != 0: return {"error": "decode"}
+        with open(job["whole"], "wb") as f:
+            for i in range(len(ids)): f.write(C.string_at(llama.llama_get_logits_ith(ctx, i), 4 * llama.llama_vocab_n_tokens(v)))
+        llama.llama_free(ctx)
+    elif job.get("tokens"):
         ctx = llama.llama_init_from_model(m, parameters(job.get("context", 512)))
         n, ids = len(job["tokens"]), job["tokens"]
         size, out["logits"] = llama.llama_vocab_n_tokens(v), []

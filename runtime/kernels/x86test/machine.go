@@ -101,7 +101,9 @@ func (m *Machine) step() error {
 func (m *Machine) compute(in *instruction) error {
 	op := in.vector
 	if op.form == store {
-		return m.store(in, m.vectors[in.reg])
+		var d, none vector
+		op.do(&d, &none, &m.vectors[in.reg], 0)
+		return m.store(in, d)
 	}
 	b, err := m.load(in)
 	if err != nil {
@@ -145,11 +147,12 @@ func (m *Machine) load(in *instruction) (v vector, err error) {
 }
 
 func (m *Machine) store(in *instruction, v vector) error {
-	to, err := m.reach(in, in.width, true)
+	n := in.vector.bytes(in.width)
+	to, err := m.reach(in, n, true)
 	if err != nil {
 		return err
 	}
-	for i := range in.width / 4 {
+	for i := range n / 4 {
 		binary.LittleEndian.PutUint32(to[4*i:], v[i])
 	}
 	return nil

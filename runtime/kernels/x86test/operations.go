@@ -65,6 +65,7 @@ const (
 
 var operations = map[key]*operation{
 	{map0F, ppF3, 0x6f, none}:   {vex: "VMOVDQU", evex: "VMOVDQU32", form: two, part: 64, do: move},
+	{map0F, ppF3, 0x7f, none}:   {vex: "VMOVDQU", evex: "VMOVDQU32", form: store, part: 64, do: move},
 	{map0F, ppNone, 0x10, none}: {vex: "VMOVUPS", evex: "VMOVUPS", form: two, part: 64, do: move},
 	{map0F, ppNone, 0x11, none}: {vex: "VMOVUPS", evex: "VMOVUPS", form: store, part: 64, do: move},
 
@@ -101,6 +102,7 @@ var operations = map[key]*operation{
 	{map0F38, pp66, 0x13, none}: unary("VCVTPH2PS", 32, func(b *vector, i int) uint32 { return fromHalf(b.word(i)) }),
 	{map0F38, pp66, 0x31, none}: unary("VPMOVZXBD", 16, func(b *vector, i int) uint32 { return uint32(b.byte(i)) }),
 	{map0F38, pp66, 0x21, none}: unary("VPMOVSXBD", 16, func(b *vector, i int) uint32 { return uint32(int8(b.byte(i))) }),
+	{map0F38, ppF3, 0x33, none}: {evex: "VPMOVDW", form: store, part: 32, do: lowWords},
 	{map0F38, pp66, 0x33, none}: unary("VPMOVZXWD", 32, func(b *vector, i int) uint32 { return uint32(b.word(i)) }),
 	{map0F, ppNone, 0x5b, none}: {vex: "VCVTDQ2PS", evex: "VCVTDQ2PS", form: two, part: 64, elements: true, do: each(
 		func(b *vector, i int) uint32 { return math.Float32bits(float32(int32(b[i]))) })},
@@ -112,6 +114,15 @@ var operations = map[key]*operation{
 }
 
 func move(d, _, b *vector, _ byte) { *d = *b }
+
+// lowWords puts the lower halves of all elements side by side.
+func lowWords(d, _, b *vector, _ byte) {
+	var packed vector
+	for i, v := range b {
+		packed[i/2] |= v & 0xffff << (i % 2 * 16)
+	}
+	*d = packed
+}
 
 // integers is an operation on elements of 32 bits.
 func integers(vex, evex string, f func(a, b uint32) uint32) *operation {
