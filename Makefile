@@ -52,8 +52,11 @@ proof-demo: demo-build ## a real classifier: answers at once, proofs later, veri
 
 ##@ Test
 
-test: ## every test that needs Go and nothing else: no peers, no models, no downloads but modules
-	@set -o pipefail; go test -json ./... | go run ./packaging/testreport
+test: ## every test that needs Go and nothing else: no peers, no models, no downloads but modules (COVER=file: the profile that .ci/coverage judges)
+	@set -o pipefail; $(if $(COVER),{ \
+	  set=$$(go list $$(.ci/coverage --set)) && \
+	  go test -json -coverprofile "$(COVER)" -coverpkg "$$(.ci/coverage --count)" $$set && \
+	  go test -json $$(go list ./... | grep -vxF "$$set"); },go test -json ./...) | go run ./packaging/testreport
 
 test-all: peers models ## every test there is: with peers and models, shuffled, with the race detector where a C compiler is present
 	@$(if $(RACE),,echo "no C compiler: tests run without the race detector";)
