@@ -42,8 +42,8 @@ const (
 
 // TestModelAtItsLimitUnderAttack: an agent in a control group whose limit is the configured one, not
 // a byte more and no swap, whose weights and cache fill all that the limit leaves. Clients who do
-// everything that costs memory do not have it killed, and another user is answered throughout.
-// With four sequences its weights are streamed. With resident weights that leave nothing the kernel ends it in most runs: docs/performance.md.
+// everything that costs memory do not have it killed, and another user is answered throughout: with resident
+// weights, and with four sequences, whose cache leaves room for a part of the weights only.
 func TestModelAtItsLimitUnderAttack(t *testing.T) {
 	if os.Getenv("ANCHORHOLD_ATTACKS") == "" {
 		t.Skip("SKIPPED: `make bench-exhaust` runs the attacks, as make test-all does at its end: without the race detector, whose memory and time are not the server's")
@@ -51,12 +51,18 @@ func TestModelAtItsLimitUnderAttack(t *testing.T) {
 	if os.Getuid() != 0 {
 		t.Skip("SKIPPED: a control group needs root")
 	}
-	binary := buildAgent(t)
-	model := realModel(t)
+	binary, model := buildAgent(t), realModel(t)
+	t.Run("resident", func(t *testing.T) { attackAtTheLimit(t, binary, model, "", " mode=resident ") })
+	t.Run("streamed", func(t *testing.T) { attackAtTheLimit(t, binary, model, ", sequences: 4", " mode=streamed ") })
+}
+
+// attackAtTheLimit is TestModelAtItsLimitUnderAttack for a model with such options, of which the agent logs such a word.
+func attackAtTheLimit(t *testing.T, binary, model, options, opened string) {
+	dropFile(t, binary)
 	group := newGroup(t, exactLimit)
-	a := startAgent(t, binary, model, ", sequences: 4", group)
-	if !strings.Contains(a.opened, " mode=streamed ") {
-		t.Error("the weights are not streamed: the test is of another case than it says")
+	a := startAgent(t, binary, model, options, group)
+	if !strings.Contains(a.opened, opened) {
+		t.Errorf("the model opened without%s: the test is of another case than it says: %s", opened, a.opened)
 	}
 	socket, use := a.socket, group.watch(t)
 	attacker, elsewhere, _ := listentest.Parties(t)
@@ -269,15 +275,21 @@ func buildAgent(t *testing.T) (binary string) {
 	if out, err := build.CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	// What it maps of its own file is to be counted in its group, not left in memory by the build.
-	f, err := os.Open(binary)
+	dropFile(t, binary)
+	return binary
+}
+
+// dropFile has a program's file leave memory: what an agent maps of it is then counted in its group, not where it
+// was built or ran before.
+func dropFile(t *testing.T, name string) {
+	t.Helper()
+	f, err := os.Open(name)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if err := errors.Join(f.Sync(), unix.Fadvise(int(f.Fd()), 0, 0, unix.FADV_DONTNEED), f.Close()); err != nil {
 		t.Fatal(err)
 	}
-	return binary
 }
 
 // running is an agent in a control group.

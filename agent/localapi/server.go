@@ -71,7 +71,7 @@ type Config struct {
 	// classifiers, which take slots of models, if there are any. With nil, requests are not told apart.
 	Models      func() []Slots
 	Memory      int64          // of all requests together, in bytes; 4 MiB
-	Limits      listen.Limits  // of connections; 256, of one user 224
+	Limits      listen.Limits  // of connections
 	Receipts    receipt.Limits // of the receipts that are kept
 	RequestTime time.Duration  // one request, waiting included; 5 minutes
 	WriteTime   time.Duration  // all writes of an answer together, and a second for each MiB; 10 seconds
@@ -107,7 +107,6 @@ func New(cfg Config) (*Server, error) {
 	if err := cfg.Limits.Check(); err != nil {
 		return nil, fmt.Errorf("local API: socket.limits: %w", err)
 	}
-	cfg.Limits = cfg.Limits.Or(listen.Limits{Connections: 256, Unproven: 256, PerSource: 224, HeaderSeconds: 5})
 	setDefault(&cfg.Memory, 4<<20)
 	setDefault(&cfg.RequestTime, 5*time.Minute)
 	setDefault(&cfg.WriteTime, 10*time.Second)

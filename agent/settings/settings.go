@@ -386,8 +386,8 @@ type Socket struct {
 	MaxBodyBytes int64 `yaml:"max_body_bytes"`
 	// RequestSeconds bounds one request; 0 is 300.
 	RequestSeconds int `yaml:"request_seconds"`
-	// Limits of connections: connections, 256 by default; per_source, of one user, 224;
-	// header_seconds, 5.
+	// Limits of connections: connections, by default one for each 2 MiB of the memory limit, at least 16 and
+	// at most 256; per_source, of one user, seven eighths of them; header_seconds, 5.
 	Limits listen.Limits `yaml:"limits"`
 }
 
@@ -454,6 +454,36 @@ func (c Config) RequestMemory() int64 {
 		least = 16 << 20
 	}
 	return max(least, bodyCost*c.Socket.MaxBodyBytes)
+}
+
+// Connections to the local API where the configuration does not say how many: one for each so many bytes
+// of the memory limit, between two bounds.
+const (
+	memoryOfConnection   = 2 << 20
+	leastConnections     = 16
+	mostConnections      = 256
+	connectionCost       = 20 << 10 // stacks, buffers and headers of one, measured
+	headerSeconds        = 5
+	ofConnectionsPerUser = 8 // one in so many is left to others
+)
+
+// defaultConnections is the number of connections that the memory limit's reserve has room for.
+func (c Config) defaultConnections() int {
+	return int(min(max(c.MemoryLimit()/memoryOfConnection, leastConnections), mostConnections))
+}
+
+// ConnectionLimits are those of the local API, with the defaults of what the configuration leaves open.
+func (c Config) ConnectionLimits() listen.Limits {
+	all := c.Socket.Limits.Connections
+	if all == 0 {
+		all = c.defaultConnections()
+	}
+	return c.Socket.Limits.Or(listen.Limits{Connections: all, Unproven: all, PerSource: max(all-all/ofConnectionsPerUser, 1), HeaderSeconds: headerSeconds})
+}
+
+// ConnectionMemory is what connections above the default number hold, in bytes. It is taken from the models' memory.
+func (c Config) ConnectionMemory() int64 {
+	return connectionCost * int64(max(0, c.Socket.Limits.Connections-c.defaultConnections()))
 }
 
 // WorkerMemory bounds one worker, in bytes.

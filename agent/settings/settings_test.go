@@ -11,6 +11,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/identity"
 	"github.com/anchorhold/anchorhold/crypto/identity/idfile"
+	"github.com/anchorhold/anchorhold/systemd/listen"
 )
 
 const whole = `transport:
@@ -295,5 +296,34 @@ func TestSeveralModelsSayWhatTheyTake(t *testing.T) {
 	}
 	if n := (Config{Models: []Model{{}, {Sequences: 3}}}).Sequences(); n != 4 {
 		t.Errorf("%d requests run at a time", n)
+	}
+}
+
+// TestConnectionsFollowTheMemoryLimit: what the configuration leaves open follows what it says, and what it says above the
+// default takes memory.
+func TestConnectionsFollowTheMemoryLimit(t *testing.T) {
+	for name, c := range map[string]struct {
+		mib                      int
+		set                      listen.Limits
+		all, unproven, perSource int
+		memory                   int64
+	}{
+		"small":           {24, listen.Limits{}, 16, 16, 14, 0},
+		"the unit's":      {128, listen.Limits{}, 64, 64, 56, 0},
+		"large":           {4096, listen.Limits{}, 256, 256, 224, 0},
+		"more":            {128, listen.Limits{Connections: 512}, 512, 512, 448, 448 * 20 << 10},
+		"fewer":           {128, listen.Limits{Connections: 8}, 8, 8, 7, 0},
+		"one":             {128, listen.Limits{Connections: 1}, 1, 1, 1, 0},
+		"fewer of a user": {128, listen.Limits{PerSource: 4}, 64, 64, 4, 0},
+	} {
+		var cfg Config
+		cfg.Compute.TEE.MemoryLimitMB, cfg.Socket.Limits = c.mib, c.set
+		l := cfg.ConnectionLimits()
+		if l.Connections != c.all || l.Unproven != c.unproven || l.PerSource != c.perSource || l.HeaderSeconds != 5 {
+			t.Errorf("%s: %+v", name, l)
+		}
+		if got := cfg.ConnectionMemory(); got != c.memory {
+			t.Errorf("%s: %d bytes, want %d", name, got, c.memory)
+		}
 	}
 }

@@ -73,7 +73,7 @@ func New(cfg Config) (*API, error) {
 	api.Server, err = localapi.New(localapi.Config{
 		Gate:     models,
 		Attester: cfg.Guest, Logger: cfg.Logger,
-		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: cfg.Settings.Sequences(), Queue: s.Queue, Models: models.slots, Limits: s.Limits,
+		AllowedUIDs: append(uids, 0, uint32(os.Geteuid())), AllowedGIDs: gids, Concurrent: cfg.Settings.Sequences(), Queue: s.Queue, Models: models.slots, Limits: cfg.Settings.ConnectionLimits(),
 		Memory: cfg.Settings.RequestMemory(), RequestTime: time.Duration(s.RequestSeconds) * time.Second,
 		Receipts: receipt.Limits{Kept: kept.Kept, PerUser: kept.KeptPerUID, Age: time.Duration(kept.KeptMinutes) * time.Minute},
 		Status:   cfg.Status,

@@ -24,8 +24,10 @@ const ProcessReserve = 18 << 20
 // requestsInReserve is how much of the reserve requests may hold.
 const requestsInReserve = 4 << 20
 
-// requests is what requests may hold beyond their part of the reserve.
-func requests(cfg settings.Config) int64 { return max(0, cfg.RequestMemory()-requestsInReserve) }
+// requests is what requests and connections may hold beyond their part of the reserve.
+func requests(cfg settings.Config) int64 {
+	return max(0, cfg.RequestMemory()-requestsInReserve) + cfg.ConnectionMemory()
+}
 
 // Reserve is what the limit keeps from models: each beside the first has a vocabulary in the heap.
 func Reserve(cfg settings.Config) int64 {

@@ -176,3 +176,13 @@ func TestPlanIsPrinted(t *testing.T) {
 		t.Errorf("got\n%s\nwant\n%s", out.String(), want)
 	}
 }
+
+// TestConnectionsAboveTheDefaultTakeOfTheLimit: the models get what they leave.
+func TestConnectionsAboveTheDefaultTakeOfTheLimit(t *testing.T) {
+	cfg := limited(128)
+	before := Reserve(cfg)
+	cfg.Socket.Limits.Connections = 500
+	if more := Reserve(cfg) - before; more < 8<<20 || more != cfg.ConnectionMemory() {
+		t.Errorf("%d bytes more are kept from models for %d connections", more, cfg.Socket.Limits.Connections)
+	}
+}
