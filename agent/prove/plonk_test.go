@@ -31,7 +31,7 @@ func verification(t testing.TB) provetask.Verification {
 // An answer is proven with the keys of a universal string, and verified in another worker
 // before it is published.
 func TestPLONKEndToEnd(t *testing.T) {
-	longtest.Run(t, "it makes keys of PLONK and proves with them")
+	longtest.Arithmetic(t, "it makes keys of PLONK and proves with them")
 	w, b := newWorld(t), newBroker(t)
 	set := provetest.SavePLONK(t, t.TempDir())
 	var err error
@@ -124,7 +124,7 @@ func clone(t testing.TB, e statement.Envelope) statement.Envelope {
 
 // A key that no worker can use, and a worker that does not come back, verify nothing.
 func TestPLONKWithoutAVerdict(t *testing.T) {
-	longtest.Run(t, "it makes keys of PLONK")
+	longtest.Arithmetic(t, "it makes keys of PLONK")
 	set := provetest.SavePLONK(t, t.TempDir())
 	raw, err := set.VerifyingKey()
 	if err != nil {

@@ -33,8 +33,8 @@ func Arithmetic(t testing.TB, takes string) {
 }
 
 // WithoutRace skips the calling test under the race detector, which makes arithmetic some ten times
-// slower and has nothing to see where no goroutines of ours share memory. `make test-all` runs all such
-// tests once more without it (.ci/arithmetic).
+// slower and has nothing to see where no goroutines of ours share memory; a program that it watches takes ten
+// times as long to start. `make test-all` runs all such tests once more without it (.ci/arithmetic).
 func WithoutRace(t testing.TB, takes string) {
 	t.Helper()
 	if underRaceDetector {

@@ -136,6 +136,7 @@ func (a *answers) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 
 // TestScripts runs every command as a shell would.
 func TestScripts(t *testing.T) {
+	longtest.WithoutRace(t, "it starts the program hundreds of times")
 	testscript.Run(t, params("testdata/script", fixtures(t)))
 }
 
@@ -157,6 +158,7 @@ func leaves(f func(c *cobra.Command, path string)) {
 
 // TestEveryCommandHelps: with status 0, an example and a description of each flag.
 func TestEveryCommandHelps(t *testing.T) {
+	longtest.WithoutRace(t, "it starts the program hundreds of times")
 	commands, each := 0, 8 // starts so many fewer processes in an ordinary run
 	if longtest.All() {
 		each = 1
