@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf/gguftest"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
@@ -22,6 +23,7 @@ import (
 // TestOlderSealsAreRefusedWhenOpened: what an older version sealed unchecked is refused by
 // name where it is opened, and what is sealed now opens and answers.
 func TestOlderSealsAreRefusedWhenOpened(t *testing.T) {
+	longtest.WithoutRace(t, "it seals and opens a file of every kind")
 	p := chunksealtest.NewPublisher(3)
 	refused, served := 0, 0
 	for _, v := range gguftest.Variants() {

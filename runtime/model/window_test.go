@@ -46,33 +46,42 @@ func windowed(t *testing.T, window int) (Source, Params) {
 // last bit, over many windows: however a text is cut into batches, with two sequences side by side, on any number of threads, for
 // both types, behind guesses that did not come true, and in a copy that goes on from where its source still can.
 func TestWindowsKeepWhatTokensSee(t *testing.T) {
-	const length, batch = 210, 24
 	for _, window := range []int{1, 8, 72} {
-		src, params := windowed(t, window)
-		for _, kind := range []CacheType{Float16, Q8} {
-			params.Cache = kind
-			m, _ := newModelWith(t, src, params, "auto", 2, length, 1)
-			tokens := [2][]int32{someTokens(length), slices.Clone(someTokens(length))}
-			slices.Reverse(tokens[1])
-			var want [2][][]float32
-			whole := wholeCache(t, m.Params(), 1, length)
-			for i := range tokens {
-				want[i] = forced(t, m, whole, tokens[i], 0)
+		t.Run(fmt.Sprintf("window %d", window), func(t *testing.T) {
+			if window != 8 {
+				longtest.WithoutRace(t, "two texts are computed a dozen times")
 			}
-			for threads, set := range map[int]string{1: "avx2", 2: "generic", 3: "auto"} {
-				t.Run(fmt.Sprintf("window %d, type %d, %s, %d threads", window, kind, set, threads), func(t *testing.T) {
-					m, _ := newModelWith(t, src, params, set, threads, length, 1)
-					cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 3, Length: length, Batch: batch})
-					if err != nil {
-						t.Fatal(err)
-					}
-					scatter(cache)
-					defer cache.Release()
-					w := walk{t: t, m: m, cache: cache, tokens: tokens, want: want, rng: rand.New(rand.NewPCG(uint64(window), uint64(kind)))}
-					w.run(batch)
-				})
+			for _, kind := range []CacheType{Float16, Q8} {
+				windowsKeepWhatTokensSee(t, window, kind)
 			}
-		}
+		})
+	}
+}
+
+func windowsKeepWhatTokensSee(t *testing.T, window int, kind CacheType) {
+	const length, batch = 210, 24
+	src, params := windowed(t, window)
+	params.Cache = kind
+	m, _ := newModelWith(t, src, params, "auto", 2, length, 1)
+	tokens := [2][]int32{someTokens(length), slices.Clone(someTokens(length))}
+	slices.Reverse(tokens[1])
+	var want [2][][]float32
+	whole := wholeCache(t, m.Params(), 1, length)
+	for i := range tokens {
+		want[i] = forced(t, m, whole, tokens[i], 0)
+	}
+	for threads, set := range map[int]string{1: "avx2", 2: "generic", 3: "auto"} {
+		t.Run(fmt.Sprintf("type %d, %s, %d threads", kind, set, threads), func(t *testing.T) {
+			m, _ := newModelWith(t, src, params, set, threads, length, 1)
+			cache, err := NewCache(arena.NewBudget(1<<30), m.Params(), CacheSize{Slots: 3, Length: length, Batch: batch})
+			if err != nil {
+				t.Fatal(err)
+			}
+			scatter(cache)
+			defer cache.Release()
+			w := walk{t: t, m: m, cache: cache, tokens: tokens, want: want, rng: rand.New(rand.NewPCG(uint64(window), uint64(kind)))}
+			w.run(batch)
+		})
 	}
 }
 

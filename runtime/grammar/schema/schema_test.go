@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/grammar"
 )
 
@@ -350,6 +351,7 @@ func TestTextsAreJSON(t *testing.T) {
 // TestPythonValidatesEveryText: the package jsonschema finds nothing wrong with thousands of
 // texts of random schemas.
 func TestPythonValidatesEveryText(t *testing.T) {
+	longtest.WithoutRace(t, "it makes texts of 800 schemas")
 	python := filepath.Join(os.Getenv("ANCHORHOLD_PEERS"), "clients/bin/python")
 	if _, err := os.Stat(python); err != nil {
 		t.Skip("NOT TESTED against Python's jsonschema: set ANCHORHOLD_PEERS to a directory whose clients/bin/python has the package jsonschema")
