@@ -404,7 +404,7 @@ func (k *Keeper) openNext(ctx context.Context, cfg settings.Config, lease *clien
 			return nil, refusal.New(openmodel.ReasonUnavailable, "the previous model has not released its memory: %w", context.Cause(ctx))
 		}
 	}
-	taken := served.Memory.Used() + openmodel.HeapLimit
+	taken := served.Held()
 	fits, err := openmodel.Examine(ctx, cfg, m, held, taken)
 	if err != nil {
 		return nil, err

@@ -98,9 +98,9 @@ func (s CacheSize) pages() int {
 }
 
 // ring is for how many positions a layer has room of its own for each slot. That is the window and what one pass stores
-// before its first token attends; 0 if the layer keeps all, in pages.
+// before its first token attends; 0 if the layer keeps all, in pages, because it sees all or because pages take no more.
 func (s CacheSize) ring(p *Params, layer int) int {
-	if room := tiled(p.Window + s.Batch - 1); p.local(layer) && room < s.Length {
+	if room := tiled(p.Window + s.Batch - 1); p.local(layer) && room < s.Length && s.Slots*room < s.pages()*s.page() {
 		return room
 	}
 	return 0

@@ -305,6 +305,14 @@ func TestWindowsAreCountedInTheBudget(t *testing.T) {
 			t.Error(err)
 		}
 	}
+	// Where sequences share less than whole contexts, their windows may take more than their pages do.
+	for _, c := range []struct{ slots, positions, want int }{{16, 1024, 7 * 1024}, {8, 1024, 7 * 1024}, {7, 1024, 6*7*128 + 1024}, {4, 4096, 6*4*128 + 4096}} {
+		s := CacheSize{Slots: c.slots, Length: 1024, Batch: 96, Positions: c.positions}
+		got, saved := CacheBytes(params, s), WindowSaving(params, s)
+		if got != int64(c.want)*each || saved != int64(7*c.positions-c.want)*each {
+			t.Errorf("%+v: %d bytes, %d saved; want %d positions", s, got, saved, c.want)
+		}
+	}
 	if _, err := NewCache(arena.NewBudget(1<<20), params, CacheSize{Slots: 1, Length: 16, Batch: MaxBatch + 1}); err == nil {
 		t.Error("passes longer than the longest were taken")
 	}

@@ -6,6 +6,7 @@ import (
 	"os"
 	"runtime/debug"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
@@ -64,11 +65,31 @@ const (
 	beyondTheLimit = 1 << 20
 )
 
+// goHeap is the Go heap's part of the limit; a process has one.
+var goHeap struct {
+	sync.Mutex
+	limit  int64 // as LimitHeap was told; 0 before
+	beyond int64 // what open models keep free for it in addition
+}
+
 // LimitHeap keeps the Go heap inside its part of the limit while so many models are open. Each
 // has a vocabulary there; beside a second one as much as the first may take is left out of
-// what the arenas get.
+// what the arenas get. What open models keep free for large vocabularies and several answers comes in addition.
 func LimitHeap(cfg settings.Config, models int) {
-	debug.SetMemoryLimit(int64(models)*HeapLimit - beyondTheLimit + requests(cfg))
+	goHeap.Lock()
+	defer goHeap.Unlock()
+	goHeap.limit = int64(models)*HeapLimit - beyondTheLimit + requests(cfg)
+	debug.SetMemoryLimit(goHeap.limit + goHeap.beyond)
+}
+
+// giveHeap lets the heap have what a model keeps free for it, or takes it back.
+func giveHeap(bytes int64) {
+	goHeap.Lock()
+	defer goHeap.Unlock()
+	goHeap.beyond += bytes
+	if goHeap.limit > 0 {
+		debug.SetMemoryLimit(goHeap.limit + goHeap.beyond)
+	}
 }
 
 // releaseProgram gives back the pages of the program's own file. The kernel maps all that it has at hand around each

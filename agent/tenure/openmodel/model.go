@@ -139,12 +139,18 @@ func attempts(m settings.Model) []attempt {
 }
 
 // openWith maps weights and engine for one context size, or nothing.
-func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) error {
+func (o *Model) openWith(ctx context.Context, cfg settings.Config, publisher identity.Public, mode weights.Mode, taken int64) (err error) {
 	limit := room(cfg, o.Model)
 	need, err := o.engineMemory(publisher, mode, limit-taken)
 	if err != nil {
 		return err
 	}
+	giveHeap(o.heapBeyond())
+	defer func() {
+		if err != nil {
+			giveHeap(-o.heapBeyond())
+		}
+	}()
 	limit -= o.heap
 	o.Memory = o.Budget(limit)
 	if taken > 0 {
@@ -256,12 +262,13 @@ func (o *Model) more(w *weights.Weights, mode weights.Mode, limit, engine int64)
 }
 
 // spare is what a model that takes so much of the limit leaves for more than one answer at a time. Where the limit has room
-// for its next version beside it, that stays free.
+// for its next version beside it, that and its part of the heap stay free.
 func spare(limit, taken int64) int64 {
-	if left := limit - taken; left < taken {
+	left, next := limit-taken, taken+HeapLimit
+	if left < next {
 		return left
 	}
-	return limit - 2*taken
+	return left - next
 }
 
 func (o *Model) options(publisher identity.Public, mode weights.Mode, reserve int64) weights.Options {
@@ -314,6 +321,12 @@ func (o *Model) ContextSize() int { return o.engine().ContextSize() }
 // AtOnce is how many answers are made at a time: more wait.
 func (o *Model) AtOnce() int { return max(o.Sequences, o.sequences, 1) }
 
+// heapBeyond is what the model keeps free for the Go heap beyond the heap's part of the limit.
+func (o *Model) heapBeyond() int64 { return o.heap + int64(max(o.sequences, 1)-1)*heapOfAnswer }
+
+// Held is what the model takes of the limit beside the first one's part of the heap: what another one opens beside.
+func (o *Model) Held() int64 { return o.Memory.Used() + HeapLimit + o.heapBeyond() }
+
 // CacheBytes is the memory of keys and values; none of an embedding model.
 func (o *Model) CacheBytes() int64 { taken, _ := o.cache(); return taken }
 
@@ -349,6 +362,7 @@ func (o *Model) closeNow() error {
 	closed := make(chan error, 1)
 	go func() {
 		closed <- errors.Join(o.engine().Close(), o.Weights.Close())
+		giveHeap(-o.heapBeyond())
 		close(o.Gone)
 	}()
 	grace := time.NewTimer(CloseGrace)

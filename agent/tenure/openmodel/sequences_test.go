@@ -3,6 +3,7 @@ package openmodel
 import (
 	"errors"
 	"log/slog"
+	"runtime/debug"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/tenure/tenuretest"
@@ -77,5 +78,46 @@ func TestSequencesTakeNothingFromWeightsAndContext(t *testing.T) {
 	}
 	if len(seen) < 2 || !seen[mostSequences] {
 		t.Errorf("numbers of sequences: %v, want some, %d among them", seen, mostSequences)
+	}
+}
+
+// TestTheHeapGetsWhatModelsKeepFreeForIt: what an open model leaves free for several answers the collector knows of, until the
+// model is closed; another version beside it leaves it free as well.
+func TestTheHeapGetsWhatModelsKeepFreeForIt(t *testing.T) {
+	g := tenuretest.New(t)
+	cfg := g.Config
+	cfg.Compute.TEE.MemoryLimitMB = 1024
+	before := debug.SetMemoryLimit(-1)
+	defer debug.SetMemoryLimit(before)
+	LimitHeap(cfg, 1)
+	alone := debug.SetMemoryLimit(-1)
+	o, err := Open(t.Context(), cfg, cfg.Models[0], &Custody{Key: tenuretest.Key(t, tenuretest.ModelKey)}, 1, 0, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const several = (mostSequences - 1) * heapOfAnswer
+	if more := debug.SetMemoryLimit(-1) - alone; more != several {
+		t.Errorf("the heap has %d bytes more with a model for %d answers, want %d", more, o.AtOnce(), several)
+	}
+	if held := o.Held() - o.Memory.Used(); held != HeapLimit+several {
+		t.Errorf("beside its memory the model takes %d bytes of the limit, want %d", held, HeapLimit+several)
+	}
+	LimitHeap(cfg, 2)
+	if more := debug.SetMemoryLimit(-1) - alone; more != HeapLimit+several {
+		t.Errorf("the heap has %d bytes more for two models, want %d", more, HeapLimit+several)
+	}
+	if err := o.Close(); err != nil {
+		t.Error(err)
+	}
+	<-o.Gone
+	if more := debug.SetMemoryLimit(-1) - alone; more != HeapLimit {
+		t.Errorf("the heap keeps %d bytes of a model that is closed", more-HeapLimit)
+	}
+	cfg.Compute.TEE.MemoryLimitMB = int(Reserve(cfg) >> 20) // no model has room
+	if _, err := Open(t.Context(), cfg, cfg.Models[0], &Custody{Key: tenuretest.Key(t, tenuretest.ModelKey)}, 1, 0, slog.New(slog.DiscardHandler)); err == nil {
+		t.Error("a model opened without room")
+	}
+	if more := debug.SetMemoryLimit(-1) - alone; more != HeapLimit {
+		t.Errorf("the heap has %d bytes of a model that did not open", more-HeapLimit)
 	}
 }
