@@ -119,8 +119,13 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 	}
 	r := infer.Result{PromptTokens: len(g.Prompt), ReusedTokens: max(0, len(g.Prompt)-3), FinishReason: "length"}
 	if e.says != nil {
-		for _, piece := range e.says {
+		for i, piece := range e.says {
 			r.CompletionTokens++
+			if g.Observe != nil {
+				if err := g.Observe([]infer.Scored{scored(i, g.Top)}); err != nil {
+					return r, err
+				}
+			}
 			if err := emit(piece); err != nil {
 				return r, err
 			}

@@ -341,3 +341,73 @@ func TestOllama(t *testing.T) {
 		t.Error(r)
 	}
 }
+
+// TestLikelihoodsOfResponsesAreOfTheirText, and not of the calls beside it.
+func TestLikelihoodsOfResponsesAreOfTheirText(t *testing.T) {
+	f := start(t, nil)
+	const ask = `{"model":"tiny","input":"hi","include":["message.output_text.logprobs"],"tools":[{"type":"function","name":"weather","parameters":{"type":"object"},"strict":false}]`
+	call := callText[len("Hm."):]
+	for _, c := range []struct {
+		says []string
+		want []int // tokens
+	}{
+		{[]string{"Hm", ".", call[:20], call[20:]}, []int{0, 1}},
+		{[]string{"Hm", ".", call[:20], call[20:], "\n"}, []int{0, 1}},
+		{[]string{"Hm", ".", call[:20], call[20:], "\n", call[:9], call[9:]}, []int{0, 1}},
+		{[]string{"Hm", call[:20], call[20:], "So", "."}, []int{0, 3, 4}},
+		{[]string{"Hm", "<tool_", "x"}, []int{0, 1, 2}},
+		{[]string{"Hm", "<tool_call>\n{", "x"}, []int{0, 1, 2}},
+	} {
+		f.engine.says = c.says
+		type content struct {
+			Logprobs []struct{ Token string }
+		}
+		type output []struct{ Content []content }
+		check := func(where string, list content) {
+			t.Helper()
+			var got []string
+			for _, l := range list.Logprobs {
+				got = append(got, l.Token)
+			}
+			var want []string
+			for _, n := range c.want {
+				want = append(want, fmt.Sprintf("w%d ", n))
+			}
+			if fmt.Sprint(got) != fmt.Sprint(want) {
+				t.Errorf("%q, %s: tokens %q, want %q", c.says, where, got, want)
+			}
+		}
+		var whole struct{ Output output }
+		if r := f.do(t, "POST", "/v1/responses", ask+`}`); json.Unmarshal([]byte(r.body), &whole) != nil || len(whole.Output) == 0 {
+			t.Fatal(r)
+		}
+		check("whole", whole.Output[0].Content[0])
+		var deltas content
+		for block := range strings.SplitSeq(f.do(t, "POST", "/v1/responses", ask+`,"stream":true}`).body, "\n\n") {
+			_, data, _ := strings.Cut(block, "\ndata: ")
+			var e struct {
+				Type string
+				content
+				Part     content
+				Response struct{ Output output }
+			}
+			if data == "" {
+				continue
+			}
+			if err := json.Unmarshal([]byte(data), &e); err != nil {
+				t.Fatal(data, err)
+			}
+			switch e.Type {
+			case "response.output_text.delta":
+				deltas.Logprobs = append(deltas.Logprobs, e.Logprobs...)
+			case "response.output_text.done":
+				check(e.Type, e.content)
+			case "response.content_part.done":
+				check(e.Type, e.Part)
+			case "response.completed":
+				check(e.Type, e.Response.Output[0].Content[0])
+			}
+		}
+		check("deltas", deltas)
+	}
+}

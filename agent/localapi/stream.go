@@ -42,8 +42,7 @@ func (st *Stream) SendNamed(name string, v any) error {
 		return err
 	}
 	if name != "" {
-		data = append([]byte("event: "+name+"\ndata: "), data...)
-		return st.write(append(data, "\n\n"...))
+		return st.write("event: "+name+"\ndata: ", data, "\n\n")
 	}
 	return st.Event(data)
 }
@@ -51,12 +50,13 @@ func (st *Stream) SendNamed(name string, v any) error {
 // Event writes one event without a name.
 func (st *Stream) Event(data []byte) error {
 	if st.lines {
-		return st.write(append(data, '\n'))
+		return st.write("", data, "\n")
 	}
-	return st.write(append(append([]byte("data: "), data...), '\n', '\n'))
+	return st.write("data: ", data, "\n\n")
 }
 
-func (st *Stream) write(raw []byte) error {
+// write writes data without a copy of it, which may be long.
+func (st *Stream) write(before string, data []byte, after string) error {
 	if !st.begun {
 		st.begun = true
 		h := st.w.Header()
@@ -64,8 +64,10 @@ func (st *Stream) write(raw []byte) error {
 		h.Set("Cache-Control", "no-store")
 		st.w.WriteHeader(http.StatusOK)
 	}
-	if _, err := st.w.Write(raw); err != nil {
-		return err
+	for _, part := range [][]byte{[]byte(before), data, []byte(after)} {
+		if _, err := st.w.Write(part); err != nil {
+			return err
+		}
 	}
 	return st.control.Flush()
 }

@@ -36,8 +36,19 @@ type answer struct {
 	text   strings.Builder // beside calls
 	calls  []receipt.Call
 	scored []infer.Scored
+	said   int // of scored, those up to the last piece of text, where a stream repeats all
 	runes  int // of the text before what is passed on next
 	result infer.Result
+}
+
+// textual drops the tokens of calls, which are not of the text: those between it and a call's end.
+func (a *answer) textual(p piece) {
+	switch {
+	case p.text != "":
+		a.said = len(a.scored)
+	case p.calls != nil:
+		a.scored = a.scored[:a.said]
+	}
 }
 
 // form is an API that clients speak: how it asks, and how it is answered.
@@ -319,6 +330,9 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 	take := func(p piece) error {
 		a.text.WriteString(p.text)
 		a.calls = append(a.calls, p.calls...)
+		if c.request.repeats {
+			a.textual(p)
+		}
 		if p.text == "" && p.calls == nil {
 			return nil
 		}
@@ -337,6 +351,9 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 	})
 	if err == nil {
 		err = take(calls.end())
+	}
+	if c.request.repeats && a.calls != nil {
+		a.scored = a.scored[:a.said]
 	}
 	if a.calls != nil && a.result.FinishReason == "stop" {
 		a.result.FinishReason = "tool_calls"

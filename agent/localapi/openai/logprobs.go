@@ -64,9 +64,9 @@ func (c *completion) logprobs(list []infer.Scored, runes int) any {
 func (c *completion) scoredTokens(list []infer.Scored) []scoredToken {
 	out := make([]scoredToken, len(list))
 	for i, s := range list {
-		out[i] = scoredToken{c.tokenLogprob(s.Likelihood), []tokenLogprob{}}
-		for _, l := range s.Top {
-			out[i].Top = append(out[i].Top, c.tokenLogprob(l))
+		out[i] = scoredToken{c.tokenLogprob(s.Likelihood), make([]tokenLogprob, len(s.Top))}
+		for j, l := range s.Top {
+			out[i].Top[j] = c.tokenLogprob(l)
 		}
 	}
 	return out
@@ -98,7 +98,10 @@ func answerCost(q *Request) int64 {
 	each := int64(textCost)
 	if q.Logprobs {
 		each += scoreCost + likelihoodCost*int64(q.Gen.Top)
-		if !q.Stream || q.repeats {
+		switch {
+		case q.repeats && q.Stream: // the list stays while each event that repeats it is written
+			each += 3 * jsonCost * int64(1+q.Gen.Top)
+		case !q.Stream:
 			each += jsonCost * int64(1+q.Gen.Top)
 		}
 	}

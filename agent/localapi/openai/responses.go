@@ -242,13 +242,18 @@ func (r responses) object(c *completion, status string, output []members, u *usa
 }
 
 func (r responses) whole(c *completion) any {
+	return r.finished(c, c.scoredTokens(c.answers[0].scored))
+}
+
+// finished is the whole response, with the tokens of its text.
+func (r responses) finished(c *completion, scored []scoredToken) members {
 	a, status := c.answers[0], "completed"
 	if a.result.FinishReason == "length" {
 		status = "incomplete"
 	}
 	output := []members{}
 	if a.text.Len() > 0 || a.calls == nil {
-		output = append(output, r.message(c, status, outputText(a.text.String(), c.scoredTokens(a.scored))))
+		output = append(output, r.message(c, status, outputText(a.text.String(), scored)))
 	}
 	for i, call := range a.calls {
 		output = append(output, r.call(c, i, call, "completed"))
@@ -333,13 +338,16 @@ func (s *responseStream) pass(_ int, p piece) error {
 	return err
 }
 
+// end repeats the text with its tokens, which are many times that: all events share one list.
 func (s *responseStream) end(int, bool) error {
 	err := s.begin()
-	whole, _ := s.whole(s.c).(members)
+	scored := s.c.scoredTokens(s.c.answers[0].scored)
+	whole := s.finished(s.c, scored)
+	status, _ := whole["status"].(string)
 	if s.said != "" {
-		err = s.event(err, "response.output_text.done", s.at(members{"content_index": 0, "text": s.said, "logprobs": s.c.scoredTokens(s.c.answers[0].scored)}))
-		err = s.event(err, "response.content_part.done", s.at(members{"content_index": 0, "part": outputText(s.said, s.c.scoredTokens(s.c.answers[0].scored))}))
-		err = s.event(err, "response.output_item.done", members{"output_index": s.textAt, "item": s.message(s.c, whole["status"].(string), outputText(s.said, s.c.scoredTokens(s.c.answers[0].scored)))})
+		err = s.event(err, "response.output_text.done", s.at(members{"content_index": 0, "text": s.said, "logprobs": scored}))
+		err = s.event(err, "response.content_part.done", s.at(members{"content_index": 0, "part": outputText(s.said, scored)}))
+		err = s.event(err, "response.output_item.done", members{"output_index": s.textAt, "item": s.message(s.c, status, outputText(s.said, scored))})
 	}
-	return s.event(err, "response."+whole["status"].(string), members{"response": whole})
+	return s.event(err, "response."+status, members{"response": whole})
 }
