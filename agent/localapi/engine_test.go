@@ -351,7 +351,8 @@ func TestThinkingIsSwitchedOffOrRefused(t *testing.T) {
 			}
 			r := f.do(t, "POST", path, `{"model":"tiny",`+body+extra+`}`)
 			if code != "" {
-				if r.status != 400 || r.code() != code {
+				named, _, _ := strings.Cut(strings.TrimPrefix(extra, `,"`), `"`)
+				if r.status != 400 || r.code() != code || r.param() != named {
 					t.Errorf("%q with %s at %s: %v, want %s", c.template, extra, path, r, code)
 				}
 				return 0
@@ -369,7 +370,11 @@ func TestThinkingIsSwitchedOffOrRefused(t *testing.T) {
 			return answer.Usage.Prompt + answer.Usage.Input + answer.Prompt
 		}
 		usual := prompt("/v1/chat/completions", "", "")
-		for path, extra := range map[string]string{"/v1/chat/completions": `,"reasoning_effort":"none"`, "/v1/responses": `,"reasoning":{"effort":"none"}`, "/api/chat": `,"think":false`} {
+		for _, way := range [][2]string{
+			{"/v1/chat/completions", `,"reasoning_effort":"none"`}, {"/v1/chat/completions", `,"enable_thinking":false`}, {"/v1/chat/completions", `,"thinking":{"type":"disabled"}`},
+			{"/v1/responses", `,"reasoning":{"effort":"none"}`}, {"/api/chat", `,"think":false`},
+		} {
+			path, extra := way[0], way[1]
 			if silent := prompt(path, extra, c.off); c.off == "" && (silent != usual) != c.on {
 				t.Errorf("%q with %s: %d tokens, and %d without it", c.template, extra, silent, usual)
 			}

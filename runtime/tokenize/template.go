@@ -80,7 +80,9 @@ func (t *Template) probe(source string) {
 // ThinkingSwitch says whether the template heeds [Conversation.Thinking].
 func (t *Template) ThinkingSwitch() bool { return t.switched }
 
-// Thinks says whether the model thinks before it answers where nothing is said about it.
+// Thinks says whether the model thinks before it answers where nothing is said about it. Without
+// a switch it may say so of one that does not: models that always think and models that never do
+// are published with templates that only take thoughts out of earlier turns.
 func (t *Template) Thinks() bool { return t.thinks }
 
 // markerKeys are the tokens that Hugging Face's apply_chat_template hands to a template, and

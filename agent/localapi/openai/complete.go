@@ -282,6 +282,9 @@ func (c *completion) prepare(ctx context.Context) error {
 	} else {
 		q.Gen.Prompt, err = c.session.Engine.Text(ctx, q.Prompt)
 	}
+	if told, ok := errors.AsType[*localapi.Error](err); ok && told.Code == thinkingUnsupported {
+		told.Param = q.thinkBy
+	}
 	if err != nil {
 		return err
 	}

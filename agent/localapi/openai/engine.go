@@ -31,6 +31,10 @@ type Engine interface {
 	ContextSize() int
 }
 
+// thinkingUnsupported is the code of a refusal that concerns [tokenize.Conversation.Thinking],
+// whichever of its parameters the client sent.
+const thinkingUnsupported = "thinking-unsupported"
+
 // Inference makes an engine answer conversations through its model's template.
 type Inference struct{ *infer.Engine }
 
@@ -54,9 +58,9 @@ func (e Inference) Chat(ctx context.Context, c tokenize.Conversation) ([]int32, 
 	switch {
 	case c.Thinking == nil, template.ThinkingSwitch():
 	case *c.Thinking:
-		return nil, localapi.BadRequest("enable_thinking", "thinking-unsupported", "this model's chat template has no switch that makes it think")
+		return nil, localapi.BadRequest("enable_thinking", thinkingUnsupported, "this model's chat template has no switch that makes it think")
 	case template.Thinks():
-		return nil, localapi.BadRequest("enable_thinking", "thinking-unsupported", "this model thinks before it answers, and its chat template has no switch against it; leave the parameter out")
+		return nil, localapi.BadRequest("enable_thinking", thinkingUnsupported, "this model's chat template speaks of thinking, and has no switch against it; leave the parameter out")
 	}
 	ids, err := template.EncodeAtMost(ctx, e.Tokenizer(), c, true, e.ContextSize())
 	if errors.Is(err, tokenize.ErrTools) {

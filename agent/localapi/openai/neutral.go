@@ -132,10 +132,10 @@ func (f fields) takeThinking(q *Request) error {
 		case !ok:
 			continue
 		case slices.ContainsFunc(t.off, is):
-			q.thinking = new(bool)
+			q.thinking, q.thinkBy = new(bool), t.name
 		case t.name == "chat_template_kwargs" && same(raw, `{"enable_thinking":true}`):
 			on := true
-			q.thinking = &on
+			q.thinking, q.thinkBy = &on, t.name
 		case !slices.ContainsFunc(t.none, is):
 			return localapi.BadRequest(t.name, "unsupported-value", fmt.Sprintf("%s other than %s is not supported", t.name, t.off[0]))
 		}

@@ -53,6 +53,7 @@ type Request struct {
 	calls     int    // in the conversation
 	repeats   bool   // a stream ends with all of its answer
 	thinking  *bool  // what the template is told; nil: nothing
+	thinkBy   string // the parameter that said it
 	byName    bool   // answers of tools have the tool's name instead of an id
 	values    int    // in tools, arguments and schemas
 	grammar   string // in GBNF
