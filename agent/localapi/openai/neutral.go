@@ -115,7 +115,7 @@ var thoughts = []struct {
 	off, none []string
 }{
 	{"reasoning_effort", []string{`"none"`}, nil},
-	{"reasoning", []string{`{"effort":"none"}`, `{"effort":"none","summary":null}`, `{"enabled":false}`}, []string{"{}", `{"effort":null}`, `{"effort":null,"summary":null}`}},
+	{"reasoning", []string{`{"effort":"none"}`, `{"enabled":false}`}, []string{"{}"}},
 	{"think", []string{"false"}, nil},
 	{"thinking", []string{`{"type":"disabled"}`}, nil},
 	{"enable_thinking", []string{"false"}, nil},

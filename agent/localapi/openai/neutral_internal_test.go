@@ -131,6 +131,40 @@ func TestThinkingIsReadFromEveryForm(t *testing.T) {
 	}
 }
 
+// TestMembersOfNeutralValuesHaveNoOrder, and null is "not given" among them, too.
+func TestMembersOfNeutralValuesHaveNoOrder(t *testing.T) {
+	for extra, want := range map[string]string{
+		`"reasoning":{"summary":null,"effort":"none"}`:                             "off",
+		`"reasoning":{ "effort" : "none" , "summary" : null , "max_tokens":null }`: "off",
+		`"reasoning":{"enabled":false,"effort":null}`:                              "off",
+		`"reasoning":{"summary":null,"effort":null}`:                               "nothing",
+		`"chat_template_kwargs":{"thinking_budget":null,"enable_thinking":false}`:  "off",
+		`"chat_template_kwargs":{"enable_thinking":true,"x":null}`:                 "on",
+		`"chat_template_kwargs":{"enable_thinking":null}`:                          "nothing",
+		`"thinking":{"budget_tokens":null,"type":"disabled"}`:                      "off",
+		`"reasoning":{"effort":"none","summary":"auto"}`:                           "refused",
+		`"reasoning":{"summary":"auto"}`:                                           "refused",
+		`"reasoning":{"effort":"none","effort":"high"}`:                            "refused",
+		`"reasoning":{"effort":{"effort":"none"}}`:                                 "refused",
+		`"chat_template_kwargs":{"enable_thinking":false,"other":1}`:               "refused",
+		`"chat_template_kwargs":[{"enable_thinking":false}]`:                       "refused",
+		`"reasoning":{` + strings.Repeat(`"a":null,`, 64) + `"effort":"none"}`:     "refused",
+		`"prompt_cache_key":{"x":1},"reasoning_effort":"none","reasoning":{}`:      "off",
+	} {
+		q, err := chats{}.parse([]byte(`{"model":"m","messages":[{"role":"user","content":"a"}],` + extra + `}`))
+		got := "nothing"
+		switch {
+		case err != nil:
+			got = "refused"
+		case q.thinking != nil:
+			got = map[bool]string{true: "on", false: "off"}[*q.thinking]
+		}
+		if got != want {
+			t.Errorf("%s: %s, want %s (%v)", extra, got, want, err)
+		}
+	}
+}
+
 // TestTheManualListsNeutralValues, every one and no other.
 func TestTheManualListsNeutralValues(t *testing.T) {
 	raw, err := os.ReadFile("../../../docs/operations.md")

@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"strconv"
 
 	"github.com/anchorhold/anchorhold/agent/localapi"
@@ -191,12 +192,28 @@ func (f fields) takeStop(q *Request) error {
 	return nil
 }
 
-// same says whether a value is this one, however its numbers and spaces are written.
+// same says whether a value is this one, however its numbers and spaces are written, and of an
+// object whatever the order of its members, of which null is "not given".
 func same(raw []byte, value string) bool {
+	if len(raw) > 0 && raw[0] == '{' && value[0] == '{' {
+		return sameMembers(raw, []byte(value))
+	}
 	var x, y float64
 	if json.Unmarshal(raw, &x) == nil && json.Unmarshal([]byte(value), &y) == nil {
 		return x == y
 	}
 	var compact bytes.Buffer
 	return json.Compact(&compact, raw) == nil && compact.String() == value
+}
+
+func sameMembers(a, b []byte) bool {
+	x, errX := rawjson.Members(a)
+	y, errY := rawjson.Members(b)
+	if errX != nil || errY != nil {
+		return false
+	}
+	for _, m := range []fields{x, y} {
+		maps.DeleteFunc(m, func(_ string, v []byte) bool { return rawjson.Null(v) })
+	}
+	return maps.EqualFunc(x, y, func(v, w []byte) bool { return same(v, string(w)) })
 }
