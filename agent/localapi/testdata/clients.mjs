@@ -1,8 +1,9 @@
 // Talks to the agent with the JavaScript clients that people use, as clients.py does in Python.
-// Arguments: the address, the client, and the address of an agent whose model embeds.
+// Arguments: the address, the client, and the addresses of an agent whose model embeds and of one
+// whose model calls add with 1 and 2.
 import assert from "node:assert";
 
-const [base, client, vectors] = process.argv.slice(2);
+const [base, client, vectors, calls] = process.argv.slice(2);
 const messages = [{ role: "user", content: "Which city?" }];
 const schema = {
   type: "object",
@@ -26,6 +27,12 @@ function city(text) {
 function added(args) {
   const v = typeof args === "string" ? JSON.parse(args) : args;
   assert.deepEqual(Object.keys(v).sort(), ["a", "b"]);
+}
+
+// A call of the agent whose model calls add with 1 and 2.
+function calledAdd(name, args) {
+  assert.equal(name, "add");
+  assert.deepEqual(typeof args === "string" ? JSON.parse(args) : args, { a: 1, b: 2 });
 }
 
 async function token(text) {
@@ -77,6 +84,27 @@ const clients = {
       assert.equal(Buffer.from(logprobs.content.flatMap((t) => t.bytes)).toString(), message.content);
       assert(logprobs.content.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));
     }
+    const several = async (seed) => (await c.chat.completions.create({ model: "tiny", messages, max_tokens: 24, n: 2, seed, temperature: 1.5 })).choices.map((m) => m.message.content);
+    const first = await several(8);
+    assert(first.length === 2 && first[0] !== first[1], first);
+    assert.deepEqual(await several(8), first);
+    assert.notDeepEqual(await several(20), first);
+    let written = "";
+    const scored = [];
+    for await (const chunk of await c.chat.completions.create({ model: "tiny", messages, max_tokens: 5, stream: true, logprobs: true, top_logprobs: 2, logit_bias: { [await token("q")]: 100 } })) {
+      written += chunk.choices[0].delta.content ?? "";
+      scored.push(...(chunk.choices[0].logprobs?.content ?? []));
+    }
+    assert.equal(written, "qqqqq");
+    assert.equal(Buffer.from(scored.flatMap((t) => t.bytes)).toString(), written);
+    assert(scored.every((t) => t.top_logprobs.length === 2 && t.logprob <= 0));
+    const word = "é漢🙂";
+    for (let limit = 1; limit <= Buffer.byteLength(word); limit++) {
+      let whole = "", part = "";
+      for (const letter of word) if (Buffer.byteLength(whole + letter) <= limit) whole += letter;
+      for await (const chunk of await c.chat.completions.create({ model: "tiny", messages, max_tokens: limit, stream: true, grammar: `root ::= "${word}"` })) part += chunk.choices[0].delta.content ?? "";
+      assert.equal(part, whole);
+    }
     const said = "Grüße, 漢字 🙂";
     const { tokens } = await c.post(base + "/tokenize", { body: { content: said } });
     assert.equal((await c.post(base + "/detokenize", { body: { tokens } })).content, said);
@@ -96,6 +124,18 @@ const clients = {
     await c.chat.completions.create({ model: "tiny", messages: [...messages, m, { role: "tool", tool_call_id: m.tool_calls[0].id, content: "3" }], tools, max_tokens: 3 });
     const s = c.chat.completions.stream({ model: "tiny", messages, tools, tool_choice });
     added((await s.finalChatCompletion()).choices[0].message.tool_calls[0].function.arguments);
+    const k = new OpenAI({ baseURL: calls + "/v1", apiKey: "none", maxRetries: 0 });
+    const loose = [{ type: "function", function: { name: "add", parameters: add } }];
+    for (const answer of [await k.chat.completions.create({ model: "tiny", messages, tools: loose }), await k.chat.completions.stream({ model: "tiny", messages, tools: loose }).finalChatCompletion()]) {
+      const { message, finish_reason } = answer.choices[0];
+      assert(finish_reason === "tool_calls" && message.tool_calls.length === 1, JSON.stringify(answer));
+      calledAdd(message.tool_calls[0].function.name, message.tool_calls[0].function.arguments);
+    }
+    const flat = [{ type: "function", name: "add", parameters: add, strict: true }];
+    for (const answer of [await k.responses.create({ model: "tiny", input: "Add.", tools: flat }), await k.responses.stream({ model: "tiny", input: "Add.", tools: flat }).finalResponse()]) {
+      assert.equal(answer.output.length, 1);
+      calledAdd(answer.output[0].name, answer.output[0].arguments);
+    }
     const r = await c.responses.create({ model: "tiny", input: "Which city?", text: { format: { type: "json_schema", name: "city", schema, strict: true } } });
     city(r.output_text);
     text = "";
@@ -125,7 +165,9 @@ const clients = {
       }
     const embed = async (provider) => (await embedMany({ model: provider.textEmbeddingModel("tiny"), values: ["the to", "fives"], maxRetries: 0 })).embeddings;
     embedded(await embed(createOpenAICompatible({ name: "agent", baseURL: vectors + "/v1" })), await embed(createOpenAI({ baseURL: vectors + "/v1", apiKey: "none" })));
-    for (const model of [compatible("tiny"), official.chat("tiny"), official.responses("tiny")]) {
+    const caller = createOpenAI({ baseURL: calls + "/v1", apiKey: "none" });
+    const callers = [createOpenAICompatible({ name: "agent", baseURL: calls + "/v1" })("tiny"), caller.chat("tiny"), caller.responses("tiny")];
+    for (const [i, model] of [compatible("tiny"), official.chat("tiny"), official.responses("tiny")].entries()) {
       city((await generateObject({ model, prompt: "Which city?", schema: jsonSchema(schema), maxRetries: 0 })).object);
       const o = streamObject({ model, prompt: "Which city?", schema: jsonSchema(schema), maxRetries: 0 });
       for await (const _ of o.partialObjectStream);
@@ -136,6 +178,15 @@ const clients = {
       const s = streamText({ model, prompt: "Add.", tools, toolChoice: { type: "tool", toolName: "add" }, maxRetries: 0 });
       for await (const _ of s.textStream);
       added((await s.toolCalls)[0].input);
+      const ran = [];
+      const acting = { add: tool({ description: "adds", inputSchema: jsonSchema(add), execute: async (args) => (ran.push(args), args.a + args.b) }) };
+      const whole = await generateText({ model: callers[i], prompt: "Add.", tools: acting, maxRetries: 0 });
+      assert(whole.finishReason === "tool-calls" && whole.toolResults.length === 1 && whole.toolResults[0].output === 3, JSON.stringify(whole.toolResults));
+      const flow = streamText({ model: callers[i], prompt: "Add.", tools: acting, maxRetries: 0 });
+      await flow.consumeStream();
+      assert.equal((await flow.toolResults)[0].output, 3);
+      assert.equal(ran.length, 2);
+      ran.forEach((args) => calledAdd("add", args));
       const back = [{ role: "user", content: "Add." }, ...called.response.messages,
         { role: "tool", content: [{ type: "tool-result", toolCallId: called.toolCalls[0].toolCallId, toolName: "add", output: { type: "text", value: "3" } }] }];
       const plain = await generateText({ model, messages: back, tools, maxOutputTokens: 3, maxRetries: 0 });
@@ -155,6 +206,19 @@ const clients = {
     let text = "";
     for await (const part of await c.generate({ model: "tiny", prompt: "Which city?", format: schema, stream: true })) text += part.response;
     city(text);
+    const k = new Ollama({ host: calls });
+    const tools = [{ type: "function", function: { name: "add", description: "adds", parameters: add } }];
+    const whole = await k.chat({ model: "tiny", messages, tools });
+    const parts = [];
+    for await (const part of await k.chat({ model: "tiny", messages, tools, stream: true })) parts.push(part);
+    for (const answer of [[whole], parts]) {
+      const made = answer.flatMap((part) => part.message.tool_calls ?? []);
+      assert.equal(made.length, 1);
+      calledAdd(made[0].function.name, made[0].function.arguments);
+      assert.equal(answer.map((part) => part.message.content).join(""), "");
+      assert.equal(answer.at(-1).done_reason, "stop");
+    }
+    assert((await c.chat({ model: "tiny", messages: [...messages, whole.message, { role: "tool", tool_name: "add", content: "3" }], tools, options: { num_predict: 3 } })).done);
   },
 };
 

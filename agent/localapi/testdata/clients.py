@@ -36,6 +36,18 @@ def added(arguments):
     assert set(value) == {"a", "b"} and 0 <= value["a"] <= 99, value
 
 
+def called_add(name, arguments):
+    """A call of the agent whose model calls add with 1 and 2."""
+    value = json.loads(arguments) if isinstance(arguments, str) else arguments
+    assert name == "add" and value == {"a": 1, "b": 2}, (name, arguments)
+
+
+def several(ask):
+    """Two choices that differ, and that a seed repeats and another one does not."""
+    first, again, other = (ask(n=2, seed=s, temperature=1.5) for s in (8, 8, 20))
+    assert len(first) == 2 and first[0] != first[1] and first == again != other, (first, again, other)
+
+
 def token(text):
     raw = urllib.request.urlopen(urllib.request.Request(base + "/tokenize", json.dumps({"content": text}).encode())).read()
     (one,) = json.loads(raw)["tokens"]
@@ -101,6 +113,18 @@ def openai():
     sampled(ask)
     choice = c.chat.completions.create(model="tiny", messages=question, max_tokens=5, temperature=0, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100}).choices[0]
     likely([t.model_dump() for t in choice.logprobs.content], choice.message.content)
+    several(lambda **o: [m.message.content for m in c.chat.completions.create(model="tiny", messages=question, max_tokens=24, **o).choices])
+    text, scored = "", []
+    for chunk in c.chat.completions.create(model="tiny", messages=question, max_tokens=5, logprobs=True, top_logprobs=2, stream=True, logit_bias={str(token("q")): 100}):
+        text += chunk.choices[0].delta.content or ""
+        scored += [t.model_dump() for t in chunk.choices[0].logprobs.content] if chunk.choices[0].logprobs else []
+    assert text == "q" * 5, text
+    likely(scored, text)
+    word = "é漢🙂"
+    for limit in range(1, len(word.encode()) + 1):
+        parts = c.chat.completions.create(model="tiny", messages=question, max_tokens=limit, stream=True, extra_body={"grammar": f'root ::= "{word}"'})
+        text = "".join(chunk.choices[0].delta.content or "" for chunk in parts)
+        assert text == word.encode()[:limit].decode(errors="ignore"), (limit, text)
     said = "Grüße, 漢字 🙂"
     ids = c.post(base + "/tokenize", body={"content": said}, cast_to=object)["tokens"]
     assert c.post(base + "/detokenize", body={"tokens": ids}, cast_to=object)["content"] == said
@@ -130,6 +154,15 @@ def openai():
     with c.chat.completions.stream(model="tiny", messages=question, tools=tools, tool_choice=one) as s:
         added(s.get_final_completion().choices[0].message.tool_calls[0].function.arguments)
 
+    k = openai.OpenAI(base_url=calls + "/v1", api_key="none", max_retries=0)
+    answer = k.chat.completions.create(model="tiny", messages=question, tools=tools).choices[0]
+    assert answer.finish_reason == "tool_calls" and answer.message.content is None and len(answer.message.tool_calls) == 1, answer
+    with k.chat.completions.stream(model="tiny", messages=question, tools=tools) as s:
+        streamed = s.get_final_completion().choices[0]
+    assert streamed.finish_reason == "tool_calls", streamed
+    for m in (answer.message, streamed.message):
+        called_add(m.tool_calls[0].function.name, m.tool_calls[0].function.arguments)
+
     r = c.responses.create(model="tiny", input="Which city?", instructions="Be brief.", store=False, text={"format": {"type": "json_schema", "name": "city", "schema": schema, "strict": True}})
     city(r.output_text)
     flat = [{"type": "function", "name": "add", "parameters": add, "strict": True}]
@@ -137,6 +170,14 @@ def openai():
     added(r.output[0].arguments)
     back = question + [r.output[0].model_dump(exclude_none=True), {"type": "function_call_output", "call_id": r.output[0].call_id, "output": "3"}]
     assert c.responses.create(model="tiny", input=back, tools=flat, max_output_tokens=3).usage.output_tokens <= 3
+    whole = k.responses.create(model="tiny", input=question, tools=flat)
+    with k.responses.stream(model="tiny", input=question, tools=flat) as s:
+        kinds = [e.type for e in s]
+        streamed = s.get_final_response()
+    assert "response.function_call_arguments.done" in kinds, kinds
+    for r in (whole, streamed):
+        (call,) = r.output
+        called_add(call.name, call.arguments)
     text, done = "", None
     with c.responses.stream(model="tiny", input="Which city?", text={"format": {"type": "json_schema", "name": "city", "schema": schema, "strict": True}}) as s:
         for e in s:
@@ -161,13 +202,19 @@ def langchain():
     m = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=5, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100})
     answer = m.invoke("Which city?")
     likely(answer.response_metadata["logprobs"]["content"], answer.text)
-    two = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=5, n=2, seed=3).generate([[HumanMessage("Which city?")]])
-    assert len(two.generations[0]) == 2, two
+    several(lambda **o: [g.text for g in ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, max_tokens=24, **o).generate([[HumanMessage("Which city?")]]).generations[0]])
     e = OpenAIEmbeddings(model="tiny", base_url=vectors + "/v1", api_key="none", max_retries=0, check_embedding_ctx_length=False)
     embedded(e.embed_documents(["the to", "fives"]), [e.embed_query("the to"), e.embed_query("fives")])
     for responses in (False, True):
         m = ChatOpenAI(model="tiny", base_url=v1, api_key="none", max_retries=0, use_responses_api=responses)
         city(m.with_structured_output({"title": "city", **schema}, method="json_schema", strict=True).invoke("Which city?"))
+        caller = ChatOpenAI(model="tiny", base_url=calls + "/v1", api_key="none", max_retries=0, use_responses_api=responses).bind_tools(tools)
+        whole, streamed = caller.invoke("Add."), None
+        for chunk in caller.stream("Add."):
+            streamed = chunk if streamed is None else streamed + chunk
+        for answer in (whole, streamed):
+            (call,) = answer.tool_calls
+            called_add(call["name"], call["args"])
         call = m.bind_tools(tools, tool_choice="add").invoke("Add.")
         added(call.tool_calls[0]["args"])
         back = [HumanMessage("Add."), call, ToolMessage("3", tool_call_id=call.tool_calls[0]["id"])]
@@ -186,11 +233,20 @@ def litellm():
     m = litellm.completion(tools=tools, tool_choice="required", parallel_tool_calls=False, **more).choices[0].message
     added(m.tool_calls[0].function.arguments)
 
+    for model, address in (("openai/tiny", calls + "/v1"), ("ollama_chat/tiny", calls)):
+        caller = {"model": model, "api_base": address, "api_key": "none", "messages": question, "tools": tools}
+        whole, streamed = litellm.completion(**caller), litellm.stream_chunk_builder(list(litellm.completion(stream=True, **caller)))
+        for answer in (whole, streamed):
+            (call,) = answer.choices[0].message.tool_calls
+            called_add(call.function.name, call.function.arguments)
+            assert answer.choices[0].finish_reason == "tool_calls", answer
+
     def ask(**o):
         rest = {k: o.pop(k) for k in ("min_p", "repeat_penalty", "grammar") if k in o}
         return litellm.completion(max_tokens=24, extra_body=rest, **more, **o).choices[0].message.content
 
     sampled(ask)
+    several(lambda **o: [m.message.content for m in litellm.completion(max_tokens=24, **more, **o).choices])
     answer = litellm.completion(max_tokens=5, n=2, seed=1, logprobs=True, top_logprobs=2, logit_bias={str(token("q")): 100}, **more)
     assert len(answer.choices) == 2, answer
     for choice in answer.choices:
@@ -221,8 +277,19 @@ def ollama():
     city(c.generate(model="tiny", prompt="Which city?", system="Be brief.", format=schema).response)
     answer = c.chat(model="tiny", messages=question, tools=tools, options={"num_predict": 3})
     assert answer.done and answer.eval_count <= 3 and answer.prompt_eval_count > 0, answer
-    called = {"role": "assistant", "tool_calls": [{"function": {"name": "add", "arguments": {"a": 1, "b": 2}}}]}
-    back = question + [called, {"role": "tool", "tool_name": "add", "content": "3"}]
+    k = ollama.Client(host=calls)
+
+    def add(a: int, b: int) -> int:
+        """adds"""
+        return a + b
+
+    for given in (tools, [add]):
+        whole, parts = k.chat(model="tiny", messages=question, tools=given), list(k.chat(model="tiny", messages=question, tools=given, stream=True))
+        for answer in ([whole], parts):
+            (call,) = [call for part in answer for call in part.message.tool_calls or []]
+            called_add(call.function.name, call.function.arguments)
+            assert answer[-1].done_reason == "stop" and not "".join(part.message.content or "" for part in answer), answer
+    back = question + [whole.message, {"role": "tool", "tool_name": "add", "content": "3"}]
     assert c.chat(model="tiny", messages=back, tools=tools, options={"num_predict": 3}).done
 
     async def later():
@@ -250,16 +317,16 @@ def llm():
 
     def add(a: int, b: int) -> int:
         "adds"
-        called.append((a, b))
+        got.append((a, b))
         return a + b
 
-    called = []
+    got = []
     caller = Chat("tiny", model_name="tiny", api_base=calls + "/v1", supports_tools=True)
     caller.key, caller.needs_key = "none", None
     for stream in (False, True):
         (result,) = caller.prompt("Add.", tools=[add], stream=stream).execute_tool_calls()
         assert result.name == "add" and result.output == "3", result
-    assert called == [(1, 2), (1, 2)], called
+    assert got == [(1, 2), (1, 2)], got
     os.environ["OPENAI_BASE_URL"] = vectors + "/v1"
     from llm.default_plugins.openai_models import OpenAIEmbeddingModel
 
