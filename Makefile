@@ -65,8 +65,6 @@ test-all: peers models ## every test there is: with peers and models, shuffled, 
 	@echo "the NEON kernels:"
 	@.ci/neon
 	@$(MAKE) --no-print-directory bench-exhaust
-	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 -run StayInside ./agent/localapi)
-	@$(if $(RACE),CGO_ENABLED=0 go test -count 1 ./runtime/infer ./runtime/model ./runtime/weights)
 	@echo "the Python package:"
 	@.ci/python-package "$(PEERS)" .cache/wheels
 

@@ -41,7 +41,7 @@ func TestFiftyClassifierRequestsStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, withClassifiers)
 		return
 	}
-	longtest.Run(t, "it sends 400 MiB of requests")
+	longtest.Arithmetic(t, "it sends 400 MiB of requests")
 	values := strings.Repeat("0.125,", (8<<20)/6-64)
 	body := fmt.Sprintf(`{"inputs":[{"name":"input","datatype":"FP32","shape":[%d,%d],"data":[%s0.125]}]}`, 42, wide, values[:6*(42*wide-1)])
 	underLoad(t, 50, "/v2/models/wide/infer", body, withClassifiers)
@@ -54,6 +54,7 @@ func TestTwoHundredChatsStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, chatAlone)
 		return
 	}
+	longtest.WithoutRace(t, "a process takes other memory under it")
 	body := `{"model":"tiny","messages":[{"role":"user","content":"` + strings.Repeat("x", 1<<20-128) + `"}]}`
 	underLoad(t, 200, "/v1/chat/completions", body, chatAlone)
 }
@@ -66,6 +67,7 @@ func TestManyMembersStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, withClassifiers)
 		return
 	}
+	longtest.WithoutRace(t, "a process takes other memory under it")
 	members := func(n int) string {
 		var b strings.Builder
 		for i := 0; b.Len() < n; i++ {
@@ -88,6 +90,7 @@ func TestToolsAndFormatsStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, chatAlone)
 		return
 	}
+	longtest.WithoutRace(t, "a process takes other memory under it")
 	many := func(begin, each, end string) string {
 		return begin + strings.Repeat(each+",", (1<<20-len(begin)-len(end)-512)/(len(each)+1)) + each + end
 	}
@@ -109,6 +112,7 @@ func TestGrammarsStayInsideTheBudget(t *testing.T) {
 		serveForMemory(t, chatAlone)
 		return
 	}
+	longtest.WithoutRace(t, "a process takes other memory under it")
 	const chat = `{"model":"tiny","messages":[{"role":"user","content":"x"}],`
 	underLoad(t, 60, "/v1/chat/completions", chat+`"grammar":"root ::= `+strings.Repeat("[a-\u00e9] | ", 2500)+`\"a\""}`, chatAlone)
 }
@@ -139,9 +143,6 @@ func refusedUnderLoad(t *testing.T, budget int64, loads ...load) {
 // loaded returns how often each status was answered.
 func loaded(t *testing.T, budget int64, loads ...load) map[int]int {
 	t.Helper()
-	if raceDetector {
-		t.Skip("SKIPPED: under the race detector a process takes other memory")
-	}
 	cmd := exec.CommandContext(t.Context(), os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), childVariable+"=1")
 	cmd.Stderr = os.Stderr

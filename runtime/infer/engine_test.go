@@ -10,6 +10,7 @@ import (
 	"testing"
 	"time"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/tokenize"
 	"github.com/anchorhold/anchorhold/runtime/weights"
@@ -50,6 +51,7 @@ func answer(t testing.TB, e *Engine, req Request) (string, Result) {
 }
 
 func TestRealModelAnswersAndEndsItsTurn(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	e, _ := newEngine(t, 2, 1)
 	text, r := answer(t, e, Request{Prompt: question(t, e, "What is the capital of France?"), MaxTokens: 64})
 	if !strings.Contains(text, "Paris") || r.FinishReason != "stop" {
@@ -66,6 +68,7 @@ func TestRealModelAnswersAndEndsItsTurn(t *testing.T) {
 }
 
 func TestAnswersDoNotDependOnWhatRunsBeside(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	e, _ := newEngine(t, 2, 4)
 	seed := uint64(11)
 	requests := []Request{
@@ -97,6 +100,7 @@ func TestAnswersDoNotDependOnWhatRunsBeside(t *testing.T) {
 
 // TestChangedWeightsEndEveryAnswer for as long as they are changed, and leave nothing behind.
 func TestChangedWeightsEndEveryAnswer(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	e, src := newEngine(t, 1, 1)
 	again := Request{Prompt: question(t, e, "Tell a long story."), MaxTokens: 8, Owner: "one"}
 	want, _ := answer(t, e, again)
@@ -134,6 +138,7 @@ func TestClosedWeightsEndTheEngine(t *testing.T) {
 }
 
 func TestCancellationAndCloseEndAnswers(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	e, _ := newEngine(t, 1, 1)
 	ctx, cancel := context.WithCancelCause(context.Background())
 	reason := errors.New("lease ended")
@@ -158,6 +163,7 @@ func TestCancellationAndCloseEndAnswers(t *testing.T) {
 }
 
 func TestRequestsThatCouldNotRunAreRefused(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	e, _ := newEngine(t, 1, 1)
 	stops := make([]string, MaxStops+1)
 	for name, tc := range map[string]struct {
@@ -181,6 +187,7 @@ func TestRequestsThatCouldNotRunAreRefused(t *testing.T) {
 }
 
 func TestModelThatDoesNotFitIsRefusedWithTheFigure(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	src, f := realModel(t)
 	_, err := New(Config{Source: src, File: f, Budget: arena.NewBudget(8 << 20), Threads: 1, Context: 1024, MaxSequences: 1})
 	var refusal *arena.DoesNotFit

@@ -117,9 +117,6 @@ func realModel(t testing.TB) (*plain, *gguf.File) {
 
 func realPath(t testing.TB) string {
 	t.Helper()
-	if raceDetector {
-		t.Skip("the race detector is on: the small model stands in for the real one")
-	}
 	path := os.Getenv("ANCHORHOLD_MODEL")
 	if path == "" {
 		cache, err := os.UserCacheDir()

@@ -12,6 +12,7 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
 	"github.com/anchorhold/anchorhold/crypto/keybuf"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
@@ -80,6 +81,7 @@ func TestSealedAnswersAreThoseOfThePlainFile(t *testing.T) {
 // TestRealModelStreamedAnswersAsResident is the same at full size, streamed in
 // a tenth of the weights' memory.
 func TestRealModelStreamedAnswersAsResident(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	_, open := sealedFile(t, realPath(t))
 	var want string
 	for _, tc := range []struct {

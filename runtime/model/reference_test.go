@@ -8,6 +8,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 	"github.com/anchorhold/anchorhold/runtime/kernels"
@@ -107,6 +108,7 @@ func argmax(x []float32) int32 {
 // TestFirstChoiceAgreesWithExactArithmetic follows the exact continuation and
 // compares the first choice wherever it was not a close call.
 func TestFirstChoiceAgreesWithExactArithmetic(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	src, f := realModel(t)
 	m, cache := newModel(t, src, f, "auto", 2, 1024, 1)
 	checked := 0
@@ -148,6 +150,7 @@ func klDivergence(p, q []float32) float64 {
 }
 
 func TestDivergenceFromExactLogitsIsNoWorseThanThePeer(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	src, f := realModel(t)
 	refs := chatReferences(t)
 	raw := shared(t, "models/smollm2-135m/logits-f32-last4.bin")
@@ -170,6 +173,7 @@ func TestDivergenceFromExactLogitsIsNoWorseThanThePeer(t *testing.T) {
 
 // TestForwardTakesNoMemory: after the first pass a token costs no allocation.
 func TestForwardTakesNoMemory(t *testing.T) {
+	longtest.WithoutRace(t, "the real model is too slow under it; a small one stands in")
 	src, f := realModel(t)
 	for _, threads := range []int{1, 2} {
 		m, cache := newModel(t, src, f, "auto", threads, 64, 1)

@@ -20,6 +20,7 @@ import (
 
 	"github.com/anchorhold/anchorhold/crypto/chunkseal"
 	"github.com/anchorhold/anchorhold/crypto/chunkseal/chunksealtest"
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/arena"
 	"github.com/anchorhold/anchorhold/runtime/gguf"
 )
@@ -73,9 +74,7 @@ func TestStreamingKeepsPeakMemoryBelowTheBudget(t *testing.T) {
 		fmt.Println(peakLine(t))
 		return
 	}
-	if raceDetector {
-		t.Skip("the race detector's own memory is larger than the limit")
-	}
+	longtest.WithoutRace(t, "its own memory is larger than the limit")
 	path := sealed(t, realModel(t))
 	cmd := exec.Command(os.Args[0], "-test.run=^"+t.Name()+"$", "-test.v")
 	cmd.Env = append(os.Environ(), childEnv+"="+path)

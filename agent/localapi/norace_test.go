@@ -1,6 +1,0 @@
-//go:build !race
-
-package localapi_test
-
-// raceDetector says that memory is not what it is without it.
-const raceDetector = false
