@@ -29,7 +29,9 @@ func (d *discard) Flush()                      {}
 // TestRepeatedLikelihoodsAreCharged: a streamed response repeats the likelihoods of all of its tokens
 // four times at its end. It held four lists and as many texts of JSON, and paid for one text.
 func TestRepeatedLikelihoodsAreCharged(t *testing.T) {
-	defer debug.SetGCPercent(debug.SetGCPercent(-1)) // for what is allocated is counted
+	// What is allocated is counted, with one processor's buffers of encoding/json.
+	defer debug.SetGCPercent(debug.SetGCPercent(-1))
+	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
 	for _, top := range []int{0, 5, infer.MaxTop} {
 		const tokens = 4000
 		q, err := responses{}.parse(fmt.Appendf(nil, `{"model":"m","input":"a","stream":true,"include":["message.output_text.logprobs"],"top_logprobs":%d}`, top))
