@@ -212,8 +212,10 @@ func post(t *testing.T, socket, path, body string) int {
 		return 0
 	}
 	resp, err := transport.RoundTrip(req)
-	if errors.Is(err, syscall.EPIPE) || errors.Is(err, syscall.ECONNRESET) {
-		return http.StatusTooManyRequests // refused, and on a slow machine the body was still on its way
+	for _, early := range []error{syscall.EPIPE, syscall.ECONNRESET, net.ErrClosed, io.EOF} {
+		if errors.Is(err, early) {
+			return http.StatusTooManyRequests // refused, and on a slow machine the body was still on its way
+		}
 	}
 	if err != nil {
 		t.Error(err)
