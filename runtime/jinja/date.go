@@ -14,6 +14,11 @@ func date(format any, now time.Time) (string, error) {
 	if !ok {
 		return "", fmt.Errorf("strftime_now of %s", kindName(format))
 	}
+	return formatted(text, now)
+}
+
+// formatted is the time in a format, whose errors depend on the format alone.
+func formatted(text string, now time.Time) (string, error) {
 	var b strings.Builder
 	for i := 0; i < len(text); i++ {
 		if text[i] != '%' {

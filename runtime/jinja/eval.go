@@ -257,6 +257,12 @@ func index(of, at any) (any, error) {
 	return list[i], nil
 }
 
+// What no slice does. With literals it is refused when a template is compiled.
+var (
+	errTextBySteps = errors.New("a slice of a text by steps is not supported")
+	errNoStep      = errors.New("a slice by steps of 0")
+)
+
 // slice returns part of a list or a text; a bound that is none is its end.
 func (r *rendering) slice(of, from, to, step any) (any, error) {
 	list, isList := of.([]any)
@@ -274,7 +280,7 @@ func (r *rendering) slice(of, from, to, step any) (any, error) {
 	}
 	if isText {
 		if step != nil && *numbers[2] != 1 {
-			return nil, errors.New("a slice of a text by steps is not supported")
+			return nil, errTextBySteps
 		}
 		part := slicedText(text, numbers[0], numbers[1])
 		if part == text {
@@ -321,7 +327,7 @@ func sliced(list []any, from, to, step *int64) ([]any, error) {
 		by = *step
 	}
 	if by == 0 {
-		return nil, errors.New("a slice by steps of 0")
+		return nil, errNoStep
 	}
 	// The places before the first and behind the last item, from which steps go.
 	low, high := int64(0), n

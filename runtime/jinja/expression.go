@@ -1,6 +1,9 @@
 package jinja
 
-import "slices"
+import (
+	"slices"
+	"time"
+)
 
 // The names that expressions may use. A name that is missing here is refused at
 // load.
@@ -221,6 +224,14 @@ func (p *parser) index(of *node) (*node, error) {
 			}
 		}
 	}
+	if step := n.kids[3]; step != nil && step.op == "number" {
+		if step.num == 0 {
+			return nil, p.errorf("%v", errNoStep)
+		}
+		if step.num != 1 && of.op == "string" {
+			return nil, p.errorf("%v", errTextBySteps)
+		}
+	}
 	return n, p.want(lexSymbol, "]")
 }
 
@@ -349,7 +360,13 @@ func (p *parser) nameOrCall(name string) (*node, error) {
 	case name == "namespace":
 		return p.arguments(&node{op: "call", text: name}, anyKey)
 	case slices.Contains(knownFunctions[:], name):
-		return p.arguments(&node{op: "call", text: name})
+		call, err := p.arguments(&node{op: "call", text: name})
+		if err == nil && name == "strftime_now" && len(call.kids) == 1 && call.kids[0].op == "string" {
+			if _, wrong := formatted(call.kids[0].text, time.Time{}); wrong != nil {
+				return nil, p.errorf("%v", wrong)
+			}
+		}
+		return call, err
 	}
 	return nil, p.errorf("function %q is not supported", name)
 }

@@ -14,6 +14,10 @@
 // range without a call. The filter tojson writes what Hugging Face's apply_chat_template does: keys
 // in their order, no character escaped that JSON does not require.
 //
+// What depends on values is found when they are there and ends the rendering: a slice by steps of what
+// turns out to be a text, for example, or a format that a template puts together for strftime_now. With literals
+// both are refused like the rest.
+//
 // What takes parts out of a text (replace, split, slices) could make a control token of the text of a user where
 // the rest comes together: such texts go through [Options].Guard.
 //

@@ -103,6 +103,7 @@ var cases = []struct{ name, source, want string }{
 	{"joined", "{{ ['a', 1, none] | join }}{{ ['a', 'b'] | join(', ') }}{{ [] | join('x') }}{{ tools[0] | join('+') }}{{ messages | map(attribute='role') | join('/') }}", "a1Nonea, btype+functionsystem/user/assistant/user"},
 	{"selected items", "{{ ['a', 'b', ''] | reject('equalto', 'a') | list | length }}{{ ['a', '', 'b'] | select | join }}{{ [1, 2] | reject | list | length }}{{ ['a', 1] | select('string') | join }}{{ ['x', 'y'] | reject('in', ['x']) | join }}", "2ab0ay"},
 	{"functions that are defined", "{{ strftime_now is defined }}{{ raise_exception is not defined }}{% if strftime_now is defined and true %}T{% endif %}{{ range is undefined }}", "TrueFalseTFalse"},
+	{"today's date", "{{ strftime_now('%d %b %Y, %A %a %B %j %w %m/%y %H:%M:%S %I %p %%') }}{% set f = '%Y' ~ '!' %}{{ strftime_now(f) }}", "03 Feb 2026, Tuesday Tue February 034 2 02/26 14:05:06 02 PM %2026!"},
 	{"generation", "{% set x = 1 %}{% for m in messages %}{% generation %}\n{{ m.role }}{% set x = 2 %}{{ x }}{{ loop.index }}{% endgeneration %}\n{% endfor %}{{ x }}", "system21user22assistant23user241"},
 	{"slices of texts", "{{ 'aéb漢'[1:] }}{{ 'aéb漢'[:-1] }}[{{ 'ab'[2:] }}{{ 'ab'[1:0] }}{{ ''[:1] }}]{{ 'abc'[-2:9] }}{{ 'abc'[-9:2] }}{{ 'aéb'[1:2] }}{{ 'ab'[:] }}{{ 'ab'[0:2:1] }}", "éb漢aéb[]bcabéabab"},
 	{"defaults of false values", "{{ '' | default('d', true) }}{{ none | default('e', true) }}{{ 'x' | default('f', true) }}[{{ '' | default('g', false) }}]{{ missing | default('h', false) }}", "dex[]h"},
@@ -112,6 +113,9 @@ var cases = []struct{ name, source, want string }{
 	{"add generation prompt", "{% if add_generation_prompt and messages[-1]['role'] != 'assistant' %}go{% endif %}", "go"},
 }
 
+// today is the clock of the cases, and of jinja2's.
+func today() time.Time { return time.Date(2026, 2, 3, 14, 5, 6, 0, time.UTC) }
+
 func TestOutputs(t *testing.T) {
 	for _, c := range cases {
 		t.Run(c.name, func(t *testing.T) {
@@ -119,7 +123,7 @@ func TestOutputs(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			got, err := tmpl.Render(context.Background(), conversation)
+			got, err := tmpl.RenderWith(context.Background(), conversation, Options{Now: today})
 			if err != nil || got != c.want {
 				t.Errorf("got %q, %v; want %q", got, err, c.want)
 			}
@@ -162,11 +166,12 @@ json.dump([env.from_string(s).render(**job["variables"]) for s in job["sources"]
 func jinja2(t *testing.T, script string, in []byte) []byte {
 	t.Helper()
 	const begin = `
-import json, sys
+import datetime, json, sys
 from jinja2.sandbox import ImmutableSandboxedEnvironment
 env = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True)
 env.filters["tojson"] = lambda x, ensure_ascii=False, indent=None: json.dumps(x, ensure_ascii=ensure_ascii, indent=indent)
-env.globals["strftime_now"] = env.globals["raise_exception"] = lambda text: text
+env.globals["raise_exception"] = lambda text: text
+env.globals["strftime_now"] = datetime.datetime(2026, 2, 3, 14, 5, 6).strftime
 from jinja2 import ext, nodes
 class Generation(ext.Extension):
     tags = {"generation"}
@@ -270,14 +275,20 @@ func TestRandomTemplatesEqualJinja2(t *testing.T) {
 
 func TestUnknownConstructsRefusedByNameAtCompile(t *testing.T) {
 	for source, want := range map[string]string{
-		"a\n{% import 'x' %}":          "line 2",
-		"{% include 'x' %}":            `block "include"`,
-		"{{ x | safe }}":               `filter "safe"`,
-		"{{ x.title() }}":              `method "title"`,
-		"{{ strftime_now }}":           "as a value",
-		"{{ strftime_now is string }}": "as a value",
-		"{% generation %}x":            "endgeneration is missing",
-		"{{ x | dictsort }}":           `filter "dictsort"`,
+		"a\n{% import 'x' %}":                                "line 2",
+		"{% include 'x' %}":                                  `block "include"`,
+		"{{ x | safe }}":                                     `filter "safe"`,
+		"{{ x.title() }}":                                    `method "title"`,
+		"{{ strftime_now }}":                                 "as a value",
+		"{{ strftime_now is string }}":                       "as a value",
+		"a\n{{ strftime_now('%d %e') }}":                     "line 2: strftime_now: %e",
+		"{{ strftime_now('%-d') }}":                          "%-",
+		"{{ strftime_now('100 %') }}":                        "ends in %",
+		"{{ 'abc'[::2] }}":                                   "by steps",
+		"{{ 'abc'[2::-1] }}":                                 "by steps",
+		"{{ messages[::0] }}":                                "steps of 0",
+		"{% generation %}x":                                  "endgeneration is missing",
+		"{{ x | dictsort }}":                                 `filter "dictsort"`,
 		"{% if x %}{% macro f() %}{% endmacro %}{% endif %}": "inside another block",
 		"{% macro range() %}{% endmacro %}":                  `macro called "range"`,
 		"{% macro f(a b) %}{% endmacro %}":                   "expected",
@@ -339,7 +350,10 @@ func TestRenderRefusals(t *testing.T) {
 		"{{ 1[0] }}":                         "cannot index",
 		"{{ 1[0:1] }}":                       "cannot slice",
 		"{{ messages['a':] }}":               "cannot slice",
-		"{{ 'abc'[::2] }}":                   "by steps",
+		"{% set x = 'abc' %}{{ x[::2] }}":    "by steps",
+		"{{ messages[::1 - 1] }}":            "steps of 0",
+		"{{ strftime_now('%' + 'Q') }}":      "%Q",
+		"{{ strftime_now(1) }}":              "strftime_now of",
 		"{{ 1 | tojson(2) }}":                "keywords",
 		"{{ 1 | tojson(ensure_ascii=true)}}": "keywords",
 		"{{ 1 | length }}":                   "length",
@@ -371,17 +385,6 @@ func TestRenderRefusals(t *testing.T) {
 		if out, err := tmpl.Render(context.Background(), conversation); err == nil || !strings.Contains(err.Error(), want) {
 			t.Errorf("%.60q: %.40q, error %v does not mention %q", source, out, err, want)
 		}
-	}
-}
-
-func TestTodaysDate(t *testing.T) {
-	tmpl, err := Compile("{{ strftime_now('%d %b %Y, %A %B %j %H:%M %%') }}")
-	if err != nil {
-		t.Fatal(err)
-	}
-	got, err := tmpl.RenderWith(t.Context(), nil, Options{Now: func() time.Time { return time.Date(2026, 2, 3, 14, 5, 6, 0, time.UTC) }})
-	if want := "03 Feb 2026, Tuesday February 034 14:05 %"; err != nil || got != want {
-		t.Errorf("got %q, %v; want %q", got, err, want)
 	}
 }
 

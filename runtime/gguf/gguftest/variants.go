@@ -313,6 +313,8 @@ func ofTemplate() []Variant {
 		template("a template with a macro", "{% macro f(x) %}{{ x }}{% endmacro %}{{ f(1) }}"),
 		template("a template with a macro in a block", "{% if true %}{% macro f(x) %}{{ x }}{% endmacro %}{% endif %}", refused),
 		template("a template with today's date", "{{ strftime_now('%d %b %Y') }}"),
+		template("a template with a date in a format that is not supported", "{% if tools %}{{ strftime_now('%e') }}{% endif %}", refused),
+		template("a template that takes every second character of a text", "{% if tools %}{{ 'abc'[::2] }}{% endif %}", refused),
 		template("a template that prints JSON for every message", "{% for m in messages %}{{ m | tojson }}{% endfor %}"),
 		template("a template that replaces parts of texts", "{% for m in messages %}{{ m.content | replace('a', '') }}{% endfor %}"),
 		template("a template that replaces parts of its own control tokens", "{{ ('<|im_start|>' + messages[0].content) | replace('t', '') }}", refused),
