@@ -321,13 +321,14 @@
 #define Q3K(TOKENS) THREES(32); KSIGNED(0); TOKENS(FIRST4); KSIGNED(16); TOKENS(SECOND4)
 #define Q2K(TOKENS) PAIRS(32); PAIRED(0); TOKENS(FIRSTMINUS); PAIRED(16); TOKENS(SECONDMINUS)
 
-// Loops over groups and blocks of so many bytes: for one token, with AHEAD.
+// Loops over groups and blocks of so many bytes, with AHEAD: for one token.
 #define ONE_ARGS \
 	MOVQ dst+0(FP), DI; \
 	MOVQ groups+8(FP), SI; \
 	MOVQ act+16(FP), DX; \
 	MOVQ blocks+24(FP), R8; \
-	MOVQ groupCount+32(FP), R9
+	MOVQ groupCount+32(FP), R9; \
+	AHEAD_ARGS
 
 #define ONE_START \
 	VPXORD Z20, Z20, Z20; \
@@ -400,6 +401,7 @@ done: \
 	VPXORD Z21, Z21, Z21; \
 	VPXORD Z22, Z22, Z22; \
 	VPXORD Z23, Z23, Z23; \
+	FOUR_AHEAD_ARGS; \
 	MOVQ R8, CX
 
 #define FOUR_NEXT(bytes) \
@@ -419,12 +421,13 @@ done: \
 	ADDQ $64, DI; \
 	DECQ R9
 
-#define FOUR(BLOCK, bytes) \
+#define FOUR(BLOCK, bytes, AHEAD) \
 	FOUR_ARGS; \
 group: \
 	FOUR_START; \
 block: \
 	BLOCK(FOURTOKENS); \
+	AHEAD; \
 	FOUR_NEXT(bytes); \
 	JNZ block; \
 	FOUR_STORE; \
@@ -432,7 +435,7 @@ block: \
 	VZEROUPPER; \
 	RET
 
-#define FOURK(BLOCK, head, bytes) \
+#define FOURK(BLOCK, head, bytes, AHEAD) \
 	FOUR_ARGS; \
 group: \
 	FOUR_START; \
@@ -441,6 +444,7 @@ superBlock: \
 	ADDQ $head, SI; \
 block: \
 	BLOCK(FOURTOKENS); \
+	AHEAD; \
 	FOUR_NEXT(bytes); \
 	JZ done; \
 	TESTQ $7, CX; \

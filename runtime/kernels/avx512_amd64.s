@@ -70,63 +70,63 @@ TEXT ·oneMXFP4AVX512(SB), NOSPLIT, $0-40
 // func fourQ40AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ40AVX512(SB), NOSPLIT, $0-48
 	NIBBLE_MASKS
-	FOUR(Q40, 288)
+	FOUR(Q40, 288, FOUR_AHEAD5)
 
 // func fourQ41AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ41AVX512(SB), NOSPLIT, $0-48
 	NIBBLE_MASKS
-	FOUR(Q41, 320)
+	FOUR(Q41, 320, FOUR_AHEAD5)
 
 // func fourQ50AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ50AVX512(SB), NOSPLIT, $0-48
 	FIVE_MASKS
-	FOUR(Q50, 352)
+	FOUR(Q50, 352, FOUR_AHEAD7)
 
 // func fourQ51AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ51AVX512(SB), NOSPLIT, $0-48
 	FIVE_MASKS
-	FOUR(Q51, 384)
+	FOUR(Q51, 384, FOUR_AHEAD7)
 
 // func fourQ80AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ80AVX512(SB), NOSPLIT, $0-48
-	FOUR(Q80, 544)
+	FOUR(Q80, 544, FOUR_AHEAD9)
 
 // func fourQ2KAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ2KAVX512(SB), NOSPLIT, $0-48
 	PAIR_MASKS
-	FOURK(Q2K, 64, 160)
+	FOURK(Q2K, 64, 160, FOUR_AHEAD3)
 
 // func fourQ3KAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ3KAVX512(SB), NOSPLIT, $0-48
 	THREE_MASKS
-	FOURK(Q3K, 32, 224)
+	FOURK(Q3K, 32, 224, FOUR_AHEAD5)
 
 // func fourQ4KAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ4KAVX512(SB), NOSPLIT, $0-48
 	NIBBLE_MASKS
-	FOURK(Q4K, 64, 288)
+	FOURK(Q4K, 64, 288, FOUR_AHEAD5)
 
 // func fourQ5KAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ5KAVX512(SB), NOSPLIT, $0-48
 	FIVE_MASKS
-	FOURK(Q5K, 64, 352)
+	FOURK(Q5K, 64, 352, FOUR_AHEAD7)
 
 // func fourQ6KAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourQ6KAVX512(SB), NOSPLIT, $0-48
 	SIX_MASKS
-	FOURK(Q6K, 32, 416)
+	FOURK(Q6K, 32, 416, FOUR_AHEAD7)
 
 // func fourIQ4NLAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourIQ4NLAVX512(SB), NOSPLIT, $0-48
 	VALUE_MASKS(·levelsIQ4)
-	FOUR(IQ4NL, 288)
+	FOUR(IQ4NL, 288, FOUR_AHEAD5)
 
 // func fourIQ4XSAVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourIQ4XSAVX512(SB), NOSPLIT, $0-48
 	VALUE_MASKS(·levelsIQ4)
-	FOURK(IQ4XS, 32, 272)
+	FOURK(IQ4XS, 32, 272, FOUR_AHEAD5)
 
 // func fourMXFP4AVX512(dst *float32, stride int, groups *byte, act *record, blocks, groupCount int)
 TEXT ·fourMXFP4AVX512(SB), NOSPLIT, $0-48
 	VALUE_MASKS(·levelsMXFP4)
-	FOUR(MXFP4, 272)
+	FOUR(MXFP4, 272, FOUR_AHEAD5)

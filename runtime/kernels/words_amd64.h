@@ -172,6 +172,7 @@
 	MOVQ act+16(FP), DX; \
 	MOVQ blocks+24(FP), R8; \
 	MOVQ groupCount+32(FP), R9; \
+	AHEAD_ARGS; \
 	MASKS(mask)
 
 #define ONE_START \

@@ -1,0 +1,28 @@
+package kernels
+
+import (
+	"os"
+	"regexp"
+	"testing"
+)
+
+// TestVendorIsWhatLinuxSays: the name is what Linux read from the same processor.
+func TestVendorIsWhatLinuxSays(t *testing.T) {
+	text, err := os.ReadFile("/proc/cpuinfo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	said := regexp.MustCompile(`(?m)^vendor_id\s*: (.*)$`).FindSubmatch(text)
+	if said == nil || string(said[1]) != vendor() {
+		t.Errorf("%q, and Linux says %q", vendor(), said)
+	}
+}
+
+// TestWeightsAreFetchedAhead: each vendor's distances are whole lines of a cache, and the far one is no nearer.
+func TestWeightsAreFetchedAhead(t *testing.T) {
+	for _, vendor := range []string{"AuthenticAMD", "GenuineIntel", "another"} {
+		if far, near := aheadOf(vendor)[0], aheadOf(vendor)[1]; near < 1024 || far < near || far%64 != 0 || near%64 != 0 {
+			t.Errorf("%s: %d and %d", vendor, far, near)
+		}
+	}
+}
