@@ -7,6 +7,7 @@ import (
 	"runtime/debug"
 	"testing"
 
+	"github.com/anchorhold/anchorhold/packaging/longtest"
 	"github.com/anchorhold/anchorhold/runtime/infer"
 )
 
@@ -29,6 +30,7 @@ func (d *discard) Flush()                      {}
 // TestRepeatedLikelihoodsAreCharged: a streamed response repeats the likelihoods of all of its tokens
 // four times at its end. It held four lists and as many texts of JSON, and paid for one text.
 func TestRepeatedLikelihoodsAreCharged(t *testing.T) {
+	longtest.WithoutRace(t, "it counts what is allocated, and pools keep only a part under the race detector")
 	// What is allocated is counted, with one processor's buffers of encoding/json.
 	defer debug.SetGCPercent(debug.SetGCPercent(-1))
 	defer runtime.GOMAXPROCS(runtime.GOMAXPROCS(1))
