@@ -8,6 +8,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"syscall"
 )
 
 // group is a control group for memory: the guest's limit, which the kernel holds. A nil one is none.
@@ -17,8 +18,9 @@ type group struct {
 	peakAt, killed string // files
 }
 
-// newGroup makes one without swap, of version 2 or 1; nil where this user may not.
-func newGroup(name string, limit int64) *group {
+// newGroup makes one without swap, of version 2 or 1; nil where this user may not, or where the kernel limits no memory.
+// Where a limit can be set and setting it fails, that is an error: the demo would show a limit that nobody holds.
+func newGroup(name string, limit int64) (*group, error) {
 	bytes := strconv.FormatInt(limit, 10)
 	for _, v := range []struct {
 		parent, limit, swap, most string
@@ -29,19 +31,28 @@ func newGroup(name string, limit int64) *group {
 	} {
 		g := v.group
 		g.dir, g.limit = filepath.Join(v.parent, name), limit
-		if os.Mkdir(g.dir, 0o755) != nil {
+		switch err := os.Mkdir(g.dir, 0o755); {
+		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
 			continue
+		case err != nil:
+			return nil, fmt.Errorf("control group: %w", err)
 		}
 		err := g.write(v.limit, bytes)
+		if errors.Is(err, fs.ErrNotExist) { // a plain directory, or a group without this controller
+			if err := os.Remove(g.dir); err != nil {
+				return nil, err
+			}
+			continue
+		}
 		if swap := g.write(v.swap, v.most); !errors.Is(swap, fs.ErrNotExist) { // a kernel without swap has no such file
 			err = errors.Join(err, swap)
 		}
-		if err == nil {
-			return &g
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("control group: %w", err), os.Remove(g.dir))
 		}
-		_ = os.Remove(g.dir) // a plain directory, or a group without this controller
+		return &g, nil
 	}
-	return nil
+	return nil, nil
 }
 
 // write makes no file: a directory that is no control group has none.
@@ -65,7 +76,7 @@ func (g *group) within(program []string) []string {
 // told is the limit, the peak and that nothing was ended for its memory, which else is an error.
 func (g *group) told() (string, error) {
 	if g == nil {
-		return "no control group: that takes root and a memory controller", nil
+		return "no limit of the kernel: a control group takes root and a memory controller", nil
 	}
 	text, err := os.ReadFile(filepath.Join(g.dir, g.killed))
 	if err != nil {
