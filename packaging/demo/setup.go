@@ -205,7 +205,10 @@ func (d *demo) runAgent(name, model, measurement string, limitMB int) (*daemon, 
 		return nil, err
 	}
 	program := []string{filepath.Join(d.opt.bin, "anchorhold-agent"), "run", "--config", config}
-	group := newGroup(fmt.Sprintf("anchorhold-demo-%d-%s", os.Getpid(), name), int64(limitMB)<<20)
+	group, err := newGroup(fmt.Sprintf("anchorhold-demo-%d-%s", os.Getpid(), name), int64(limitMB)<<20)
+	if err != nil {
+		return nil, err
+	}
 	agent, err := start(d.dir, name, nil, group.within(program)[0], group.within(program)[1:]...)
 	if err != nil {
 		return nil, errors.Join(err, group.remove())
