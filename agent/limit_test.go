@@ -166,6 +166,48 @@ func TestLongContextAtTheLimit(t *testing.T) {
 	}
 }
 
+// TestMemoryBesideTheModel: what an agent takes beside weights, cache and scratch memory, its program's pages and its model's
+// tokenizer included, once it has answered.
+func TestMemoryBesideTheModel(t *testing.T) {
+	longtest.Run(t, "it builds an agent, which seals and opens a real model")
+	if os.Getuid() != 0 {
+		t.Skip("SKIPPED: a control group needs root")
+	}
+	a := startAgent(t, buildAgent(t), realModel(t), "", newGroup(t, exactLimit))
+	_, elsewhere, _ := listentest.Parties(t)
+	if err := user(t, elsewhere, a.socket)(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	file, err := os.Open(fmt.Sprintf("/proc/%d/smaps", a.id))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer file.Close()
+	var model, own, pages, rss, anonymous int64
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		key, value, _ := strings.Cut(lines.Text(), ":")
+		switch value = strings.TrimSpace(value); key {
+		case "Rss":
+			_, err = fmt.Sscanf(value, "%d kB", &rss)
+		case "Anonymous":
+			_, err = fmt.Sscanf(value, "%d kB", &anonymous)
+		case "VmFlags": // a mapping's last line; "dd", not for core dumps, is what is locked for models and keys
+			if strings.Contains(value+" ", "dd ") {
+				model += rss
+			} else {
+				own, pages = own+anonymous, pages+rss-anonymous
+			}
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Logf("%.1f MiB of the process and %.1f MiB of files beside %.1f MiB of the model", float64(own)/1024, float64(pages)/1024, float64(model)/1024)
+	if model < 64<<10 || own > 16<<10 {
+		t.Errorf("%d KiB beside %d KiB of the model; want at most 16 MiB", own, model)
+	}
+}
+
 // realModel is the file of SmolLM2, or of $ANCHORHOLD_MODEL.
 func realModel(t *testing.T) string {
 	t.Helper()
@@ -296,6 +338,7 @@ func dropFile(t *testing.T, name string) {
 type running struct {
 	socket string
 	opened string // what it logged of the model that it opened
+	id     int    // of its process
 }
 
 // startAgent runs the program in a control group, the model with such options in its configuration,
@@ -353,7 +396,7 @@ socket: {path: %q, allowed_users: [%d, %d], queue: 64, request_seconds: %d}
 		}
 		return (&net.Dialer{}).DialContext(ctx, "unix", cfg.Socket.Path)
 	}}})
-	a := running{socket: cfg.Socket.Path}
+	a := running{socket: cfg.Socket.Path, id: cmd.Process.Pid}
 	text, err := os.ReadFile(log.Name())
 	if err != nil {
 		t.Fatal(err)

@@ -85,6 +85,23 @@ func TestResidentMemoryIsTheAccount(t *testing.T) {
 	}
 }
 
+// TestLargeRegionsAskForLargePages: the kernel has been asked for pages of 2 MiB where they fit whole, and not for the rest.
+func TestLargeRegionsAskForLargePages(t *testing.T) {
+	if _, err := os.Stat("/sys/kernel/mm/transparent_hugepage"); err != nil {
+		t.Skipf("SKIPPED: the kernel has no large pages: %v", err)
+	}
+	r, err := NewBudget(16<<20).Map("x", 9<<20)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer r.Release()
+	whole, tail := mappingOf(t, r.Bytes()), mappingOf(t, r.Bytes()[8<<20:])
+	if !strings.Contains(whole["VmFlags"], " hg ") || strings.Contains(tail["VmFlags"], " hg ") {
+		t.Errorf("the whole part has flags%s, the tail%s", whole["VmFlags"], tail["VmFlags"])
+	}
+	t.Logf("of 8192 kB,%sin pages of 2 MiB", whole["AnonHugePages"])
+}
+
 // TestOverrunFaults: assembly has no bounds checks, so the page behind a region
 // must not be a neighbour's.
 func TestOverrunFaults(t *testing.T) {

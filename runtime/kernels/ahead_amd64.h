@@ -1,9 +1,13 @@
 // Lines of later blocks into the caches, beyond the 4 KiB page where the processor's own prefetching ends: into that of the
 // second level from far off, whose requests do not wait for one of the few buffers of the first, and from
 // nearer into the first. How far is the processor's ([ahead]). Behind the end of the weights it does nothing.
-// Distances are kept in R11 (far) and R12 (near).
+// Distances are kept in R11 (far) and R12 (near); those of types with super-blocks are their own.
 #define AHEAD_ARGS \
 	MOVQ ·ahead+0(SB), R11; \
+	MOVQ ·ahead+8(SB), R12
+
+#define AHEADK_ARGS \
+	MOVQ ·ahead+16(SB), R11; \
 	MOVQ ·ahead+8(SB), R12
 
 #define AHEAD(n) \

@@ -327,8 +327,7 @@
 	MOVQ groups+8(FP), SI; \
 	MOVQ act+16(FP), DX; \
 	MOVQ blocks+24(FP), R8; \
-	MOVQ groupCount+32(FP), R9; \
-	AHEAD_ARGS
+	MOVQ groupCount+32(FP), R9
 
 #define ONE_START \
 	VPXORD Z20, Z20, Z20; \
@@ -347,6 +346,7 @@
 
 #define ONE(BLOCK, bytes, AHEAD) \
 	ONE_ARGS; \
+	AHEAD_ARGS; \
 group: \
 	ONE_START; \
 block: \
@@ -362,6 +362,7 @@ block: \
 // The same with a head of so many bytes before each 8 blocks.
 #define ONEK(BLOCK, head, bytes, AHEAD) \
 	ONE_ARGS; \
+	AHEADK_ARGS; \
 group: \
 	ONE_START; \
 superBlock: \

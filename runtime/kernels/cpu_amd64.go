@@ -8,16 +8,16 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// ahead is how many bytes before their use weights are fetched for one token: into the cache of the second level and
-// into that of the first, where four tokens fetch them, too. What is best was measured for each vendor
-// (docs/performance.md).
+// ahead is how many bytes before their use weights are fetched for one token: into the cache of the second level, into
+// that of the first, where four tokens fetch them, too, and into the second for types with super-blocks (AVX-512's
+// kernels alone). What is best was measured for each vendor (docs/performance.md).
 var ahead = aheadOf(vendor())
 
-func aheadOf(vendor string) [2]int {
+func aheadOf(vendor string) [3]int {
 	if vendor == "AuthenticAMD" {
-		return [2]int{4096, 4096}
+		return [3]int{4096, 4096, 12288}
 	}
-	return [2]int{6144, 3072}
+	return [3]int{6144, 3072, 6144}
 }
 
 // vendor is what the processor calls its maker: CPUID leaf 0, bytes of EBX, EDX and ECX.

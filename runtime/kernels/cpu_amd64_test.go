@@ -18,11 +18,14 @@ func TestVendorIsWhatLinuxSays(t *testing.T) {
 	}
 }
 
-// TestWeightsAreFetchedAhead: each vendor's distances are whole lines of a cache, and the far one is no nearer.
+// TestWeightsAreFetchedAhead: each vendor's distances are whole lines of a cache, and the far ones are no nearer.
 func TestWeightsAreFetchedAhead(t *testing.T) {
 	for _, vendor := range []string{"AuthenticAMD", "GenuineIntel", "another"} {
-		if far, near := aheadOf(vendor)[0], aheadOf(vendor)[1]; near < 1024 || far < near || far%64 != 0 || near%64 != 0 {
-			t.Errorf("%s: %d and %d", vendor, far, near)
+		a := aheadOf(vendor)
+		for _, far := range []int{a[0], a[2]} {
+			if near := a[1]; near < 1024 || far < near || far%64 != 0 || near%64 != 0 {
+				t.Errorf("%s: %d and %d", vendor, far, near)
+			}
 		}
 	}
 }

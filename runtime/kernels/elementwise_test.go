@@ -229,11 +229,12 @@ func FuzzElementwise(f *testing.F) {
 // FuzzScores does the same for scores of one tile.
 func FuzzScores(f *testing.F) {
 	for n := range uint8(MaxQueries) {
-		f.Add(uint64(n), 5*n, n)
+		f.Add(uint64(n)<<8+uint64(n), 5*n, n)
 	}
+	f.Add(uint64(2<<8), uint8(255), uint8(MaxQueries-1))
 	f.Fuzz(func(t *testing.T, seed uint64, length, count uint8) {
-		rng, size, n := rand.New(rand.NewPCG(seed, 3)), int(length)%70+1, int(count)%MaxQueries+1
-		queries, keys := make([]float32, n*size), make([]uint16, size*KeyTile)
+		rng, size, n, tiles := rand.New(rand.NewPCG(seed, 3)), int(length)+1, int(count)%MaxQueries+1, int(seed>>8)%3+1
+		queries, keys := make([]float32, n*size), make([]uint16, size*KeyTile*tiles)
 		inputs := inputKinds[int(seed>>1)%len(inputKinds)]
 		fill(queries, rng, inputs)
 		for i := range keys {
@@ -241,8 +242,8 @@ func FuzzScores(f *testing.F) {
 		}
 		run := func(s *Set) []float32 {
 			atStart := seed%2 == 0
-			scores := guardedCopy(t, make([]float32, n*KeyTile), atStart)
-			s.Scores(scores, KeyTile, guardedCopy(t, queries, atStart), n, guardedCopy(t, keys, atStart), 1)
+			scores := guardedCopy(t, make([]float32, n*KeyTile*tiles), atStart)
+			s.Scores(scores, KeyTile*tiles, guardedCopy(t, queries, atStart), n, guardedCopy(t, keys, atStart), tiles)
 			return scores
 		}
 		want := run(genericSet())

@@ -98,11 +98,8 @@ func answerCost(q *Request) int64 {
 	each := int64(textCost)
 	if q.Logprobs {
 		each += scoreCost + likelihoodCost*int64(q.Gen.Top)
-		switch {
-		case q.repeats && q.Stream: // the list stays while each event that repeats it is written
+		if q.repeats || !q.Stream { // the list stays while it is written as JSON, whose encoder keeps a copy
 			each += 3 * jsonCost * int64(1+q.Gen.Top)
-		case !q.Stream:
-			each += jsonCost * int64(1+q.Gen.Top)
 		}
 	}
 	return each * int64(q.Gen.MaxTokens) * int64(q.Choices)
