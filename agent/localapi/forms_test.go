@@ -411,3 +411,57 @@ func TestLikelihoodsOfResponsesAreOfTheirText(t *testing.T) {
 		check("deltas", deltas)
 	}
 }
+
+// TestLikelihoodsOfChatsAreOfTheirCalls, too, each once and in order: vLLM's and llama.cpp's are, so clients judge calls by them.
+func TestLikelihoodsOfChatsAreOfTheirCalls(t *testing.T) {
+	f := start(t, nil)
+	f.engine.says = []string{"Hm", ".", callText[3:20], callText[20:]}
+	const want = "[w0  w1  w2  w3 ]"
+	type tokens []struct{ Token string }
+	check := func(where string, lists ...tokens) {
+		t.Helper()
+		var got []string
+		for _, list := range lists {
+			for _, l := range list {
+				got = append(got, l.Token)
+			}
+		}
+		if fmt.Sprint(got) != want {
+			t.Errorf("%s: tokens %q, want %s", where, got, want)
+		}
+	}
+	type answer struct {
+		Choices []struct {
+			Logprobs struct{ Content tokens }
+			Reason   string `json:"finish_reason"`
+		}
+		Logprobs tokens // of Ollama
+	}
+	read := func(body string) (a answer) {
+		t.Helper()
+		if err := json.Unmarshal([]byte(body), &a); err != nil {
+			t.Fatal(body, err)
+		}
+		return a
+	}
+	const ask = `,"logprobs":true,"tools":[` + weather + `]`
+	whole := read(f.chat(t, ask).body)
+	if check("whole", whole.Choices[0].Logprobs.Content); whole.Choices[0].Reason != "tool_calls" {
+		t.Errorf("the answer is no call: %+v", whole)
+	}
+	var lists []tokens
+	events := f.chat(t, ask+`,"stream":true`).events(t)
+	for _, e := range events[:len(events)-1] {
+		for _, c := range read(e).Choices {
+			lists = append(lists, c.Logprobs.Content)
+		}
+	}
+	check("streamed", lists...)
+	chat := `{"model":"tiny","messages":[{"role":"user","content":"hi"}]` + ask
+	check("Ollama's", read(f.do(t, "POST", "/api/chat", chat+`,"stream":false}`).body).Logprobs)
+	lists = nil
+	for line := range strings.Lines(f.do(t, "POST", "/api/chat", chat+`}`).body) {
+		lists = append(lists, read(line).Logprobs)
+	}
+	check("Ollama's, streamed", lists...)
+}

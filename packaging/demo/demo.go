@@ -42,6 +42,7 @@ type demo struct {
 	modelID       string // of what was sealed first
 	receipt       string // file of the answer's receipt
 	answer        string
+	served        string // where the model's weights are, and its context
 }
 
 func newDemo(opt options) *demo {

@@ -11,34 +11,42 @@ import (
 	"syscall"
 )
 
-// group is a control group for memory: the guest's limit, which the kernel holds. A nil one is none.
+// group is a control group for memory: the guest's limit, which the kernel holds.
 type group struct {
-	dir            string
+	dir            string // empty if there is none
+	absent         string // why not
 	limit          int64
 	peakAt, killed string // files
 }
 
-// newGroup makes one without swap, of version 2 or 1; nil where this user may not, or where the kernel limits no memory.
-// Where a limit can be set and setting it fails, that is an error: the demo would show a limit that nobody holds.
+// newGroup makes one without swap, of version 2 or 1. There is none where this machine has no memory controller
+// that this user may use; where it has one, whatever fails then is an error, or a demo would pass with no limit.
 func newGroup(name string, limit int64) (*group, error) {
-	bytes := strconv.FormatInt(limit, 10)
+	return groupBelow("/sys/fs/cgroup", name, limit)
+}
+
+func groupBelow(root, name string, limit int64) (*group, error) {
+	bytes, absent := strconv.FormatInt(limit, 10), []string{}
 	for _, v := range []struct {
 		parent, limit, swap, most string
 		group                     group
 	}{
-		{"/sys/fs/cgroup", "memory.max", "memory.swap.max", "0", group{peakAt: "memory.peak", killed: "memory.events"}},
-		{"/sys/fs/cgroup/memory", "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes, group{peakAt: "memory.max_usage_in_bytes", killed: "memory.oom_control"}},
+		{root, "memory.max", "memory.swap.max", "0", group{peakAt: "memory.peak", killed: "memory.events"}},
+		{filepath.Join(root, "memory"), "memory.limit_in_bytes", "memory.memsw.limit_in_bytes", bytes, group{peakAt: "memory.max_usage_in_bytes", killed: "memory.oom_control"}},
 	} {
 		g := v.group
 		g.dir, g.limit = filepath.Join(v.parent, name), limit
-		switch err := os.Mkdir(g.dir, 0o755); {
+		err := os.Mkdir(g.dir, 0o755)
+		switch {
 		case errors.Is(err, fs.ErrNotExist), errors.Is(err, fs.ErrPermission), errors.Is(err, syscall.EROFS):
+			absent = append(absent, err.Error())
 			continue
 		case err != nil:
-			return nil, fmt.Errorf("control group: %w", err)
+			return nil, fmt.Errorf("control group for memory: %w", err)
 		}
-		err := g.write(v.limit, bytes)
+		err = g.write(v.limit, bytes)
 		if errors.Is(err, fs.ErrNotExist) { // a plain directory, or a group without this controller
+			absent = append(absent, err.Error())
 			if err := os.Remove(g.dir); err != nil {
 				return nil, err
 			}
@@ -48,12 +56,15 @@ func newGroup(name string, limit int64) (*group, error) {
 			err = errors.Join(err, swap)
 		}
 		if err != nil {
-			return nil, errors.Join(fmt.Errorf("control group: %w", err), os.Remove(g.dir))
+			return nil, errors.Join(fmt.Errorf("control group for memory: %w", err), os.Remove(g.dir))
 		}
 		return &g, nil
 	}
-	return nil, nil
+	return &group{absent: strings.Join(absent, "; ")}, nil
 }
+
+// none says whether there is no such group.
+func (g *group) none() bool { return g == nil || g.dir == "" }
 
 // write makes no file: a directory that is no control group has none.
 func (g *group) write(name, value string) error {
@@ -67,16 +78,17 @@ func (g *group) write(name, value string) error {
 
 // within is a command line that runs a program in the group, from its first page on.
 func (g *group) within(program []string) []string {
-	if g == nil {
+	if g.none() {
 		return program
 	}
 	return append([]string{"/bin/sh", "-c", `echo $$ > "$0" && exec "$@"`, filepath.Join(g.dir, "cgroup.procs")}, program...)
 }
 
-// told is the limit, the peak and that nothing was ended for its memory, which else is an error.
+// told is whether the kernel enforced the limit, the peak, and that nothing was ended for its memory, which else is an
+// error.
 func (g *group) told() (string, error) {
-	if g == nil {
-		return "no limit of the kernel: a control group takes root and a memory controller", nil
+	if g.none() {
+		return "limit NOT ENFORCED by the kernel, for want of a control group: " + g.absent, nil
 	}
 	text, err := os.ReadFile(filepath.Join(g.dir, g.killed))
 	if err != nil {
@@ -87,16 +99,17 @@ func (g *group) told() (string, error) {
 			return "", errors.New("the kernel ended the agent for its memory")
 		}
 	}
+	said := fmt.Sprintf("limit enforced by the kernel: control group of %d MiB without swap", g.limit>>20)
 	text, err = os.ReadFile(filepath.Join(g.dir, g.peakAt))
 	if err != nil { // before Linux 5.19 version 2 does not say
-		return fmt.Sprintf("control group: limit %d MiB without swap, nothing was killed", g.limit>>20), nil
+		return said + ", nothing was killed", nil
 	}
 	peak, err := strconv.ParseInt(strings.TrimSpace(string(text)), 10, 64)
-	return fmt.Sprintf("control group: limit %d MiB without swap, peak %.1f MiB, nothing was killed", g.limit>>20, float64(peak)/(1<<20)), err
+	return fmt.Sprintf("%s, peak %.1f MiB, nothing was killed", said, float64(peak)/(1<<20)), err
 }
 
 func (g *group) remove() error {
-	if g == nil {
+	if g.none() {
 		return nil
 	}
 	return os.Remove(g.dir)
@@ -104,7 +117,7 @@ func (g *group) remove() error {
 
 // removal is the end of a command line that removes the group, once what ran in it has ended.
 func (g *group) removal() string {
-	if g == nil {
+	if g.none() {
 		return ""
 	}
 	return fmt.Sprintf(" && sleep 1 && rmdir %q", g.dir)

@@ -63,7 +63,20 @@ func (d *demo) startAgent(ctx context.Context) (string, error) {
 	if d.opt.model == "" && m.Threads <= 4 && m.Mode != "resident" { // each thread has memory of its own
 		return "", fmt.Errorf("the demo's model is %s in %d MiB: it no longer fits there", m.Mode, d.memoryMB)
 	}
-	return fmt.Sprintf("model %s in %.0f MiB of a limit of %d MiB, context %d tokens, %d threads", m.Mode, float64(m.ArenaBytes)/(1<<20), d.memoryMB, m.Context, m.Threads), nil
+	d.served = fmt.Sprintf("model %s, context %d tokens", placed(m.Mode, d.agent.log), m.Context)
+	return fmt.Sprintf("%s, %d threads: %.0f MiB of a limit of %d MiB", d.served, m.Threads, float64(m.ArenaBytes)/(1<<20), d.memoryMB), nil
+}
+
+// placed is where a model's weights are: all in memory, or only as many as the log of its agent says.
+func placed(mode string, log *logFile) string {
+	if mode != "streamed" {
+		return mode
+	}
+	_, kept, ok := strings.Cut(log.line("model opened"), " kept_mib=")
+	if kept, _, _ = strings.Cut(kept, " "); !ok || kept == "0" {
+		return mode
+	}
+	return fmt.Sprintf("mixed (%s MiB of its weights kept in memory, the rest streamed)", kept)
 }
 
 func (d *demo) showEvidence(ctx context.Context) (string, error) {
@@ -172,7 +185,7 @@ func (d *demo) chat(ctx context.Context) (string, error) {
 		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.memoryMB)
 	}
 	told, err := d.agent.group.told()
-	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of %d MiB\n%s", figures, float64(peak)/(1<<20), d.memoryMB, told), err
+	return fmt.Sprintf("%s\npeak memory of the agent, measured from outside: %.1f MiB of its limit of %d MiB; %s\n%s", figures, float64(peak)/(1<<20), d.memoryMB, d.served, told), err
 }
 
 // say chats, and shows the answer while it comes.
@@ -262,7 +275,8 @@ func (d *demo) chatStreamed(ctx context.Context) (note string, err error) {
 		return "", fmt.Errorf("the agent's memory reached %.1f MiB, above its limit of %d MiB", float64(peak)/(1<<20), d.streamedMB)
 	}
 	told, err := agent.group.told()
-	return fmt.Sprintf("the same answer, letter for letter, %s; peak memory %.1f MiB of %d MiB\n%s", figures, float64(peak)/(1<<20), d.streamedMB, told), err
+	return fmt.Sprintf("the same answer, letter for letter, %s; peak memory %.1f MiB of its limit of %d MiB; model %s, context %d tokens\n%s",
+		figures, float64(peak)/(1<<20), d.streamedMB, placed(s.Agent.Model.Mode, agent.log), s.Agent.Model.Context, told), err
 }
 
 // askStreamed asks the second agent what the first one was asked.

@@ -5,7 +5,7 @@
 // what runs beside it, and a seed gives the same answer every time. A sequence's keys and values
 // are wiped when it ends; if it has an owner, they stay for this owner's next requests until
 // another sequence takes their place or the engine closes. It begins once there is room for all that it may become, so
-// that none runs out of it; others wait behind it. Owners take turns, and the requests of each are taken in the order in which they came. An error in the weights (a changed chunk) ends every answer under way,
+// that none runs out of it; others wait behind it, but for a number of those that leave it room. Owners take turns, and the requests of each are taken in the order in which they came. An error in the weights (a changed chunk) ends every answer under way,
 // and nothing more is served. All large memory comes from the budget at the start.
 //
 // The [Engine] trusts its source for the authenticity of the weights. It refuses models that it

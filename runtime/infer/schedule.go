@@ -22,6 +22,8 @@ type sequence struct {
 	given     []int32 // rest of an answer that is only scored: pending ends with all but its last
 	position  int     // of pending[0]
 	most      int     // tokens of prompt and answer, which it has pages for before it begins; guesses are among them
+	past      bool    // it began before one that waited for pages
+	passed    int     // how many did so while it waited
 	last      [1]int32
 	left      int // tokens that may still be chosen
 	choose    choice
@@ -120,8 +122,8 @@ func (e *Engine) free(slot int, reason string, err error) {
 }
 
 // admit frees the slots of cancelled sequences and takes new ones while there are slots and pages for
-// them, whose turn it is first: one that waits for pages has the next ones before any that would come behind it. With no sequence at
-// all it waits. It returns false at the end.
+// them, whose turn it is first: one that waits for pages has the next ones before any that would come behind it and leave it no room
+// (see overtake). With no sequence at all it waits. It returns false at the end.
 func (e *Engine) admit() bool {
 	for slot, s := range e.slots {
 		if s != nil && s.cancelled.Load() {
@@ -129,9 +131,12 @@ func (e *Engine) admit() bool {
 		}
 	}
 	for e.receive() && e.active() < len(e.slots) && len(e.line) > 0 {
-		s := e.turn()
+		s := e.turn(func(*sequence) bool { return true })
 		if e.begin(s) {
 			e.serve(s)
+			continue
+		}
+		if e.active() > 0 && e.overtake(s) {
 			continue
 		}
 		if e.active() > 0 {
@@ -175,16 +180,41 @@ func (e *Engine) receive() bool {
 	}
 }
 
-// turn is the sequence that is next of those that wait: owners take turns, so that one with many long ones keeps no other waiting for
-// all of them; of an owner's, the first.
-func (e *Engine) turn() *sequence {
-	next := e.line[0]
+// turn is the sequence that is next of those that wait and may begin, or nil: owners take turns, so that one with many long ones keeps
+// no other waiting for all of them; of an owner's, the first.
+func (e *Engine) turn(may func(*sequence) bool) (next *sequence) {
 	for _, s := range e.line {
-		if e.served[s.owner] < e.served[next.owner] {
+		if may(s) && (next == nil || e.served[s.owner] < e.served[next.owner]) {
 			next = s
 		}
 	}
 	return next
+}
+
+// overtake begins a sequence before the one whose turn it is and for which there are no pages yet: one that leaves room for it, together
+// with all at work that overtook. The one that waits therefore has its pages at the latest when those before it have ended. It is overtaken
+// as many times as there are slots, or short ones could keep it waiting for the longest of those.
+func (e *Engine) overtake(waits *sequence) bool {
+	if waits.passed == len(e.slots) {
+		return false
+	}
+	free, beside := e.cache.Free(), e.cache.Pages(e.size.Positions)-e.cache.Pages(waits.most)
+	for slot, s := range e.slots {
+		switch {
+		case s == nil:
+			free += e.cache.Held(slot)
+		case s.past:
+			beside -= e.cache.Pages(s.most)
+		}
+	}
+	s := e.turn(func(s *sequence) bool { return s != waits && e.cache.Pages(s.most) <= min(free, beside) })
+	if s == nil || !e.begin(s) {
+		return false
+	}
+	s.past = true
+	waits.passed++
+	e.serve(s)
+	return true
 }
 
 // serve takes a sequence that has begun out of the line.

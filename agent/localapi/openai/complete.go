@@ -367,9 +367,12 @@ func (c *completion) generate(ctx context.Context, pass func(piece) error) error
 	return c.ended(a, err)
 }
 
-// ended counts an answer, and says of an error what its client may know.
+// ended counts an answer, asks for the memory that its likelihoods turned out to take, and says of an error what its client may know.
 func (c *completion) ended(a *answer, err error) error {
 	c.service.count(a.result)
+	if err == nil {
+		err = c.held.grow(c.beyond(a.scored))
+	}
 	if _, changed := errors.AsType[*chunkseal.Failure](err); changed {
 		// The model's file was changed under the engine: a fault of this machine, to be logged,
 		// and no refusal of the request, which the client would be told.

@@ -104,3 +104,44 @@ func answerCost(q *Request) int64 {
 	}
 	return each * int64(q.Gen.MaxTokens) * int64(q.Choices)
 }
+
+// Bytes that a token takes as a member of such a list and twice as JSON, beside its text: one of the answer, and a likeliest one.
+const chosenHeld, likeliestHeld = 220, 150
+
+// beyond is what the likelihoods of an answer hold beyond what answerCost has charged for them: that is enough for tokens of six bytes,
+// and a client can have an answer of the longest ones of the vocabulary (logit_bias): Qwen2.5 has one of 128 spaces.
+func (c *completion) beyond(list []infer.Scored) int64 {
+	q := c.request
+	if !q.Logprobs || q.Stream && !q.repeats {
+		return 0
+	}
+	var n int64
+	for _, s := range list {
+		n += chosenHeld + c.textHeld(s.Token)
+		for _, l := range s.Top {
+			n += likeliestHeld + c.textHeld(l.Token)
+		}
+	}
+	return n - 3*jsonCost*int64(1+q.Gen.Top)*int64(q.Gen.MaxTokens)
+}
+
+// textHeld is what a token's bytes take there.
+func (c *completion) textHeld(token int32) (n int64) {
+	form, ok := c.form.(chats)
+	plain := ok && form.plain
+	piece := c.session.Engine.Piece(token)
+	valid := utf8.Valid(piece)
+	for _, b := range piece {
+		text, written := 3, 1
+		switch {
+		case b < ' ', b == '<', b == '>', b == '&', b == '"', b == '\\':
+			written = len(`\u0000`)
+		case b >= utf8.RuneSelf && !valid:
+			text, written = 9, len("\uFFFD") // for what is no character; it is made in two steps
+		}
+		if n += int64(text + 2*written); !plain { // as a number, too
+			n += 8 + 2*int64(len("255,"))
+		}
+	}
+	return n
+}

@@ -79,7 +79,7 @@ func Open(ctx context.Context, cfg settings.Config, m settings.Model, held *Cust
 		err := o.openWith(ctx, cfg, publisher, try.mode, taken)
 		if err == nil {
 			log.Info("model opened", "model", m.Name, "model_id", o.ID(), "key_version", version, "mode", o.Weights.Mode().String(),
-				"context", o.ContextSize(), "sequences", o.AtOnce(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
+				"context", o.ContextSize(), "sequences", o.AtOnce(), "threads", o.Threads, "arena_mib", o.Memory.Used()>>20, "kept_mib", o.Weights.Pinned()>>20, "cache_mib", o.CacheBytes()>>20, "saved_by_windows_mib", o.SavedByWindows()>>20)
 			return o, nil
 		}
 		heap = o.heap
