@@ -11,7 +11,7 @@ import (
 // Magic is the first four bytes of every GGUF file.
 const Magic = "GGUF"
 
-var errTruncated = errors.New("the file ends inside its header")
+var errTruncated = errors.New("the file ends inside its header: it is truncated or damaged, so download or convert it again")
 
 // Parse reads the header and the tensor directory of a GGUF file of size bytes.
 // Tensor data is not read, but each tensor is checked to lie in the file.
