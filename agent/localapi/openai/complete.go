@@ -29,6 +29,7 @@ type completion struct {
 	held    *memory
 	issued  *receipt.Issued // once it is
 	answers []*answer       // so far
+	late    *late           // while the whole answer is written
 }
 
 // answer is one of the choices.
@@ -268,7 +269,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	if err := c.sign(ctx); err != nil {
 		return nil, err
 	}
-	return json.Marshal(c.form.whole(c))
+	return c.encode()
 }
 
 // prepare turns the request into tokens, unless its client leaves, and fits them into the
