@@ -105,6 +105,12 @@ func TestWholeAnswersAreWrittenOnce(t *testing.T) {
 				if err != nil || !bytes.Equal(got, want) {
 					t.Errorf("%s: %v\n%s\nwant\n%s", c.body, err, got, want)
 				}
+				if q.Scores { // what the receipt commits to is a part of it
+					do := made()
+					if said, err := do.scores(do.answers[0].scored); err != nil || !bytes.Contains(want, []byte(`"logprobs":`+said+`,"finish_reason"`)) {
+						t.Errorf("the receipt is of %s, %v, the answer\n%s", said, err, want)
+					}
+				}
 				if q.Logprobs && text != "" && cap(got) != len(got) {
 					t.Errorf("%s: it takes %d bytes for %d", c.body, cap(got), len(got))
 				}

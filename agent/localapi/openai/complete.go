@@ -395,11 +395,11 @@ func (c *completion) sign(ctx context.Context) error {
 		choices[i] = receipt.Choice{Text: a.text.String(), Calls: a.calls}
 	}
 	if c.request.Scores { // what was asked is the text, and what was answered its likelihood
-		scores, err := json.Marshal(c.logprobs(c.answers[0].scored, 0))
+		text, err := c.scores(c.answers[0].scored)
 		if err != nil {
 			return err
 		}
-		choices[0].Text = string(scores)
+		choices[0].Text = text
 	}
 	total := c.usage()
 	issued, err := c.session.Issue(receipt.Answer{

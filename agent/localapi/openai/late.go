@@ -7,6 +7,7 @@ import (
 	"io"
 	"maps"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"github.com/anchorhold/anchorhold/runtime/infer"
@@ -168,6 +169,18 @@ func (c *completion) writeTexts(w io.Writer, list []infer.Scored, runes int) err
 	}
 	_, err := io.WriteString(w, "}")
 	return err
+}
+
+// scores is that as a text, in memory of just its size.
+func (c *completion) scores(list []infer.Scored) (string, error) {
+	var size counter
+	if err := c.writeTexts(&size, list, 0); err != nil {
+		return "", err
+	}
+	var text strings.Builder
+	text.Grow(int(size))
+	err := c.writeTexts(&text, list, 0)
+	return text.String(), err
 }
 
 // likeliest are the likeliest tokens at one place by their text.
