@@ -25,7 +25,7 @@ help: ## list the targets
 build: ## build the release binaries into bin/ (CGO off, no software TEE)
 	@mkdir -p bin
 	@CGO_ENABLED=0 go build $(GOFLAGS_) -tags release,nethttpomithttp2 -o bin/ $(BINARIES)
-	@ls -l bin | awk 'NR>1{printf "  bin/%-20s %5.1f MiB\n", $$9, $$5/1048576}'
+	@ls -l bin | awk 'NR>1{printf "  bin/%-22s %5.1f MiB\n", $$9, $$5/1048576}'
 
 demo-build:
 	@mkdir -p $(DEMOBIN)

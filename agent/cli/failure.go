@@ -47,6 +47,7 @@ func FailureOf(err error) Failure {
 		f.Reason = string(reason)
 	}
 	f.Message = strings.TrimPrefix(strings.TrimPrefix(err.Error(), ErrRefused.Error()+": "), f.Reason+": ")
+	f.Message = strings.TrimSuffix(f.Message, " ("+f.Reason+")")
 	return f
 }
 

@@ -102,6 +102,7 @@ func TestStatusesAndReasons(t *testing.T) {
 		"refused":     {errors.Join(ErrRefused, why), StatusRefused, Failure{"refused", "refused\nwhy"}},
 		"open":        {errors.Join(ErrOpen, why), StatusOpen, Failure{"not-known-to-be-sound", ErrOpen.Error() + "\nwhy"}},
 		"named":       {Named("a-reason", why), StatusFailed, Failure{"a-reason", "why"}},
+		"named twice": {Named("a-reason", errors.New("why (a-reason)")), StatusFailed, Failure{"a-reason", "why"}},
 		"unnamed":     {Named("", why), StatusFailed, Failure{"failed", "why"}},
 		"interrupted": {Named("a-reason", context.Canceled), StatusFailed, Failure{"interrupted", "context canceled"}},
 	} {

@@ -285,7 +285,7 @@ func TestContentPartsAndDeveloperRole(t *testing.T) {
 
 func TestPathsAndMethods(t *testing.T) {
 	f := start(t, nil)
-	if r := f.do(t, "GET", "/v1/chat/completions", ""); r.status != 405 || r.code() != "method-not-allowed" || !strings.Contains(r.body, "does not take GET") {
+	if r := f.do(t, "GET", "/v1/chat/completions", ""); r.status != 405 || r.code() != "method-not-allowed" || r.header.Get("Allow") != "POST" || !strings.Contains(r.body, "does not take GET, but POST\"") {
 		t.Error(r)
 	}
 	for _, path := range []string{"/", "/v1/nothing", "/v1/status"} {

@@ -4,7 +4,6 @@ import (
 	"context"
 	"net/http"
 	"os"
-	"slices"
 	"strings"
 	"time"
 
@@ -29,14 +28,15 @@ func (s *Server) routes() []Route {
 // handler checks the peer before anything else and turns errors into objects.
 func (s *Server) handler() http.Handler {
 	mux := http.NewServeMux()
-	var known []string
+	methods := map[string][]string{}
 	for _, r := range s.routes() {
 		mux.Handle(strings.TrimSpace(r.Method+" "+r.Pattern), s.wrap(r))
-		known = append(known, r.Pattern)
+		methods[r.Pattern] = append(methods[r.Pattern], r.Method)
 	}
-	mux.Handle("/", s.wrap(Route{Name: "unknown", Handle: func(_ http.ResponseWriter, r *http.Request) error {
-		if slices.Contains(known, r.URL.Path) {
-			return &Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path does not take " + r.Method}
+	mux.Handle("/", s.wrap(Route{Name: "unknown", Handle: func(w http.ResponseWriter, r *http.Request) error {
+		if takes := strings.Join(methods[r.URL.Path], ", "); takes != "" {
+			w.Header().Set("Allow", takes) // RFC 9110, 15.5.6
+			return &Error{Status: http.StatusMethodNotAllowed, Type: "invalid_request_error", Code: "method-not-allowed", Message: "this path does not take " + r.Method + ", but " + takes}
 		}
 		return noSuchPath()
 	}}))

@@ -157,6 +157,6 @@ As the broker's operator:
   "%[4]s/anchorhold" audit show --last 5 --broker "%[3]s/operator.sock"
 
 Their logs are "%[5]s" and "%[6]s".
-End and remove everything:  kill %[1]d %[2]d && rm -r "%[3]s"%[7]s
+End and remove everything:  kill %[1]d %[2]d && sleep 2 && rm -r "%[3]s"%[7]s
 `, d.broker.cmd.Process.Pid, d.agent.cmd.Process.Pid, d.dir, abs, d.broker.log.name, d.agent.log.name, d.agent.group.removal())
 }

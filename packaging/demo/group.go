@@ -120,5 +120,5 @@ func (g *group) removal() string {
 	if g.none() {
 		return ""
 	}
-	return fmt.Sprintf(" && sleep 1 && rmdir %q", g.dir)
+	return fmt.Sprintf(" && rmdir %q", g.dir)
 }

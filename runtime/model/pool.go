@@ -4,6 +4,8 @@ import (
 	"sync"
 	"sync/atomic"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // spins is how often a worker looks for the next job before it parks: some ten
@@ -105,7 +107,7 @@ func (p *pool) run(count int, j *job) error {
 	if balance.alone() {
 		begin := time.Now()
 		err := j.all(count)
-		balance.note(count, time.Since(begin), 0)
+		balance.note(count, time.Since(begin), 0, processorsLost)
 		return err
 	}
 	p.err = nil
@@ -123,7 +125,7 @@ func (p *pool) run(count int, j *job) error {
 	p.take(0)
 	end := time.Now()
 	p.await()
-	balance.note(count, time.Since(begin), time.Since(end))
+	balance.note(count, time.Since(begin), time.Since(end), processorsLost)
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	return p.err
@@ -191,61 +193,86 @@ func (p *pool) work(id int, w *sleeper) {
 }
 
 // Workers are judged by windows of so many jobs, some tokens, or of so much time: long enough that which processor the scheduler
-// took away meanwhile does not decide. What was found out holds for at most patience windows.
+// took away meanwhile does not decide. What was found out holds for at most patience windows. Where processors are taken away once in
+// lostEvery or more often, others want them.
 const (
 	window     = 2048
 	windowTime = 200 * time.Millisecond
 	patience   = 32
+	lostEvery  = 20 * time.Millisecond
 )
 
 // balance finds out whether workers pay. On a machine that others use, a worker's processor may be gone for milliseconds, many
 // times as long as a job takes; and one that computes alone may get more of its own. So where the caller waits for a quarter of the
-// time, it works alone for a window, and goes on so for a while if tasks took less time.
+// time, or the process loses processors to others, it works alone for a window, and goes on so for a while if tasks took less time.
 type balance struct {
 	jobs, tasks   int // of the window
 	spent, waited time.Duration
+	lost          int64 // processors, before the window
 
-	together   float64 // time of a task with workers
-	solo       int     // windows to work alone
-	trial      bool    // the first of them
-	sure       int     // windows with workers until the next trial
-	rest, hold int     // how many windows the last findings held for
+	together, single float64 // time of a task with workers and without, the last window's a quarter of it; 0 if not known
+	solo             int     // windows to work alone
+	trial            bool    // the first of them
+	sure             int     // windows with workers until the next trial
+	rest, hold       int     // how many windows the last findings held for
 }
 
 // alone says whether the caller works alone.
 func (b *balance) alone() bool { return b.solo > 0 }
 
-// note has the tasks of a job, the time that it took, and how long the caller waited at its end.
-func (b *balance) note(tasks int, spent, waited time.Duration) {
+// note has the tasks of a job, the time that it took, and how long the caller waited at its end. lost says how often the process
+// lost a processor so far.
+func (b *balance) note(tasks int, spent, waited time.Duration, lost func() int64) {
 	b.tasks, b.spent, b.waited = b.tasks+tasks, b.spent+spent, b.waited+waited
 	if b.jobs++; b.jobs < window && b.spent < windowTime {
 		return
 	}
-	each := float64(b.spent) / float64(b.tasks)
+	each, before := float64(b.spent)/float64(b.tasks), b.lost
+	b.lost = lost()
 	switch {
 	case b.solo > 0:
-		b.solo--
-		if b.trial {
-			b.decide(each)
+		b.single = smooth(b.single, each)
+		if b.solo--; b.trial || b.single >= b.together { // the window of a trial can have been a lucky one
+			b.decide()
 		}
-	case b.sure > 0:
-		b.sure--
-	case 4*b.waited > b.spent:
-		b.together, b.solo, b.trial = each, 1, true
 	default:
-		b.rest, b.hold = 0, 0
+		b.together = smooth(b.together, each)
+		switch {
+		case b.sure > 0:
+			b.sure--
+		case 4*b.waited > b.spent, time.Duration(b.lost-before)*lostEvery > b.spent:
+			b.solo, b.trial = 1, true
+		default:
+			b.single, b.rest, b.hold = 0, 0, 0
+		}
 	}
 	b.jobs, b.tasks, b.spent, b.waited = 0, 0, 0, 0
 }
 
-// decide ends a trial, in which a task took so long.
-func (b *balance) decide(alone float64) {
+func smooth(before, now float64) float64 {
+	if before == 0 {
+		return now
+	}
+	return (3*before + now) / 4
+}
+
+// decide ends a trial, or time alone that no longer pays.
+func (b *balance) decide() {
 	b.trial = false
-	if alone < b.together {
+	if b.single < b.together {
 		b.rest, b.hold = min(max(1, 2*b.rest), patience), 0
 		b.solo = b.rest
 	} else {
 		b.rest, b.hold = 0, min(max(4, 2*b.hold), patience)
 		b.sure = b.hold
 	}
+}
+
+// processorsLost is how often the kernel took a processor from one of this process's threads that wanted to go on.
+func processorsLost() int64 {
+	var u unix.Rusage
+	if unix.Getrusage(unix.RUSAGE_SELF, &u) != nil {
+		return 0 // a sandbox that forbids it: waiting tells the rest
+	}
+	return u.Nivcsw
 }

@@ -72,17 +72,19 @@ func TestPoolWaitsForTasksAndNotForWorkers(t *testing.T) {
 }
 
 // TestCallerWorksAloneWhereWorkersOnlyCost: where the caller waits long, a window alone tells whether workers pay; what it tells
-// holds for longer and longer, and a job without waits ends it.
+// holds for longer and longer, and a job without waits ends it. The same where others take the processors from those who compute, whom nobody waits for.
 func TestCallerWorksAloneWhereWorkersOnlyCost(t *testing.T) {
 	var b balance
 	const job = 10 * time.Microsecond // of the caller alone
+	var gone, each int64              // processors that were lost, and for each window
+	lost := func() int64 { gone += each; return gone }
 	jobs := func(windows int, spent, waited time.Duration) (alone int) {
 		for range windows * window {
 			if b.alone() {
 				alone++
-				b.note(10, job, 0)
+				b.note(10, job, 0, lost)
 			} else {
-				b.note(10, spent, waited)
+				b.note(10, spent, waited, lost)
 			}
 		}
 		return alone / window
@@ -101,8 +103,17 @@ func TestCallerWorksAloneWhereWorkersOnlyCost(t *testing.T) {
 	if n := jobs(100, job/2, job/10); n != 0 {
 		t.Errorf("alone for %d windows though workers save half the time again", n)
 	}
+	each = 10
+	if n := jobs(200, 2*job, 0); n < 180 {
+		t.Errorf("alone for %d of 200 windows though workers only cost, whose processors others take", n)
+	}
+	each = 0
+	jobs(2*patience, job/2, 0)
+	if n := jobs(100, job/2, 0); n != 0 {
+		t.Errorf("alone for %d windows though nobody takes a processor away any more", n)
+	}
 	b = balance{}
-	b.note(10, windowTime, windowTime/2) // one long job
+	b.note(10, windowTime, windowTime/2, lost) // one long job
 	if !b.alone() {
 		t.Error("a window of one long job has not ended")
 	}

@@ -65,6 +65,8 @@ func open(path string) (*os.File, int64, error) {
 	return in, info.Size(), nil
 }
 
+const notGGUF = "not a GGUF file, but "
+
 // look reads the header and says what stands against sealing it. The file is nil where
 // there is no header to look at.
 func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
@@ -78,6 +80,8 @@ func look(in io.ReaderAt, size int64) (*gguf.File, servable.Report, error) {
 		n, _ := in.ReadAt(head, 0)
 		if _, sealed := chunkseal.Inspect(in, size); sealed == nil {
 			detail = "this file is already sealed; `anchorhold inspect` shows it. Check the GGUF file it was made from"
+		} else if is := Foreign(in, size); is != "" {
+			detail = notGGUF + is
 		} else if n == len(head) && string(head) != gguf.Magic {
 			detail += "; an ONNX file is recognised by a name that ends in .onnx"
 		}

@@ -85,8 +85,8 @@ const (
 	policyMigrateUse   = "migrate FILE"
 	policyMigrateShort = "Write a policy of format 1 anew in format 2"
 	policyMigrateLong  = `Prints the same policy in format 2, which knows more kinds of evidence than SEV-SNP, and on
-standard error what changed. The version is the next one. Checks that format 1 did not have are waived in
-writing: read each waiver, and replace it by a requirement where you can.
+standard error what changed. The version is the next one. Checks that format 1 did not have
+are waived in writing: read each waiver, and replace it by a requirement where you can.
 
 Import the result, and sign an epoch that pins its digest if your epochs pin policies.`
 	policyMigrateExample = "  anchorhold policy migrate old.yaml --out policy.yaml\n  anchorhold policy check policy.yaml"

@@ -16,7 +16,6 @@ import (
 	"github.com/anchorhold/anchorhold/crypto/zk/intnet"
 	"github.com/anchorhold/anchorhold/runtime/classifier"
 	"github.com/anchorhold/anchorhold/runtime/layers"
-	"github.com/anchorhold/anchorhold/runtime/onnx"
 	"github.com/anchorhold/anchorhold/runtime/quantize"
 	"github.com/anchorhold/anchorhold/runtime/sealer"
 	"github.com/spf13/cobra"
@@ -102,7 +101,7 @@ func (q *Options) quantize(path string) (*Classifier, error) {
 	if q.calibration == "" {
 		return nil, cli.Usage(errors.New(calibrationMissing))
 	}
-	m, err := onnx.ParseFile(path)
+	m, err := parse(path)
 	if err != nil {
 		return nil, cli.RefusedFor(err)
 	}

@@ -30,7 +30,8 @@ const (
 	doctorUse   = "doctor"
 	doctorShort = "Check this machine and explain how to fix what is missing"
 	doctorLong  = `Examines the TEE devices, kernel features, limits, processor and credentials of this
-machine, and whether the units and volumes that the agent's configuration has secrets for ask for them. Changes nothing and needs no privilege. The exit status is 3 if the machine
+machine, and whether the units and volumes that the agent's configuration has secrets for
+ask for them. Changes nothing and needs no privilege. The exit status is 3 if the machine
 lacks something that a production agent needs.`
 	doctorExample  = "  anchorhold doctor\n  anchorhold doctor --json"
 	doctorLacking  = "%w: this machine lacks what a production agent needs (see above)"

@@ -25,9 +25,9 @@ would allow it. The changed policy is asked before it is shown. It is not advice
 may be what the policy is for.
 
 Several files are one guest's evidence, as for 'evidence verify': a quote and its event log, a
-report and its certificates. What a guest states of itself is no part of a file of evidence: say it with --image-id,
---agent-build, --tenant, --memory-limit-mib and --clock-source. It works without a broker and
-without a network.
+report and its certificates. What a guest states of itself is no part of a file of evidence:
+say it with --image-id, --agent-build, --tenant, --memory-limit-mib and --clock-source. It
+works without a broker and without a network.
 
 Exit status: 0 allowed, 1 failed, 2 wrong command line, 3 refused, with the first reason.`
 	explainExample = `  anchorhold policy explain evidence.bin models/demo --policy policy.yaml --values values.yaml --collateral collateral

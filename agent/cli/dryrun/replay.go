@@ -30,13 +30,14 @@ as if it had been in force.
 
 A decision is one exchange: a grant, or a refusal by the policy. What the broker keeps of it
 lies beside the log (docs/audit-log.md, "Decision inputs") and is compared with the digest in its
-record. Decisions whose input is not there are counted: those before the broker kept any, those that are
-older than audit.inputs_days, and refusals for which no policy was asked, such as "busy".
+record. Decisions whose input is not there are counted: those before the broker kept any, those
+that are older than audit.inputs_days, and refusals for which no policy was asked, such as "busy".
 
 It asks no broker and does not verify the log: 'anchorhold audit verify' does.
 
 Exit status: 0 nothing changes, 1 failed, 2 wrong command line, also where --resource, --since and
---until select no decision, 3 a decision would change (policy-decisions-differ), or the policy is malformed.`
+--until select no decision, 3 a decision would change (policy-decisions-differ), or the policy
+is malformed.`
 	replayExample = `  anchorhold policy replay new.yaml --values values.yaml --log /var/lib/anchorhold/broker/audit
   anchorhold policy replay new.yaml --values values.yaml --log copy/audit --archive segments --since 2026-06-01T00:00:00Z --resource models/ --json`
 	replayNeeds        = "one policy file"

@@ -24,7 +24,7 @@ const tries = 3
 const (
 	gaveUp       = "nothing has come back from the agent for %s: %w"
 	stayedBusy   = "line %d: the agent has had no place for it, or for another line of this run, for %s: %w"
-	lineStopped  = "line %d: %w"
+	lineStopped  = "line %d: %v"
 	answerBroken = "the agent's answer cannot be used: %w"
 	answerShort  = "the agent's answer has no choices"
 )
@@ -139,11 +139,23 @@ func (r *runner) one(ctx context.Context, a asking) error {
 	}
 }
 
+// stopped is the line at which --strict ended the run. Asked again, it would end the next one too.
+type stopped struct {
+	line int
+	why  error
+}
+
+// Error names the line.
+func (s *stopped) Error() string { return fmt.Sprintf(lineStopped, s.line, s.why) }
+
+// Unwrap is what was wrong with it.
+func (s *stopped) Unwrap() error { return s.why }
+
 // keep writes a record: the line's, or with an error that. With --strict the error ends the run.
 func (r *runner) keep(got record, wrong error) error {
 	if wrong != nil {
 		if r.strict {
-			return fmt.Errorf(lineStopped, got.Line, wrong)
+			return &stopped{got.Line, wrong}
 		}
 		failure := cli.FailureOf(wrong)
 		got.Error = &failure

@@ -42,7 +42,8 @@ flags: "max_tokens", "temperature", "seed", "response_format", "stop", "n", "log
 A record has "line", the number of the line in INPUT from 1, and the agent's "choices" and "usage";
 of a text "logprob", the natural logarithm of its probability, and "tokens", the number of tokens in
 it. A line that is wrong, or that the agent refuses, has an "error" with a reason and a message
-instead, and the exit status is 1; with --strict the first one ends the run.
+instead, and the exit status is 1. With --strict the first one ends the run, which goes on without
+--strict; a corrected INPUT needs another OUTPUT.
 
 As many requests are under way as the agent has places for. If it stops or is restarted, they are
 asked again, and if nothing has come back for the time of --patience the run ends ("agent-silent"). So
@@ -81,6 +82,7 @@ INPUT, OUTPUT and model to standard output.`
 	unknownModel     = "the agent has no model %q; it has %q"
 	linesFailed      = "%d of %d lines have an error in place of an answer: %s has the reasons"
 	interrupted      = "%w; %d of %d lines are done, and the same command goes on"
+	strictEnded      = "%w; %d of %d lines are done: without --strict the same command goes on; a corrected input needs a new --out"
 	otherModelServed = "the agent served another model at the end (%s) than at the beginning (%s): which lines are of which only receipts tell"
 )
 
@@ -172,6 +174,9 @@ func (o *options) run(ctx context.Context, inv *cli.Invocation, args []string) e
 	var sumErr error
 	if sum.OutputDigest, sumErr = out.close(); err == nil {
 		err = sumErr
+	}
+	if _, strict := errors.AsType[*stopped](err); strict {
+		return fmt.Errorf(strictEnded, err, sum.Done, sum.Lines)
 	}
 	if err != nil {
 		return fmt.Errorf(interrupted, err, sum.Done, sum.Lines)

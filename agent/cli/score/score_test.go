@@ -351,7 +351,7 @@ func TestBadLinesHaveAReason(t *testing.T) {
 		clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: "lines-failed"}.Expect(t, "taken up")
 		records(t, o.out, 3)
 		o.strict, o.out = true, o.out+"2"
-		call := clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: bad[1], Says: "line 2: "}
+		call := clitest.Call{Run: o.run, Args: []string{in}, Agent: socket, Status: cli.StatusFailed, Reason: bad[1], Says: "without --strict"}
 		if !strings.HasPrefix(bad[1], "line-") && bad[1] != "failed" {
 			call.Status = cli.StatusRefused
 		}

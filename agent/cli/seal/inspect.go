@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"strings"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/keyfile"
@@ -29,7 +30,8 @@ sealed contents: --key shows the id that receipts carry, for either kind.`
 	inspectExample           = "  anchorhold inspect model.ahm\n  anchorhold inspect model.ahm --publisher publisher.key.pub --chunks"
 	inspectNeeds             = "one sealed file"
 	inspectPublisherInvalid  = "%w: the publisher's key: %w"
-	inspectResult            = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %v\ncontents        %d sections in %d chunks, %s sealed in %s\nverified        %s\n"
+	inspectNoSets            = "none"
+	inspectResult            = "name            %s\nversion         %d\nroot            %x\nmodel id        %s\nfile id         %x\nformat          %d, %s\npublisher       %s\nparameter sets  %s\ncontents        %d sections in %d chunks, %s sealed in %s\nverified        %s\n"
 	inspectFlagPublisher     = "verify this publisher's signature (ahpub1... or a file)"
 	inspectFlagKey           = "file with the model key, to show the id that receipts carry"
 	inspectFlagChunks        = "also verify every chunk against the index"
@@ -97,7 +99,7 @@ func (o *inspectOptions) run(ctx context.Context, inv *cli.Invocation, args []st
 		"sections": p.Sections, "chunks": p.Chunks, "plain_bytes": p.PlainBytes, "file_bytes": p.FileBytes, "verified": checked}
 	return inv.Print(result, func(w io.Writer) {
 		fmt.Fprintf(w, inspectResult,
-			p.Name, p.Version, p.Root, cmp.Or(id, inspectNoKey), p.FileID, p.FormatVersion, p.Algorithm, signer, p.ParameterSets, p.Sections, p.Chunks,
+			p.Name, p.Version, p.Root, cmp.Or(id, inspectNoKey), p.FileID, p.FormatVersion, p.Algorithm, signer, cmp.Or(strings.Join(p.ParameterSets, ", "), inspectNoSets), p.Sections, p.Chunks,
 			size(p.PlainBytes), size(p.FileBytes), checked)
 	})
 }

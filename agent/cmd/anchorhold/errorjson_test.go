@@ -29,7 +29,7 @@ func TestFailuresAreJSONToo(t *testing.T) {
 		message string
 	}{
 		"the broker refuses":   {[]string{"fed", "round", "abandon", id, "--json", "--broker", small}, cli.StatusRefused, "cohort-too-small", "1 contributions; the round allows 2 to 8"},
-		"the agent refuses":    {[]string{"--json", "fed", "submit", id, vector, "--agent", busy}, cli.StatusRefused, "already-contributed", "this agent has contributed (already-contributed)"},
+		"the agent refuses":    {[]string{"--json", "fed", "submit", id, vector, "--agent", busy}, cli.StatusRefused, "already-contributed", "this agent has contributed"},
 		"no broker":            {[]string{"fed", "round", "status", id, "--json", "--broker", away}, cli.StatusFailed, "broker-unreachable", ""},
 		"no agent":             {[]string{"fed", "result", id, "--json", "--agent", away}, cli.StatusFailed, "agent-unreachable", ""},
 		"the broker is killed": {[]string{"fed", "round", "abandon", id, "--json", "--broker", killed}, cli.StatusFailed, "broker-cut-off", ""},

@@ -5,6 +5,7 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/anchorhold/anchorhold/agent/cli"
 	"github.com/anchorhold/anchorhold/agent/cli/clitest"
@@ -57,6 +58,18 @@ func TestEveryCommandHasAnExample(t *testing.T) {
 		}
 		if !strings.Contains(c.Example, c.CommandPath()) {
 			t.Errorf("%s: example %q", c.CommandPath(), c.Example)
+		}
+	})
+}
+
+// TestHelpsAreWrapped: a terminal breaks longer lines in the middle of a word.
+func TestHelpsAreWrapped(t *testing.T) {
+	const widest = 104
+	everyCommand(command.Root(), func(c *cobra.Command) {
+		for line := range strings.Lines(c.Long) {
+			if n := utf8.RuneCountInString(strings.TrimSpace(line)); n > widest {
+				t.Errorf("%s: a line of %d characters: %s", c.CommandPath(), n, line)
+			}
 		}
 	})
 }

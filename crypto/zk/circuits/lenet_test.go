@@ -49,9 +49,9 @@ func leNet(r *rand.Rand) []byte {
 }
 
 // A file of LeNet-5 becomes a classifier whose scores are those of the file, and a circuit in which they are
-// provable and no others are.
+// provable and no others are. One answer is proven with Groth16.
 func TestLeNetIsProven(t *testing.T) {
-	longtest.Arithmetic(t, "a circuit of LeNet-5 is compiled and solved eleven times")
+	longtest.Arithmetic(t, "a circuit of LeNet-5 is compiled, solved eleven times and proven")
 	r := rand.New(rand.NewPCG(5, 5))
 	file, err := onnx.Parse(leNet(r), nil)
 	if err != nil {
@@ -108,5 +108,19 @@ func TestLeNetIsProven(t *testing.T) {
 			t.Errorf("another score of class %d was accepted", i)
 		}
 		assigned.Items[0].Outputs[i] = score
+	}
+
+	k := setup(t, c, nil)
+	st := inferenceStatement(t, c, network, []Item{item})
+	proof, err := ProveInference(c, spec, k.proving, Assignment{Network: network, Items: []Item{item}, Statement: statementElement(t, st)}, func(Phase) {})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := k.both(t, proof, publicInputs(t, st)); err != nil {
+		t.Fatal(err)
+	}
+	st.Inference.Items[0].Outputs[3]++
+	if k.both(t, proof, publicInputs(t, st)) == nil {
+		t.Error("the proof is taken for another score")
 	}
 }

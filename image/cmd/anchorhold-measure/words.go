@@ -13,8 +13,8 @@ With --key and --out the values are signed as the image's publisher. A broker's 
 the file with 'anchorhold policy values import FILE --signer publisher.key.pub'.
 
 --booted compares with a guest of the image: a JSON object of registers that it quoted, such as
-{"pcr4": "...", "pcr11": "..."}, which 'anchorhold evidence verify FILE --registers quoted.json' writes. Values that it confirms are marked "boot"; if it confirms none,
-nothing is signed.
+{"pcr4": "...", "pcr11": "..."}, which 'anchorhold evidence verify FILE --registers quoted.json'
+writes. Values that it confirms are marked "boot"; if it confirms none, nothing is signed.
 
 Exit status: 0 done, 1 failed, 2 wrong command line, 3 refused or cannot be computed.`
 	measureExample = `  anchorhold-measure --platform platform.yaml --uki web-7.efi

@@ -327,6 +327,11 @@ func ofTemplate() []Variant {
 	}
 }
 
+// begins puts bytes in the place of a file's first.
+func begins(with string) func([]byte) []byte {
+	return func(b []byte) []byte { return append([]byte(with), b[len(with):]...) }
+}
+
 func ofFormat() []Variant {
 	format := []string{"file-format file"}
 	replace := func(old, with string) func([]byte) []byte {
@@ -337,7 +342,16 @@ func ofFormat() []Variant {
 		{Name: "GGUF version 4", Raw: func(b []byte) []byte { b[4] = 4; return b }, Want: format},
 		{Name: "a big-endian file", Raw: func(b []byte) []byte { b[4], b[7] = 0, 3; return b }, Want: format},
 		{Name: "a truncated file", Raw: func(b []byte) []byte { return b[:len(b)-100] }, Want: format},
-		{Name: "not a GGUF file", Raw: func(b []byte) []byte { return append([]byte("PK\x03\x04"), b[4:]...) }, Want: format},
+		{Name: "not a GGUF file", Raw: begins("MZ\x90\x00"), Want: format},
+		{Name: "an empty file", Raw: func([]byte) []byte { return nil }, Want: format},
+		{Name: "a Git LFS pointer", Raw: begins("version https://git-lfs.github.com/spec/v1\n"), Want: format},
+		{Name: "a web page", Raw: begins("<!DOCTYPE html>"), Want: format},
+		{Name: "a file of safetensors", Raw: begins("\x10\x00\x00\x00\x00\x00\x00\x00{\"__metadata__\":{}"), Want: format},
+		{Name: "a file of PyTorch", Raw: begins("PK\x03\x04"), Want: format},
+		{Name: "an older file of PyTorch", Raw: begins("\x80\x02"), Want: format},
+		{Name: "a file of Keras", Raw: begins("\x89HDF\r\n\x1a\n"), Want: format},
+		{Name: "a file of GGML", Raw: begins("tjgg"), Want: format},
+		{Name: "a compressed file", Raw: begins("\x1f\x8b\x08"), Want: format},
 		{Name: "a key twice", Raw: replace("general.type", "general.name"), Want: format},
 		{Name: "a tensor twice", Raw: replace("blk.1.ffn_up.weight", "blk.0.ffn_up.weight"), Want: format},
 		{Name: "an unknown type of tensor", Raw: func(b []byte) []byte {

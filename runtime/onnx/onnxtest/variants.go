@@ -68,7 +68,10 @@ func Variants() []Variant {
 		named("labels for three of two classes", "model-classes", linear(Attributes{"classlabels_ints": []int64{7, 8, 9}})),
 		named("an infinite weight", "model-weights", linear(Attributes{"coefficients": []float32{1, 2, 3, 4, 5, float32(math.Inf(1))}})),
 		named("65 layers", "model-too-large", network(deep(65)...)),
-		{"not an ONNX file", "onnx-malformed", []byte("GGUF\x03")},
+		{"not an ONNX file", "onnx-malformed", []byte("MZ\x90\x00")},
+		{"an empty file", "onnx-malformed", nil},
+		{"a GGUF file", "onnx-malformed", []byte("GGUF\x03")},
+		{"a file of PyTorch", "onnx-malformed", []byte("PK\x03\x04")},
 		named("a tensor of 20 dimensions", "onnx-too-large", change(func(f *Fixture) {
 			f.Weights = append(f.Weights, Shaped("big", 1, slices.Repeat([]int64{1}, 20)).Bytes(9, make([]byte, 4)))
 		})),
