@@ -29,6 +29,7 @@ type completion struct {
 	held    *memory
 	issued  *receipt.Issued // once it is
 	answers []*answer       // so far
+	late    *late           // while the whole answer is written
 }
 
 // answer is one of the choices.
@@ -268,7 +269,7 @@ func (c *completion) run(ctx context.Context, w http.ResponseWriter) (whole []by
 	if err := c.sign(ctx); err != nil {
 		return nil, err
 	}
-	return json.Marshal(c.form.whole(c))
+	return c.encode()
 }
 
 // prepare turns the request into tokens, unless its client leaves, and fits them into the
@@ -394,11 +395,11 @@ func (c *completion) sign(ctx context.Context) error {
 		choices[i] = receipt.Choice{Text: a.text.String(), Calls: a.calls}
 	}
 	if c.request.Scores { // what was asked is the text, and what was answered its likelihood
-		scores, err := json.Marshal(c.logprobs(c.answers[0].scored, 0))
+		text, err := c.scores(c.answers[0].scored)
 		if err != nil {
 			return err
 		}
-		choices[0].Text = string(scores)
+		choices[0].Text = text
 	}
 	total := c.usage()
 	issued, err := c.session.Issue(receipt.Answer{

@@ -1,6 +1,7 @@
 package openai
 
 import (
+	"io"
 	"strings"
 	"unicode/utf8"
 
@@ -36,10 +37,14 @@ type textLogprobs struct {
 // logprobs writes tokens in the form of the request. runes is how many characters of the
 // answer come before them.
 func (c *completion) logprobs(list []infer.Scored, runes int) any {
-	if !c.request.Logprobs {
+	switch {
+	case !c.request.Logprobs:
 		return nil
-	}
-	if c.request.Messages != nil {
+	case c.late != nil && c.request.Messages != nil:
+		return map[string]any{"content": c.scoredList(list)}
+	case c.late != nil:
+		return c.late.put(func(w io.Writer) error { return c.writeTexts(w, list, runes) })
+	case c.request.Messages != nil:
 		return chatLogprobs{Content: c.scoredTokens(list)}
 	}
 	out := textLogprobs{Tokens: []string{}, Values: []*float32{}, Top: []map[string]float32{}, Offsets: []int{}}
@@ -77,6 +82,14 @@ func (c *completion) tokenLogprob(l infer.Likelihood) tokenLogprob {
 	return tokenLogprob{Token: printable(piece), Logprob: finite(l.Logprob), Bytes: numbers(piece)}
 }
 
+// scoredList is scoredTokens, or what stands for it in an answer in one piece.
+func (c *completion) scoredList(list []infer.Scored) any {
+	if c.late == nil || !c.request.Logprobs {
+		return c.scoredTokens(list)
+	}
+	return c.late.put(func(w io.Writer) error { return c.writeScored(w, list) })
+}
+
 // finite is a logarithm that JSON can write: of a token that cannot come, what OpenAI has.
 func finite(logprob float32) float32 { return max(logprob, -9999) }
 
@@ -98,8 +111,11 @@ func answerCost(q *Request) int64 {
 	each := int64(textCost)
 	if q.Logprobs {
 		each += scoreCost + likelihoodCost*int64(q.Gen.Top)
-		if q.repeats || !q.Stream { // the list stays while it is written as JSON, whose encoder keeps a copy
+		switch {
+		case q.repeats && q.Stream: // the list stays while each event that repeats it is written, with the encoder's copy
 			each += 3 * jsonCost * int64(1+q.Gen.Top)
+		case !q.Stream: // see encode
+			each += jsonCost * int64(1+q.Gen.Top)
 		}
 	}
 	return each * int64(q.Gen.MaxTokens) * int64(q.Choices)
@@ -108,11 +124,11 @@ func answerCost(q *Request) int64 {
 // Bytes that a token takes as a member of such a list and twice as JSON, beside its text: one of the answer, and a likeliest one.
 const chosenHeld, likeliestHeld = 220, 150
 
-// beyond is what the likelihoods of an answer hold beyond what answerCost has charged for them: that is enough for tokens of six bytes,
-// and a client can have an answer of the longest ones of the vocabulary (logit_bias): Qwen2.5 has one of 128 spaces.
+// beyond is what the likelihoods of a stream that repeats them hold beyond what answerCost has charged for them: that is enough for tokens
+// of six bytes, and a client can have an answer of the longest ones of the vocabulary (logit_bias): Qwen2.5 has one of 128 spaces.
 func (c *completion) beyond(list []infer.Scored) int64 {
 	q := c.request
-	if !q.Logprobs || q.Stream && !q.repeats {
+	if !q.Logprobs || !q.Stream || !q.repeats {
 		return 0
 	}
 	var n int64
@@ -127,8 +143,6 @@ func (c *completion) beyond(list []infer.Scored) int64 {
 
 // textHeld is what a token's bytes take there.
 func (c *completion) textHeld(token int32) (n int64) {
-	form, ok := c.form.(chats)
-	plain := ok && form.plain
 	piece := c.session.Engine.Piece(token)
 	valid := utf8.Valid(piece)
 	for _, b := range piece {
@@ -139,9 +153,7 @@ func (c *completion) textHeld(token int32) (n int64) {
 		case b >= utf8.RuneSelf && !valid:
 			text, written = 9, len("\uFFFD") // for what is no character; it is made in two steps
 		}
-		if n += int64(text + 2*written); !plain { // as a number, too
-			n += 8 + 2*int64(len("255,"))
-		}
+		n += int64(text+2*written) + 8 + 2*int64(len("255,")) // and as a number
 	}
 	return n
 }

@@ -126,7 +126,7 @@ func (o ollama) part(c *completion, text string, calls []receipt.Call, a *answer
 		m["message"] = message
 	}
 	if len(said.scored) > 0 {
-		m["logprobs"], said.scored = c.scoredTokens(said.scored), nil
+		m["logprobs"], said.scored = c.scoredList(said.scored), nil
 	}
 	if a != nil {
 		m["done_reason"] = a.result.FinishReason

@@ -202,7 +202,7 @@ func (f fields) item(q *Request, name string) error {
 // object is JSON of many members, of which few have the same ones.
 type members map[string]any
 
-func outputText(text string, logprobs []scoredToken) members {
+func outputText(text string, logprobs any) members {
 	if logprobs == nil {
 		logprobs = []scoredToken{}
 	}
@@ -242,11 +242,11 @@ func (r responses) object(c *completion, status string, output []members, u *usa
 }
 
 func (r responses) whole(c *completion) any {
-	return r.finished(c, c.scoredTokens(c.answers[0].scored))
+	return r.finished(c, c.scoredList(c.answers[0].scored))
 }
 
 // finished is the whole response, with the tokens of its text.
-func (r responses) finished(c *completion, scored []scoredToken) members {
+func (r responses) finished(c *completion, scored any) members {
 	a, status := c.answers[0], "completed"
 	if a.result.FinishReason == "length" {
 		status = "incomplete"
