@@ -20,6 +20,9 @@ func TestVendorIsWhatLinuxSays(t *testing.T) {
 
 // TestWeightsAreFetchedAhead: each vendor's distances are whole lines of a cache, and the far ones are no nearer.
 func TestWeightsAreFetchedAhead(t *testing.T) {
+	if ahead != aheadOf(vendor()) { // the assembly reads it
+		t.Errorf("%d for %s", ahead, vendor())
+	}
 	for _, vendor := range []string{"AuthenticAMD", "GenuineIntel", "another"} {
 		a := aheadOf(vendor)
 		for _, far := range []int{a[0], a[2]} {
