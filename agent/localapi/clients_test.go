@@ -60,7 +60,7 @@ func TestStockClients(t *testing.T) {
 			f := start(t, withEngine(randomEngine(t, toolTemplate)))
 			vectors, _ := startEmbeddings(t, nil)
 			calls := start(t, nil)
-			calls.engine.says = []string{"<tool_call>\n{\"name\": \"add\", \"argum", "ents\": {\"a\": 1, \"b\": 2}}\n</tool_call>"}
+			calls.engine.say("<tool_call>\n{\"name\": \"add\", \"argum", "ents\": {\"a\": 1, \"b\": 2}}\n</tool_call>")
 			address, embedding, calling := "http://"+overTCP(t, f.socket), "http://"+overTCP(t, vectors.socket), "http://"+overTCP(t, calls.socket)
 			var cmd *exec.Cmd
 			if c.language == "python" {

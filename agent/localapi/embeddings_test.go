@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"github.com/anchorhold/anchorhold/agent/localapi/openai"
@@ -23,6 +24,7 @@ import (
 // fakeEmbedder behaves like an embedding model whose tokens are words, numbered by their lengths. It
 // takes 16 of them and makes vectors of 4 values.
 type fakeEmbedder struct {
+	mu     sync.Mutex
 	passes [][]int // texts' lengths
 	fail   error
 }
@@ -64,7 +66,9 @@ func (e *fakeEmbedder) Embed(ctx context.Context, texts [][]int32, emit func([]f
 	for _, text := range texts {
 		sizes = append(sizes, len(text))
 	}
+	e.mu.Lock()
 	e.passes = append(e.passes, sizes)
+	e.mu.Unlock()
 	for _, text := range texts {
 		if ctx.Err() != nil {
 			return ctx.Err()

@@ -36,10 +36,18 @@ type fakeEngine struct {
 	mu      sync.Mutex
 	seen    []infer.Request
 	asked   tokenize.Conversation // last
-	says    []string              // if set, these pieces are the answer
+	says    []string              // if set, these pieces are the answer: see say
 	step    chan struct{}         // if set, a word is emitted for each receive
 	started chan struct{}         // if set, told of each generation that begins
 	fail    error
+}
+
+// say sets the pieces of the answer, nil for words. It locks, because the requests of another process
+// come over connections that order nothing for the race detector: it does not see splice.
+func (e *fakeEngine) say(pieces ...string) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.says = pieces
 }
 
 func (e *fakeEngine) Chat(_ context.Context, c tokenize.Conversation) ([]int32, error) {
@@ -107,6 +115,7 @@ func scored(i, top int) infer.Scored {
 func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(string) error) (infer.Result, error) {
 	e.mu.Lock()
 	e.seen = append(e.seen, g)
+	says := e.says
 	e.mu.Unlock()
 	if e.fail != nil {
 		return infer.Result{}, e.fail
@@ -118,8 +127,8 @@ func (e *fakeEngine) Generate(ctx context.Context, g infer.Request, emit func(st
 		e.started <- struct{}{}
 	}
 	r := infer.Result{PromptTokens: len(g.Prompt), ReusedTokens: max(0, len(g.Prompt)-3), FinishReason: "length"}
-	if e.says != nil {
-		for i, piece := range e.says {
+	if says != nil {
+		for i, piece := range says {
 			r.CompletionTokens++
 			if g.Observe != nil {
 				if err := g.Observe([]infer.Scored{scored(i, g.Top)}); err != nil {

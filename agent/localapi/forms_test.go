@@ -33,10 +33,11 @@ func TestBlocksOfJSONAreCallsOfLooseFunctions(t *testing.T) {
 		{``, block, block, 0},
 	} {
 		for size := 1; size <= len(c.text); size += 1 + size/2 {
-			f.engine.says = nil
+			var pieces []string
 			for at := 0; at < len(c.text); at += size {
-				f.engine.says = append(f.engine.says, c.text[at:min(at+size, len(c.text))])
+				pieces = append(pieces, c.text[at:min(at+size, len(c.text))])
 			}
+			f.engine.say(pieces...)
 			m := readCalled(t, f.chat(t, c.extra).body).Choices[0].Message
 			content := ""
 			if m.Content != nil {
@@ -85,7 +86,7 @@ func TestResponses(t *testing.T) {
 	f.receipt(t, o.Receipt)
 
 	const tool = `,"tools":[{"type":"function","name":"weather","description":"d","parameters":{"type":"object"},"strict":false}]`
-	f.engine.says = []string{callText[:10], callText[10:]}
+	f.engine.say(callText[:10], callText[10:])
 	o = decode(ask(`,"input":[{"role":"user","content":[{"type":"input_text","text":"hi"}]}]` + tool).body)
 	if o.Status != "completed" || len(o.Output) != 2 || o.Output[0].Content[0].Text != "Hm." || o.Output[1].Type != "function_call" || o.Output[1].Name != "weather" || o.Output[1].Arguments != `{"place":"x"}` {
 		t.Errorf("%+v", o)
@@ -95,7 +96,7 @@ func TestResponses(t *testing.T) {
 	}
 	again := fmt.Sprintf(`,"input":[{"role":"user","content":"hi"},{"type":"message","id":"m","status":"completed","role":"assistant","content":[{"type":"output_text","text":"Hm.","annotations":[],"logprobs":[]}]},
 		{"type":"function_call","id":"i","status":"completed","call_id":%q,"name":"weather","arguments":"{\"place\":\"x\"}"},{"type":"function_call_output","call_id":%q,"output":"rain"}]`, o.Output[1].CallID, o.Output[1].CallID)
-	f.engine.says = nil
+	f.engine.say()
 	if r := ask(again + `,"max_output_tokens":1` + tool); r.status != 200 {
 		t.Fatal(r)
 	}
@@ -103,7 +104,7 @@ func TestResponses(t *testing.T) {
 		t.Errorf("%+v", m)
 	}
 
-	f.engine.says = []string{"Hm", callText[2:]}
+	f.engine.say("Hm", callText[2:])
 	r = ask(`,"stream":true,"input":"hi"` + tool)
 	var kinds []string
 	var text, arguments string
@@ -135,7 +136,7 @@ func TestResponses(t *testing.T) {
 	if got := strings.Join(kinds, " "); got != want || text != "Hm." || arguments != `{"place":"x"}` {
 		t.Errorf("%s; %q, %q", got, text, arguments)
 	}
-	f.engine.says = nil
+	f.engine.say()
 	if r := ask(`,"input":"hi","text":{"format":{"type":"json_schema","name":"x","strict":true,"schema":{"type":"object"}},"verbosity":"medium"}`); r.status != 200 || f.engine.seen[len(f.engine.seen)-1].Grammar == nil {
 		t.Error(r)
 	}
@@ -282,7 +283,7 @@ func TestOllama(t *testing.T) {
 	if issued.Receipt.Body.OutputCommitment != receipt.CommitOutput(issued.Salts.Output, []byte("w0 w1 ")) {
 		t.Error("another text's receipt")
 	}
-	f.engine.says = []string{callText}
+	f.engine.say(callText)
 	list = ask("/api/chat", `,"stream":false,"tools":[`+weather+`],"messages":[{"role":"user","content":"a"},{"role":"assistant","content":"","tool_calls":[{"function":{"name":"weather","arguments":{"place":"y"}}}]},{"role":"tool","tool_name":"weather","content":"sun"}]`)
 	if m := list[0].Message; len(list) != 1 || m.Content != "Hm." || len(m.Calls) != 1 || m.Calls[0].Function.Arguments["place"] != "x" || list[0].Reason != "stop" {
 		t.Errorf("%+v", list)
@@ -290,7 +291,7 @@ func TestOllama(t *testing.T) {
 	if m := f.engine.asked.Messages; string(m[1].Calls[0].Arguments) != `{"place":"y"}` || m[2].Name != "weather" {
 		t.Errorf("%+v", m)
 	}
-	f.engine.says = nil
+	f.engine.say()
 	list = ask("/api/generate", `,"prompt":"a b","system":"s","stream":false,"format":"json","options":{"num_predict":-1}`)
 	if m := f.engine.asked.Messages; list[0].Response == "" || !list[0].Done || len(m) != 2 || m[0].Role != "system" || f.engine.seen[len(f.engine.seen)-1].Grammar == nil {
 		t.Errorf("%+v %+v", list, m)
@@ -358,7 +359,7 @@ func TestLikelihoodsOfResponsesAreOfTheirText(t *testing.T) {
 		{[]string{"Hm", "<tool_", "x"}, []int{0, 1, 2}},
 		{[]string{"Hm", "<tool_call>\n{", "x"}, []int{0, 1, 2}},
 	} {
-		f.engine.says = c.says
+		f.engine.say(c.says...)
 		type content struct {
 			Logprobs []struct{ Token string }
 		}
@@ -415,7 +416,7 @@ func TestLikelihoodsOfResponsesAreOfTheirText(t *testing.T) {
 // TestLikelihoodsOfChatsAreOfTheirCalls, too, each once and in order: vLLM's and llama.cpp's are, so clients judge calls by them.
 func TestLikelihoodsOfChatsAreOfTheirCalls(t *testing.T) {
 	f := start(t, nil)
-	f.engine.says = []string{"Hm", ".", callText[3:20], callText[20:]}
+	f.engine.say("Hm", ".", callText[3:20], callText[20:])
 	const want = "[w0  w1  w2  w3 ]"
 	type tokens []struct{ Token string }
 	check := func(where string, lists ...tokens) {

@@ -42,10 +42,11 @@ func TestCallsAreTakenOutOfTheText(t *testing.T) {
 	text := "I look.\n<tool_call>\n{\"name\": \"weather\", \"arguments\": " + one + "}\n</tool_call>\n<tool_call>\n{\"name\": \"weather\", \"arguments\": " + two + "}\n</tool_call>"
 	want := []receipt.Choice{{Text: "I look.\n", Calls: []receipt.Call{{Name: "weather", Arguments: one}, {Name: "weather", Arguments: two}}}}
 	for size := 1; size <= len(text); size += 1 + size/3 {
-		f.engine.says = nil
+		var pieces []string
 		for at := 0; at < len(text); at += size {
-			f.engine.says = append(f.engine.says, text[at:min(at+size, len(text))])
+			pieces = append(pieces, text[at:min(at+size, len(text))])
 		}
+		f.engine.say(pieces...)
 		check := func(id, content string, got []receipt.Call, reason string) {
 			t.Helper()
 			if content != want[0].Text || fmt.Sprint(got) != fmt.Sprint(want[0].Calls) || reason != "tool_calls" {
@@ -83,16 +84,16 @@ func TestCallsAreTakenOutOfTheText(t *testing.T) {
 		check(id, content, calls, reason)
 	}
 	// Without text there is no content, and what was cut is text.
-	f.engine.says = []string{text[len("I look.\n"):]}
+	f.engine.say(text[len("I look.\n"):])
 	if c := readCalled(t, f.chat(t, `,"tools":[`+weather+`]`).body); c.Choices[0].Message.Content != nil || len(c.Choices[0].Message.ToolCalls) != 2 {
 		t.Errorf("%+v", c)
 	}
-	f.engine.says = []string{text[:60]}
+	f.engine.say(text[:60])
 	if c := readCalled(t, f.chat(t, `,"tools":[`+weather+`]`).body); *c.Choices[0].Message.Content != text[:60] || c.Choices[0].Reason != "stop" {
 		t.Errorf("%+v", c)
 	}
 	// Nothing is taken out where no tool may be called.
-	f.engine.says = []string{text}
+	f.engine.say(text)
 	for _, extra := range []string{``, `,"tool_choice":"none","tools":[` + weather + `]`, `,"tools":[]`} {
 		if c := readCalled(t, f.chat(t, extra).body); *c.Choices[0].Message.Content != text || f.engine.asked.Tools != nil {
 			t.Errorf("%s: %+v", extra, c)
